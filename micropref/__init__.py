@@ -1,0 +1,58 @@
+"""micropref: pluralistic preference learning on frozen embeddings, with scikit-learn's API.
+
+The names below are imported on first use, so that ``import micropref`` stays free.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "MixtureBradleyTerry": "mixture",
+    "ContextRouter": "router",
+    "PairScaler": "pairs",
+    "make_pairs": "pairs",
+    "swap_pairs": "pairs",
+    "split_pairs": "pairs",
+    "PairEncoder": "embed",
+    "read_preferences": "datasets",
+    "make_preferences": "datasets",
+    "load_demo": "datasets",
+    "PreferenceModel": "reward",
+}
+
+__all__ = [
+    "ContextRouter",
+    "MixtureBradleyTerry",
+    "PairEncoder",
+    "PairScaler",
+    "PreferenceModel",
+    "__version__",
+    "load_demo",
+    "make_pairs",
+    "make_preferences",
+    "read_preferences",
+    "split_pairs",
+    "swap_pairs",
+]
+
+if TYPE_CHECKING:
+    from micropref.datasets import load_demo, make_preferences, read_preferences
+    from micropref.embed import PairEncoder
+    from micropref.mixture import MixtureBradleyTerry
+    from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs
+    from micropref.reward import PreferenceModel
+    from micropref.router import ContextRouter
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

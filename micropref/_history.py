@@ -1,0 +1,70 @@
+"""What each user's own votes say about which head applies to them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+
+from micropref._evidence import EvidenceTable
+
+
+class UserHistory:
+    """H_uk = Σ_{i seen from u} decay^{age_i} ω_i log σ(m_ik), with the age counted in later votes of the same user.
+
+    K numbers per user; a user never seen has zeros, that is no evidence.
+
+    Parameters
+    ----------
+    n_components : int
+        K.
+    """
+
+    def __init__(self, n_components: int):
+        self.table = EvidenceTable(n_components)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def update(self, users: Sequence[Hashable], index: np.ndarray, evidence: np.ndarray, decay: float) -> None:
+        """Take in votes, oldest first.
+
+        Parameters
+        ----------
+        users : sequence of length n_users
+            Distinct ids.
+        index : ndarray of int of shape (n_votes,)
+            Position in `users` of who gave each vote.
+        evidence : ndarray of shape (n_components, n_votes)
+            ω_i log σ(m_ik), in nats.
+        decay : float
+            Factor by which each later vote of a user discounts the earlier ones.
+        """
+        rows = self.table.rows(users, insert=True)
+        votes = np.bincount(index, minlength=len(users))
+        if decay < 1.0:
+            order = np.argsort(index, kind="stable")
+            position = np.arange(len(index)) - np.repeat(np.cumsum(votes) - votes, votes)
+            age = np.empty(len(index))
+            age[order] = np.repeat(votes, votes) - 1 - position
+            evidence = evidence * decay**age
+        new = np.stack([np.bincount(index, weights=e, minlength=len(users)) for e in evidence], axis=1)
+        total = self.table.get(rows) * (decay**votes)[:, None] + new
+        # Only differences between heads matter; kept relative to the best, they stay exact in single precision.
+        self.table.set(rows, total - total.max(axis=1, keepdims=True))
+
+    def evidence(self, users: Sequence[Hashable], index: np.ndarray) -> np.ndarray:
+        """H of the user of every row, (n_components, n_rows); zeros for unknown users and for index -1."""
+        values = self.table.get(self.table.rows(users)).T
+        if len(index) == 1:
+            return values if index[0] >= 0 else np.zeros_like(values)
+        return np.where(index >= 0, values[:, index], 0.0)
+
+    def export(self) -> tuple[list[Any], np.ndarray]:
+        """Ids of all users and their K numbers, for saving."""
+        return self.table.export()
+
+    def restore(self, users: Sequence[Hashable], values: np.ndarray) -> None:
+        """Take back what `export` gave."""
+        self.table.set(self.table.rows(users, insert=True), values)

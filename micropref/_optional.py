@@ -1,0 +1,40 @@
+"""Optional dependencies: imported when needed, and a missing one is an error that names its pip command."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+# import name -> the extra that brings it
+_EXTRA_OF = {
+    "torch": "torch",
+    "triton": "torch",
+    "numba": "numba",
+    "sentence_transformers": "embed",
+    "transformers": "embed",
+    "faiss": "faiss",
+    "matplotlib": "plot",
+    "pandas": "data",
+    "pyarrow": "data",
+    "datasets": "data",
+}
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import `module`, or raise an ImportError that says what needs it and how to install it.
+
+    Parameters
+    ----------
+    module : str
+        Name of the module, dotted names allowed.
+    purpose : str
+        What the user was doing, as the subject of "... needs <module>".
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        package = module.split(".", 1)[0]
+        extra = _EXTRA_OF[package]
+        raise ImportError(
+            f"{purpose} needs {package}, which is not installed. Install it with: pip install 'micropref[{extra}]'"
+        ) from error

@@ -1,0 +1,63 @@
+"""Usual sizes of parameters, from the usual sizes of the features that they multiply.
+
+Solvers work in variables ``scale * parameter``, so that rescaled features give rescaled parameters after the same
+number of steps, and tolerances have no units.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from micropref._gates import Gate
+
+# Offsets of a gate move slowly beside its weights, which share each step among all inputs.
+_OFFSET_STEP = 0.1
+
+
+class RunningNorms:
+    """Root mean square norms of contexts and differences over the batches of a stream."""
+
+    def __init__(self) -> None:
+        self.mean_squares = np.zeros(2)
+        self.total_weight = 0.0
+
+    def observe(self, norms: np.ndarray, weight: float) -> None:
+        """Take in the norms of a batch of total weight `weight`."""
+        self.total_weight += float(weight)
+        self.mean_squares += (norms**2 - self.mean_squares) * (float(weight) / self.total_weight)
+
+    @property
+    def context(self) -> float:
+        return float(np.sqrt(self.mean_squares[0]))
+
+    @property
+    def difference(self) -> float:
+        return float(np.sqrt(self.mean_squares[1]))
+
+
+def head_scale(difference_norm: float, shape: tuple[int, ...]) -> np.ndarray:
+    """Root mean square feature of differences of that norm, for every parameter of the heads (K, d)."""
+    return np.full(shape, difference_norm / np.sqrt(shape[1]))
+
+
+def with_penalties(scale: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+    """Root of the usual curvature: the data's, scale², and the penalty's, all that is left where features are tiny."""
+    return np.sqrt(scale**2 + penalties)
+
+
+def head_step(shape: tuple[int, ...]) -> np.ndarray:
+    """Sizes of steps that move a margin by about as much, however many features it is a sum of."""
+    return np.full(shape, shape[1] ** -0.5)
+
+
+def gate_scale(context_norm: float, gate: Gate) -> list[np.ndarray]:
+    """Root mean square input of every parameter of the gate."""
+    scales = [np.ones(shape) for shape in gate.shapes]
+    if gate.n_inputs and scales and context_norm > 0:
+        scales[0] *= context_norm / np.sqrt(gate.n_inputs)
+    return scales
+
+
+def gate_step(gate: Gate) -> list[np.ndarray]:
+    """Sizes of steps that move a logit by about as much, however many inputs it is a sum of."""
+    return [np.full(shape, shape[1] ** -0.5 if len(shape) == 2 else _OFFSET_STEP) for shape in gate.shapes]

@@ -1,0 +1,137 @@
+"""Which path computes: chosen by where X lies, how large it is, and what is installed.
+
+=========== ===================================== ================================================================
+path        takes                                 chosen for
+=========== ===================================== ================================================================
+triton      tensors on CUDA, not float64          those, where triton is installed
+numba       NumPy arrays, tensors on the CPU      large X, where numba is installed
+blas        NumPy arrays, tensors on the CPU      small X, or without numba
+reference   anything                              everything else
+=========== ===================================== ================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import fields, replace
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+
+from micropref._backend import Array, is_torch, namespace, zeros
+from micropref._optional import require
+from micropref.kernels._problem import Posterior, Problem, Sums
+
+PATHS = ("triton", "numba", "blas", "reference")
+# Importing numba and its compiled functions costs about a second, once: more than a fit of few rows takes with BLAS.
+_WORTH_COMPILED = 1 << 21
+
+_forced: ContextVar[str | None] = ContextVar("micropref_kernel_path", default=None)
+
+
+@contextmanager
+def use_path(path: str) -> Iterator[None]:
+    """Compute everything inside a ``with`` block on one path, for comparisons and measurements.
+
+    Parameters
+    ----------
+    path : {"triton", "numba", "blas", "reference"}
+        "triton" runs on CPU tensors too where triton was imported with ``TRITON_INTERPRET=1``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such path.
+    """
+    if path not in PATHS:
+        raise ValueError(f"path must be one of {', '.join(map(repr, PATHS))}; got {path!r}")
+    token = _forced.set(path)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def sums(problem: Problem, row_gradients: bool = False) -> Sums:
+    """Sums of loss and gradients over all rows; with `row_gradients` also those of margins and logits."""
+    if problem.n_rows == 0:
+        return _no_rows(problem)
+    path = _path_for(problem.X)
+    result = _implementation(path).sums(_on_host(problem) if path in ("numba", "blas") else problem, row_gradients)
+    loss, *gradients = result
+    return Sums(loss, *(_back(value, problem) for value in gradients))
+
+
+def posteriors(problem: Problem) -> Posterior:
+    """Log-likelihood and responsibilities of every row."""
+    if problem.n_rows == 0:
+        return Posterior(zeros((0,), problem.heads), zeros((0, problem.n_components), problem.heads))
+    path = _path_for(problem.X)
+    result = _implementation(path).posteriors(_on_host(problem) if path in ("numba", "blas") else problem)
+    return Posterior(*(_back(value, problem) for value in result))
+
+
+def _path_for(X: Array) -> str:
+    forced = _forced.get()
+    if forced is not None:
+        return forced
+    device = X.device.type if is_torch(X) else "cpu"
+    if device == "cpu":
+        large = X.shape[0] * X.shape[1] >= _WORTH_COMPILED
+        return "numba" if large and _installed("numba") else "blas"
+    single = X.dtype != namespace(X).float64
+    return "triton" if device == "cuda" and single and _installed("triton") else "reference"
+
+
+@cache
+def _installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _implementation(path: str) -> Any:
+    if path in ("triton", "numba"):
+        require(path, f'the kernel path "{path}"')
+    return import_module(f"micropref.kernels._{path}")
+
+
+def _on_host(problem: Problem) -> Problem:
+    """The same memory as NumPy arrays."""
+    if not is_torch(problem.X):
+        return problem
+    torch = require("torch", "fitting torch tensors")
+    if problem.X.device.type != "cpu":
+        raise ValueError(f"X is on {problem.X.device}, which neither the numba nor the blas path can read")
+    arrays = {f.name: getattr(problem, f.name) for f in fields(problem)}
+    arrays = {name: value.detach() for name, value in arrays.items() if is_torch(value)}
+    narrow = problem.X.dtype == torch.bfloat16
+    if narrow:
+        arrays["X"] = arrays["X"].view(torch.int16)
+    host = {name: value.numpy() for name, value in arrays.items()}
+    if narrow:
+        host["X"] = host["X"].view(np.uint16)
+    return replace(problem, **host, bfloat16_bits=narrow)
+
+
+def _back(value: Any, problem: Problem) -> Any:
+    """A result as an array of the kind of X."""
+    if value is None or not is_torch(problem.X) or is_torch(value):
+        return value
+    return namespace(problem.X).asarray(value)
+
+
+def _no_rows(problem: Problem) -> Sums:
+    gate = problem.gate_weights
+    rows = zeros((0, problem.n_components), problem.heads)
+    return Sums(
+        zeros((), problem.heads),
+        zeros(tuple(problem.heads.shape), problem.heads),
+        None if gate is None else zeros(tuple(gate.shape), problem.heads),
+        zeros((problem.n_components,), problem.heads),
+        rows,
+        rows,
+    )

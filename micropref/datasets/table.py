@@ -1,0 +1,372 @@
+"""PreferenceTable: comparisons of texts, column by column."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import numbers
+import os
+import reprlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from micropref._optional import require
+
+if TYPE_CHECKING:
+    import pandas
+
+COLUMNS = ("prompt", "chosen", "rejected", "context", "group", "weight")
+
+# `label` and `tie` beside chosen and rejected say which one was preferred; in a table that is settled already.
+_NOT_EXTRA = frozenset({*COLUMNS, "label", "tie"})
+
+
+@dataclass(frozen=True, init=False, eq=False, repr=False)
+class PreferenceTable:
+    """An immutable table of comparisons in which ``chosen`` is always the preferred response.
+
+    It has ``len`` and ``shape`` and is sliced like a one-dimensional array, so it can be the ``X`` of a
+    scikit-learn pipeline, of ``cross_val_predict`` and of ``train_test_split``.
+
+    Parameters
+    ----------
+    prompt : sequence of n str
+        What was asked; ``""`` where nothing is known.
+    chosen, rejected : sequence of n str
+        The preferred and the other response: not blank, and not the same text.
+    context : sequence of n str, optional
+        A stated criterion or a user profile; ``""`` where a row has none.
+    group : sequence of n ids, optional
+        Who compared: text or integers. None, NaN, -1 and blank text mean ungrouped and are stored as None.
+    weight : array-like of n numbers, optional
+        Finite and not negative.
+    extra : mapping of str to sequences of n cells, optional
+        Columns that came along, of any type. They cannot be called like a column of the table, ``label`` or ``tie``.
+    n_rejected : int, default=0
+        Rows that a reader left out. A part of a table knows nothing of them and says 0.
+
+    Attributes
+    ----------
+    prompt, chosen, rejected : list of str
+    context : list of str or None
+    group : ndarray of shape (n,), dtype object, or None
+    weight : ndarray of shape (n,), dtype float64, or None
+    extra : dict of str to list
+    n_rejected : int
+
+    Raises
+    ------
+    ValueError
+        If columns differ in length, or a cell is not what its column holds.
+
+    Examples
+    --------
+    >>> from micropref.datasets import PreferenceTable
+    >>> table = PreferenceTable(
+    ...     prompt=["Say hello."] * 2, chosen=["Hello!", "Hi."], rejected=["Go away.", "Hello!"], group=["ann", "bob"]
+    ... )
+    >>> table
+    PreferenceTable(2 rows, 1 prompt, 2 groups, no contexts)
+    >>> table[1]["chosen"]
+    'Hi.'
+    >>> table[table.group == "ann"].chosen
+    ['Hello!']
+    """
+
+    prompt: list[str]
+    chosen: list[str]
+    rejected: list[str]
+    context: list[str] | None
+    group: NDArray[np.object_] | None
+    weight: NDArray[np.float64] | None
+    extra: dict[str, list[Any]]
+    n_rejected: int
+
+    def __init__(
+        self,
+        prompt: Sequence[str],
+        chosen: Sequence[str],
+        rejected: Sequence[str],
+        context: Sequence[str] | None = None,
+        group: Sequence[Any] | NDArray[Any] | None = None,
+        weight: ArrayLike | None = None,
+        extra: Mapping[str, Sequence[Any]] | None = None,
+        n_rejected: int = 0,
+    ) -> None:
+        columns: dict[str, Any] = {
+            "prompt": _text_column("prompt", prompt),
+            "chosen": _text_column("chosen", chosen),
+            "rejected": _text_column("rejected", rejected),
+            "context": None if context is None else _text_column("context", context),
+            "group": None if group is None else _group_column(group),
+            "weight": None if weight is None else _weight_column(weight),
+        }
+        extra_columns = {name: list(cells) for name, cells in (extra or {}).items()}
+        _check_extra_names(extra_columns)
+        _check_lengths(columns | extra_columns)
+        _check_answers(columns["chosen"], columns["rejected"])
+        for name, column in {**columns, "extra": extra_columns, "n_rejected": n_rejected}.items():
+            object.__setattr__(self, name, column)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """``(n,)``, which is what makes scikit-learn slice a table as it slices an array."""
+        return (len(self),)
+
+    def __getitem__(self, rows: Any) -> Any:
+        """One row as a dict for an integer, else the rows of a slice, boolean mask or integer array as a table."""
+        if isinstance(rows, tuple) and len(rows) == 2 and rows[1] is Ellipsis:
+            rows = rows[0]
+        if isinstance(rows, numbers.Integral):
+            return {name: column[int(rows)] for name, column in self._columns().items()}
+        positions = np.arange(len(self))[rows if isinstance(rows, slice) else _row_index(rows)]
+        return PreferenceTable(
+            prompt=[self.prompt[i] for i in positions],
+            chosen=[self.chosen[i] for i in positions],
+            rejected=[self.rejected[i] for i in positions],
+            context=None if self.context is None else [self.context[i] for i in positions],
+            group=None if self.group is None else self.group[positions],
+            weight=None if self.weight is None else self.weight[positions],
+            extra={name: [cells[i] for i in positions] for name, cells in self.extra.items()},
+        )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether every column holds the same cells in the same rows; ``n_rejected`` is not compared."""
+        if not isinstance(other, PreferenceTable):
+            return NotImplemented
+        mine, theirs = self._columns(), other._columns()
+        return mine.keys() == theirs.keys() and all(list(mine[name]) == list(theirs[name]) for name in mine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        groups = None if self.group is None else {one for one in self.group if one is not None}
+        parts = [
+            _count(len(self), "row"),
+            _count(len(set(self.prompt)), "prompt"),
+            _count(len(groups or ()), "group"),
+            _count(len(set(self.context or ()) - {""}), "context"),
+        ]
+        if self.weight is not None:
+            parts.append("weighted")
+        if self.extra:
+            parts.append(f"extra: {', '.join(self.extra)}")
+        return f"PreferenceTable({', '.join(parts)})"
+
+    @staticmethod
+    def concat(tables: Iterable[PreferenceTable]) -> PreferenceTable:
+        """Tables one below the other.
+
+        A column that only some of them have is filled up: contexts with ``""``, groups and extra columns with None,
+        weights with 1.
+
+        Parameters
+        ----------
+        tables : iterable of PreferenceTable
+            At least one.
+
+        Returns
+        -------
+        PreferenceTable
+
+        Raises
+        ------
+        ValueError
+            If there is no table.
+        """
+        tables = list(tables)
+        if not tables:
+            raise ValueError("found no tables to concatenate, wanted at least one")
+
+        def stacked(name: str, filler: object) -> list[Any] | None:
+            columns = [table._columns().get(name) for table in tables]
+            if all(column is None for column in columns):
+                return None
+            pairs = zip(tables, columns, strict=True)
+            return [cell for table, column in pairs for cell in ([filler] * len(table) if column is None else column)]
+
+        extra_names = dict.fromkeys(name for table in tables for name in table.extra)
+        return PreferenceTable(
+            prompt=stacked("prompt", "") or [],
+            chosen=stacked("chosen", "") or [],
+            rejected=stacked("rejected", "") or [],
+            context=stacked("context", ""),
+            group=stacked("group", None),
+            weight=stacked("weight", 1.0),
+            extra={name: stacked(name, None) or [] for name in extra_names},
+            n_rejected=sum(table.n_rejected for table in tables),
+        )
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """The table as a pandas DataFrame with one column for each column that exists, extra ones last.
+
+        Returns
+        -------
+        pandas.DataFrame
+            It reads back with `read_preferences`.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        return require("pandas", "Turning a table into a DataFrame").DataFrame(self._columns())
+
+    def to_jsonl(self, path: str | os.PathLike[str]) -> None:
+        """Write one JSON object a line, compressed if the name ends in ``.gz``; `read_preferences` reads it back.
+
+        Parameters
+        ----------
+        path : path
+            Usually named ``.jsonl`` or ``.jsonl.gz``. A file that is there already is replaced.
+
+        Raises
+        ------
+        TypeError
+            If an extra column holds something that JSON cannot, with the row.
+        """
+        columns = self._columns()
+        if self.weight is not None:
+            columns["weight"] = self.weight.tolist()
+        # A lone surrogate in an extra column becomes \udXXX, which inside a JSON string is its escape.
+        opener: Any = gzip.open if Path(path).suffix.lower() == ".gz" else open
+        with opener(path, "wt", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            for row, cells in enumerate(zip(*columns.values(), strict=True)):
+                try:
+                    line = json.dumps(dict(zip(columns, cells, strict=True)), ensure_ascii=False, default=_from_numpy)
+                except TypeError as error:
+                    raise TypeError(f"row {row} cannot be written as JSON: {error}") from None
+                file.write(line + "\n")
+
+    def _columns(self) -> dict[str, Any]:
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return {name: column for name, column in columns.items() if column is not None} | self.extra
+
+
+def group_id(value: object) -> str | int | None:
+    """The id under which a group is known, None for what means ungrouped: None, NaN, -1 and blank text.
+
+    Whole floats become integers, because a column of integers with gaps is a column of floats in many tools.
+
+    Raises
+    ------
+    ValueError
+        If the value is neither text nor a whole number.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return str(value) if value.strip() else None
+    if isinstance(value, int | numbers.Integral) and not isinstance(value, bool):
+        return None if value == -1 else int(value)
+    if isinstance(value, float | np.floating):
+        if value != value:
+            return None
+        if float(value).is_integer():
+            return group_id(int(value))
+    raise ValueError(f"found the group {reprlib.repr(value)}, wanted text or a whole number")
+
+
+def is_unicode(text: str) -> bool:
+    """Whether the text can be encoded, that is, holds no lone half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to read in the text."""
+    return not text or text.isspace()
+
+
+def _text_column(name: str, texts: Sequence[str] | NDArray[Any]) -> list[str]:
+    if isinstance(texts, str):
+        raise ValueError(f"{name}: found one text, wanted a list with a text for each row")
+    column = texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
+    for row, text in enumerate(column):
+        if not isinstance(text, str):
+            raise ValueError(f"{name}, row {row}: found {reprlib.repr(text)}, wanted text")
+        if not is_unicode(text):
+            raise ValueError(f"{name}, row {row}: found a lone surrogate, wanted text that can be written as UTF-8")
+    return column
+
+
+def _group_column(groups: Iterable[object]) -> NDArray[np.object_]:
+    ids: list[str | int | None] = []
+    for row, group in enumerate(groups):
+        try:
+            ids.append(group_id(group))
+        except ValueError as error:
+            raise ValueError(f"group, row {row}: {error}") from None
+    column = np.empty(len(ids), dtype=object)
+    column[:] = ids
+    column.flags.writeable = False
+    return column
+
+
+def _weight_column(weight: ArrayLike) -> NDArray[np.float64]:
+    column = np.array(weight, dtype=np.float64)
+    if column.ndim != 1:
+        raise ValueError(f"weight: found shape {column.shape}, wanted one number for each row")
+    bad = np.flatnonzero(~(np.isfinite(column) & (column >= 0)))
+    if bad.size:
+        raise ValueError(f"weight, row {bad[0]}: found {column[bad[0]]}, wanted a finite number that is not negative")
+    column.flags.writeable = False
+    return column
+
+
+def _check_extra_names(extra: Mapping[Any, object]) -> None:
+    for name in extra:
+        if not isinstance(name, str):
+            raise ValueError(f"extra: found the column name {name!r}, wanted text")
+        if name in _NOT_EXTRA:
+            raise ValueError(f"extra: found a column named {name!r}, which means something else in a table; rename it")
+
+
+def _check_lengths(columns: Mapping[str, Any]) -> None:
+    lengths = {name: len(column) for name, column in columns.items() if column is not None}
+    if len(set(lengths.values())) > 1:
+        found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+        raise ValueError(f"found columns of different lengths ({found}), wanted one cell for each row in all of them")
+
+
+def _check_answers(chosen: list[str], rejected: list[str]) -> None:
+    for row, (better, worse) in enumerate(zip(chosen, rejected, strict=True)):
+        if is_blank(better) or is_blank(worse):
+            raise ValueError(f"row {row}: found an empty {'chosen' if is_blank(better) else 'rejected'}, wanted text")
+        if better == worse:
+            raise ValueError(f"row {row}: found the same text as chosen and as rejected, wanted two different ones")
+
+
+def _row_index(rows: Any) -> NDArray[Any]:
+    index = np.asarray(rows)
+    if index.size == 0 and index.ndim == 1:
+        return index.astype(np.intp)
+    if isinstance(rows, tuple) or index.ndim != 1 or index.dtype.kind not in "biu":
+        raise IndexError(
+            f"found the index {reprlib.repr(rows)}; a table takes an integer, a slice, a boolean mask or an array of "
+            "integers (columns are attributes: table.chosen, table.extra[...])"
+        )
+    return index
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+
+def _from_numpy(value: Any) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"found a {type(value).__name__}")

@@ -1,0 +1,21 @@
+"""Texts become vectors: encoders, and the transformer from tables of comparisons to X."""
+
+from __future__ import annotations
+
+from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
+from micropref.embed.hashing import HashingEncoder
+from micropref.embed.pair_encoder import PairEncoder, TruncationWarning
+from micropref.embed.protocol import Encoder
+from micropref.embed.sentence import SentenceTransformerEncoder
+
+__all__ = [
+    "Encoder",
+    "EncoderMismatchError",
+    "HashingEncoder",
+    "PairEncoder",
+    "SentenceTransformerEncoder",
+    "TruncationWarning",
+    "encoder_config",
+    "encoder_from_config",
+    "resolve_encoder",
+]

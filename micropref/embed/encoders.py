@@ -1,0 +1,117 @@
+"""Encoders by name, and their descriptions in a saved model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from inspect import getattr_static
+from typing import Any
+
+from micropref.embed.hashing import HashingEncoder
+from micropref.embed.protocol import Encoder
+from micropref.embed.sentence import SentenceTransformerEncoder
+
+_CLASS_OF: dict[str, type[HashingEncoder] | type[SentenceTransformerEncoder]] = {
+    "hashing": HashingEncoder,
+    "sentence-transformers": SentenceTransformerEncoder,
+}
+
+
+class EncoderMismatchError(ValueError):
+    """Vectors of one encoder were about to be used as if they were another's."""
+
+
+def resolve_encoder(encoder: str | Encoder) -> Encoder:
+    """The encoder that a user means.
+
+    Parameters
+    ----------
+    encoder : str or Encoder
+        ``"hashing"``, the name or path of a sentence-transformers model, or an object with `encode` and `fingerprint`.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    ValueError
+        If the name is blank.
+    TypeError
+        If it is neither a name nor an encoder.
+
+    Examples
+    --------
+    >>> from micropref.embed import resolve_encoder
+    >>> resolve_encoder("sentence-transformers/all-MiniLM-L6-v2")
+    SentenceTransformerEncoder('sentence-transformers/all-MiniLM-L6-v2')
+    """
+    if isinstance(encoder, str):
+        if not encoder.strip():
+            raise ValueError("found an empty encoder name, wanted 'hashing' or a sentence-transformers model")
+        return HashingEncoder() if encoder == "hashing" else SentenceTransformerEncoder(encoder)
+    # Reading a fingerprint may load a model, so that it is only looked for.
+    missing = [name for name in ("encode", "fingerprint") if getattr_static(encoder, name, None) is None]
+    if missing or isinstance(encoder, type):
+        what = f"the class {encoder.__name__}" if isinstance(encoder, type) else f"a {type(encoder).__name__}"
+        lacking = f" without {' and '.join(missing)}" if missing else ""
+        raise TypeError(
+            f"found {what}{lacking}, wanted 'hashing', the name or path of a sentence-transformers model, "
+            "or an object with encode(texts) and fingerprint"
+        )
+    return encoder
+
+
+def encoder_config(encoder: Encoder) -> dict[str, Any]:
+    """What JSON can say about an encoder; `encoder_from_config` builds it again.
+
+    Parameters
+    ----------
+    encoder : Encoder
+
+    Returns
+    -------
+    dict
+        ``kind``, ``fingerprint`` and the constructor's arguments. An encoder that is not micropref's own has the
+        kind ``"custom"`` and no arguments.
+    """
+    for kind, cls in _CLASS_OF.items():
+        if type(encoder) is cls:
+            # Where it ran is no property of a model.
+            params = {name: value for name, value in encoder.get_params().items() if name != "device"}
+            return {"kind": kind, "fingerprint": encoder.fingerprint, "params": params}
+    return {"kind": "custom", "fingerprint": encoder.fingerprint}
+
+
+def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
+    """Build the encoder that `encoder_config` described. Its fingerprint is not compared with the recorded one.
+
+    Parameters
+    ----------
+    config : mapping
+        As from `encoder_config`, directly or through JSON.
+
+    Returns
+    -------
+    Encoder
+
+    Raises
+    ------
+    ValueError
+        If the encoder was the user's own, is of a kind that this version does not know, or runs code that comes with
+        its model.
+    """
+    kind = config.get("kind")
+    if kind == "custom":
+        raise ValueError(
+            f"the encoder {config.get('fingerprint')!r} is not one of micropref's and cannot be rebuilt from its "
+            "description; pass it as encoder="
+        )
+    if kind not in _CLASS_OF:
+        raise ValueError(f"found the encoder kind {kind!r}, wanted one of {', '.join(_CLASS_OF)}")
+    params = dict(config["params"])
+    if params.get("trust_remote_code"):
+        raise ValueError(
+            f"the encoder {config.get('fingerprint')!r} runs code that comes with its model, which a description alone "
+            "may not start; pass it as encoder="
+        )
+    return _CLASS_OF[kind](**params)

@@ -1,0 +1,460 @@
+"""Text in, numbers out: encoder, heads and router as one model that can be saved, asked for rewards, and evaluated."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import clone
+
+from micropref._objective import log_sigmoid
+from micropref.datasets.readers import read_preferences
+from micropref.datasets.table import PreferenceTable
+from micropref.embed import EncoderMismatchError, PairEncoder
+from micropref.embed.protocol import Encoder
+from micropref.metrics import mean_interval
+from micropref.mixture import MixtureBradleyTerry
+from micropref.persistence import ModelFileError, pack, read_folder, unpack, write_folder
+from micropref.router import ContextRouter
+
+_HISTORY_PARAMETERS = ("history_temperature", "history_decay")
+
+_WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
+
+
+class PreferenceModel:
+    """Rewards of texts, for a context and a user.
+
+    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` (what people
+    disagree about) and, once `route` was called, a `ContextRouter` (what applies here).
+
+    Parameters
+    ----------
+    encoder : PairEncoder
+        Fitted on the comparisons of the mixture.
+    mixture : MixtureBradleyTerry
+        Fitted.
+    router : ContextRouter, optional
+        Fitted on that mixture.
+
+    Examples
+    --------
+    >>> from micropref import PreferenceModel, load_demo
+    >>> world = load_demo()
+    >>> model = PreferenceModel.fit(world.train, random_state=0).route(world.labelled)
+    >>> short = "Same bedtime every night. Phone out of the room."
+    >>> long = (
+    ...     "First, keep the same bedtime every night, since habit helps. "
+    ...     "Then leave the phone in another room. Finally, read."
+    ... )
+    >>> wish = "Keep it short, please, just the essentials."
+    >>> model.rank("How do I fall asleep?", [long, short], context=wish)
+    array([1, 0])
+    """
+
+    def __init__(self, encoder: PairEncoder, mixture: MixtureBradleyTerry, router: ContextRouter | None = None):
+        self.encoder = encoder
+        self.mixture = mixture
+        self.router = router
+
+    # ------------------------------------------------------------------------------------------------------- learning
+
+    @classmethod
+    def fit(
+        cls,
+        data: Any,
+        *,
+        encoder: str | Encoder | PairEncoder = "hashing",
+        prompt_gate: bool = False,
+        mixture: MixtureBradleyTerry | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Learn the heads from comparisons (stage 1).
+
+        Parameters
+        ----------
+        data : table of comparisons
+            Whatever `read_preferences` takes. Its groups say who answered.
+        encoder : str, Encoder or PairEncoder, default="hashing"
+            Name of an encoder, an encoder, or an unfitted `PairEncoder` with other settings.
+        prompt_gate : bool, default=False
+            Let the weights of the heads depend on the prompt.
+        mixture : MixtureBradleyTerry, optional
+            Unfitted, with settings of your own.
+        **parameters
+            Otherwise, parameters of the `MixtureBradleyTerry`, such as `n_components` or `random_state`.
+
+        Returns
+        -------
+        PreferenceModel
+        """
+        table = read_preferences(data)
+        pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
+        if not pair_encoder.context:
+            pair_encoder.set_params(context="auto")
+        # Contexts are learned by the router, from the rows that state them.
+        X = pair_encoder.fit_transform(replace(table, context=None))
+        width = pair_encoder.n_prompt_features_ if prompt_gate else 0
+        heads = MixtureBradleyTerry(**parameters) if mixture is None else clone(mixture).set_params(**parameters)
+        heads.set_params(n_context_features=width)
+        if not prompt_gate:
+            X = X[:, pair_encoder.n_context_features_ :]
+        return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
+
+    def route(self, data: Any, **parameters: Any) -> Self:
+        """Learn which head applies (stage 2).
+
+        Rows without a group teach how contexts choose heads; rows with a group are votes of that user, oldest first,
+        and are added to what is known of them.
+
+        Parameters
+        ----------
+        data : table of comparisons
+            Whatever `read_preferences` takes.
+        **parameters
+            Parameters of the `ContextRouter`, such as `temperature` or `history_decay`. Those of an earlier call stay
+            where they are not given again.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there are only votes, and a parameter would change what labelled contexts have taught before.
+        """
+        table = read_preferences(data)
+        voted = np.zeros(len(table), dtype=bool)
+        if table.group is not None:
+            voted = np.array([group is not None for group in table.group])
+        router = self.router
+        if not voted.all():
+            labelled = table[~voted]
+            ContextRouter(self.mixture, **parameters).check_parameters()  # before the encoder learns anything
+            if labelled.context is not None and "context" not in self.encoder.context_parts_:
+                self.encoder.fit_context(labelled)
+            router = self._new_router(parameters)
+            router.fit(self._pairs(labelled, tuple(self.encoder.context_parts_)), sample_weight=labelled.weight)
+            if self.router is not None:  # what users voted says how the heads fit them, whatever the contexts say
+                router.history_ = self.router.history_
+        if voted.any():
+            votes = table[voted]
+            if router is None:
+                router = self._new_router(parameters)
+                parts = self._parts_of_mixture()
+            else:
+                parts = self._parts_of(router)
+            if voted.all():
+                self._set_history_parameters(router, parameters)
+            router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=_users(votes.group))
+        self.router = router
+        return self
+
+    # -------------------------------------------------------------------------------------------------------- judgement
+
+    def reward(
+        self,
+        prompts: Sequence[str],
+        responses: Sequence[str],
+        contexts: Sequence[str] | None = None,
+        users: Sequence[Hashable] | None = None,
+    ) -> np.ndarray:
+        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ.
+
+        Parameters
+        ----------
+        prompts, responses : sequence of n str
+        contexts : sequence of n str, optional
+            Stated criteria or user profiles; empty where there is none.
+        users : sequence of n ids, optional
+            For whom; an unknown user or None gets what the context says.
+
+        Returns
+        -------
+        rewards : ndarray of shape (n,)
+            In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
+            is preferred, for somebody whose head is known. The zero is arbitrary.
+        """
+        features = self.encoder.encode_responses(prompts, responses)
+        return self._reward(features, prompts, contexts, users)
+
+    def reward_features(
+        self,
+        features: np.ndarray,
+        fingerprint: str,
+        prompts: Sequence[str] | None = None,
+        contexts: Sequence[str] | None = None,
+        users: Sequence[Hashable] | None = None,
+    ) -> np.ndarray:
+        """Rewards of responses whose vectors were computed elsewhere.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n, feature_width)
+            Vectors as the encoder gives them.
+        fingerprint : str
+            Fingerprint of the encoder that computed them.
+        prompts, contexts, users
+            As in `reward`; prompts may be left out where no gate reads them.
+
+        Returns
+        -------
+        rewards : ndarray of shape (n,)
+
+        Raises
+        ------
+        EncoderMismatchError
+            If they come from another encoder than this model's.
+        ValueError
+            If prompts are left out and a gate reads them.
+        """
+        wanted = self.encoder.encoder_.fingerprint
+        if fingerprint != wanted:
+            raise EncoderMismatchError(f"the features come from the encoder {fingerprint}, but the model from {wanted}")
+        if prompts is None and "prompt" in self._parts():
+            raise ValueError("the weights of this model's heads depend on the prompt; found no prompts")
+        with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error below
+            scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
+        return self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users)
+
+    def rank(
+        self, prompt: str, responses: Sequence[str], context: str = "", user: Hashable | None = None
+    ) -> np.ndarray:
+        """Order of candidate responses to one prompt, best first.
+
+        Parameters
+        ----------
+        prompt : str
+        responses : sequence of n str
+        context : str, default=""
+        user : id, optional
+
+        Returns
+        -------
+        order : ndarray of int of shape (n,)
+            ``responses[order[0]]`` is the best.
+        """
+        n = len(responses)
+        rewards = self.reward([prompt] * n, responses, [context] * n, None if user is None else [user] * n)
+        return np.argsort(-rewards, kind="stable")
+
+    def log_odds(self, data: Any, *, routed: bool = True, history: bool = True) -> np.ndarray:
+        """Log-odds that the chosen response of every comparison is preferred to the rejected one.
+
+        Parameters
+        ----------
+        data : table of n comparisons
+        routed : bool, default=True
+            Use the router, if there is one; otherwise the weights of the mixture.
+        history : bool, default=True
+            Use what is known of the users that the table names as groups.
+
+        Returns
+        -------
+        log_odds : ndarray of shape (n,)
+            In nats.
+
+        Raises
+        ------
+        ValueError
+            If the model was routed by contexts, and the data has neither contexts nor users.
+        """
+        table = read_preferences(data)
+        if not routed or self.router is None:
+            return self.mixture.decision_function(self._pairs(table, self._parts_of_mixture()))
+        self._check_asked(table.context, table.group)
+        users = _users(table.group) if history else None
+        return self.router.decision_function(self._pairs(table, self._parts()), groups=users)
+
+    def evaluate(self, data: Any, *, by: str | None = None, random_state: int = 0) -> list[dict[str, Any]]:
+        """Accuracy and log-loss on comparisons, for every stage that the model and the data allow.
+
+        Parameters
+        ----------
+        data : table of comparisons
+        by : str, optional
+            Also report every value of this column: "context", "group", "prompt", or any other that came along.
+        random_state : int, default=0
+            Seed of the bootstrap.
+
+        Returns
+        -------
+        rows : list of dict
+            Keys method ("mixture", "routed", "history"), subset ("all" or a value of `by`), n (rows with weight), and
+            for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
+            over whole users where the data has groups, over whole prompts otherwise; None where there is only one.
+        """
+        table = read_preferences(data)
+        if table.weight is not None:
+            table = table[table.weight > 0]
+        if not len(table):
+            raise ValueError("found no comparison with weight, wanted at least one")
+        subsets = [("all", np.arange(len(table)))]
+        if by is not None:
+            subsets += _rows_by_value(_column(table, by))
+        clusters = np.array([prompt or None for prompt in table.prompt], dtype=object)
+        if table.group is not None:
+            clusters = table.group
+        methods = {"mixture": self.log_odds(table, routed=False)}
+        if self.router is not None:
+            methods["routed"] = self.log_odds(table, history=False)
+            known = self.router.history_.table
+            users = _users(table.group)
+            if users is not None and any(user in known for user in users):
+                methods["history"] = self.log_odds(table)
+        rows = []
+        for subset, index in subsets:
+            for method, odds in methods.items():
+                row: dict[str, Any] = {"method": method, "subset": subset, "n": len(index)}
+                weight = None if table.weight is None else table.weight[index]
+                log_loss = -log_sigmoid(odds[index].astype(np.float64))
+                for name, each in (("accuracy", (odds[index] > 0) + 0.5 * (odds[index] == 0)), ("log_loss", log_loss)):
+                    row[name], row[f"{name}_low"], row[f"{name}_high"] = _interval(
+                        each, clusters[index], weight, random_state
+                    )
+                rows.append(row)
+        return rows
+
+    # ------------------------------------------------------------------------------------------------------ persistence
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save as a folder of safetensors and JSON with the encoder's fingerprint.
+
+        Parameters
+        ----------
+        path : path
+        """
+        arrays, stage = pack(self.mixture if self.router is None else self.router)
+        write_folder(path, arrays, {"encoder": self.encoder.to_config(), "stage": stage})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], encoder: str | Encoder | None = None) -> Self:
+        """Load what `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        encoder : str or Encoder, optional
+            Used instead of the one that is described; it must have the same fingerprint.
+
+        Returns
+        -------
+        PreferenceModel
+
+        Raises
+        ------
+        FileNotFoundError, ModelFileError
+            If the model is missing, incomplete, altered, or of a later version.
+        EncoderMismatchError
+            If the encoder is not the one that the model was fitted with.
+        """
+        arrays, description = read_folder(path)
+        if "encoder" not in description:
+            raise ModelFileError(f"{path} holds an estimator without encoder; load it with micropref.persistence.load")
+        pair_encoder = PairEncoder.from_config(description["encoder"], encoder)
+        estimator = unpack(arrays, description["stage"])
+        if isinstance(estimator, MixtureBradleyTerry):
+            return cls(pair_encoder, estimator)
+        return cls(pair_encoder, estimator.mixture_, estimator)
+
+    # -------------------------------------------------------------------------------------------------------- internals
+
+    def _parts_of_mixture(self) -> tuple[str, ...]:
+        return ("prompt",) if self.mixture.n_context_features else ()
+
+    def _new_router(self, parameters: dict[str, Any]) -> ContextRouter:
+        settings = {} if self.router is None else self.router.get_params(deep=False)
+        return ContextRouter(**{**settings, **parameters, "mixture": self.mixture})
+
+    @staticmethod
+    def _set_history_parameters(router: ContextRouter, parameters: dict[str, Any]) -> None:
+        current = router.get_params(deep=False)
+        for name, value in parameters.items():
+            if name in current and name not in _HISTORY_PARAMETERS and value != current[name]:
+                raise ValueError(
+                    f"{name}={value!r} would change what labelled contexts taught under {name}={current[name]!r}, "
+                    "but all rows are votes; give the labelled contexts again"
+                )
+        router.set_params(**parameters)
+
+    def _parts(self) -> tuple[str, ...]:
+        """Context parts that the weights depend on."""
+        return self._parts_of_mixture() if self.router is None else self._parts_of(self.router)
+
+    def _parts_of(self, router: ContextRouter) -> tuple[str, ...]:
+        parts, width = [], 0
+        for part, size in self.encoder.context_parts_.items():
+            if width < router.n_context_features_:
+                parts.append(part)
+                width += size
+        return tuple(parts)
+
+    def _check_asked(self, contexts: Any, users: Any) -> None:
+        """A ValueError where a router that reads contexts is given neither contexts nor users."""
+        if self.router is not None and "context" in self._parts() and contexts is None and users is None:
+            raise ValueError(
+                "this model was routed by contexts, but there are none; "
+                "pass a context for every row (empty where there is none), or the users"
+            )
+
+    def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> np.ndarray:
+        if "context" in parts and table.context is None:
+            table = replace(table, context=[""] * len(table))
+        return self.encoder.encode_pairs(table, parts)
+
+    def _reward(
+        self,
+        features: np.ndarray,
+        prompts: Sequence[str],
+        contexts: Sequence[str] | None,
+        users: Sequence[Hashable] | None,
+    ) -> np.ndarray:
+        self._check_asked(contexts, users)
+        parts = self._parts()
+        contexts = [""] * len(features) if contexts is None else contexts
+        context = self.encoder.encode_context(prompts, contexts, parts)
+        if not len(features):
+            return np.empty(0)
+        if self.router is None:
+            weights = np.exp(self.mixture.context_log_weights(context))
+            return (self.mixture.rewards(features) * weights.T).sum(axis=1)
+        return self.router.rewards(features, context, _users(users))
+
+
+def _users(users: Any) -> np.ndarray | None:
+    """Ids of users, whatever file they came from: 1007 in a JSON file is "1007" in a CSV file."""
+    if users is None:
+        return None
+    ids = np.empty(len(users), dtype=object)
+    ids[:] = [int(user) if isinstance(user, str) and _WHOLE_NUMBER.fullmatch(user) else user for user in users]
+    return ids
+
+
+def _rows_by_value(column: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
+    """Rows of every value, in order of appearance."""
+    rows: dict[str, list[int]] = {}
+    for row, value in enumerate(column):
+        rows.setdefault(str(value), []).append(row)
+    return [(value, np.array(members)) for value, members in rows.items()]
+
+
+def _interval(
+    values: np.ndarray, clusters: np.ndarray, weight: np.ndarray | None, random_state: int
+) -> tuple[float, float | None, float | None]:
+    alone = None not in clusters and len(set(clusters)) < 2
+    if alone or len(values) < 2:
+        return float(np.average(values, weights=weight)), None, None
+    return mean_interval(values, clusters, weight, random_state=random_state)
+
+
+def _column(table: PreferenceTable, name: str) -> Sequence[Any]:
+    column = getattr(table, name, None) if name in ("prompt", "context", "group") else table.extra.get(name)
+    if column is None:
+        present = ["prompt", *(n for n in ("context", "group") if getattr(table, n) is not None), *table.extra]
+        raise ValueError(f"found no column {name!r}, wanted one of {', '.join(map(repr, present))}")
+    return list(column)

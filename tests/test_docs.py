@@ -1,0 +1,111 @@
+"""Every Python block of README.md and docs/*.md runs, and prints what the page says it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Any other fence is an error, so that no block escapes by a misspelt language.
+LANGUAGES = {"python", "output", "text", "console", "bash"}
+
+
+class Block(NamedTuple):
+    language: str
+    line: int
+    content: str
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Fenced blocks of a page; `line` is that of the first line inside, counted from 1."""
+    blocks: list[Block] = []
+    opened: tuple[str, int] | None = None
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        fence = re.match(r"\s*```(.*)$", line)
+        if fence is None:
+            continue
+        if opened is None:
+            opened = fence[1].strip(), number
+        else:
+            language, start = opened
+            blocks.append(Block(language, start + 1, "\n".join(lines[start : number - 1])))
+            opened = None
+    if opened is not None:
+        raise ValueError(f"the block that begins in line {opened[1]} has no end")
+    return blocks
+
+
+def run_page(name: str, text: str) -> None:
+    """Run the Python blocks in one namespace and compare what they print with the output blocks that follow them."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    printed: str | None = None
+    for block in blocks_of(text):
+        if block.language not in LANGUAGES:
+            raise ValueError(f"{name}, line {block.line - 1}: the language {block.language!r} is none of {LANGUAGES}")
+        if block.language == "output":
+            if printed is None:
+                raise ValueError(f"{name}, line {block.line - 1}: an output that follows no Python block")
+            assert printed.rstrip() == block.content.rstrip(), f"{name}, line {block.line}"
+        printed = None
+        if block.language == "python":
+            # Blank lines before the code make tracebacks name the line of the page.
+            code = compile("\n" * (block.line - 1) + block.content, name, "exec")
+            with contextlib.redirect_stdout(io.StringIO()) as captured:
+                exec(code, namespace)
+            printed = captured.getvalue()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run_page(str(page.relative_to(ROOT)), page.read_text(encoding="utf-8"))
+
+
+def test_the_pages_that_must_exist_are_among_them():
+    assert {"README.md", "guide.md"} <= {page.name for page in PAGES}
+
+
+def test_every_page_has_blocks_that_run():
+    for page in PAGES:
+        assert any(block.language == "python" for block in blocks_of(page.read_text(encoding="utf-8"))), page.name
+
+
+def test_blocks_share_a_namespace_and_failures_name_their_line():
+    run_page("page.md", "```python\nx = 1\n```\n\n```python\nassert x == 1\n```")
+    with pytest.raises(ZeroDivisionError) as error:
+        run_page("page.md", "One\n\n```python\nx = 1\nx / 0\n```")
+    where = error.tb
+    while where.tb_next is not None:
+        where = where.tb_next
+    assert (where.tb_frame.f_code.co_filename, where.tb_lineno) == ("page.md", 5)
+
+
+def test_outputs_are_compared():
+    page = "```python\nprint(1 + 1)\n```\ngives\n```output\n{}\n```"
+    run_page("page.md", page.format(2))
+    with pytest.raises(AssertionError, match=r"page\.md, line 6"):
+        run_page("page.md", page.format(3))
+    with pytest.raises(ValueError, match=r"page\.md, line 1: an output that follows no Python block"):
+        run_page("page.md", "```output\n2\n```")
+
+
+@pytest.mark.parametrize("language", ["py", "Python", ""])
+def test_a_block_of_another_language_is_an_error(language):
+    with pytest.raises(ValueError, match="line 1: the language"):
+        run_page("page.md", f"```{language}\n1 / 0\n```")
+
+
+def test_text_is_not_run():
+    run_page("page.md", "```text\n1 / 0\n```\n```console\n$ false\n```\n```bash\nfalse\n```")
+
+
+def test_a_block_without_end_is_an_error():
+    with pytest.raises(ValueError, match="line 2 has no end"):
+        blocks_of("One\n```python\nx = 1")

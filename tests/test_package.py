@@ -1,0 +1,347 @@
+"""The package as a whole: a free import, extras with their pip command, arrows one way, complete docstrings."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import micropref
+from micropref._optional import _EXTRA_OF, require
+
+PACKAGE = Path(micropref.__file__).parent
+ROOT = PACKAGE.parent
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+HEAVY = {
+    *("torch", "sentence_transformers", "transformers", "pandas", "pyarrow", "datasets", "matplotlib", "faiss"),
+    *("triton", "numba"),
+}
+
+# What stands above what: a module imports from its own layer and from those below it.
+LAYERS = [
+    {"cli"},
+    {"demo", "reward"},
+    {"embed", "persistence", "selection"},
+    {"datasets", "metrics"},
+    {"mixture", "router"},
+    {"_evidence", "_history", "_neighbors", "_prediction", "_scaling"},
+    {"_objective", "_solvers"},
+    {"_gates", "pairs"},
+    {"_blocks", "_parameters", "_progress", "_validation"},
+    {"kernels"},
+    {"_pointwise"},
+    {"_backend"},
+    {"_optional"},
+    {""},
+]
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        found[".".join(["micropref", *(parts[:-1] if parts[-1] == "__init__" else parts)])] = path
+    return found
+
+
+def part_of(module: str) -> str:
+    """The first name below micropref; empty for micropref itself."""
+    return [*module.split("."), ""][1]
+
+
+def imports(module: str, *, at_import_time: bool) -> set[str]:
+    """Modules that a module imports; those for type checkers only are left out."""
+    found = set()
+
+    def visit(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in modules() else str(node.module))
+                # `from micropref import make_pairs` would hide where the arrow goes.
+                assert node.module != "micropref" or whole in modules() or alias.name == "__version__", module
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(ast.parse(modules()[module].read_text(encoding="utf-8")))
+    return found
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# ------------------------------------------------------------------------------------------------------------ import
+
+
+def test_import_is_free():
+    code = """
+import json, os, sys, warnings
+before = set(sys.modules)
+state = (dict(os.environ), list(warnings.filters), sys.getrecursionlimit())
+import micropref
+after = set(sys.modules) - before
+dir(micropref)
+assert state == (dict(os.environ), list(warnings.filters), sys.getrecursionlimit())
+print(json.dumps(sorted(name for name in after if name.split(".")[0] not in sys.stdlib_module_names)))
+"""
+    assert json.loads(run(code)) == ["micropref"]
+
+
+@pytest.mark.parametrize("name", [name for name in micropref.__all__ if name != "__version__"])
+def test_every_name_is_there(name):
+    value = getattr(micropref, name)
+    assert value.__name__ == name
+    assert value.__module__.startswith("micropref.")
+    assert name in dir(micropref)
+
+
+def test_names_are_those_of_the_lazy_table():
+    assert sorted(micropref.__all__) == sorted(["__version__", *micropref._HOME]) == dir(micropref)
+
+
+def test_names_bring_nothing_heavy():
+    """The whole library without an extra, and the command's module."""
+    names = ", ".join(name for name in modules() if not name.startswith("micropref.kernels."))
+    code = f"""
+import sys
+import sklearn.utils.validation  # which brings pandas where it is installed
+before = set(sys.modules)
+import {names}
+from micropref import *
+print(sorted({HEAVY} & set(sys.modules) - before))
+"""
+    assert run(code) == "[]\n"
+
+
+@pytest.mark.parametrize(("name", "brings"), [("make_pairs", []), ("MixtureBradleyTerry", ["sklearn"])])
+def test_a_name_brings_its_own_module_only(name, brings):
+    code = f"""
+import sys, micropref
+micropref.{name}
+print([name for name in ("typer", "micropref.cli", "micropref.embed", "micropref.reward") if name in sys.modules])
+assert all(name in sys.modules for name in {brings})
+"""
+    assert run(code) == "[]\n"
+
+
+def test_an_unknown_name():
+    with pytest.raises(AttributeError, match="module 'micropref' has no attribute 'BradleyTerry'"):
+        micropref.BradleyTerry  # noqa: B018
+    assert not hasattr(micropref, "__wrapped__")
+    with pytest.raises(ImportError, match="cannot import name 'BradleyTerry'"):
+        from micropref import BradleyTerry  # noqa: F401
+
+
+def test_an_error_inside_a_module_is_not_hidden(monkeypatch):
+    """A KeyError while importing is not an unknown name."""
+
+    def broken(name):
+        raise KeyError("a bug in the module")
+
+    monkeypatch.setattr(micropref, "import_module", broken)
+    with pytest.raises(KeyError, match="a bug in the module"):
+        micropref.PairScaler  # noqa: B018
+
+
+def test_the_version_is_that_of_the_project():
+    assert micropref.__version__ == PYPROJECT["project"]["version"]
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_command_is_that_of_the_project():
+    module, _, function = PYPROJECT["project"]["scripts"]["micropref"].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+# ------------------------------------------------------------------------------------------------------------ extras
+
+
+@pytest.mark.parametrize("package", sorted(_EXTRA_OF))
+def test_a_missing_package_is_an_error_with_its_command(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError) as error:
+        require(package, "Doing this")
+    assert str(error.value) == (
+        f"Doing this needs {package}, which is not installed. "
+        f"Install it with: pip install 'micropref[{_EXTRA_OF[package]}]'"
+    )
+    assert error.value.__cause__ is not None
+
+
+def test_a_missing_part_of_a_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match=r"Drawing needs matplotlib, .*micropref\[plot\]"):
+        require("matplotlib.figure", "Drawing")
+
+
+def test_what_is_there_is_returned():
+    assert require("json", "Nothing") is json
+
+
+def test_every_extra_exists_and_brings_its_package():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    # Some packages come along with another one.
+    provided_by = {"sentence_transformers": "sentence-transformers", "transformers": "sentence-transformers"}
+    provided_by["triton"] = "torch"
+    for package, extra in _EXTRA_OF.items():
+        wanted = provided_by.get(package, package)
+        assert any(re.match(rf"{wanted}\b", requirement) for requirement in extras.get(extra, [])), package
+
+
+def test_every_optional_package_that_is_required_has_an_extra():
+    asked = set()
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_call = isinstance(node, ast.Call) and ast.unparse(node.func) == "require"
+            if is_call and isinstance(node.args[0], ast.Constant):
+                asked.add(node.args[0].value.split(".")[0])
+    assert asked
+    assert asked <= _EXTRA_OF.keys()
+
+
+# ------------------------------------------------------------------------------------------------------------ arrows
+
+
+def layer_of(module: str) -> int:
+    layers = [i for i, parts in enumerate(LAYERS) if part_of(module) in parts]
+    assert len(layers) == 1, f"{module} needs a place in LAYERS"
+    return layers[0]
+
+
+@pytest.mark.parametrize("module", modules())
+def test_arrows_point_down(module):
+    for imported in imports(module, at_import_time=False):
+        if part_of(imported) != part_of(module) and imported in modules():
+            assert layer_of(imported) >= layer_of(module), f"{module} imports {imported}, which stands above it"
+
+
+def test_no_circles():
+    """Modules of one layer may build on one another, but not around."""
+    arrows = {module: imports(module, at_import_time=True) & set(modules()) - {module} for module in modules()}
+    done: set[str] = set()
+    while ready := {module for module, imported in arrows.items() if module not in done and imported <= done}:
+        done |= ready
+    assert not arrows.keys() - done
+
+
+@pytest.mark.parametrize(
+    ("part", "forbidden"),
+    [
+        ("_solvers", {"mixture", "router", "_gates", "_objective", "pairs"}),
+        ("_objective", {"mixture", "router", "_solvers"}),
+        ("_backend", {"kernels", "pairs", "_objective"}),
+        ("datasets", {"mixture", "router", "embed"}),
+        ("mixture", {"datasets", "embed", "router"}),
+    ],
+)
+def test_what_a_part_must_not_know(part, forbidden):
+    inside = [module for module in modules() if part_of(module) == part]
+    assert inside
+    for module in inside:
+        assert not {part_of(imported) for imported in imports(module, at_import_time=False)} & forbidden
+
+
+def test_nothing_imports_the_command():
+    assert [module for module in modules() if "micropref.cli" in imports(module, at_import_time=False)] == []
+
+
+@pytest.mark.parametrize("module", modules())
+def test_heavy_packages_are_imported_where_they_are_needed(module):
+    names = {name.split(".")[0] for name in imports(module, at_import_time=True)}
+    if not module.startswith("micropref.kernels."):  # which are chosen, and only then imported, by what there is
+        assert not names & HEAVY
+    assert "typer" not in names or module == "micropref.cli"
+    assert not imports(module, at_import_time=False) & {"pickle", "joblib", "shelve", "dill"}
+
+
+# -------------------------------------------------------------------------------------------------------- docstrings
+
+
+def public_callables() -> dict[str, object]:
+    """Names in `__all__`, and the methods of the classes among them that are documented here."""
+    found: dict[str, object] = {}
+    for name in micropref.__all__:
+        value = getattr(micropref, name)
+        if name == "__version__":
+            continue
+        found[name] = value
+        if inspect.isclass(value):
+            for method, function in inspect.getmembers(value, callable):
+                own = getattr(function, "__module__", "") or ""
+                if not method.startswith("_") and own.startswith("micropref"):
+                    found[f"{name}.{method}"] = function
+    return found
+
+
+def documented_parameters(docstring: str) -> set[str]:
+    """Names in the section Parameters of a numpydoc docstring."""
+    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", inspect.cleandoc(docstring), re.S | re.M)
+    if section is None:
+        return set()
+    heads = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : .*)?$", section.group(1), re.M)
+    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
+
+
+@pytest.mark.parametrize("name", public_callables())
+def test_every_argument_is_documented(name):
+    value = public_callables()[name]
+    docstring = inspect.getdoc(value)
+    assert docstring, f"{name} has no docstring"
+    assert docstring.splitlines()[0].rstrip().endswith((".", "?")), f"{name}: the first line is no sentence"
+    arguments = {
+        parameter.name
+        for parameter in inspect.signature(value).parameters.values()
+        if parameter.name not in ("self", "cls")
+    }
+    assert documented_parameters(docstring) == arguments
+
+
+@pytest.mark.parametrize("name", [name for name, value in public_callables().items() if not inspect.isclass(value)])
+def test_every_result_is_documented(name):
+    value = public_callables()[name]
+    returned = inspect.signature(value).return_annotation
+    sections = re.findall(r"^(\w[\w ]*)\n-+$", inspect.getdoc(value) or "", re.M)
+    assert ("Returns" in sections) == (returned not in (None, "None"))
+
+
+def test_the_check_of_docstrings_can_fail():
+    text = (
+        "Title.\n\nParameters\n----------\nx, y : int\n    Of it.\n**more\n    Of more.\n\nReturns\n-------\nz : int\n"
+    )
+    assert documented_parameters(text) == {"x", "y", "more"}
+    assert documented_parameters("Title.\n\nReturns\n-------\nz : int\n") == set()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_says_what_it_is(module):
+    docstring = ast.get_docstring(ast.parse(modules()[module].read_text(encoding="utf-8")))
+    assert docstring
+    assert docstring.splitlines()[0].endswith((".", "?"))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_nothing_is_left_to_do(module):
+    text = modules()[module].read_text(encoding="utf-8")
+    assert not re.search(r"TODO|FIXME|NotImplementedError|pragma: no cover", text)

@@ -1,0 +1,205 @@
+"""How near is the fused likelihood to one read of X? Against autograd, torch.compile and hand-written products.
+
+One row per measurement: median, 20th and 80th percentile of the time for loss and gradient; the bytes of one read of X
+over that time, as a share of the bandwidth of a copy measured in the same run (a copy reads and writes); and memory
+beyond the inputs. Half of the width is context. On CUDA a converged fit is measured too.
+
+    python benchmarks/bench_kernels.py                                     # this machine's CPU
+    python -m pytest tests/test_kernels.py && python benchmarks/bench_kernels.py --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import ctypes
+import gc
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import micropref
+from micropref import MixtureBradleyTerry
+from micropref.kernels import mixture_nll_and_grad, use_path
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def nll(X, W, V, b, c):
+    """The loss as anybody would write it in torch."""
+    log_weights = (X[:, :c] @ V.T + b).log_softmax(-1)
+    return -torch.logsumexp(log_weights + torch.nn.functional.logsigmoid(X[:, c:] @ W.T), 1).mean()
+
+
+def two_products(X, W, V, b, c):
+    """The analytic gradient from two products forward and two backward."""
+    log_weights = (X[:, :c] @ V.T + b).log_softmax(-1)
+    margins = X[:, c:] @ W.T
+    joint = log_weights + torch.nn.functional.logsigmoid(margins)
+    log_likelihood = torch.logsumexp(joint, 1, keepdim=True)
+    posterior = (joint - log_likelihood).exp()
+    d_margins = -posterior * torch.sigmoid(-margins) / len(X)
+    d_logits = (log_weights.exp() - posterior) / len(X)
+    return -log_likelihood.mean(), d_margins.T @ X[:, c:], d_logits.T @ X[:, :c], d_logits.sum(0)
+
+
+def autograd(loss: Callable, X, W, V, b, c) -> Callable[[], object]:
+    """Loss and gradients by backward()."""
+    leaves = [p.detach().clone().requires_grad_() for p in (W, V, b)]
+    return lambda: torch.autograd.grad(loss(X, *leaves, c), leaves)
+
+
+def on_path(path: str, *arguments) -> Callable[[], object]:
+    """The kernel on one path."""
+
+    def run() -> object:
+        with use_path(path):
+            return mixture_nll_and_grad(*arguments)
+
+    return run
+
+
+def times(run: Callable[[], object], device: str, repeats: int) -> np.ndarray:
+    """Seconds of every repetition, after one to warm up."""
+    found = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        run()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        found.append(time.perf_counter() - start)
+    return np.array(found[1:])
+
+
+def extra_memory(run: Callable[[], object], device: str) -> float:
+    """Peak beyond what is there before, in MB."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    # Memory freed before must not hide what is allocated now; then the high-water mark is lowered to the present.
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident()
+    run()
+    return (resident("VmHWM") - before) / 1e3
+
+
+def resident(field: str = "VmRSS") -> int:
+    """kB of this process."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1])
+
+
+def hardware(device: str) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def copy_bandwidth(X: torch.Tensor, device: str, repeats: int) -> float:
+    """Bytes a second, read and written."""
+    target = torch.empty_like(X)
+    return 2 * X.nbytes / np.median(times(lambda: target.copy_(X), device, repeats))
+
+
+def fit_seconds(dtype: torch.dtype) -> tuple[float, bool]:
+    """A converged fit of a million pairs at width 768 with four heads."""
+    n, c, d, k = 1_000_000, 384, 384, 4
+    random = torch.Generator("cuda").manual_seed(0)
+    X = torch.randn(n, c + d, generator=random, device="cuda")
+    heads, gate = (
+        torch.randn(k, d, generator=random, device="cuda") / 5,
+        torch.randn(k, c, generator=random, device="cuda") / 5,
+    )
+    kind = torch.distributions.Categorical(logits=X[:, :c] @ gate.T).sample()
+    y = torch.bernoulli(torch.sigmoid((X[:, c:] * heads[kind]).sum(1))).cpu().numpy().astype(int)
+    model = MixtureBradleyTerry(k, n_context_features=c, n_init=1, random_state=0)
+    X = X.to(dtype)
+    model.fit(X[:1000], y[:1000])
+    start = time.perf_counter()
+    model.fit(X, y)
+    return time.perf_counter() - start, model.converged_
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--rows", type=int, nargs="+")
+    parser.add_argument("--widths", type=int, nargs="+")
+    parser.add_argument("--components", type=int, nargs="+", default=[1, 4, 10])
+    parser.add_argument("--dtypes", choices=DTYPES, nargs="+", default=["bf16", "fp32"])
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    given = parser.parse_args()
+    cuda = given.device == "cuda"
+    rows = given.rows or ([100_000, 1_000_000] if cuda else [100_000])
+    widths = given.widths or ([384, 768, 2048, 4096] if cuda else [384, 768])
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    versions = {"micropref": micropref.__version__, "torch": torch.__version__, "numpy": np.__version__}
+    about = {
+        "hardware": hardware(given.device),
+        "versions": " ".join(f"{name} {version}" for name, version in versions.items()),
+        "commit": commit,
+        "date": date.today().isoformat(),
+    }
+    given.output.mkdir(exist_ok=True)
+    path = given.output / f"kernels_{given.device}.csv"
+    compiled = torch.compile(nll)
+    writer = None
+    with path.open("w", newline="") as file:
+        for n in rows:
+            for width in widths:
+                for dtype in given.dtypes:
+                    for k in given.components:
+                        c = width // 2
+                        random = torch.Generator(given.device).manual_seed(0)
+                        X, W, V, b = (
+                            torch.randn(shape, generator=random, device=given.device).to(DTYPES[dtype])
+                            for shape in ((n, width), (k, width - c), (k, c), (k,))
+                        )
+                        bandwidth = copy_bandwidth(X, given.device, given.repeats)
+                        arguments = (X, W, V, b, c)
+                        methods = {
+                            "autograd": autograd(nll, *arguments),
+                            "torch.compile": autograd(compiled, *arguments),
+                            "two products": lambda arguments=arguments: two_products(*arguments),
+                            **{p: on_path(p, *arguments) for p in (("triton",) if cuda else ("blas", "numba"))},
+                        }
+                        for method, run in methods.items():
+                            found = times(run, given.device, given.repeats)
+                            low, median, high = np.percentile(found, [20, 50, 80]) * 1e3
+                            row = {
+                                "n": n, "width": width, "k": k, "dtype": dtype, "method": method,
+                                "median_ms": f"{median:.3f}", "p20_ms": f"{low:.3f}", "p80_ms": f"{high:.3f}",
+                                "share_of_copy": f"{X.nbytes / median * 1e3 / bandwidth:.3f}",
+                                "copy_GB_per_s": f"{bandwidth / 1e9:.1f}",
+                                "extra_MB": f"{extra_memory(run, given.device):.1f}",
+                                **about,
+                            }  # fmt: skip
+                            if writer is None:
+                                writer = csv.DictWriter(file, row, lineterminator="\n")
+                                writer.writeheader()
+                            writer.writerow(row)
+                            file.flush()
+                            print(*(f"{row[name]:>13}" for name in list(row)[:11]), flush=True)
+    if cuda:
+        for name in given.dtypes:
+            seconds, converged = fit_seconds(DTYPES[name])
+            print(f"fit of 1 000 000 pairs, width 768, K = 4, {name}: {seconds:.2f} s, converged: {converged}")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()

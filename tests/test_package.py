@@ -32,7 +32,7 @@ LAYERS = [
     {"cli"},
     {"demo", "reward"},
     {"embed", "persistence", "selection"},
-    {"datasets", "metrics"},
+    {"datasets", "metrics", "theory"},
     {"mixture", "router"},
     {"_evidence", "_history", "_neighbors", "_prediction", "_scaling"},
     {"_objective", "_solvers"},

@@ -1,0 +1,147 @@
+"""The chain of lower bounds that ends in the theorem as printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from micropref.theory._population import Population, check_population, information
+
+_SAME = 1e-6  # weights in single precision that differ by less are the same
+
+
+@dataclass(frozen=True)
+class IrreducibleErrorBounds:
+    """Lower bounds on a single reward's excess error CE − H(Y | X, A, B, Z), in nats, from tight to loose.
+
+    Parameters
+    ----------
+    information : float
+        I(Y; Z | X, A, B), reached by q = p̄.
+    pairwise : float
+        2 E Var_π(σ_k).
+    averaged : float or None
+        2 E_x Var_π(E_{a,b|x} σ_k); None without prompts.
+    printed : float or None
+        2 ρ K E_x Var_unif(E_{a,b|x} σ_k), Theorem 3.2 as printed; None without prompts.
+    diversity : float or None
+        ρ, the smallest weight of any component for any prompt; None without prompts.
+    """
+
+    information: float
+    pairwise: float
+    averaged: float | None = None
+    printed: float | None = None
+    diversity: float | None = None
+
+    @property
+    def pairwise_slack(self) -> float:
+        """What Pinsker's inequality gives away, information − pairwise."""
+        return self.information - self.pairwise
+
+    @property
+    def averaged_slack(self) -> float | None:
+        """What averaging over the pairs of a prompt gives away, pairwise − averaged."""
+        return None if self.averaged is None else self.pairwise - self.averaged
+
+    @property
+    def printed_slack(self) -> float | None:
+        """What replacing the weights by the smallest gives away, averaged − printed."""
+        return None if self.averaged is None or self.printed is None else self.averaged - self.printed
+
+
+def irreducible_error_bounds(
+    weights: ArrayLike,
+    component_probs: ArrayLike,
+    prompt: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> IrreducibleErrorBounds:
+    r"""Lower bounds on the error that no single reward can avoid, each with the assumption of its step.
+
+    .. math::
+        \mathrm{CE} - H(Y|X,A,B,Z) \ge I(Y;Z|X,A,B) \ge 2 E \operatorname{Var}_\pi(\sigma_k)
+        \ge 2 E_x \operatorname{Var}_\pi(E_{a,b|x} \sigma_k)
+        \ge 2 \rho K E_x \operatorname{Var}_{unif}(E_{a,b|x} \sigma_k)
+
+    1. For any q: the difference is E KL(p̄ ‖ q) ≥ 0, the term `misspecification` of `error_decomposition`.
+    2. For any weights: I = E Σ_k π_k KL(σ_k ‖ p̄), and Pinsker's inequality for two outcomes is
+       KL(p ‖ q) ≥ 2 (p − q)².
+    3. Weights are a function of the prompt: then Var_π is a convex quadratic form of (σ_1, …, σ_K) that is the same
+       for all pairs of a prompt, and Jensen's inequality moves the mean over pairs inside.
+    4. The same: Var_π(v) = min_m Σ_k π_k (v_k − m)² ≥ ρ min_m Σ_k (v_k − m)² = ρ K Var_unif(v), with
+       ρ = min_{x,k} π_k(x).
+
+    The last is Theorem 3.2 of Shen et al. (2025, arXiv 2505.24846). Two corrections to it: its scores must be
+    probabilities (with raw scores the right-hand side has no upper limit, whereas I ≤ log K), and where the two
+    responses of a pair are exchangeable, E_{a,b|x} σ_k = ½ for every k and the printed bound is exactly 0.
+
+    Parameters
+    ----------
+    weights : array-like of shape (n_samples, n_components) or (n_components,)
+        Mixture weights π_k in every row; they sum to 1 over the components.
+    component_probs : array-like of shape (n_samples, n_components)
+        Probabilities σ_k (not scores) that component k prefers the first response.
+    prompt : array-like of shape (n_samples,), optional
+        Id of the prompt of every row. Without it the last two bounds are None.
+    sample_weight : array-like of shape (n_samples,), optional
+        Rows of weight 0 play no part.
+
+    Returns
+    -------
+    bounds : IrreducibleErrorBounds
+
+    Raises
+    ------
+    ValueError
+        For values outside [0, 1], weights that do not sum to 1, wrong shapes, or weights that differ between rows of
+        one prompt.
+
+    Examples
+    --------
+    >>> from micropref.theory import irreducible_error_bounds
+    >>> bounds = irreducible_error_bounds([0.5, 0.5], [[0.9, 0.1], [0.1, 0.9]], prompt=["x", "x"])
+    >>> round(bounds.information, 3), round(bounds.pairwise, 3), round(bounds.averaged, 3), round(bounds.printed, 3)
+    (0.368, 0.32, 0.0, 0.0)
+    """
+    population = check_population(weights, component_probs, sample_weight)
+    share, exact = population.share, float(population.share @ information(population))
+    pairwise = 2 * float(share @ _variance(population.weights, population.probs))
+    if prompt is None:
+        return IrreducibleErrorBounds(exact, pairwise)
+    ids = population.rows(prompt, "prompt")
+    if ids.ndim != 1:
+        raise ValueError(f"prompt must have one dimension; got {ids.ndim}")
+    _, start, index = np.unique(ids, return_index=True, return_inverse=True)
+    _check_constant(population, ids, start[index])
+    mass = np.bincount(index, share)
+    pi = population.weights[start]
+    mean = np.stack([np.bincount(index, share * column) for column in population.probs.T], axis=1) / mass[:, None]
+    rho = float(pi.min())
+    return IrreducibleErrorBounds(
+        exact,
+        pairwise,
+        averaged=2 * float(mass @ _variance(pi, mean)),
+        printed=2 * rho * pi.shape[1] * float(mass @ mean.var(axis=1)),
+        diversity=rho,
+    )
+
+
+def _variance(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Variance of the values of every row under its weights."""
+    mean = (weights * values).sum(axis=1, keepdims=True)
+    return (weights * (values - mean) ** 2).sum(axis=1)
+
+
+def _check_constant(population: Population, ids: np.ndarray, first: np.ndarray) -> None:
+    """Weights are those of the first row of the same prompt, whose row number is in `first`."""
+    varies = np.abs(population.weights - population.weights[first]).max(axis=1) > _SAME
+    if varies.any():
+        row = int(np.argmax(varies))
+        where = np.flatnonzero(population.kept)
+        raise ValueError(
+            "averaged and printed bounds need weights that are a function of the prompt alone; prompt "
+            f"{ids[row]!r} has different weights in rows {where[first[row]]} and {where[row]}. Leave prompt out "
+            "for the first two bounds"
+        )

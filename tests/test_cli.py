@@ -626,7 +626,13 @@ def test_names_of_files_are_printed_as_they_are(here, run):
 
 def test_an_interrupt_ends_with_130(here):
     os.mkfifo(here / "pipe.jsonl")
-    process = start("fit", "pipe.jsonl", "model", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Whoever runs the tests in the background ignores interrupts, and children would inherit that.
+    process = start(
+        *("fit", "pipe.jsonl", "model"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     with open(here / "pipe.jsonl", "wb"):  # opens once the command has opened its end
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=60)

@@ -2,5 +2,16 @@
 
 from micropref.theory._bounds import IrreducibleErrorBounds, irreducible_error_bounds
 from micropref.theory._decomposition import ErrorDecomposition, error_decomposition
+from micropref.theory._estimate import IrreducibleErrorEstimate, estimate_irreducible_error
+from micropref.theory._model_test import SingleRewardTest, single_reward_test
 
-__all__ = ["ErrorDecomposition", "IrreducibleErrorBounds", "error_decomposition", "irreducible_error_bounds"]
+__all__ = [
+    "ErrorDecomposition",
+    "IrreducibleErrorBounds",
+    "IrreducibleErrorEstimate",
+    "SingleRewardTest",
+    "error_decomposition",
+    "estimate_irreducible_error",
+    "irreducible_error_bounds",
+    "single_reward_test",
+]

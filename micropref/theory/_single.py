@@ -37,10 +37,16 @@ def best_single_probs(design: Any, first: np.ndarray, share: np.ndarray) -> np.n
     single_probs : ndarray of shape (n,)
     """
 
+    return expit(design @ best_single_reward(design, first, share))
+
+
+def best_single_reward(design: Any, first: np.ndarray, share: np.ndarray, alpha: float = 0.0) -> np.ndarray:
+    """The reward r itself, of shape (n_rewards,), with a penalty ½ alpha ‖r‖²; see `best_single_probs`."""
+
     def value_and_gradient(reward: np.ndarray) -> tuple[float, np.ndarray]:
         margin = design @ reward
-        value = share @ (np.logaddexp(0.0, margin) - first * margin)
-        return float(value), design.T @ (share * (expit(margin) - first))
+        value = share @ (np.logaddexp(0.0, margin) - first * margin) + 0.5 * alpha * (reward @ reward)
+        return float(value), design.T @ (share * (expit(margin) - first)) + alpha * reward
 
     found = optimize.minimize(
         value_and_gradient,
@@ -49,4 +55,4 @@ def best_single_probs(design: Any, first: np.ndarray, share: np.ndarray) -> np.n
         method="L-BFGS-B",
         options={"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-9, "maxcor": 20},
     )
-    return expit(design @ found.x)
+    return found.x

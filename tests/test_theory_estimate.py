@@ -1,0 +1,216 @@
+"""The terms for one's own data: scores, intervals, refusals; and the test of one reward against several."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from micropref import MixtureBradleyTerry
+from micropref.theory import error_decomposition, estimate_irreducible_error, single_reward_test
+from micropref.theory._units import Model, Rows
+
+
+def world(seed, n=1500, d=4, k=2, per_group=5, context=0):
+    """Planted heads; with a context the weights of two components depend on its first column."""
+    rng = np.random.default_rng(seed)
+    heads = 1.5 * rng.normal(size=(k, d))
+    difference, contexts = rng.normal(size=(n, d)), rng.normal(size=(n, context))
+    groups = np.arange(n) // per_group
+    contexts = contexts[groups]
+    z = rng.integers(0, k, n)[groups]
+    if context:
+        z = (rng.random(n)[groups] < expit(2 * contexts[:, 0])).astype(int)
+    y = (rng.random(n) < expit((difference * heads[z]).sum(axis=1))).astype(int)
+    return np.hstack([contexts, difference]), y, groups, expit(difference @ heads.T)
+
+
+def fitted(X, y, groups, k=2, **options):
+    return MixtureBradleyTerry(k, alpha=1e-5, random_state=0, n_init=2, **options).fit(X, y, groups=groups)
+
+
+@pytest.mark.parametrize("context", [0, 3])
+def test_scores_are_the_gradient_of_the_fitted_likelihood(context):
+    """Mixed rows: groups, ungrouped rows, weights; against finite differences of the estimator's own likelihood."""
+    X, y, groups, _ = world(0, n=60, context=context)
+    groups = np.where(np.arange(60) % 7 == 0, -1, groups)
+    weight = np.random.default_rng(1).uniform(0.5, 2, 60)
+    weight[5] = 0
+    estimator = fitted(X, y, groups, n_context_features=context)
+    rng = np.random.default_rng(2)
+    estimator.coef_ = estimator.coef_ + 0.3 * rng.normal(size=estimator.coef_.shape)  # away from the optimum
+    data, model = Rows.create(estimator, X, y, groups, weight), Model.of(estimator)
+    scores = np.concatenate([model.unit_scores(data, rows) for rows in data.blocks()])
+    total = (data.outer[:, None] * scores).sum(axis=0) / weight.sum()
+    parameters = [estimator.coef_, *estimator.gate_parameters_]
+    numeric = []
+    for array in parameters:
+        for place in np.ndindex(array.shape):
+            value, sides = array[place], []
+            for step in (1e-5, -1e-5):
+                array[place] = value + step
+                sides.append(estimator.log_likelihood(X, y, weight, groups))
+            array[place] = value
+            numeric.append((sides[0] - sides[1]) / 2e-5)
+    assert np.abs(numeric).max() > 0.01
+    np.testing.assert_allclose(total, numeric, atol=1e-8)
+    mean = (data.outer * model.unit_log_likelihood(data)).sum() / weight.sum()
+    assert mean == pytest.approx(estimator.log_likelihood(X, y, weight, groups), abs=1e-12)
+
+
+def test_blocks_never_cut_a_unit():
+    X, y, groups, _ = world(0, n=9000, per_group=900)
+    data = Rows.create(fitted(X[:900], y[:900], np.arange(900) // 5), X, y, groups, None)
+    blocks = data.blocks()
+    assert len(blocks) > 2
+    assert [block.start for block in blocks[1:]] == [block.stop for block in blocks[:-1]]
+    assert all(data.unit[block.start] != data.unit[block.start - 1] for block in blocks[1:])
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_a_planted_value_is_found(context):
+    X, y, groups, probs = world(3, n=3000, context=context)
+    estimator = fitted(X, y, groups, n_context_features=context)
+    found = estimate_irreducible_error(estimator, X, y, groups)
+    first = expit(2 * X[:, :1]) if context else np.full((len(X), 1), 0.5)
+    truth = error_decomposition(np.hstack([1 - first, first]), probs, features=X[:, context:])
+    for name in ("label_noise", "group_information", "misspecification", "cross_entropy"):
+        low, high = getattr(found, f"{name}_interval")
+        assert low <= getattr(found, name) <= high
+        # Three half-widths: the benchmark counts how often one is enough.
+        assert abs(getattr(truth, name) - getattr(found, name)) < 3 * (high - low) / 2
+        assert high - low < 0.2
+    total = found.label_noise + found.group_information + found.misspecification
+    assert total == pytest.approx(found.cross_entropy, abs=1e-9)
+    assert (found.n_rows, found.n_groups) == (3000, 600)
+    assert "Knowing which group answers is worth at most" in found.advice
+
+
+def test_the_estimate_before_correction_is_the_decomposition():
+    """Tiny changes: with a huge penalty no draw moves, and all intervals close around the plug-in value."""
+    X, y, groups, _ = world(4)
+    estimator = fitted(X, y, groups)
+    estimator.alpha = 1e9
+    found = estimate_irreducible_error(estimator, X, y, groups)
+    plug_in = error_decomposition(
+        estimator.mixture_weights(X), expit(estimator.component_scores(X)), single_probs=np.full(len(X), 0.5)
+    )
+    assert found.label_noise == pytest.approx(plug_in.label_noise, abs=2e-3)
+    assert found.group_information == pytest.approx(plug_in.group_information, abs=2e-3)
+
+
+def test_order_of_rows_does_not_matter_and_draws_are_seeded():
+    X, y, groups, _ = world(5, n=500)
+    estimator = fitted(X, y, groups)
+    found = estimate_irreducible_error(estimator, X, y, groups)
+    assert estimate_irreducible_error(estimator, X, y, groups) == found
+    order = np.random.default_rng(0).permutation(500)
+    shuffled = estimate_irreducible_error(estimator, X[order], y[order], groups[order])
+    assert shuffled.group_information == pytest.approx(found.group_information, abs=1e-9)
+    assert estimate_irreducible_error(estimator, X, y, groups, random_state=1) != found
+
+
+def test_one_component_has_no_group_information():
+    X, y, groups, _ = world(6, n=400)
+    found = estimate_irreducible_error(fitted(X, y, groups, k=1), X, y)
+    assert found.group_information_interval == (0.0, 0.0)
+    assert found.advice.startswith("Nothing here shows that groups disagree")
+
+
+def test_a_flat_likelihood_is_refused():
+    X, y, _, _ = world(7, k=1)
+    estimator = MixtureBradleyTerry(2, alpha=1e-3, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="cannot tell the groups apart: no group has two comparisons"):
+        estimate_irreducible_error(estimator, X, y)
+
+
+def test_a_curved_likelihood_needs_no_groups():
+    rng = np.random.default_rng(0)
+    X = 6 * rng.normal(size=(4000, 2))
+    z = rng.integers(0, 2, 4000)
+    y = (rng.random(4000) < expit(np.where(z, X[:, 0], X[:, 1]))).astype(int)
+    estimator = MixtureBradleyTerry(2, alpha=1e-5, random_state=0).fit(X, y)
+    found = estimate_irreducible_error(estimator, X, y)
+    truth = error_decomposition([0.5, 0.5], expit(X[:, ::-1]), np.full(4000, 0.5))
+    assert found.group_information == pytest.approx(truth.group_information, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_bootstrap": 5}, "n_bootstrap must be an integer of at least 20; got 5"),
+        ({"X": np.zeros((400, 7))}, "X has 7 features; the estimator was fitted with 4"),
+        ({"balance": 0.5}, "balance=0; got gate='linear', balance=0.5"),
+    ],
+)
+def test_bad_input(change, message):
+    X, y, groups, _ = world(8, n=400)
+    estimator = fitted(X, y, groups)
+    estimator.balance = change.pop("balance", 0.0)
+    with pytest.raises(ValueError, match=message):
+        estimate_irreducible_error(estimator, change.pop("X", X), y, groups, **change)
+
+
+# ------------------------------------------------------------------------------------------- one reward or several
+
+
+def test_several_tastes_are_noticed_and_one_is_not_split():
+    estimator = MixtureBradleyTerry(2, random_state=0, n_init=2)
+    X, y, groups, _ = world(2, n=2000)
+    several = single_reward_test(estimator, X, y, groups)
+    assert several.p_value < 0.001
+    assert several.gain > 0.01
+    assert several.log_evidence > 7
+    assert several.n_groups == 400
+    assert not hasattr(estimator, "coef_")
+    X, y, groups, _ = world(2, k=1)
+    one = single_reward_test(estimator, X, y, groups)
+    assert one.p_value > 0.05
+    assert one.gain < 0.01
+
+
+def test_the_evidence_from_its_definition():
+    """Both halves by hand, the single reward by scikit-learn without penalty."""
+    from sklearn.linear_model import LogisticRegression
+
+    estimator = MixtureBradleyTerry(2, random_state=0, n_init=2)
+    X, y, groups, _ = world(3, n=400)
+    half = np.isin(groups, np.random.RandomState(0).permutation(80)[:40])
+    evidence = []
+    for train in (half, ~half):
+        mixture = MixtureBradleyTerry(2, random_state=0, n_init=2).fit(X[train], y[train], groups=groups[train])
+        single = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-10, max_iter=10_000).fit(X[~train], y[~train])
+        of_single = np.log(single.predict_proba(X[~train])[np.arange((~train).sum()), y[~train]]).mean()
+        of_mixture = mixture.log_likelihood(X[~train], y[~train], groups=groups[~train])
+        evidence.append(np.exp(200 * (of_mixture - of_single)))
+    found = single_reward_test(estimator, X, y, groups)
+    assert found.log_evidence == pytest.approx(np.log(np.mean(evidence)), abs=1e-4)
+    assert found.p_value == pytest.approx(min(1, 1 / np.mean(evidence)), abs=1e-4)
+
+
+def test_size_in_a_small_simulation():
+    """At most 5 % are called several, whatever the penalty and however few the rows; see benchmarks/bench_theory.py."""
+    estimator = MixtureBradleyTerry(2, random_state=0, n_init=1)
+    p_values = [single_reward_test(estimator, *world(seed, n=200, d=2, k=1)[:3]).p_value for seed in range(40)]
+    assert np.less(p_values, 0.05).sum() <= 4
+    assert len(set(p_values)) > 3
+
+
+def test_weights_and_ungrouped_rows():
+    estimator = MixtureBradleyTerry(2, random_state=0, n_init=2)
+    X, y, groups, _ = world(1, n=600)
+    weight = np.ones(600)
+    weight[groups == 3] = 0
+    with_weights = single_reward_test(estimator, X, y, groups, weight)
+    assert with_weights.n_groups == 119
+    assert np.isfinite(with_weights.log_evidence)
+    assert single_reward_test(estimator, X, y).n_groups == 600
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "message"), [(1, 40, "n_components of at least 2; got 1"), (2, 15, "at least four groups; got 3")]
+)
+def test_bad_tests(k, n, message):
+    X, y, groups, _ = world(0, n=n)
+    with pytest.raises(ValueError, match=message):
+        single_reward_test(MixtureBradleyTerry(k), X, y, groups)

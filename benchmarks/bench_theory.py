@@ -2,9 +2,10 @@
 
     python benchmarks/bench_theory.py [--sets 200] [--tests 400] [--output benchmarks/results/theory.csv]
 
-Coverage: planted mixtures of K = 2 and 3 with 4 000 rows of 6 features, five pairs per annotator, alpha = 1e-5; the truth
-is the group information of the planted heads over the same rows; 90 to 99 % of the intervals should hold it. Test: data sets of
-one reward (at most 7 % may be called several at level 5 %) and of two equal groups (at least 80 % should), 6 features.
+Coverage: planted mixtures of K = 2 and 3 with 4 000 rows of 6 features, five pairs per annotator, alpha = 1e-5; the
+truth is the group information of the planted heads over the same rows; 90 to 99 % of the intervals should hold it.
+Test: data sets of one reward (at most 7 % may be called several at level 5 %) and of two equal groups (at least 80 %
+should be, from 2 000 rows), 6 features.
 """
 
 from __future__ import annotations

@@ -60,11 +60,11 @@ def single_reward_test(
 
     .. math:: E = \prod_u \exp(\ell_u(K) - \ell_u(\hat r))
 
-    If a single reward r gave the answers, r̂ is at least as likely as r, and the ratio of any other model to r has mean
-    1; so E has mean at most 1 and P(E ≥ 20) ≤ 5 % by Markov's inequality, whatever K, the penalties and the number of rows
-    (universal inference: Wasserman, Ramdas and Balakrishnan, 2020). E is averaged over the two ways to use the halves.
-    The usual χ² is wrong here, since one head lies on the boundary of K; and a gain on held-out rows alone would not do:
-    two heads also hedge where few rows make one overconfident.
+    If a single reward r gave the answers, r̂ is at least as likely as r, and the ratio of any other model to r has
+    mean 1; so E has mean at most 1 and P(E ≥ 20) ≤ 5 % by Markov's inequality, whatever K, the penalties and the
+    number of rows (universal inference: Wasserman, Ramdas and Balakrishnan, 2020). E is averaged over the two ways to
+    use the halves. The usual χ² is wrong here, since one head lies on the boundary of K; and a gain on held-out rows
+    alone would not do: two heads also hedge where few rows make one overconfident.
 
     The price is power where features are many: r̂ gains about half a nat for each of them. Give rows many times
     the number of features, or fewer features (PCA of the differences without centring).
@@ -115,7 +115,7 @@ def single_reward_test(
         gain += likelihood[estimator.n_components] - likelihood[1]
         mass += data.weight.sum()
         log_evidence.append(likelihood[estimator.n_components] - _best_single_likelihood(data))
-    evidence = float(np.logaddexp(*log_evidence) - np.log(2))
+    evidence = float(np.logaddexp(log_evidence[0], log_evidence[1]) - np.log(2))
     return SingleRewardTest(gain / mass, evidence, float(np.exp(min(0.0, -evidence))), len(present))
 
 

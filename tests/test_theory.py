@@ -132,6 +132,28 @@ def test_the_printed_bound_is_zero_exactly_where_pairs_are_exchangeable():
     assert irreducible_error_bounds(weights, probs, prompt).printed > 1e-4
 
 
+@pytest.mark.parametrize("exchangeable", [True, False])
+def test_every_bound_equals_its_definition(exchangeable):
+    """Expectations and variances in plain loops over prompts and pairs."""
+    weights, probs, prompt, _ = random_world(exchangeable, seed=8)
+    omega = np.random.default_rng(8).uniform(0.1, 3, size=len(probs))
+    pairwise = averaged = uniform = 0.0
+    for x in np.unique(prompt):
+        rows = np.flatnonzero(prompt == x)
+        pi, mass = weights[rows[0]], omega[rows].sum()
+        for i in rows:
+            pairwise += 2 * omega[i] * np.sum(pi * (probs[i] - np.sum(pi * probs[i])) ** 2)
+        mean = sum(omega[i] * probs[i] for i in rows) / mass
+        averaged += 2 * mass * np.sum(pi * (mean - np.sum(pi * mean)) ** 2)
+        uniform += mass * np.sum((mean - mean.mean()) ** 2) / 3
+    bounds = irreducible_error_bounds(weights, probs, prompt, omega)
+    assert bounds.pairwise == pytest.approx(pairwise / omega.sum(), rel=1e-12)
+    assert bounds.averaged == pytest.approx(averaged / omega.sum(), rel=1e-12)
+    assert bounds.printed == pytest.approx(2 * weights.min() * 3 * uniform / omega.sum(), rel=1e-12)
+    assert bounds.printed > 1e-5
+    assert bounds.diversity == pytest.approx(weights.min())
+
+
 def test_with_raw_scores_the_theorem_would_be_false():
     """Two equal groups with scores ±5: the printed right-hand side is 50 nats, the whole information log 2."""
     scores = np.array([[5.0, -5.0]])
@@ -227,6 +249,8 @@ def test_weights_that_vary_within_a_prompt_are_named():
     message = "function of the prompt alone; prompt 'b' has different weights in rows 1 and 3"
     with pytest.raises(ValueError, match=message):
         irreducible_error_bounds(weights, probs, prompt=np.array(["a", "b", "a", "b"], dtype=object))
+    with pytest.raises(ValueError, match="in rows 1 and 3"):  # rows of the caller, not of what weights left over
+        irreducible_error_bounds(weights, probs, prompt=["a", "b", "a", "b"], sample_weight=[0, 1, 1, 1])
     bounds = irreducible_error_bounds(weights, probs, prompt=["a", "b", "a", "b"], sample_weight=[1, 1, 1, 0])
     assert bounds.diversity == pytest.approx(0.1)
 

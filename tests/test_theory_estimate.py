@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from micropref import MixtureBradleyTerry
-from micropref.theory import error_decomposition, estimate_irreducible_error, single_reward_test
+from micropref.theory import _estimate, error_decomposition, estimate_irreducible_error, single_reward_test
 from micropref.theory._units import Model, Rows
 
 
@@ -97,6 +97,74 @@ def test_the_estimate_before_correction_is_the_decomposition():
     )
     assert found.label_noise == pytest.approx(plug_in.label_noise, abs=2e-3)
     assert found.group_information == pytest.approx(plug_in.group_information, abs=2e-3)
+
+
+def test_the_correction_and_the_ends_of_the_interval(monkeypatch):
+    """Draws that are too large on average, and skewed: the estimate moves down, the long tail becomes the lower end."""
+    X, y, groups, _ = world(4, n=100)
+    change = np.random.default_rng(0).exponential(0.1, size=200)
+    values = np.stack([np.concatenate([[base], base + change]) for base in (0.3, 0.5, 0.7)])
+    monkeypatch.setattr(_estimate, "_terms", lambda *_: values)
+    found = estimate_irreducible_error(fitted(X, y, groups), X, y, groups)
+    low, high = np.quantile(change, [0.025, 0.975])
+    assert found.group_information == pytest.approx(0.5 - change.mean())
+    assert found.group_information_interval == pytest.approx((0.5 - high, 0.5 - low))
+    assert found.label_noise == pytest.approx(0.3 - change.mean())
+    assert found.misspecification == pytest.approx(0.7 - change.mean())
+    assert found.cross_entropy == pytest.approx(1.5 - 3 * change.mean())
+
+
+def test_one_step_of_the_bootstrap():
+    """Against the dense formula, unit by unit, with groups, ungrouped rows, weights and penalties."""
+    X, y, groups, _ = world(0, n=80, context=2)
+    groups = np.where(np.arange(80) % 3 == 0, -1, groups)
+    weight = np.random.default_rng(1).uniform(0.5, 3, 80)
+    estimator = fitted(X, y, groups, n_context_features=2)
+    estimator.alpha, estimator.gate_alpha = 0.3, 0.7
+    data, model = Rows.create(estimator, X, y, groups, weight), Model.of(estimator)
+    draws = _estimate._one_step_bootstrap(model, data, 3, np.random.RandomState(5))
+    multiplicity = np.random.RandomState(5).exponential(size=(data.n_units, 3))
+    (rows,) = data.blocks()
+    scores = model.unit_scores(data, rows)
+    heads, gates = model.coef.size, model.gate.size
+    information = weight.sum() * np.diag([0.3] * heads + [0.7] * gates + [0.0] * 2)
+    change = np.zeros((information.shape[0], 3))
+    for u, score in enumerate(scores):
+        own = data.weight[data.unit == u].sum() if data.alone[u] else 1.0
+        information += own * np.outer(score, score)
+        change += own * np.outer(score, multiplicity[u] - multiplicity.mean(axis=0))
+    expected = np.linalg.pinv(information, rcond=1e-12) @ change
+    assert np.abs(expected).max() > 0.01
+    np.testing.assert_allclose(draws.T, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_misspecification_of_a_draw_is_that_of_its_own_best_reward():
+    X, y, groups, _ = world(3, n=600)
+    estimator = fitted(X, y, groups)
+    data, model = Rows.create(estimator, X, y, groups, None), Model.of(estimator)
+    draws = 0.1 * np.random.default_rng(0).normal(size=(4, len(model.penalties)))
+    terms = _estimate._terms(model, draws, data, alpha=0.0)
+    weights, probs = model.at(draws, data, slice(0, 600))
+    for b in range(5):
+        parts = error_decomposition(weights[b], probs[b], features=data.difference)
+        assert terms[0, b] == pytest.approx(parts.label_noise, abs=1e-12)
+        assert terms[1, b] == pytest.approx(parts.group_information, abs=1e-12)
+        assert terms[2, b] == pytest.approx(parts.misspecification, abs=2e-5)
+    first = (weights[0] * probs[0]).sum(axis=1)
+    held = expit(data.difference @ _estimate.best_single_reward(data.difference, first, np.full(600, 1 / 600)))
+    stale = [error_decomposition(weights[b], probs[b], held).misspecification - terms[2, b] for b in range(1, 5)]
+    assert max(stale) > 2e-4  # without the step the tolerance above would be missed
+
+
+def test_a_row_of_weight_zero_is_no_row():
+    X, y, groups, _ = world(5, n=500)
+    estimator = fitted(X, y, groups)
+    weight = np.ones(500)
+    weight[:5], weight[207] = 0, 0  # a whole group, and one row of another
+    kept = weight > 0
+    with_zeros = estimate_irreducible_error(estimator, X, y, groups, weight)
+    assert with_zeros == estimate_irreducible_error(estimator, X[kept], y[kept], groups[kept])
+    assert (with_zeros.n_rows, with_zeros.n_groups) == (494, 99)
 
 
 def test_order_of_rows_does_not_matter_and_draws_are_seeded():

@@ -89,7 +89,7 @@ def information(population: Population) -> np.ndarray:
     probs, weights = population.probs, population.weights
     divergence = relative_entropy(probs, first) + relative_entropy(1 - probs, second)
     # Rounding may leave −1e-17 where all components agree.
-    return np.maximum((weights * np.where(weights > 0, divergence, 0.0)).sum(axis=1), 0.0)
+    return np.maximum((weights * divergence).sum(axis=1), 0.0)
 
 
 def relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:

@@ -272,7 +272,7 @@ def test_heavy_packages_are_imported_where_they_are_needed(module):
     names = {name.split(".")[0] for name in imports(module, at_import_time=True)}
     if not module.startswith("micropref.kernels."):  # which are chosen, and only then imported, by what there is
         assert not names & HEAVY
-    assert "typer" not in names or module == "micropref.cli"
+    assert "typer" not in names or part_of(module) == "cli"
     assert not imports(module, at_import_time=False) & {"pickle", "joblib", "shelve", "dill"}
 
 

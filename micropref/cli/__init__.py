@@ -1,0 +1,25 @@
+"""The command `micropref`: from a file of comparisons to a personalised judgement."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+
+# Importing a family of commands registers it; this order is the order of the help.
+from micropref.cli import _demo, _models  # noqa: F401
+from micropref.cli._app import app, err
+
+__all__ = ["app", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command; exit with 0, 1 for bad data or a bad model, 2 for bad usage, 130 when interrupted."""
+    # A terminal that cannot show a letter shows a question mark instead.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        err.print(f"micropref: error: {error}")
+        sys.exit(1)

@@ -1,0 +1,108 @@
+"""The application, what its commands share, and how they speak: tables and JSON out, notices and errors beside."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    name="micropref",
+    help="Learn whose preferences a comparison expresses, and which preference applies here.",
+    epilog="A first look, without data or network:  micropref demo",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# Texts are printed as they are: nobody's prompt is markup.
+out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+_PIPE_WIDTH = 160
+
+Data = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATA",
+        help="Comparisons: .jsonl, .json, .csv, .tsv (also .gz) or .parquet with prompt, chosen, rejected; "
+        "or prompt, response_a, response_b, label. Optional: context, group, weight.",
+        show_default=False,
+    ),
+]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="Use another column of the data, as NAME=COLUMN (chosen=better). May be repeated."),
+]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Go on after rows that cannot be used; they are written beside the data.")
+]
+Rejected = Annotated[Path | None, typer.Option("--rejected", help="Where --skip-bad writes those rows.")]
+Encoder = Annotated[
+    str | None,
+    typer.Option("--encoder", help="Name or path of the encoder, if it moved. It must be the one of the model."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def _common(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        from micropref import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def read_table(
+    data: str,
+    columns: Sequence[str] | None,
+    skip_bad: bool,
+    rejected: Path | None,
+    report: Callable[[str], None],
+) -> Any:
+    from micropref.datasets import read_preferences
+
+    report(f"reading {data}")
+    renamed = {}
+    for item in columns or ():
+        name, separator, column = item.partition("=")
+        if not separator or not name or not column:
+            raise typer.BadParameter(f"{item!r} is not of the form NAME=COLUMN", param_hint="--column")
+        renamed[name] = column
+    return read_preferences(data, columns=renamed or None, skip_bad=skip_bad, rejected_path=rejected)
+
+
+@contextmanager
+def working() -> Iterator[Callable[[str], None]]:
+    """Say on a terminal what is being done; be silent in a pipe, but for warnings, one line each."""
+    watched = sys.stderr.isatty()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield lambda step: err.print(f"{step} ...", style="dim") if watched else None
+        finally:  # what was left out matters even more where the rest fails
+            for message in dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning)):
+                err.print(f"micropref: warning: {message}")
+
+
+def print_table(table: Table) -> None:
+    # In a pipe there is no width to fit into; a table cut to 80 columns would lose figures.
+    watched = sys.stdout.isatty()
+    console = Console(markup=False, emoji=False, highlight=False, width=None if watched else _PIPE_WIDTH)
+    console.print(table)
+
+
+def print_json(value: Any) -> None:
+    letters_are_safe = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    typer.echo(json.dumps(value, ensure_ascii=not letters_are_safe))

@@ -1,0 +1,259 @@
+"""The commands about one model: fit, route, score, evaluate."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from micropref.cli._app import (
+    Column,
+    Data,
+    Encoder,
+    Json,
+    Model,
+    Rejected,
+    SkipBad,
+    app,
+    err,
+    out,
+    print_json,
+    print_table,
+    read_table,
+    working,
+)
+
+
+@app.command()
+def fit(
+    data: Data,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder to write the model to.", show_default=False)],
+    components: Annotated[int, typer.Option("--components", "-k", help="Number of heads.")] = 4,
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="'hashing', or the name or path of a sentence-transformers model.")
+    ] = "hashing",
+    template: Annotated[
+        str, typer.Option("--template", help="Text embedded for a response; {prompt} and {response} are filled in.")
+    ] = "{response}",
+    prompt_gate: Annotated[
+        bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
+    ] = False,
+    alpha: Annotated[float, typer.Option("--alpha", help="L2 penalty of the heads.")] = 1e-3,
+    restarts: Annotated[int, typer.Option("--restarts", help="Random starts; the best is kept.")] = 4,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the starts.")] = 0,
+    column: Column = None,
+    skip_bad: SkipBad = False,
+    rejected: Rejected = None,
+    as_json: Json = False,
+) -> None:
+    """Learn the heads from comparisons (stage 1).
+
+    Give the annotators in a column `group` (or user, worker, annotator): where people disagree on every pair, who
+    answered is what tells the heads apart.
+    """
+    from micropref.embed import PairEncoder
+    from micropref.reward import PreferenceModel
+
+    start = time.perf_counter()
+    with working() as report:
+        table = read_table(data, column, skip_bad, rejected, report)
+        report(f"embedding the texts of {len(table)} comparisons and fitting {components} heads")
+        fitted = PreferenceModel.fit(
+            table,
+            encoder=PairEncoder(encoder, template=template),
+            prompt_gate=prompt_gate,
+            n_components=components,
+            alpha=alpha,
+            n_init=restarts,
+            random_state=seed,
+            verbose=int(sys.stderr.isatty()),
+        )
+        fitted.save(model)
+    mixture = fitted.mixture
+    groups = set() if table.group is None else set(table.group) - {None}
+    result = {
+        "model": str(model),
+        "n_comparisons": len(table),
+        "n_rejected": table.n_rejected,
+        "n_groups": len(groups),
+        "n_truncated": fitted.encoder.n_truncated_,
+        "encoder": fitted.encoder.encoder_.fingerprint,
+        "weights": mixture.weights_.tolist(),
+        "objective": mixture.objective_,
+        "n_iter": mixture.n_iter_,
+        "converged": mixture.converged_,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+    if as_json:
+        print_json(result)
+        return
+    annotators = f"{len(groups)} annotators" if groups else "annotators unknown"
+    out.print(f"{len(table)} comparisons, {annotators}, {result['n_truncated']} texts longer than the encoder reads")
+    out.print(f"{mixture.n_components} heads, {mixture.objective_:.4f} nats after {mixture.n_iter_} iterations")
+    out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
+    out.print(f"saved to {model} ({result['seconds']:.1f} s)")
+
+
+@app.command()
+def route(
+    model: Model,
+    data: Data,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write to; by default the model is replaced.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="1 (default) is Bayes' rule; towards 0: who wins a pair.")
+    ] = None,
+    history_temperature: Annotated[
+        float | None, typer.Option("--history-temperature", help="Default 1; larger values trust users' votes less.")
+    ] = None,
+    history_decay: Annotated[
+        float | None,
+        typer.Option("--history-decay", help="Default 1; below it, later votes of a user discount earlier ones."),
+    ] = None,
+    gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp or knn.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed of the mlp gate, default 0.")] = None,
+    encoder: Encoder = None,
+    column: Column = None,
+    skip_bad: SkipBad = False,
+    rejected: Rejected = None,
+    as_json: Json = False,
+) -> None:
+    """Learn which head applies (stage 2): from labelled contexts, or from users' votes.
+
+    Rows without a group teach how contexts choose heads. Rows with a group are votes of that user, oldest first, and
+    are added to what is known of them. Settings stay with the model until they are given again.
+    """
+    from micropref.reward import PreferenceModel
+
+    given = {
+        "temperature": temperature,
+        "history_temperature": history_temperature,
+        "history_decay": history_decay,
+        "gate": gate,
+        "random_state": seed,
+    }
+
+    start = time.perf_counter()
+    with working() as report:
+        report("loading the model")
+        fitted = PreferenceModel.load(model, encoder)
+        table = read_table(data, column, skip_bad, rejected, report)
+        report(f"embedding and routing {len(table)} comparisons")
+        if fitted.router is None and seed is None:
+            given["random_state"] = 0
+        fitted.route(table, **{name: value for name, value in given.items() if value is not None})
+        fitted.save(output or model)
+    assert fitted.router is not None
+    votes = 0 if table.group is None else sum(group is not None for group in table.group)
+    result = {
+        "model": str(output or model),
+        "n_labelled": len(table) - votes,
+        "n_votes": votes,
+        "n_users": len(fitted.router.history_),
+        "n_rejected": table.n_rejected,
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+    if as_json:
+        print_json(result)
+        return
+    out.print(f"{result['n_labelled']} labelled contexts, {votes} votes; {result['n_users']} users known")
+    out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
+
+
+@app.command()
+def score(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="Responses: a file with prompt and response (or responses, a list); optional: context, user.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
+    encoder: Encoder = None,
+    as_json: Json = False,
+) -> None:
+    """Reward single responses and rank those to the same prompt, context and user.
+
+    Prints one JSON object per response: row, rank (1 is best), reward, response. Only differences between rewards of
+    responses to the same prompt have a meaning.
+    """
+    from micropref.datasets.responses import read_responses
+    from micropref.reward import PreferenceModel
+
+    with working() as report:
+        report("loading the model")
+        fitted = PreferenceModel.load(model, encoder)
+        table = read_responses(data)
+        report(f"embedding {len(table)} responses")
+        rewards = fitted.reward(table.prompt, table.response, table.context, table.user).tolist()
+    contexts = table.context or [""] * len(table)
+    users = table.user or [None] * len(table)
+    keys = list(zip(table.prompt, contexts, users, strict=True))
+    rank: dict[int, int] = {}
+    place: dict[Any, int] = {}
+    for i in sorted(range(len(table)), key=lambda i: -rewards[i]):
+        rank[i] = place[keys[i]] = place.get(keys[i], 0) + 1
+    scored = [
+        {"row": table.row[i], "rank": rank[i], "reward": round(rewards[i], 6), "response": table.response[i]}
+        for i in range(len(table))
+    ]
+    lines = [{"model": str(model), "responses": scored}] if as_json else scored
+    if output is None:
+        for line in lines:
+            print_json(line)
+    else:
+        output.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
+        err.print(f"{len(scored)} responses scored, written to {output}")
+
+
+@app.command()
+def evaluate(
+    model: Model,
+    data: Data,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Also for every value of this column, such as context.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
+    encoder: Encoder = None,
+    column: Column = None,
+    skip_bad: SkipBad = False,
+    rejected: Rejected = None,
+    as_json: Json = False,
+) -> None:
+    """Say how good the model is on comparisons it has not seen: accuracy and log-loss with 95 % intervals.
+
+    `mixture` knows only the comparison, `routed` also its context, `history` also who asks. Users, or prompts where
+    there are none, are resampled whole.
+    """
+    from micropref.reward import PreferenceModel
+
+    with working() as report:
+        report("loading the model")
+        fitted = PreferenceModel.load(model, encoder)
+        table = read_table(data, column, skip_bad, rejected, report)
+        report(f"judging {len(table)} comparisons")
+        rows = fitted.evaluate(table, by=by, random_state=seed)
+    if as_json:
+        print_json({"model": str(model), "n_rejected": table.n_rejected, "rows": rows})
+        return
+    shown = Table(title=f"{len(table)} comparisons")
+    for name in ("", by or "", "n", "accuracy", "95 % interval", "log-loss", "95 % interval"):
+        if name or not shown.columns:
+            is_text = name in ("", by)
+            shown.add_column(name, justify="left" if is_text else "right", no_wrap=name != by, overflow="fold")
+    for row in rows:
+        cells = [row["method"], *([row["subset"]] if by else []), str(row["n"])]
+        for name in ("accuracy", "log_loss"):
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            cells += [f"{row[name]:.4f}", "one cluster" if low is None else f"{low:.4f} – {high:.4f}"]
+        shown.add_row(*cells)
+    print_table(shown)

@@ -45,12 +45,14 @@ def row_blocks(array: Array) -> Iterator[tuple[slice, Array]]:
             mapping.madvise(mmap.MADV_DONTNEED)
 
 
-def stored_blocks(array: Array) -> Iterator[tuple[slice, Array]]:
+def stored_blocks(array: Array, max_rows: int | None = None) -> Iterator[tuple[slice, Array]]:
     """Yield ``(rows, array[rows])`` as stored: all at once, but for a memory-mapped file, whose pages are handed back.
 
     Parameters
     ----------
     array : array of shape (n_rows, n_columns)
+    max_rows : int, optional
+        Never more rows than these at once.
 
     Yields
     ------
@@ -61,6 +63,7 @@ def stored_blocks(array: Array) -> Iterator[tuple[slice, Array]]:
     mapping = shared_mapping(array)
     n_rows = array.shape[0]
     size = n_rows if mapping is None else max(64, _MAPPED_BYTES // max(1, array[:1].nbytes))
+    size = max(1, size if max_rows is None else min(size, max_rows))
     for start in range(0, n_rows, size):
         rows = slice(start, min(start + size, n_rows))
         yield rows, array[rows]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from micropref._backend import Array, namespace, zeros
+from micropref.kernels._products import linear_gradient, linear_products
 
 GATES = ("linear", "mlp")
 
@@ -85,7 +86,7 @@ class Gate:
             bias = parameters[-1][:, None]
             if not self.n_inputs:
                 return xp.broadcast_to(bias, (self.n_components, context.shape[0])), None
-            return parameters[0] @ context.T + bias, None
+            return linear_products(context, parameters[0]) + bias, None
         into, into_bias, out, out_bias = parameters
         hidden = into @ context.T + into_bias[:, None]
         hidden = xp.maximum(hidden, xp.zeros_like(hidden))
@@ -98,7 +99,7 @@ class Gate:
             return []
         if hidden is None:
             bias = xp.sum(d_logits, axis=1)
-            return [d_logits @ context, bias] if self.n_inputs else [bias]
+            return [linear_gradient(d_logits, context, 0, self.n_inputs), bias] if self.n_inputs else [bias]
         d_hidden = (parameters[2].T @ d_logits) * xp.astype(hidden > 0, hidden.dtype)
         return [d_hidden @ context, xp.sum(d_hidden, axis=1), d_logits @ hidden.T, xp.sum(d_logits, axis=1)]
 

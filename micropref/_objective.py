@@ -17,6 +17,7 @@ with margins m_ik = s_i w_kᵀ d_i, Ω_u the weight of the unit's rows, Ω = Σ_
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -32,11 +33,14 @@ from micropref._pointwise import log_sum_exp as log_sum_exp
 from micropref._pointwise import posterior as posterior
 from micropref._validation import Groups
 from micropref.kernels import Sums, mixture_sums
+from micropref.kernels._products import linear_gradient, linear_products
 from micropref.pairs import PairReader
 
 # Margins of all rows are kept between the two passes of a grouped evaluation up to this size, and computed twice above.
 _MARGIN_BYTES = 1 << 26
 _CONTEXT_BYTES = 1 << 26
+# Margins, and a handful of arrays of their shape, of the rows taken at once.
+_PRODUCT_BYTES = 1 << 23
 
 
 # -------------------------------------------------------------------------------------------------------------- units
@@ -289,8 +293,9 @@ class MixtureObjective:
         )
         xp = namespace(X)
         d_heads = np.zeros(self.shapes[0])
-        for block, (rows, _, difference) in enumerate(self.reader):
-            margins = kept[block] if keep else self._signed(rows, heads @ difference.T)
+        first, width = self.reader.n_context_features, self.reader.n_features
+        for block, (rows, X_rows) in enumerate(self._evidence_blocks()):
+            margins = kept[block] if keep else self._signed(rows, linear_products(X_rows, heads, first))
             # Taken, not indexed: the result lies in row order, as the margins and the block of X do.
             taken = xp.take(responsibilities, index_like(units.index[rows], X), axis=1)
             outer = like(units.outer[units.index[rows]], X, self.dtype)
@@ -298,8 +303,11 @@ class MixtureObjective:
             inner = units.inner(rows, self.sample_weight)
             if inner is not None:
                 d_margins = d_margins * like(inner, X, self.dtype)[None, :]
-            d_heads += to_numpy(self._signed(rows, d_margins) @ difference)
+            d_heads += linear_gradient(self._signed(rows, d_margins), X_rows, first, width)
         return loss, [d_heads, *gate_gradients]
+
+    def _evidence_blocks(self) -> Iterator[tuple[slice, Array]]:
+        return stored_blocks(self.reader.X, max_rows=max(1, _PRODUCT_BYTES // (4 * self.gate.n_components)))
 
     def evidence(self, heads: Array, keep_margins: list[Array] | None = None) -> Array:
         """e_uk of every unit, of shape (n_components, n_units), evidence from before included."""
@@ -310,8 +318,8 @@ class MixtureObjective:
             total[:, : units.n_groups] = self.prior_evidence
         # Groups may have thousands of rows: their sums are kept in double precision.
         total = like(total, X)
-        for rows, _, difference in self.reader:
-            margins = self._signed(rows, heads @ difference.T)
+        for rows, X_rows in self._evidence_blocks():
+            margins = self._signed(rows, linear_products(X_rows, heads, self.reader.n_context_features))
             if keep_margins is not None:
                 keep_margins.append(margins)
             parts = log_sigmoid(margins)

@@ -8,26 +8,27 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score
 
-from micropref._backend import Array, like, namespace, to_numpy
-from micropref._blocks import row_blocks
+from micropref._backend import Array, compute_dtype, like, namespace, to_numpy
+from micropref._blocks import row_blocks, stored_blocks
 from micropref._gates import Gate
 from micropref._objective import log_softmax, sigmoid
 from micropref._validation import check_labels
+from micropref.kernels._products import linear_products
 from micropref.pairs import PairReader, non_finite
 
 
 def head_margins(reader: PairReader, coef: np.ndarray) -> Array:
     """Margins w_kᵀ d of every row, (n_components, n_samples); an error names the first entry that is not finite."""
     parts = []
-    for rows, context, difference in reader:
-        xp = namespace(difference)
-        for block in (context, difference):
-            with np.errstate(over="ignore", invalid="ignore"):
-                total = float(xp.sum(block))
-            # One sum is not finite if any entry is not, and a sum that overflowed is looked at again.
-            if not math.isfinite(total) and not bool(xp.all(xp.isfinite(block))):
-                raise non_finite(reader.X, rows)
-        parts.append(like(coef, difference, difference.dtype) @ difference.T)
+    heads = like(coef, reader.X, compute_dtype(reader.X))
+    for rows, block in stored_blocks(reader.X):
+        xp = namespace(block)
+        parts.append(linear_products(block, heads, reader.n_context_features))
+        # One sum is not finite if any entry is not, and a sum that overflowed is looked at again.
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = float(xp.sum(parts[-1])) + float(xp.sum(block[:, : reader.n_context_features], dtype=xp.float32))
+        if not math.isfinite(total) and not bool(xp.all(xp.isfinite(block))):
+            raise non_finite(reader.X, rows)
     return parts[0] if len(parts) == 1 else namespace(reader.X).concat(parts, axis=1)
 
 

@@ -550,6 +550,10 @@ class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
         self.coef_, *self.gate_parameters_ = (p.copy() for p in parameters)
 
     def _set_mean_weights(self, X: Array, sample_weight: np.ndarray | None) -> None:
+        if not self.n_context_features:  # the same in every row
+            self.weights_ = np.exp(to_numpy(self.context_log_weights(X[:1, :0]))[:, 0].astype(np.float64))
+            self.weights_ /= self.weights_.sum()
+            return
         total = np.zeros(self.n_components)
         for rows, context in row_blocks(split_pairs(X, self.n_context_features)[0]):
             weights = np.exp(to_numpy(self.context_log_weights(context)).astype(np.float64))

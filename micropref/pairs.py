@@ -19,6 +19,7 @@ from micropref._backend import Array, compute_dtype, is_torch, namespace, to_num
 from micropref._blocks import row_blocks
 from micropref._parameters import check_real
 from micropref._validation import check_context_width, check_matrix, check_sample_weight
+from micropref.kernels import _threads
 
 
 def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = None) -> Array:
@@ -186,10 +187,13 @@ def root_mean_square_norms(X: Array, n_context_features: int, sample_weight: Arr
     """
     reader = PairReader(X, n_context_features)
     weight = None if sample_weight is None else to_numpy(sample_weight)
-    total, mass, largest = np.zeros(2), 0.0, np.zeros(2)
+    mass = float(X.shape[0] if weight is None else weight.sum())
+    quick = _sums_of_squares(reader, weight)
+    if quick is not None:
+        return np.sqrt(quick / max(mass, np.finfo(np.float64).tiny))
+    total, largest = np.zeros(2), np.zeros(2)
     xp = namespace(X)
     for rows, *parts in reader:
-        mass += rows.stop - rows.start if weight is None else float(weight[rows].sum())
         for which, part in enumerate(parts):
             peak = float(xp.max(xp.abs(part))) if part.shape[1] and part.shape[0] else 0.0
             if not np.isfinite(peak):
@@ -208,6 +212,42 @@ def root_mean_square_norms(X: Array, n_context_features: int, sample_weight: Arr
                 sum_of_squares = float(weight[rows] @ to_numpy(xp.sum(squares, axis=1)))
             total[which] += sum_of_squares * (peak / largest[which]) ** 2
     return largest * np.sqrt(total / max(mass, np.finfo(np.float64).tiny))
+
+
+def _sums_of_squares(reader: PairReader, weight: np.ndarray | None) -> np.ndarray | None:
+    """Weighted sums of squares of contexts and differences in one read of X; None where a square may have lost digits.
+
+    That is where one is not finite, or where they are so small that squares underflow.
+    """
+    low, high = 1e-20, 1e30  # squares of float32 keep their digits well inside of these
+    total = np.zeros(2)
+    for rows, *parts in reader:
+        for which, part in enumerate(parts):
+            if not part.shape[1]:
+                continue
+            squares = to_numpy(_row_squares(part))
+            peak = float(squares.max(initial=0.0))
+            if not peak < high:  # NaN is not less than anything
+                return None
+            total[which] += squares.sum(dtype=np.float64) if weight is None else weight[rows] @ squares
+            # Rows of zeros only are what they are: nothing was lost where even the largest entry is zero.
+            if peak < low and (peak > 0.0 or bool(namespace(part).any(part != 0.0))):
+                return None
+    return total
+
+
+def _row_squares(part: Array) -> Array:
+    """Sum of squares of every row."""
+    if is_torch(part):
+        return namespace(part).vecdot(part, part, axis=1)
+    out = np.empty(len(part), part.dtype)
+
+    def some(rows: slice) -> None:
+        np.einsum("ij,ij->i", part[rows], part[rows], out=out[rows])
+
+    with np.errstate(over="ignore"):
+        _threads.run(some, _threads.split(*part.shape))
+    return out
 
 
 def non_finite(X: Array, rows: slice) -> ValueError:

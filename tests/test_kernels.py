@@ -280,8 +280,8 @@ def test_path_of_arrays(n, installed, path, monkeypatch):
     from micropref.kernels import _dispatch
 
     monkeypatch.setattr(_dispatch, "_installed", lambda module: installed)
-    assert _dispatch._path_for(np.zeros((n, 8), np.float32)) == path
-    assert _dispatch._path_for(torch.zeros(n, 8)) == path
+    assert _dispatch.path_for(np.zeros((n, 8), np.float32)) == path
+    assert _dispatch.path_for(torch.zeros(n, 8)) == path
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_path_of_tensors_elsewhere(device, dtype, installed, path, monkeypatch):
     monkeypatch.setattr(_dispatch, "is_torch", lambda array: True)
     monkeypatch.setattr(_dispatch, "namespace", lambda array: torch)
     X = SimpleNamespace(device=SimpleNamespace(type=device), dtype=dtype, shape=(10**6, 10))
-    assert _dispatch._path_for(X) == path
+    assert _dispatch.path_for(X) == path
 
 
 def test_installed_is_what_can_be_imported():
@@ -326,10 +326,10 @@ def test_forced_path_ends_with_its_block():
 
     X = np.zeros((1, 1))
     with use_path("reference"):
-        assert _dispatch._path_for(X) == "reference"
+        assert _dispatch.path_for(X) == "reference"
     with pytest.raises(ValueError, match="W has shape"), use_path("reference"):
         mixture_nll_and_grad(X, X[:0])
-    assert _dispatch._path_for(X) == "blas"
+    assert _dispatch.path_for(X) == "blas"
 
 
 def test_unknown_path():

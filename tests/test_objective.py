@@ -344,6 +344,7 @@ def test_margins_computed_twice_instead_of_kept(kind, monkeypatch):
     case = make_case(2, 2, 0, "mixed weights prior", n=131)
     objective = case.objective(torch.tensor(case.X) if kind == "torch" else case.X)
     vector = make_vector(case)
+    monkeypatch.setattr(_objective, "_PRODUCT_BYTES", 4 * 2 * 50)
     kept = []
     evidence = objective.evidence
     monkeypatch.setattr(objective, "evidence", lambda heads, keep=None: kept.append(keep) or evidence(heads, keep))

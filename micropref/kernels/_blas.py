@@ -11,7 +11,7 @@ import numpy as np
 
 from micropref.kernels import _threads
 from micropref.kernels._problem import Posterior, Problem, Sums
-from micropref.kernels._reference import row_posterior, row_terms, stored_as_computed
+from micropref.kernels._reference import row_posterior, row_terms, stored_as_computed, widened
 
 _BLOCK_BYTES = 1 << 22
 # OpenBLAS keeps a product of (m, k) by (k, n) to one thread up to m n k = 2^18.
@@ -61,8 +61,40 @@ def posteriors(problem: Problem) -> Posterior:
     return Posterior(log_likelihood, responsibilities)
 
 
+def linear_products(X: np.ndarray, bfloat16_bits: bool, W: np.ndarray, first_column: int) -> np.ndarray:
+    """``W @ X[:, columns].T``, of shape (n_vectors, n_rows)."""
+    out = np.empty((len(W), len(X)), W.dtype)
+    columns = slice(first_column, first_column + W.shape[1])
+
+    def part(rows: slice) -> None:
+        for block in _cut(rows, X.shape[1]):
+            out[:, block] = products(W, widened(X[block, columns], bfloat16_bits, W.dtype))
+
+    _threads.run(part, _threads.split(*X.shape))
+    return out
+
+
+def linear_gradient(
+    d_products: np.ndarray, X: np.ndarray, bfloat16_bits: bool, first_column: int, width: int
+) -> np.ndarray:
+    """``d_products @ X[:, columns]`` in double precision."""
+    columns = slice(first_column, first_column + width)
+
+    def part(rows: slice) -> np.ndarray:
+        total = np.zeros((len(d_products), width))
+        for block in _cut(rows, X.shape[1]):
+            add_gradient(total, d_products[:, block], widened(X[block, columns], bfloat16_bits, d_products.dtype))
+        return total
+
+    return np.sum(_threads.run(part, _threads.split(*X.shape)), axis=0)
+
+
 def _blocks(problem: Problem, rows: slice) -> list[slice]:
-    size = max(64, _BLOCK_BYTES // (4 * problem.X.shape[1]))
+    return _cut(rows, problem.X.shape[1])
+
+
+def _cut(rows: slice, width: int) -> list[slice]:
+    size = max(64, _BLOCK_BYTES // (4 * width))
     return [slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
 
 
@@ -74,8 +106,9 @@ def _pieces(features: np.ndarray, n_components: int) -> list[slice]:
 def products(parameters: np.ndarray, features: np.ndarray) -> np.ndarray:
     """``parameters @ features.T``, of shape (n_components, n_rows)."""
     out = np.empty((len(parameters), len(features)), features.dtype)
-    for piece in _pieces(features, len(parameters)):
-        out[:, piece] = parameters @ features[piece].T
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity in a row is found where the result is looked at
+        for piece in _pieces(features, len(parameters)):
+            out[:, piece] = parameters @ features[piece].T
     return out
 
 

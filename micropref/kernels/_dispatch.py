@@ -61,8 +61,8 @@ def sums(problem: Problem, row_gradients: bool = False) -> Sums:
     """Sums of loss and gradients over all rows; with `row_gradients` also those of margins and logits."""
     if problem.n_rows == 0:
         return _no_rows(problem)
-    path = _path_for(problem.X)
-    result = _implementation(path).sums(_on_host(problem) if path in ("numba", "blas") else problem, row_gradients)
+    path = path_for(problem.X)
+    result = implementation(path).sums(_on_host(problem) if path in ("numba", "blas") else problem, row_gradients)
     loss, *gradients = result
     return Sums(loss, *(_back(value, problem) for value in gradients))
 
@@ -71,12 +71,12 @@ def posteriors(problem: Problem) -> Posterior:
     """Log-likelihood and responsibilities of every row."""
     if problem.n_rows == 0:
         return Posterior(zeros((0,), problem.heads), zeros((0, problem.n_components), problem.heads))
-    path = _path_for(problem.X)
-    result = _implementation(path).posteriors(_on_host(problem) if path in ("numba", "blas") else problem)
+    path = path_for(problem.X)
+    result = implementation(path).posteriors(_on_host(problem) if path in ("numba", "blas") else problem)
     return Posterior(*(_back(value, problem) for value in result))
 
 
-def _path_for(X: Array) -> str:
+def path_for(X: Array) -> str:
     forced = _forced.get()
     if forced is not None:
         return forced
@@ -93,28 +93,33 @@ def _installed(module: str) -> bool:
     return find_spec(module) is not None
 
 
-def _implementation(path: str) -> Any:
+def implementation(path: str, part: str = "") -> Any:
     if path in ("triton", "numba"):
         require(path, f'the kernel path "{path}"')
-    return import_module(f"micropref.kernels._{path}")
+    return import_module(f"micropref.kernels._{path}{part}")
+
+
+def host_rows(X: Array) -> tuple[np.ndarray, bool]:
+    """X as a NumPy array over the same memory, and whether it holds the bits of bfloat16, which NumPy does not know."""
+    if not is_torch(X):
+        return X, False
+    torch = require("torch", "fitting torch tensors")
+    if X.device.type != "cpu":
+        raise ValueError(f"X is on {X.device}, which neither the numba nor the blas path can read")
+    X = X.detach()
+    if X.dtype == torch.bfloat16:
+        return X.view(torch.int16).numpy().view(np.uint16), True
+    return X.numpy(), False
 
 
 def _on_host(problem: Problem) -> Problem:
     """The same memory as NumPy arrays."""
     if not is_torch(problem.X):
         return problem
-    torch = require("torch", "fitting torch tensors")
-    if problem.X.device.type != "cpu":
-        raise ValueError(f"X is on {problem.X.device}, which neither the numba nor the blas path can read")
+    rows, bfloat16_bits = host_rows(problem.X)
     arrays = {f.name: getattr(problem, f.name) for f in fields(problem)}
-    arrays = {name: value.detach() for name, value in arrays.items() if is_torch(value)}
-    narrow = problem.X.dtype == torch.bfloat16
-    if narrow:
-        arrays["X"] = arrays["X"].view(torch.int16)
-    host = {name: value.numpy() for name, value in arrays.items()}
-    if narrow:
-        host["X"] = host["X"].view(np.uint16)
-    return replace(problem, **host, bfloat16_bits=narrow)
+    host = {name: value.detach().numpy() for name, value in arrays.items() if is_torch(value) and name != "X"}
+    return replace(problem, X=rows, bfloat16_bits=bfloat16_bits, **host)
 
 
 def _back(value: Any, problem: Problem) -> Any:

@@ -146,6 +146,14 @@ def _row(margins, logits, r, sign, weight, balance, weights, responsibilities, w
     for every component; of p and 1 − p the smaller is the one that is summed.
     """
     n = margins.shape[1]
+    if n == 1:  # nothing to weigh: ℓ = log σ(m)
+        m = sign * margins[r, 0]
+        small = math.exp(-abs(m))
+        log_likelihood = min(m, 0.0) - math.log1p(small)
+        responsibilities[0] = 1.0
+        margins[r, 0] = -sign * weight * (small if m >= 0.0 else 1.0) / (1.0 + small)
+        logits[r, 0] = 0.0
+        return log_likelihood, -weight * log_likelihood
     top = logits[r, 0]
     for k in range(1, n):
         top = max(top, logits[r, k])

@@ -59,11 +59,15 @@ def _blocks(problem: Problem) -> list[slice]:
 
 def stored_as_computed(problem: Problem, rows: slice) -> tuple[Array, Array]:
     """Contexts and differences of some rows, half precision widened."""
-    block = problem.X[rows]
-    if problem.bfloat16_bits:
-        block = (block.astype(np.uint32) << 16).view(np.float32)
-    block = namespace(block).astype(block, problem.dtype, copy=False)
+    block = widened(problem.X[rows], problem.bfloat16_bits, problem.dtype)
     return block[:, : problem.n_context_features], block[:, problem.n_context_features :]
+
+
+def widened(block: Array, bfloat16_bits: bool, dtype: Any) -> Array:
+    """Rows in the dtype of computation."""
+    if bfloat16_bits:
+        block = (block.astype(np.uint32) << 16).view(np.float32)
+    return namespace(block).astype(block, dtype, copy=False)
 
 
 def row_terms(

@@ -141,6 +141,7 @@ def main() -> None:
     parser.add_argument("--components", type=int, nargs="+", default=[1, 4, 10])
     parser.add_argument("--dtypes", choices=DTYPES, nargs="+", default=["bf16", "fp32"])
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--append", action="store_true", help="add rows to those of an earlier run")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     given = parser.parse_args()
     cuda = given.device == "cuda"
@@ -158,7 +159,8 @@ def main() -> None:
     path = given.output / f"kernels_{given.device}.csv"
     compiled = torch.compile(nll)
     writer = None
-    with path.open("w", newline="") as file:
+    adding = given.append and path.exists()
+    with path.open("a" if adding else "w", newline="") as file:
         for n in rows:
             for width in widths:
                 for dtype in given.dtypes:
@@ -190,7 +192,8 @@ def main() -> None:
                             }  # fmt: skip
                             if writer is None:
                                 writer = csv.DictWriter(file, row, lineterminator="\n")
-                                writer.writeheader()
+                                if not adding:
+                                    writer.writeheader()
                             writer.writerow(row)
                             file.flush()
                             print(*(f"{row[name]:>13}" for name in list(row)[:11]), flush=True)

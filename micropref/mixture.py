@@ -24,6 +24,7 @@ from micropref._progress import FitProgress
 from micropref._scaling import RunningNorms, gate_scale, gate_step, head_scale, head_step, with_penalties
 from micropref._solvers import Adam, Minimum, lbfgs
 from micropref._validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
+from micropref.kernels._threads import blas_threads
 from micropref.pairs import PairReader, root_mean_square_norms, split_pairs
 
 # Stochastic steps: rows of one step, and the size of a step relative to heads whose margins are of order one.
@@ -245,7 +246,11 @@ class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
         best: Minimum | None = None
         stiffness = with_penalties(scale, objective.penalties)
         decisive = max(precision(objective.reader.X), objective.gate.precision)
-        with FitProgress(self.verbose, n_starts, self.max_iter) as progress:
+        # Only a hidden layer has products that are worth the threads of BLAS.
+        with (
+            blas_threads(bool(objective.gate.hidden_units)),
+            FitProgress(self.verbose, n_starts, self.max_iter) as progress,
+        ):
             for _ in range(n_starts):
                 found = lbfgs(
                     objective.value_and_gradient,

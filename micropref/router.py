@@ -24,6 +24,7 @@ from micropref._prediction import accuracy, gate_log_weights, head_margins, labe
 from micropref._scaling import RunningNorms, gate_scale, gate_step
 from micropref._solvers import Adam, lbfgs
 from micropref._validation import check_groups, check_labels, check_matrix, check_sample_weight
+from micropref.kernels._threads import blas_threads
 from micropref.pairs import PairReader, narrow_context, root_mean_square_norms
 
 _SOLVERS = ("direct", "hedge")
@@ -222,7 +223,8 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         scale = self._scale(norms[0])
         start = self._initial_parameters(scale)
         solve = self._solve_hedge if self.solver == "hedge" else self._solve_direct
-        self._set_parameters(solve(objective, start, scale))
+        with blas_threads(bool(objective.gate.hidden_units)):
+            self._set_parameters(solve(objective, start, scale))
         if not self.converged_ and self.solver == "direct":
             warnings.warn(
                 f"L-BFGS stopped after {self.n_iter_} iterations before the gradient fell below {_TOL}. "

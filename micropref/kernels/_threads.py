@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from itertools import pairwise
+from threading import current_thread, main_thread
 from typing import Any, TypeVar
+
+from threadpoolctl import ThreadpoolController
 
 # Handing work to a thread costs some 50 µs: far less than one core needs for this many entries of X.
 _ENTRIES_PER_SLICE = 1 << 19
@@ -50,6 +54,24 @@ def run(work: Callable[[slice], Result], parts: list[slice]) -> list[Result]:
     for helper in helpers:
         helper.result()
     return [results[i] for i in range(len(parts))]
+
+
+def blas_threads(wanted: bool) -> AbstractContextManager[Any]:
+    """A ``with`` block in which BLAS uses its threads, or only the caller's.
+
+    Threads of BLAS wait for their next product by spinning, for some 20 ms after the last one. A solver's few products
+    of short vectors thus hold cores that the likelihood between them needs, which took twice its time. The setting is
+    the whole process's, and OpenBLAS takes it from the main thread alone: elsewhere nothing is changed, so that blocks
+    nest and each gives back what it found.
+    """
+    if wanted or current_thread() is not main_thread():
+        return nullcontext()
+    return _libraries().limit(limits=1, user_api="blas")
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 @cache

@@ -1,0 +1,71 @@
+"""Threads of BLAS: kept away from the likelihood while a solver runs, and given back whatever happens."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController, threadpool_limits
+
+from micropref import ContextRouter, MixtureBradleyTerry
+from micropref.kernels._threads import blas_threads
+
+
+def blas_counts() -> set[int]:
+    return {library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info()}
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    with threadpool_limits(2, user_api="blas"):
+        assert blas_counts() == {2}
+        yield
+        assert blas_counts() == {2}
+
+
+def test_one_thread_inside_and_all_after_an_error():
+    seen = []
+
+    def failing():
+        with blas_threads(False):
+            with blas_threads(False):
+                seen.append(blas_counts())
+            seen.append(blas_counts())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        failing()
+    assert seen == [{1}, {1}]
+
+
+def test_wanted_threads_stay():
+    with blas_threads(True):
+        assert blas_counts() == {2}
+
+
+def test_other_threads_leave_the_process_alone():
+    def elsewhere():
+        with blas_threads(False):
+            return blas_counts()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(elsewhere).result() == {2}
+
+
+@pytest.mark.parametrize(("gate", "expected"), [("linear", {1}), ("mlp", {2})])
+def test_fits_use_them_only_behind_a_hidden_layer(gate, expected, monkeypatch):
+    seen = []
+    for module in ("mixture", "router"):
+        original = __import__(f"micropref.{module}", fromlist=["lbfgs"]).lbfgs
+
+        def watched(*given, original=original, **more):
+            seen.append(blas_counts())
+            return original(*given, **more)
+
+        monkeypatch.setattr(f"micropref.{module}.lbfgs", watched)
+    X = np.random.default_rng(0).normal(size=(60, 5))
+    heads = MixtureBradleyTerry(2, n_context_features=2, gate=gate, hidden_units=3, n_init=1, tol=1e-2, random_state=0)
+    heads.fit(X)
+    ContextRouter(heads, gate=gate, hidden_units=3, random_state=0, alpha=1.0).fit(X)
+    assert seen == [expected, expected]

@@ -271,6 +271,25 @@ class PreferenceModel:
         users = _users(table.group) if history else None
         return self.router.decision_function(self._pairs(table, self._parts()), groups=users)
 
+    def stage_one_rows(self, data: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Comparisons as the mixture of stage 1 takes them, for what is not asked of texts: theory, figures, tests.
+
+        Parameters
+        ----------
+        data : table of n comparisons
+
+        Returns
+        -------
+        X : ndarray of shape (n, n_features_in_)
+            The chosen response first.
+        groups : ndarray of object of shape (n,), or None
+            Annotators, where the table names them.
+        sample_weight : ndarray of shape (n,), or None
+        """
+        table = read_preferences(data)
+        weight = None if table.weight is None else np.asarray(table.weight)
+        return self._pairs(table, self._parts_of_mixture()), _users(table.group), weight
+
     def evaluate(self, data: Any, *, by: str | None = None, random_state: int = 0) -> list[dict[str, Any]]:
         """Accuracy and log-loss on comparisons, for every stage that the model and the data allow.
 

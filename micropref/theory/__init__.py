@@ -5,9 +5,11 @@ from micropref.theory._decomposition import ErrorDecomposition, error_decomposit
 from micropref.theory._estimate import IrreducibleErrorEstimate, estimate_irreducible_error
 from micropref.theory._identifiability import IdentifiabilityReport, identifiability_report
 from micropref.theory._model_test import SingleRewardTest, single_reward_test
+from micropref.theory._sweeps import ErrorSweep, sweep_error
 
 __all__ = [
     "ErrorDecomposition",
+    "ErrorSweep",
     "IdentifiabilityReport",
     "IrreducibleErrorBounds",
     "IrreducibleErrorEstimate",
@@ -17,4 +19,5 @@ __all__ = [
     "identifiability_report",
     "irreducible_error_bounds",
     "single_reward_test",
+    "sweep_error",
 ]

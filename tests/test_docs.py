@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib as mpl
 import pytest
+from matplotlib import pyplot
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "docs/examples").glob("plot_*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Any other fence is an error, so that no block escapes by a misspelt language.
 LANGUAGES = {"python", "output", "text", "console", "bash"}
@@ -109,3 +113,37 @@ def test_text_is_not_run():
 def test_a_block_without_end_is_an_error():
     with pytest.raises(ValueError, match="line 2 has no end"):
         blocks_of("One\n```python\nx = 1")
+
+
+LESSONS = {
+    "irreducible_error", "printed_bound_zero", "raw_scores", "without_annotators", "temperature", "worker_history",
+    "choosing_k", "two_stages",
+}  # fmt: skip
+
+
+def test_the_lessons_are_there():
+    assert {path.stem.removeprefix("plot_") for path in EXAMPLES} >= LESSONS
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_pages(path):
+    """A title with its underline, prose, and code that compiles; the docs' build runs them all."""
+    text = path.read_text(encoding="utf-8")
+    title, rule = ast.get_docstring(ast.parse(text)).splitlines()[:2]
+    assert set(rule) == {"="}
+    assert len(rule) >= len(title)
+    assert "print(" in text
+    assert "# %%" in text
+    compile(text, str(path), "exec")
+
+
+def test_examples_without_the_real_votes_say_so(monkeypatch, capsys):
+    """And still draw their figure, so that the page has one."""
+    mpl.use("Agg")
+    monkeypatch.delenv("MICROPREF_DATA", raising=False)
+    path = ROOT / "docs/examples/plot_worker_history.py"
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
+    pyplot.close("all")
+    assert "MICROPREF_DATA" in capsys.readouterr().out
+    assert namespace["gains"] == {}

@@ -28,7 +28,7 @@ class CalibrationDisplay:
     Attributes
     ----------
     error : float
-        Expected calibration error, Σ_b n_b / n |accuracy_b − confidence_b|.
+        Expected calibration error: mean distance of accuracy from confidence, bins weighted by their rows.
     ax_ : matplotlib Axes
     figure_ : matplotlib Figure
     """

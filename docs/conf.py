@@ -51,6 +51,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "download_all_examples": True,
     "show_memory": False,
+    "capture_repr": (),
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
     "min_reported_time": 3,

@@ -14,10 +14,12 @@ from micropref.datasets import load_demo
 from micropref.plotting import CalibrationDisplay, HeadsByAttributeDisplay, LabelBudgetDisplay, RouterWeightsDisplay
 
 world = load_demo()
-encoder = PairEncoder().fit(world.labelled)
+encoder = PairEncoder(context="auto").fit(world.train).fit_context(world.labelled)
 width = encoder.n_context_features_
-X_train, X_labelled, X_test = (encoder.transform(table) for table in (world.train, world.labelled, world.test))
-heads = MixtureBradleyTerry(4, random_state=0).fit(X_train[:, width:], groups=world.train.group)
+X_labelled, X_test = (encoder.transform(table) for table in (world.labelled, world.test))
+heads = MixtureBradleyTerry(4, random_state=0).fit(
+    encoder.encode_pairs(world.train, parts=()), groups=world.train.group
+)
 router = ContextRouter(heads, n_context_features=width).fit(X_labelled)
 labelled, tested = (np.array(table.extra["taste"]) for table in (world.labelled, world.test))
 
@@ -29,6 +31,10 @@ for taste, row in zip(display.attributes, display.accuracy, strict=True):
 
 # %%
 # The router's weights on new questions, by wishes that it has not read before.
+print(
+    f"accuracy of one reward {MixtureBradleyTerry(1).fit(encoder.encode_pairs(world.train, parts=())).score(X_test[:, width:], None):.3f}"
+)
+print(f"routed {router.score(X_test, None):.3f}")
 RouterWeightsDisplay.from_estimator(router, X_test, tested)
 
 # %%

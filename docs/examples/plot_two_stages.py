@@ -70,5 +70,6 @@ ax.bar(list(errors), excess, 0.65, color=["#555555", "#009E73", "#0072B2", "#007
 for place, value in enumerate(excess):
     ax.text(place, value + 0.002, f"{value:.3f}", ha="center", va="bottom", fontsize=8)
 ax.axhline(population.group_information, color="#D55E00", linestyle="--", label="hidden group, I(Y; Z | X, A, B)")
+ax.set_ylim(0, 1.15 * max(excess))
 ax.set_ylabel("error above the label noise (nats)")
 ax.legend(frameon=False, fontsize=8)

@@ -2,7 +2,7 @@
 A worker's history on real votes
 ================================
 
-3 900 workers voted on which of two arguments convinces more (UKPConvArg1, Habernal and Gurevych, 2016). Two heads are
+3 801 workers voted on which of two arguments convinces more (UKPConvArg1, Habernal and Gurevych, 2016). Two heads are
 found from who voted; then every worker's own earlier votes say which head is theirs. The page needs the folder that the
 environment variable ``MICROPREF_DATA`` names, and says so where it is absent.
 """

@@ -132,7 +132,7 @@ class CalibrationDisplay:
         ax.errorbar(self.confidence, p, yerr=errors, capsize=2, linewidth=1.2, markersize=5, label=label, **look)
         ax.set_xlabel("predicted probability of the preferred response")
         ax.set_ylabel("share that prefers it (95 % interval)")
-        ax.legend(loc="upper left", frameon=False, fontsize=8)
+        ax.legend(loc="lower right", frameon=False, fontsize=8)
         tidy(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -25,9 +25,15 @@ def main(docs: Path) -> int:
             pixels = image.imread(figure)[..., :3]
             if min(pixels.shape[:2]) < 100 or pixels.std() < 0.01:
                 wrong.append(f"{figure.relative_to(docs)} is empty")
-    for page in ("index", "quickstart", "guide", "theory", "kernels", "api/index", "gallery/index"):
+    for page in ("index", "quickstart", "guide", "pictures", "theory", "kernels", "api/index", "gallery/index"):
         if not (docs / "_build/html" / f"{page}.html").exists():
             wrong.append(f"{page}.html is missing")
+    shown = {
+        line.split("::")[1].strip() for line in (docs / "pictures.rst").read_text().splitlines() if "figure::" in line
+    }
+    wrong += [
+        f"{path} of pictures.rst is not on disk" for path in sorted(shown) if not (docs / path.lstrip("/")).exists()
+    ]
     print("\n".join(wrong) or f"{len(examples)} examples, each with its page, notebook and figures")
     return bool(wrong)
 

@@ -35,6 +35,7 @@ suppress_warnings = ["myst.xref_missing", "config.cache"]
 html_theme = "pydata_sphinx_theme"
 html_title = "micropref"
 html_show_sourcelink = False
+html_sidebars = {page: [] for page in ("index", "quickstart", "guide", "pictures", "theory", "kernels")}
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
 
 autosummary_generate = True
@@ -62,8 +63,21 @@ REFERENCE = {
     "micropref": "Estimators, texts and data",
     "micropref.theory": "Theory",
     "micropref.plotting": "Displays",
+    "micropref.metrics": "Metrics",
+    "micropref.selection": "Choosing the number of components",
+    "micropref.datasets": "Data",
+    "micropref.embed": "Encoders",
     "micropref.kernels": "Kernels",
 }
+
+
+def public_names(name: str) -> list[str]:
+    """What a package offers: its ``__all__``, or what a module defines; a name has its page where users import it."""
+    module = importlib.import_module(name)
+    own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == name]
+    names = getattr(module, "__all__", [key for key in own if not key.startswith("_")])
+    elsewhere = {"__version__", *(() if name == "micropref" else micropref.__all__)}
+    return sorted(set(names) - elsewhere)
 
 
 def write_reference(_: object) -> None:
@@ -73,7 +87,7 @@ def write_reference(_: object) -> None:
         package = importlib.import_module(name)
         lines += [title, "-" * len(title), "", *(package.__doc__ or "").strip().splitlines(), ""]
         lines += [f".. currentmodule:: {name}", "", ".. autosummary::", "   :toctree: generated", ""]
-        lines += [f"   {public}" for public in sorted(package.__all__) if public != "__version__"]
+        lines += [f"   {public}" for public in public_names(name)]
         lines.append("")
     folder = HERE / "api"
     folder.mkdir(exist_ok=True)

@@ -12,10 +12,10 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from micropref._backend import to_numpy
-from micropref._validation import check_groups, check_sample_weight
+from micropref._validation import check_sample_weight
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._single import best_single_reward
-from micropref.theory._units import Model, Rows, check_smooth
+from micropref.theory._units import Model, Rows, check_smooth, units_of_rows
 
 _NEARLY_FREE = 1e-10  # a penalty that bounds the reward of separable answers, and nothing else
 
@@ -94,7 +94,9 @@ def single_reward_test(
     """
     if estimator.n_components < 2:
         raise ValueError(f"the estimator needs n_components of at least 2; got {estimator.n_components}")
-    unit, present = _units_of_rows(groups, len(X), sample_weight)
+    unit, _ = units_of_rows(groups, len(X))
+    weight = check_sample_weight(sample_weight, len(X))
+    present = np.unique(unit if weight is None else unit[weight > 0])
     if len(present) < 4:
         raise ValueError(f"two halves need at least four groups; got {len(present)}")
     chosen = np.isin(unit, check_random_state(random_state).permutation(present)[: len(present) // 2])
@@ -125,13 +127,3 @@ def _best_single_likelihood(data: Rows) -> float:
     share = data.weight / data.weight.sum()
     reward = best_single_reward(difference, (data.signs + 1) / 2, share, _NEARLY_FREE)
     return float(data.weight @ log_expit(data.signs * (difference @ reward)))
-
-
-def _units_of_rows(groups: Any, n: int, sample_weight: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the unit of every row, and the units that have weight."""
-    members = check_groups(groups, n)
-    unit = np.full(n, -1) if members is None else members.index.astype(np.int64)
-    alone = unit < 0
-    unit[alone] = unit.max() + 1 + np.arange(alone.sum())
-    weight = check_sample_weight(sample_weight, n)
-    return unit, np.unique(unit if weight is None else unit[weight > 0])

@@ -26,6 +26,15 @@ def check_smooth(estimator: Any) -> None:
         )
 
 
+def units_of_rows(groups: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the unit of every row, groups first, and whether the row is a unit of its own."""
+    members = check_groups(groups, n)
+    unit = np.full(n, -1) if members is None else members.index.astype(np.int64)
+    alone = unit < 0
+    unit[alone] = unit.max(initial=-1) + 1 + np.arange(alone.sum())
+    return unit, alone
+
+
 @dataclass(frozen=True)
 class Rows:
     """Rows with weight, those of one unit (a group, or an ungrouped row) next to each other."""
@@ -50,10 +59,7 @@ class Rows:
         signs = np.ones(n) if signs is None else signs.astype(np.float64)
         weight = check_sample_weight(sample_weight, n)
         weight = np.ones(n) if weight is None else weight
-        members = check_groups(groups, n)
-        key = np.full(n, -1) if members is None else members.index.astype(np.int64)
-        single = key < 0
-        key[single] = key.max() + 1 + np.arange(single.sum())
+        key, single = units_of_rows(groups, n)
         order = np.argsort(key, kind="stable")
         order = order[weight[order] > 0]
         _, first, unit = np.unique(key[order], return_index=True, return_inverse=True)

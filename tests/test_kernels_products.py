@@ -64,6 +64,21 @@ def test_every_path_agrees_with_float64(path, layout, kind, n, width, first, k):
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["float16", "float32"])
+def test_many_blocks_and_threads(path, kind, monkeypatch):
+    """Every block takes its own columns of what is given for the rows, and writes its own."""
+    monkeypatch.setattr("micropref.kernels._blas._BLOCK_BYTES", 1)
+    monkeypatch.setattr("micropref.kernels._blas._SMALL_PRODUCT", 100)
+    monkeypatch.setattr("micropref._blocks._BLOCK_BYTES", 1)
+    monkeypatch.setattr("micropref.kernels._threads._ENTRIES_PER_SLICE", 1000)
+    X, truth = rows(1003, 9, kind, "plain")
+    W, d = vectors((3, 7), X), vectors((3, 1003), X, seed=2)
+    with use_path(path):
+        np.testing.assert_allclose(linear_products(X, W, 1), W @ truth[:, 1:8].T, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(linear_gradient(d, X, 1, 7), d @ truth[:, 1:8], rtol=0, atol=5e-4)
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_columns_behind_are_not_read(path):
     X, truth = rows(70, 9, "float32", "plain")
     X[:, 7:] = np.nan

@@ -51,10 +51,9 @@ def _gradient_block(x, start, d_products, first, part, total):
         live = min(_ROWS, x.shape[0] - i)
         source, at = x, i
         if live < _ROWS:
-            # Rows of zeros behind the last add nothing, whatever the last values are.
+            # Rows of zeros behind the last add nothing; the values left over for them are finite or already counted.
             source, at = tail, 0
             tail[:live] = x[i:]
-            values[:] = 0
         for k in range(part.shape[0]):
             for r in range(live):
                 values[r, k] = d_products[k, first + i + r]

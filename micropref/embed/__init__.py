@@ -7,8 +7,10 @@ from micropref.embed.hashing import HashingEncoder
 from micropref.embed.pair_encoder import PairEncoder, TruncationWarning
 from micropref.embed.protocol import Encoder
 from micropref.embed.sentence import SentenceTransformerEncoder
+from micropref.embed.store import EmbeddingStore
 
 __all__ = [
+    "EmbeddingStore",
     "Encoder",
     "EncoderMismatchError",
     "HashingEncoder",

@@ -1,0 +1,1 @@
+"""Every rival method on the same X, written from its paper."""

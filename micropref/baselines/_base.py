@@ -1,0 +1,356 @@
+"""What the rival methods share: learned once from many annotators, then adapted to one of them by a few labels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from micropref._backend import Array, to_numpy
+from micropref._objective import log_sigmoid
+from micropref._parameters import check_integer
+from micropref._prediction import accuracy, labels, probabilities
+from micropref._validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
+from micropref.pairs import root_mean_square_norms, split_pairs
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Labelled rows as an adaptation sees them.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_votes, n_values)
+        What `PersonalRewards._represent` made of the rows.
+    signs : ndarray of shape (n_votes,)
+        +1 where the first response was preferred, else −1.
+    weight : ndarray of shape (n_votes,)
+    """
+
+    values: np.ndarray
+    signs: np.ndarray
+    weight: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.signs)
+
+    def __add__(self, later: Votes) -> Votes:
+        return Votes(
+            np.concatenate([self.values, later.values]),
+            np.concatenate([self.signs, later.signs]),
+            np.concatenate([self.weight, later.weight]),
+        )
+
+    def of(self, rows: np.ndarray) -> Votes:
+        """Some of them, by position or mask."""
+        return Votes(self.values[rows], self.signs[rows], self.weight[rows])
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Checked comparisons from which a method is learned: X cut in two, and signs and weights without gaps."""
+
+    context: np.ndarray
+    difference: np.ndarray
+    signs: np.ndarray
+    weight: np.ndarray
+    groups: Groups | None
+
+
+class PersonalRewards(ClassifierMixin, BaseEstimator):
+    """Base of the rival methods: the public methods of a two-stage estimator around three private steps.
+
+    A method says how it is learned from all rows (`_learn`), what an adaptation sees of a row (`_represent`), which
+    numbers describe somebody with given votes (`_adapt`), and what they make of a row (`_log_odds`). Everybody starts
+    from `_start`; rows without a group adapt everybody, rows with one adapt that user from there.
+    """
+
+    n_context_features: int
+    _votes_of_all: Votes | None
+
+    # --------------------------------------------------------------------------------------------- steps of a method
+
+    def _check_parameters(self) -> None:
+        """A ValueError for the first parameter out of range."""
+        check_integer(self, "n_context_features", 0)
+
+    def _learn(self, rows: TrainingRows) -> None:
+        """Set what is learned from all annotators; `_know` may take in those of them that are known from then on."""
+        raise NotImplementedError
+
+    def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
+        """What adaptation and prediction see of rows, (n, n_values)."""
+        raise NotImplementedError
+
+    def _start(self) -> np.ndarray:
+        """Numbers (n_numbers,) that describe somebody of whom nothing is known."""
+        raise NotImplementedError
+
+    def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        """Numbers (n_numbers,) that describe somebody with these votes, at least one, who began at `start`."""
+        raise NotImplementedError
+
+    def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Log-odds (n,) from values (n, n_values) and the numbers (n, n_numbers) of who is asked."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------------------------------------------ learning
+
+    def fit(
+        self,
+        X: Array,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Learn from the comparisons of all annotators; forget all users.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_context_features + n_features)
+            Comparisons; torch tensors are copied to NumPy arrays.
+        y : array-like of shape (n_samples,), optional
+            1, True: first preferred; 0, -1, False: second preferred. None: first preferred in every row.
+        sample_weight : array-like of shape (n_samples,), optional
+        groups : array-like of shape (n_samples,), optional
+            Annotator of every row; None, NaN or -1 for an ungrouped row.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For bad input as in `MixtureBradleyTerry.fit`, and for parameters out of range.
+        """
+        self._check_parameters()
+        context, difference = self._checked(X, reset=True)
+        signs, classes = check_labels(y, len(difference))
+        weight = check_sample_weight(sample_weight, len(difference))
+        self._forget()
+        self._learn(
+            TrainingRows(
+                context,
+                difference,
+                np.ones(len(difference)) if signs is None else signs.astype(np.float64),
+                np.ones(len(difference)) if weight is None else weight,
+                check_groups(groups, len(difference)),
+            )
+        )
+        self.classes_ = classes
+        return self
+
+    def partial_fit(
+        self,
+        X: Array,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Adapt to a few labelled rows: those with a group adapt that user, the others everybody.
+
+        What was learned from all annotators stays as it is. Before `fit`, this is `fit`.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_context_features + n_features)
+        y : array-like of shape (n_samples,), optional
+            As in `fit`.
+        classes : array-like of shape (2,), optional
+            The labels that mean "second preferred" and "first preferred".
+        sample_weight : array-like of shape (n_samples,), optional
+        groups : array-like of shape (n_samples,), optional
+            User of every row; None, NaN or -1 where there is none.
+
+        Returns
+        -------
+        self
+        """
+        if not self.__sklearn_is_fitted__():
+            signs, classes = check_labels(y, len(X), classes=classes)
+            self.fit(X, signs, sample_weight, groups)
+            self.classes_ = classes
+            return self
+        context, difference = self._checked(X, reset=False)
+        classes = self.classes_ if classes is None else np.asarray(classes)
+        if not np.array_equal(classes, self.classes_):
+            raise ValueError(f"classes is {classes.tolist()} but was {self.classes_.tolist()} in the first call")
+        signs, _ = check_labels(y, len(difference), classes=self.classes_)
+        weight = check_sample_weight(sample_weight, len(difference))
+        users = check_groups(groups, len(difference))
+        votes = Votes(
+            self._represent(context, difference),
+            np.ones(len(difference)) if signs is None else signs.astype(np.float64),
+            np.ones(len(difference)) if weight is None else weight,
+        )
+        counted = votes.weight > 0  # a vote without weight was never cast
+        index = np.full(len(difference), -1) if users is None else users.index
+        if users is not None:
+            for user, name in enumerate(users.ids.tolist()):
+                self._know(name, votes.of(counted & (index == user)))
+        everybody = votes.of(counted & (index < 0))
+        if len(everybody):
+            self._votes_of_all = everybody if self._votes_of_all is None else self._votes_of_all + everybody
+            self._numbers_of.clear()
+        return self
+
+    # ---------------------------------------------------------------------------------------------------- prediction
+
+    def decision_function(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
+        """Log-odds that the first response is preferred, by this user.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        groups : array-like of shape (n_samples,), optional
+            User of every row; an unknown user, None, NaN or -1 stands for anybody.
+
+        Returns
+        -------
+        log_odds : ndarray of shape (n_samples,)
+            In nats.
+        """
+        check_is_fitted(self)
+        context, difference = self._checked(X, reset=False)
+        return self._log_odds(self._represent(context, difference), self._numbers(groups, len(difference)))
+
+    def predict_proba(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
+        """Probabilities of the two labels, in the order of `classes_`.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        groups : array-like of shape (n_samples,), optional
+            As in `decision_function`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n_samples, 2)
+            Column 1: the first response is preferred.
+        """
+        return probabilities(self.decision_function(X, groups))
+
+    def predict(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
+        """The label of the response more likely to be preferred.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        groups : array-like of shape (n_samples,), optional
+            As in `decision_function`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+        """
+        return labels(self.decision_function(X, groups), self.classes_)
+
+    def score(
+        self,
+        X: Array,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Share of rows whose preferred response is predicted.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        y : array-like of shape (n_samples,) or None
+        sample_weight : array-like of shape (n_samples,), optional
+        groups : array-like of shape (n_samples,), optional
+            As in `decision_function`.
+
+        Returns
+        -------
+        accuracy : float
+        """
+        return accuracy(self.decision_function(X, groups), y, self.classes_, sample_weight)
+
+    def log_likelihood(
+        self,
+        X: Array,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Mean log-probability of the labels per row, in nats, each row on its own.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        y : array-like of shape (n_samples,), optional
+        sample_weight : array-like of shape (n_samples,), optional
+        groups : array-like of shape (n_samples,), optional
+            As in `decision_function`.
+
+        Returns
+        -------
+        log_likelihood : float
+        """
+        odds = self.decision_function(X, groups).astype(np.float64)
+        weight = check_sample_weight(sample_weight, len(odds))
+        signs, _ = check_labels(y, len(odds), classes=self.classes_)
+        return float(np.average(log_sigmoid(odds if signs is None else odds * signs), weights=weight))
+
+    # ----------------------------------------------------------------------------------------------------- internals
+
+    def _forget(self) -> None:
+        self._votes_of: dict[Hashable, Votes] = {}
+        self._votes_of_all = None
+        self._numbers_of: dict[Hashable | None, np.ndarray] = {}
+
+    def _know(self, user: Hashable, votes: Votes) -> None:
+        """Add votes to what is known of a user."""
+        if len(votes):
+            known = self._votes_of.get(user)
+            self._votes_of[user] = votes if known is None else known + votes
+            self._numbers_of.pop(user, None)
+
+    def _numbers(self, groups: ArrayLike | None, n_rows: int) -> np.ndarray:
+        """The numbers of who is asked in every row, (n_rows, n_numbers)."""
+        users = check_groups(groups, n_rows)
+        common = self._describe(None)
+        if users is None:
+            return np.broadcast_to(common, (n_rows, len(common)))
+        # Position -1, a row without a user, is everybody's at the end.
+        return np.stack([*map(self._describe, users.ids.tolist()), common])[users.index]
+
+    def _describe(self, user: Hashable | None) -> np.ndarray:
+        """Numbers of one user; everybody's for None and for who is not known."""
+        user = user if user in self._votes_of else None
+        if user not in self._numbers_of:
+            if user is None:
+                start, votes = self._start(), self._votes_of_all
+                self._numbers_of[None] = start if votes is None else self._adapt(votes, start)
+            else:
+                self._numbers_of[user] = self._adapt(self._votes_of[user], self._describe(None))
+        return self._numbers_of[user]
+
+    def _checked(self, X: Array, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Context and difference of X as NumPy arrays in the precision of computation."""
+        X = to_numpy(check_matrix(self, X, reset=reset))
+        root_mean_square_norms(X, self.n_context_features)  # names the first entry that is not finite
+        X = X.astype(np.float32) if X.dtype == np.float16 else X
+        return split_pairs(X, self.n_context_features)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "classes_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+
+def known_users(estimator: PersonalRewards) -> Sequence[Hashable]:
+    """Users that an estimator knows, in order of their first vote."""
+    return list(estimator._votes_of)

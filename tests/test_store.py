@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from micropref.embed import EmbeddingStore, EncoderMismatchError, HashingEncoder, PairEncoder
-from micropref.embed._shards import DamagedShardError
+from micropref.embed import DamagedShardError
 
 WIDTH = 8
 
@@ -68,7 +68,8 @@ def test_each_text_once_and_in_order(path, dtype):
     assert again.encoder.asked == []
     assert len(again) == 70
     assert again.info() | {"n_bytes": 0} == {
-        "n_texts": 70, "n_shards": 5, "n_bytes": 0, "encoder": "plain", "n_dimensions": WIDTH,
+        "n_texts": 70, "n_shards": 5, "n_bytes": 0, "n_truncated": 0, "encoder": "plain", "dtype": dtype,
+        "n_dimensions": WIDTH,
     }  # fmt: skip
     assert again.verify() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from micropref.embed._shards import DamagedShardError
 from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
 from micropref.embed.hashing import HashingEncoder
 from micropref.embed.pair_encoder import PairEncoder, TruncationWarning
@@ -10,6 +11,7 @@ from micropref.embed.sentence import SentenceTransformerEncoder
 from micropref.embed.store import EmbeddingStore
 
 __all__ = [
+    "DamagedShardError",
     "EmbeddingStore",
     "Encoder",
     "EncoderMismatchError",

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from micropref.embed._shards import KEY_BYTES
-
 _CHUNK = 500  # bound variables of one query; SQLite's oldest limit is 999
+_WAIT_SECONDS = 600
+# A number is never given twice: who remembers the number of a shard that is gone must not find another one under it.
+_SCHEMA = (
+    "CREATE TABLE IF NOT EXISTS shards "
+    "(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, n INTEGER, truncated INTEGER)",
+    "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, shard INTEGER, row INTEGER) WITHOUT ROWID",
+)
+_VERSION = 2
+# A position is one number: the shard's above, the row in it below.
+_ROW_BITS = 32
+MISSING = -1
+
+
+def shard_of(positions: np.ndarray) -> np.ndarray:
+    """Numbers of the shards of positions; negative where there is none."""
+    return positions >> _ROW_BITS
+
+
+def row_of(positions: np.ndarray) -> np.ndarray:
+    """Rows of positions in their shards."""
+    return positions & ((1 << _ROW_BITS) - 1)
 
 
 class Index:
@@ -18,73 +39,108 @@ class Index:
 
     Parameters
     ----------
-    path : Path
-    writable : bool
-        A folder that cannot be written to is read as it is.
+    path : Path or None
+        None: in memory, for a folder that cannot be written to and whose index is not current.
+    writable : bool, default=True
+        An index that cannot be written to is read as it is.
     """
 
-    def __init__(self, path: Path, writable: bool):
-        if writable:
-            self._db = sqlite3.connect(path, timeout=600, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")  # a lost commit is found again in its shard
-            self._db.execute("CREATE TABLE IF NOT EXISTS shards (id INTEGER PRIMARY KEY, name TEXT UNIQUE, n INTEGER)")
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, shard INTEGER, row INTEGER) WITHOUT ROWID"
-            )
+    def __init__(self, path: Path | None, writable: bool = True):
+        # One connection for the thread that reads and the one that writes shards.
+        self._lock = threading.RLock()
+        if path is None or writable:
+            place = ":memory:" if path is None else path
+            self._db = sqlite3.connect(place, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")  # a lost commit is found again in its shard
+                self._check_version()
+            except BaseException:
+                self._db.close()
+                raise
         else:
-            self._db = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+            self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+
+    def _check_version(self) -> None:
+        """Make the tables of a new index; a DatabaseError for one that another version of micropref made."""
+        (version,) = self._ask("PRAGMA user_version")[0]
+        if version not in (0, _VERSION) or (version == 0 and self._ask("SELECT 1 FROM sqlite_master")):
+            raise sqlite3.DatabaseError(f"the index has version {version}, wanted {_VERSION}")
+        for statement in (*_SCHEMA, f"PRAGMA user_version={_VERSION}"):
+            self._db.execute(statement)
 
     def close(self) -> None:
-        self._db.close()
+        with self._lock:
+            self._db.close()
+
+    def _ask(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
 
     def shards(self) -> dict[str, int]:
-        """Number of every shard by its name."""
-        return dict(self._db.execute("SELECT name, id FROM shards"))
+        """Number of every shard by its name, in the order in which they came."""
+        return dict(self._ask("SELECT name, id FROM shards ORDER BY id"))
 
     def __len__(self) -> int:
-        return int(self._db.execute("SELECT count(*) FROM vectors").fetchone()[0])
+        return int(self._ask("SELECT count(*) FROM vectors")[0][0])
 
-    def add(self, name: str, keys: Iterable[bytes]) -> None:
-        """Take in a shard; a key that is there already stays where it is."""
-        keys = list(keys)
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._db.execute("INSERT OR IGNORE INTO shards (name, n) VALUES (?, ?)", (name, len(keys)))
+    @property
+    def n_truncated(self) -> int:
+        return int(self._ask("SELECT total(truncated) FROM shards")[0][0])
+
+    def add(self, name: str, keys: Sequence[bytes], n_truncated: int, replacing: Sequence[str] = ()) -> None:
+        """Take in a shard; a key that is there already stays where it is, unless that is in a shard that is replaced.
+
+        Parameters
+        ----------
+        name : str
+        keys : sequence of bytes
+            Keys of its rows.
+        n_truncated : int
+        replacing : sequence of str
+            Shards to forget in the same transaction.
+        """
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._forget(replacing)
+            self._db.execute(
+                "INSERT OR IGNORE INTO shards (name, n, truncated) VALUES (?, ?, ?)", (name, len(keys), n_truncated)
+            )
             (shard,) = self._db.execute("SELECT id FROM shards WHERE name = ?", (name,)).fetchone()
             rows = ((key, shard, row) for row, key in enumerate(keys))
             self._db.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
     def forget(self, name: str) -> None:
         """Drop a shard and what it held."""
-        self._db.execute("BEGIN IMMEDIATE")
-        found = self._db.execute("SELECT id FROM shards WHERE name = ?", (name,)).fetchone()
-        if found is not None:
-            self._db.execute("DELETE FROM vectors WHERE shard = ?", found)
-            self._db.execute("DELETE FROM shards WHERE id = ?", found)
-        self._db.execute("COMMIT")
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._forget([name])
 
-    def find(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """Shard and row of every key; shard -1 where it is not there."""
-        place: dict[bytes, tuple[int, int]] = {}
-        distinct = list(dict.fromkeys(keys))
-        for start in range(0, len(distinct), _CHUNK):
-            part = distinct[start : start + _CHUNK]
-            marks = ",".join("?" * len(part))
-            query = f"SELECT key, shard, row FROM vectors WHERE key IN ({marks})"
-            place.update((bytes(key), (shard, row)) for key, shard, row in self._db.execute(query, part))
-        found = [place.get(key, (-1, -1)) for key in keys]
-        pairs = np.array(found, dtype=np.int64).reshape(-1, 2)
-        return pairs[:, 0], pairs[:, 1]
+    def _forget(self, names: Sequence[str]) -> None:
+        found = self.shards()
+        gone = [(found[name],) for name in names if name in found]
+        if gone:
+            self._db.execute("CREATE TEMP TABLE IF NOT EXISTS gone (id INTEGER PRIMARY KEY)")
+            self._db.execute("DELETE FROM gone")
+            self._db.executemany("INSERT INTO gone VALUES (?)", gone)
+            self._db.execute("DELETE FROM vectors WHERE shard IN (SELECT id FROM gone)")
+            self._db.execute("DELETE FROM shards WHERE id IN (SELECT id FROM gone)")
 
-    def damaged(self) -> bool:
-        """Whether SQLite's own check finds the database unsound."""
-        return self._db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok"
+    def find(self, keys: Sequence[bytes]) -> np.ndarray:
+        """Position of every key, int64; MISSING where it is not there."""
+        place: dict[bytes, int] = {}
+        # In the order of the tree, neighbours lie on one page.
+        distinct = sorted(set(keys))
+        with self._lock:
+            for start in range(0, len(distinct), _CHUNK):
+                part = distinct[start : start + _CHUNK]
+                query = (
+                    f"SELECT key, (shard << {_ROW_BITS}) | row FROM vectors WHERE key IN ({','.join('?' * len(part))})"
+                )
+                place.update(self._db.execute(query, part))
+        return np.fromiter((place.get(key, MISSING) for key in keys), dtype=np.int64, count=len(keys))
 
-
-__all__ = ["KEY_BYTES", "Index"]
+    def fault(self) -> str | None:
+        """What SQLite's own check finds wrong; None where all is well."""
+        found = str(self._ask("PRAGMA quick_check(1)")[0][0])
+        return None if found == "ok" else found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import pickle
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
 
-from micropref.embed import EmbeddingStore, EncoderMismatchError, HashingEncoder, PairEncoder
-from micropref.embed import DamagedShardError
+from micropref.embed import DamagedShardError, EmbeddingStore, EncoderMismatchError, HashingEncoder, PairEncoder
 
 WIDTH = 8
 
@@ -128,7 +127,7 @@ def test_reading_without_an_encoder(path, tmp_path):
         store.encode(["new"])
     with pytest.raises(FileNotFoundError, match="no store"):
         EmbeddingStore(tmp_path / "nothing")
-    assert EmbeddingStore(path).lookup([]).shape == (0, 0)
+    assert EmbeddingStore(path).lookup([]).shape == (0, WIDTH)
 
 
 @pytest.mark.parametrize(
@@ -219,44 +218,6 @@ def test_the_index_is_made_anew(path, damage):
     assert store.encoder.asked == []
 
 
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("call", ["os.fsync", "os.replace", "index"])
-@pytest.mark.parametrize("when", [0, 1, 2, 5])
-def test_stopped_at_any_step_of_a_write(path, call, when, monkeypatch):
-    """What was written is found again; nothing is half there."""
-    count = [0]
-
-    def stopping(original):
-        def stop(*given, **more):
-            count[0] += 1
-            if count[0] > when:
-                raise Killed
-            return original(*given, **more)
-
-        return stop
-
-    store = EmbeddingStore(path, Counting(), shard_size=16)
-    with monkeypatch.context() as patch:
-        if call == "index":
-            patch.setattr(store._index, "add", stopping(store._index.add))
-        else:
-            patch.setattr(call, stopping(getattr(os, call[3:])))
-        try:
-            store.encode(TEXTS)
-            stopped = False
-        except Killed:
-            stopped = True
-    assert stopped == (count[0] > when)
-    again = EmbeddingStore(path, Counting())
-    np.testing.assert_array_equal(again.encode(TEXTS), expected(TEXTS))
-    assert list(path.glob("*.tmp")) == []
-    written = {"os.fsync": when // 2, "os.replace": when, "index": when + 1}[call]
-    assert len(again.encoder.asked) <= max(0, 70 - 16 * written)
-
-
 def test_a_full_disk_leaves_the_store_usable(path, monkeypatch):
     store = filled(path)
 
@@ -282,12 +243,55 @@ def test_two_writers_at_once(path):
 
 
 def test_a_folder_that_cannot_be_written_to_is_read(path, monkeypatch):
-    filled(path)._index.close()
+    filled(path).close()
     monkeypatch.setattr("os.access", lambda *_: False)
+    before = sorted(path.iterdir())
     store = EmbeddingStore(path, Counting())
     np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
-    with pytest.raises(PermissionError, match="cannot be written to"):
-        store.encode(["new"])
+    for writing in (lambda: store.encode(["new"]), store.compact):
+        with pytest.raises(PermissionError, match="cannot be written to"):
+            writing()
+    assert sorted(path.iterdir()) == before
+
+
+@pytest.mark.parametrize("index", ["behind", "rubbish", "missing", "wrong rows"])
+def test_a_read_only_folder_whose_index_is_of_no_use_is_read_by_its_shards(path, index, monkeypatch):
+    filled(path).close()
+    file = path / "index.sqlite"
+    if index == "behind":
+        kept = file.read_bytes()
+        with EmbeddingStore(path, Counting(), shard_size=16) as store:
+            store.encode(["new"])
+        file.write_bytes(kept)
+    elif index == "wrong rows":
+        with sqlite3.connect(file) as database:
+            database.execute("UPDATE vectors SET row = (row + 1) % 3")
+        database.close()
+    elif index == "rubbish":
+        file.write_bytes(b"no database" * 1000)
+    else:
+        file.unlink()
+    for left in path.glob("index.sqlite-*"):
+        left.unlink()
+    texts = [*TEXTS, "new"] if index == "behind" else TEXTS
+    monkeypatch.setattr("os.access", lambda *_: False)
+    store = EmbeddingStore(path, Counting())
+    np.testing.assert_array_equal(store.encode(texts), expected(texts))
+    assert store.encoder.asked == []
+
+
+def test_damage_in_a_read_only_folder_is_reported(path, monkeypatch):
+    filled(path).close()
+    victim = shards(path)[2]
+    blob = bytearray(victim.read_bytes())
+    blob[-1] ^= 1
+    victim.write_bytes(blob)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    store = EmbeddingStore(path, Counting())
+    for reading in (store.encode, store.lookup, store.missing):
+        with pytest.raises(DamagedShardError, match=f"{victim.name} has changed since it was written"):
+            reading(TEXTS)
+    assert len(store.verify()) == 1
 
 
 def test_a_pair_encoder_reads_from_it(path):
@@ -301,6 +305,134 @@ def test_a_pair_encoder_reads_from_it(path):
     assert len(store) == 4
     with pytest.raises(EncoderMismatchError):
         PairEncoder(HashingEncoder(n_features=32), store=store).fit(table)
+
+
+def test_the_dtype_of_a_store_is_kept(path):
+    filled(path, dtype="float32")
+    assert EmbeddingStore(path, Counting()).encode(["text 1", "new"]).dtype == np.float32
+    with pytest.raises(ValueError, match=r"keeps vectors in float32, but dtype is 'float16'"):
+        EmbeddingStore(path, Counting(), dtype="float16")
+
+
+def test_damage_after_a_shard_was_opened_is_noticed(path):
+    store = filled(path)
+    store.lookup(TEXTS)
+    victim = shards(path)[1]
+    blob = bytearray(victim.read_bytes())
+    blob[-1] ^= 1
+    victim.write_bytes(blob)
+    with pytest.raises(DamagedShardError, match="changed since it was written"):
+        store.lookup(TEXTS)
+    victim.unlink()
+    with pytest.raises(DamagedShardError, match="cannot be read"):
+        store.lookup(TEXTS)
+    np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
+
+
+def test_a_store_that_was_empty_when_it_was_opened(path):
+    reader = EmbeddingStore(path, Counting())
+    assert (reader.n_dimensions, len(reader), reader.lookup([]).shape) == (None, 0, (0, 0))
+    filled(path)
+    np.testing.assert_array_equal(reader.lookup(TEXTS), expected(TEXTS))
+    assert ("text 3" in reader, "new" in reader) == (True, False)
+    assert "70 texts of plain" in repr(reader)
+
+
+def test_the_index_of_another_version_is_made_anew(path):
+    filled(path).close()
+    with sqlite3.connect(path / "index.sqlite") as database:
+        database.execute("PRAGMA user_version=1")
+    database.close()
+    store = EmbeddingStore(path, Counting())
+    np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
+    assert store.encoder.asked == []
+
+
+def test_an_index_that_another_process_made_anew_is_found(path):
+    store, other = filled(path), EmbeddingStore(path, Counting(), shard_size=16)
+    other._folder.rebuild()
+    other.encode(["new"])
+    np.testing.assert_array_equal(store.encode([*TEXTS, "new"]), expected([*TEXTS, "new"]))
+    assert "new" not in store.encoder.asked
+
+
+def test_index_damaged_while_it_is_open(path):
+    store = filled(path, dtype="float32")
+    store._folder._index._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    file = path / "index.sqlite"
+    blob = bytearray(file.read_bytes())
+    blob[4096:] = bytes(len(blob) - 4096)
+    file.write_bytes(blob)
+    again = EmbeddingStore(path, Counting())
+    np.testing.assert_array_equal(again.encode(TEXTS), expected(TEXTS))
+    assert again.encoder.asked == []
+    assert again.verify() == []
+
+
+def test_pickled_it_opens_the_same_folder(path):
+    store = pickle.loads(pickle.dumps(filled(path)))
+    np.testing.assert_array_equal(store.lookup(TEXTS), expected(TEXTS))
+    assert (store.shard_size, clone(store) is store) == (16, True)
+
+
+def test_more_shards_than_may_be_open(path, monkeypatch):
+    monkeypatch.setattr("micropref.embed._folder._OPEN_SHARDS", 2)
+    store = filled(path)
+    for _ in range(2):
+        np.testing.assert_array_equal(store.lookup(TEXTS), expected(TEXTS))
+    assert len(store._folder._open) == 2
+
+
+def test_parts_share_the_work_and_nothing_is_done_twice(path):
+    encoders = [Counting() for _ in range(3)]
+    n_new = [
+        EmbeddingStore(path, encoder, shard_size=4).add(iter(TEXTS), part=(i, 3)) for i, encoder in enumerate(encoders)
+    ]
+    assert sum(n_new) == 70
+    assert min(n_new) > 5
+    assert sorted(text for encoder in encoders for text in encoder.asked) == sorted(set(TEXTS))
+    np.testing.assert_array_equal(EmbeddingStore(path).lookup(TEXTS), expected(TEXTS))
+    for part in ((1, 1), (-1, 2), (0, 0)):
+        with pytest.raises(ValueError, match="part must be"):
+            EmbeddingStore(path, Counting()).add(TEXTS, part=part)
+
+
+def test_duplicates_across_windows_are_embedded_once(path):
+    """A text may come again while its vector is still on its way to the disk."""
+    store = EmbeddingStore(path, Counting(), shard_size=4)
+    store.add(iter([f"{i % 24}" for i in range(240)]))
+    assert len(store.encoder.asked) == 24
+
+
+def test_the_longest_texts_come_first(path):
+    store = EmbeddingStore(path, Counting(), shard_size=16)
+    store.add("x" * (1 + i * 7 % 50) for i in range(50))
+    lengths = [len(text) for text in store.encoder.asked]
+    assert lengths == sorted(lengths, reverse=True)
+    assert len(set(lengths)) == 50
+
+
+def test_a_bad_text_deep_in_a_stream_is_named(path):
+    store = EmbeddingStore(path, Counting(), shard_size=4)
+    with pytest.raises(TypeError, match="text 37: found 5"):
+        store.add(5 if i == 37 else f"{i}" for i in range(100))
+    with pytest.raises(TypeError, match="one string"):
+        store.add("abc")
+
+
+def test_truncations_are_counted_and_kept(path):
+    class Cutting(Counting):
+        n_truncated_total_ = 5
+
+        def encode(self, texts):
+            self.n_truncated_total_ += sum(len(text) > 6 for text in texts)
+            return super().encode(texts)
+
+    store = EmbeddingStore(path, Cutting(), shard_size=16)
+    store.encode(TEXTS)
+    assert store.info()["n_truncated"] == 60
+    store._folder.rebuild()
+    assert store.info()["n_truncated"] == 60
 
 
 @pytest.mark.parametrize("bad", [{"shard_size": 0}, {"shard_size": True}, {"dtype": "int8"}])

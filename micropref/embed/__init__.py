@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from micropref.embed._plan import EmbeddingPlan, plan_embedding
 from micropref.embed._shards import DamagedShardError
+from micropref.embed._upkeep import Compaction
 from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
 from micropref.embed.hashing import HashingEncoder
 from micropref.embed.pair_encoder import PairEncoder, TruncationWarning
@@ -11,7 +13,9 @@ from micropref.embed.sentence import SentenceTransformerEncoder
 from micropref.embed.store import EmbeddingStore
 
 __all__ = [
+    "Compaction",
     "DamagedShardError",
+    "EmbeddingPlan",
     "EmbeddingStore",
     "Encoder",
     "EncoderMismatchError",
@@ -21,5 +25,6 @@ __all__ = [
     "TruncationWarning",
     "encoder_config",
     "encoder_from_config",
+    "plan_embedding",
     "resolve_encoder",
 ]

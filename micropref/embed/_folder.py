@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +25,6 @@ from micropref.embed._shards import (
     Shard,
     check_same_encoder,
     check_shard,
-    key_table,
     map_shard,
     remove_leftovers,
     set_aside,
@@ -40,6 +40,8 @@ except ImportError:  # no advisory locks: one writer at a time is then the user'
 
 # Mapped at the same time; each holds a file descriptor, of which a process often has no more than 1 024.
 _OPEN_SHARDS = 256
+# Threads that compare checksums; hashing lets go of the interpreter.
+_READERS = 4
 _Answer = TypeVar("_Answer")
 
 
@@ -94,7 +96,7 @@ class ShardFolder:
         """Position of every key, int64; MISSING where there is none."""
         return self._asked(lambda: self._index.find(keys))
 
-    def read(self, keys: Sequence[bytes], positions: np.ndarray, out: np.ndarray) -> None:
+    def read(self, keys: np.ndarray, positions: np.ndarray, out: np.ndarray) -> None:
         """Copy vectors at their positions into `out`, row by row, after comparing the keys beside them.
 
         Raises
@@ -103,24 +105,49 @@ class ShardFolder:
             If a shard is not what was written, or the index points to another key's vector and cannot be made anew.
         """
         numbers, rows = shard_of(positions), row_of(positions)
+        self.check(np.unique(numbers))
         order = np.argsort(positions, kind="stable")
         starts = np.flatnonzero(np.diff(numbers[order], prepend=MISSING))
-        for where in np.split(order, starts[1:]):
-            if not len(where):
+        for where in np.split(order, starts[1:]) if len(order) else []:
+            shard, part = self.shard(int(numbers[where[0]])), rows[where]
+            if part.max() < len(shard.keys) and np.array_equal(shard.keys[part], keys[where]):
+                out[where] = shard.vectors[part]
                 continue
-            shard, wanted = self.shard(int(numbers[where[0]])), key_table([keys[i] for i in where])
-            part = rows[where]
-            if part.max() >= len(shard.keys) or not np.array_equal(shard.keys[part], wanted):
-                self.rebuild()
-                again = [keys[i] for i in where]
-                found = self.find(again)
-                if (found == positions[where]).any() or (found == MISSING).any():
-                    raise DamagedShardError(f"the index of {self.path} does not agree with its shards")
-                values = np.empty((len(where), out.shape[1]), dtype=shard.vectors.dtype)
-                self.read(again, found, values)
-            else:
-                values = shard.vectors[part]
-            out[where] = values
+            self.rebuild()
+            found = self.find([key.tobytes() for key in keys])
+            if (found == positions).all() or (found == MISSING).any():
+                raise DamagedShardError(f"the index of {self.path} does not agree with its shards")
+            self.read(keys, found, out)
+            return
+
+    def check(self, numbers: np.ndarray) -> list[int]:
+        """Compare shards that have not been read yet with their checksums, several at a time; those that are damaged.
+
+        `shard` tells what is wrong with one of them.
+        """
+        self._know_names(numbers)
+        states = {int(n): shard_state(self.path / self._names[int(n)]) for n in numbers if int(n) in self._names}
+        unread = [number for number, state in states.items() if self._sound.get(number) != state]
+
+        def is_sound(number: int) -> bool:
+            try:
+                check_shard(self.path / self._names[number])
+            except DamagedShardError:
+                return False
+            return True
+
+        with ThreadPoolExecutor(min(_READERS, max(1, len(unread)))) as readers:
+            for number, sound in zip(unread, readers.map(is_sound, unread), strict=True):
+                self._open.pop(number, None)
+                if sound:
+                    self._sound[number] = states[number]
+                else:
+                    self._sound.pop(number, None)
+        return [int(n) for n in numbers if int(n) not in states or int(n) not in self._sound]
+
+    def _know_names(self, numbers: np.ndarray) -> None:
+        if any(int(number) not in self._names for number in numbers):
+            self._names = {n: name for name, n in self._asked(self._index.shards).items()}
 
     def shard(self, number: int) -> Shard:
         """An open shard; its bytes are compared with its checksum when it is first opened, and whenever it changes.
@@ -130,8 +157,7 @@ class ShardFolder:
         DamagedShardError
             If it is not what was written.
         """
-        if number not in self._names:
-            self._names = {n: name for name, n in self._asked(self._index.shards).items()}
+        self._know_names(np.array([number]))
         if number not in self._names:
             raise DamagedShardError(f"the index of {self.path} names a shard {number} that it does not know")
         path = self.path / self._names[number]
@@ -179,27 +205,26 @@ class ShardFolder:
 
     # --------------------------------------------------------------------------------------------------------- writing
 
-    def append(self, keys: np.ndarray, vectors: np.ndarray, n_truncated: int, replacing: Sequence[str] = ()) -> None:
-        """Write a shard and enter it; it takes the place of those that it replaces, whose files stay."""
+    def append(self, keys: np.ndarray, vectors: np.ndarray, n_truncated: int, replacing: Sequence[str] = ()) -> str:
+        """Write a shard and enter it; it takes the place of those that it replaces, whose files stay. Its name."""
         assert self.fingerprint is not None
         with self.locked():
             name = write_shard(self.path, self.fingerprint, keys, vectors, n_truncated)
             self._index.add(name, [key.tobytes() for key in keys], n_truncated, replacing)
         self.width, self.dtype = vectors.shape[1], vectors.dtype
+        return name
 
     def missing(self, keys: Sequence[bytes]) -> np.ndarray:
         """Which keys have no sound vector; what a damaged shard held is forgotten, and missing from then on."""
         positions = self.find(keys)
-        forgot = False
-        for number in np.unique(shard_of(positions[positions != MISSING])):
-            try:
-                self.shard(int(number))
-            except DamagedShardError:
-                if not self.writable:
-                    raise
-                self._set_aside(int(number))
-                forgot = True
-        return (self.find(keys) if forgot else positions) == MISSING
+        damaged = self.check(np.unique(shard_of(positions[positions != MISSING])))
+        if not damaged:
+            return positions == MISSING
+        if not self.writable:
+            self.shard(damaged[0])
+        for number in damaged:
+            self._set_aside(number)
+        return self.find(keys) == MISSING
 
     def _set_aside(self, number: int) -> None:
         with self.locked():
@@ -321,8 +346,8 @@ class ShardFolder:
         """The answer of the index, which is made anew where SQLite finds it damaged."""
         try:
             return question()
-        except sqlite3.OperationalError:
-            raise
+        except (sqlite3.OperationalError, sqlite3.ProgrammingError):
+            raise  # a full disk, a lock that never opened, or a closed store
         except sqlite3.DatabaseError:
             self.rebuild()
             return question()

@@ -87,7 +87,7 @@ class EmbeddingProgress:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            console = Console(file=sys.stderr)
+            console = Console(file=sys.stderr, force_terminal=True)
             self._bar = Progress(
                 TextColumn("Embedding"), BarColumn(), TextColumn("{task.description}"), console=console, transient=True
             )

@@ -77,10 +77,11 @@ class _Pouring:
 
     def end(self) -> None:
         if self.n_rows and (len(self.emptied) > 1 or self.n_unused):
-            self.folder.append(
+            name = self.folder.append(
                 np.concatenate(self.keys), np.concatenate(self.vectors), self.n_truncated, replacing=self.emptied
             )
-            self.folder.drop(self.emptied)
+            # A run that was killed may have left the very shard that was just written among those that were emptied.
+            self.folder.drop([emptied for emptied in self.emptied if emptied != name])
         elif self.emptied and not self.n_rows:
             self.folder.drop(self.emptied)
         self.__init__(self.folder, self.shard_size)  # type: ignore[misc]

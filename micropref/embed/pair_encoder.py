@@ -229,6 +229,28 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         vectors, _ = self._embed(self._texts(table, parts), self.feature_width_)
         return self._assemble(table, parts, vectors)
 
+    def texts(self, X: Any) -> list[str]:
+        """The distinct texts that are embedded for a table, in order of their first appearance; nothing is embedded.
+
+        Parameters
+        ----------
+        X : table of n comparisons
+
+        Returns
+        -------
+        texts : list of str
+            Responses in the template, and the columns that the parameter `context` names.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the table is not usable.
+        """
+        self._resolve()
+        table = _as_table(X)
+        found = dict.fromkeys(self._texts(table, self._context_columns(table)))
+        return [text for text in found if not is_blank(text)]
+
     def encode_responses(self, prompts: Sequence[str] | None, responses: Sequence[str]) -> np.ndarray:
         """Scaled features φ of single responses; their differences are the last columns of X.
 

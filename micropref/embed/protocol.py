@@ -39,7 +39,7 @@ class Encoder(Protocol):
         """
 
 
-def check_texts(texts: Sequence[str], what: str = "text", *, allow_blank: bool = False) -> list[str]:
+def check_texts(texts: Sequence[str], what: str = "text", *, allow_blank: bool = False, start: int = 0) -> list[str]:
     """The texts as a list, or an error that names the first one that cannot be embedded.
 
     Parameters
@@ -49,6 +49,8 @@ def check_texts(texts: Sequence[str], what: str = "text", *, allow_blank: bool =
         What one of them is, for the error.
     allow_blank : bool, default=False
         Whether a text may be empty, or nothing but white space.
+    start : int, default=0
+        Number of the first one, where the texts are a part of a longer stream.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def check_texts(texts: Sequence[str], what: str = "text", *, allow_blank: bool =
     if isinstance(texts, str):
         raise TypeError(f"found one string, {reprlib.repr(texts)}, wanted a list of strings")
     texts = list(texts)
-    for index, text in enumerate(texts):
+    for index, text in enumerate(texts, start):
         if not isinstance(text, str):
             raise TypeError(f"{what} {index}: found {reprlib.repr(text)} ({type(text).__name__}), wanted a string")
         if not allow_blank and is_blank(text):

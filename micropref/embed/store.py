@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from micropref.embed._filling import fill
 from micropref.embed._folder import ShardFolder
 from micropref.embed._index import MISSING, shard_of
-from micropref.embed._progress import EmbeddingProgress, Interruption
-from micropref.embed._shards import DamagedShardError, key_table, text_keys
+from micropref.embed._shards import KEY_BYTES, DamagedShardError, key_table, text_keys
 from micropref.embed._upkeep import Compaction, compact, export_keys, export_vectors, merge
 from micropref.embed.protocol import Encoder, check_texts
 from micropref.pairs import make_pairs
 
 _DTYPES = ("float16", "float32")
-_WINDOW_SHARDS = 4
-_BATCHES_AT_ONCE = 16
-_BATCH_SIZE = 32
 _BLOCK_ROWS = 8192
+_ROW = np.dtype([("position", np.int64), ("key", np.uint8, (KEY_BYTES,))])
 
 
 class EmbeddingStore:
@@ -174,23 +171,70 @@ class EmbeddingStore:
         DamagedShardError
             If a shard is not what was written; `encode` computes its vectors anew.
         """
+        return self.gather(self.locate(texts), out)
+
+    def locate(self, texts: Sequence[str]) -> np.ndarray:
+        """Where the vectors of texts are: looked up once, gathered as often as needed.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+
+        Returns
+        -------
+        rows : structured array of shape (n,)
+            With the fields ``position`` and ``key``, 24 bytes each; may be sliced, shuffled and saved like any array.
+
+        Raises
+        ------
+        KeyError
+            For a text that is not there.
+        """
         texts = check_texts(texts, allow_blank=True)
         keys = self._keys(texts)
-        positions = self._found(texts, keys)
-        if len(positions) and self.n_dimensions is None:  # another process has begun the store since it was opened
-            self._folder.refresh()
+        rows = np.empty(len(keys), dtype=_ROW)
+        rows["key"], rows["position"] = key_table(keys), self._folder.find(keys)
+        absent = rows["position"] == MISSING
+        if absent.any():
+            raise KeyError(
+                f"{int(absent.sum())} of {len(keys)} texts are not in the store, the first is "
+                f"{texts[int(np.argmax(absent))]!r}"
+            )
+        return rows
+
+    def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Vectors at rows that `locate` found, read from memory-mapped files.
+
+        Parameters
+        ----------
+        rows : structured array of shape (n,)
+        out : array of shape (n, n_dimensions), optional
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, n_dimensions)
+            `out`, or an array in the dtype of the store.
+
+        Raises
+        ------
+        DamagedShardError
+            If a shard is not what was written.
+        """
+        positions, keys = np.ascontiguousarray(rows["position"]), np.ascontiguousarray(rows["key"])
+        if len(rows) and self.n_dimensions is None:  # another process has begun the store since it was opened
             self._folder.shard(int(shard_of(positions[0])))
+        shape = (len(rows), self.n_dimensions or 0)
         if out is None:
-            out = np.empty((len(keys), self.n_dimensions or 0), dtype=self.dtype)
-        elif out.shape != (len(keys), self.n_dimensions or out.shape[-1]):
-            raise ValueError(f"out has shape {out.shape}, wanted ({len(keys)}, {self.n_dimensions})")
+            out = np.empty(shape, dtype=self.dtype)
+        elif out.shape != shape and len(rows):
+            raise ValueError(f"out has shape {out.shape}, wanted {shape}")
         try:
             self._folder.read(keys, positions, out)
         except DamagedShardError:
-            # Another process may have put its vectors into other shards since they were found.
+            # Another process may have put the vectors into other shards since they were found.
             self._folder.refresh()
-            moved = self._found(texts, keys)
-            if np.array_equal(moved, positions):
+            moved = self._folder.find([key.tobytes() for key in keys])
+            if (moved == MISSING).any() or np.array_equal(moved, positions):
                 raise
             self._folder.read(keys, moved, out)
         return out
@@ -210,12 +254,12 @@ class EmbeddingStore:
         absent = self._folder.missing(self._keys(distinct))
         return [text for text, is_missing in zip(distinct, absent, strict=True) if is_missing]
 
-    def blocks(self, texts: Iterable[str], block_size: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
-        """Vectors of a stream of texts, block by block, as `partial_fit` takes them; all must be there.
+    def blocks(self, texts: Iterable[str] | np.ndarray, block_size: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
+        """Vectors of a stream of texts, block by block; all must be there.
 
         Parameters
         ----------
-        texts : iterable of str
+        texts : iterable of str, or rows that `locate` found
         block_size : int, default=8192
             Rows of a block; the last one may have fewer.
 
@@ -223,16 +267,21 @@ class EmbeddingStore:
         ------
         vectors : ndarray of shape (n_rows, n_dimensions)
         """
-        _check_block_size(block_size)
+        if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1:
+            raise ValueError(f"block_size must be an integer of at least 1; got {block_size!r}")
+        if isinstance(texts, np.ndarray) and texts.dtype == _ROW:
+            for start in range(0, len(texts), block_size):
+                yield self.gather(texts[start : start + block_size])
+            return
         source = iter(texts)
         while block := list(islice(source, block_size)):
             yield self.lookup(block)
 
     def make_pairs(
         self,
-        first: Sequence[str],
-        second: Sequence[str],
-        context: Sequence[str] | None = None,
+        first: Sequence[str] | np.ndarray,
+        second: Sequence[str] | np.ndarray,
+        context: Sequence[str] | np.ndarray | None = None,
         *,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
@@ -240,9 +289,9 @@ class EmbeddingStore:
 
         Parameters
         ----------
-        first, second : sequence of n str
+        first, second : sequence of n str, or rows that `locate` found
             Responses.
-        context : sequence of n str, optional
+        context : sequence of n str or rows, optional
             Prompts, or other contexts.
         out : array of shape (n, n_context_features + n_dimensions), optional
             Where to write X, a memory-mapped file for instance.
@@ -252,28 +301,32 @@ class EmbeddingStore:
         X : ndarray of shape (n, n_context_features + n_dimensions)
             ``[context | first − second]``; the difference is taken in float32. `out`, or an array in float32.
         """
-        lengths = {len(first), len(second), len(first if context is None else context)}
-        if len(lengths) > 1:
-            raise ValueError(f"first, second and context must have the same length; got {sorted(lengths)}")
-        width = (self.n_dimensions or 0) * (1 if context is None else 2)
-        if out is None:
-            out = np.empty((len(first), width), dtype=np.float32)
-        elif out.shape != (len(first), width):
-            raise ValueError(f"out has shape {out.shape}, wanted ({len(first)}, {width})")
         start = 0
-        columns = (first, second) if context is None else (first, second, context)
-        for X in self.pair_blocks(zip(*columns, strict=True)):
+        for X in self.pair_blocks(first, second, context):
+            if out is None:
+                out = np.empty((len(first), X.shape[1]), dtype=np.float32)
+            if out.shape != (len(first), X.shape[1]):
+                raise ValueError(f"out has shape {out.shape}, wanted ({len(first)}, {X.shape[1]})")
             out[start : start + len(X)] = X
             start += len(X)
-        return out
+        return np.empty((0, self.n_dimensions or 0), dtype=np.float32) if out is None else out
 
-    def pair_blocks(self, pairs: Iterable[Sequence[str]], block_size: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
-        """X of a stream of comparisons, block by block, as `partial_fit` takes them; all texts must be there.
+    def pair_blocks(
+        self,
+        first: Sequence[str] | np.ndarray,
+        second: Sequence[str] | np.ndarray,
+        context: Sequence[str] | np.ndarray | None = None,
+        *,
+        block_size: int = _BLOCK_ROWS,
+    ) -> Iterator[np.ndarray]:
+        """X of comparisons block by block, as `partial_fit` takes them.
 
         Parameters
         ----------
-        pairs : iterable of (first, second) or (first, second, context)
+        first, second, context
+            As in `make_pairs`.
         block_size : int, default=8192
+            Rows of a block; the last one may have fewer.
 
         Yields
         ------
@@ -284,21 +337,22 @@ class EmbeddingStore:
         >>> import tempfile
         >>> from micropref import MixtureBradleyTerry
         >>> from micropref.embed import EmbeddingStore, HashingEncoder
-        >>> pairs = [("Short.", "Long, long."), ("Brief.", "It goes on, and on.")] * 4
+        >>> short, long = ["Short.", "Brief."] * 4, ["Long, long.", "It goes on, and on."] * 4
         >>> model = MixtureBradleyTerry(n_components=1)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     store = EmbeddingStore(folder, HashingEncoder(n_features=64))
-        ...     _ = store.add(text for pair in pairs for text in pair)
-        ...     for X in store.pair_blocks(pairs, block_size=4):
-        ...         _ = model.partial_fit(X)
-        >>> model.coef_.shape
-        (1, 64)
+        ...     n_new = store.add(short + long)
+        ...     for X in store.pair_blocks(short, long, block_size=4):
+        ...         model = model.partial_fit(X)
+        >>> n_new, model.coef_.shape
+        (4, (1, 64))
         """
-        _check_block_size(block_size)
-        source = iter(pairs)
-        while block := list(islice(source, block_size)):
-            first, second, *context = (self.lookup(texts).astype(np.float32) for texts in zip(*block, strict=True))
-            yield make_pairs(first, second, *context)
+        columns = [first, second] if context is None else [first, second, context]
+        lengths = [len(column) for column in columns]
+        if len(set(lengths)) > 1:
+            raise ValueError(f"first, second and context must have the same length; got {lengths}")
+        for vectors in zip(*(self.blocks(column, block_size) for column in columns), strict=True):
+            yield make_pairs(*(part.astype(np.float32) for part in vectors))
 
     def info(self) -> dict[str, Any]:
         """What the store holds.
@@ -340,52 +394,15 @@ class EmbeddingStore:
         n_new : int
             Texts that were embedded.
         """
-        which, n_parts = part
-        if not 0 <= which < n_parts:
-            raise ValueError(f"part must be (i, n) with 0 <= i < n; got {part!r}")
-        self._folder.refresh()
-        n_total = len(texts) if isinstance(texts, Sized) else None
-        source, writing = iter(texts), _Writing()
-        waiting: dict[bytes, str] = {}
-        notice = "\nKeeping what was computed; Ctrl-C again to stop at once."
-        with (
-            EmbeddingProgress(n_total, self.progress) as progress,
-            Interruption(notice) as interruption,
-            ThreadPoolExecutor(1, thread_name_prefix="micropref-store") as writer,
-        ):
-            while True:
-                window = check_texts(list(islice(source, _WINDOW_SHARDS * self.shard_size)), allow_blank=True)
-                new = self._new_texts(window, which, n_parts, waiting.keys() | writing.keys)
-                waiting |= new
-                progress.looked_at(len(window), len(new), sum(map(len, new.values())))
-                while len(waiting) >= self.shard_size or (waiting and not window):
-                    # The longest first: what does not fit into memory fails at once, not at the end.
-                    keys = sorted(waiting, key=lambda key: -len(waiting[key]))[: self.shard_size]
-                    shard = _Shard(self, keys, [waiting.pop(key) for key in keys])
-                    try:
-                        shard.compute(progress, interruption)
-                    finally:  # an encoder that fails, or Ctrl-C, loses no more than what it was just computing
-                        writing.wait()
-                        if shard.n_done:
-                            writing.begin(writer, shard)
-                    if interruption.wished:
-                        break
-                if interruption.wished or not window:
-                    writing.wait()
-                    break
-        if interruption.wished:
-            raise KeyboardInterrupt(
-                f"stopped after {progress.n_embedded} texts, which are kept in {self.path}; "
-                "the same call goes on from there"
-            )
-        return progress.n_embedded
-
-    def _new_texts(self, window: list[str], which: int, n_parts: int, known: set[bytes]) -> dict[bytes, str]:
-        """Texts of a window by their keys: those of one part that are neither kept nor known to be under way."""
-        texts = dict(zip(self._keys(window), window, strict=True))
-        keys = [key for key in texts if key not in known and int.from_bytes(key[:8], "big") % n_parts == which]
-        absent = self._folder.missing(keys)
-        return {key: texts[key] for key, is_missing in zip(keys, absent, strict=True) if is_missing}
+        return fill(
+            self._folder,
+            self.encoder,
+            texts,
+            shard_size=self.shard_size,
+            dtype=self.dtype,
+            part=part,
+            shown=self.progress,
+        )
 
     # ---------------------------------------------------------------------------------------------------------- upkeep
 
@@ -460,8 +477,8 @@ class EmbeddingStore:
         if texts is None:
             export_keys(self._folder, target)
         else:
-            self._found(texts, self._keys(check_texts(texts, allow_blank=True)))
-            export_vectors(target, self.blocks(texts), (len(texts), self.n_dimensions or 0), self.dtype)
+            rows = self.locate(texts)
+            export_vectors(target, self.blocks(rows), (len(rows), self.n_dimensions or 0), self.dtype)
 
     def close(self) -> None:
         """Let go of the files. The store cannot be used any more."""
@@ -477,16 +494,6 @@ class EmbeddingStore:
 
     def _keys(self, texts: Iterable[str]) -> list[bytes]:
         return text_keys(self.fingerprint, texts)
-
-    def _found(self, texts: Sequence[str], keys: Sequence[bytes]) -> np.ndarray:
-        positions = self._folder.find(keys)
-        absent = shard_of(positions) < 0
-        if absent.any():
-            raise KeyError(
-                f"{int(absent.sum())} of {len(keys)} texts are not in the store, the first is "
-                f"{texts[int(np.argmax(absent))]!r}"
-            )
-        return positions
 
     def __sklearn_clone__(self) -> Self:
         # Nothing is learned: the folds of a cross-validation share one store.
@@ -506,81 +513,3 @@ class EmbeddingStore:
 
     def __repr__(self) -> str:
         return f"EmbeddingStore({str(self.path)!r}, {len(self)} texts of {self.fingerprint or 'no encoder'})"
-
-
-class _Shard:
-    """A shard that is being computed: some texts, and the vectors of the first `n_done` of them."""
-
-    def __init__(self, store: EmbeddingStore, keys: list[bytes], texts: list[str]):
-        self.store = store
-        self.keys = keys
-        self.texts = texts
-        self.vectors: np.ndarray | None = None
-        self.n_done = 0
-        self.n_truncated = 0
-
-    def compute(self, progress: EmbeddingProgress, interruption: Interruption) -> None:
-        """Embed the texts, some batches at a time, until all are done or somebody wishes to stop."""
-        encoder, folder = self.store.encoder, self.store._folder
-        if encoder is None:
-            raise ValueError(f"{len(self.texts)} texts are missing, and the store was opened without an encoder")
-        if not folder.writable:
-            raise PermissionError(f"{len(self.texts)} texts are missing, and {folder.path} cannot be written to")
-        size = _BATCHES_AT_ONCE * getattr(encoder, "batch_size", _BATCH_SIZE)
-        while self.n_done < len(self.texts) and not interruption.wished:
-            texts = self.texts[self.n_done : self.n_done + size]
-            before = getattr(encoder, "n_truncated_total_", 0)
-            vectors = self._checked(encoder.encode(texts), texts)
-            if self.vectors is None:
-                self.vectors = np.empty((len(self.texts), vectors.shape[1]), dtype=vectors.dtype)
-            self.vectors[self.n_done : self.n_done + len(texts)] = vectors
-            n_truncated = getattr(encoder, "n_truncated_total_", 0) - before
-            self.n_done += len(texts)
-            self.n_truncated += n_truncated
-            progress.embedded(len(texts), sum(map(len, texts)), n_truncated)
-
-    def _checked(self, found: Any, texts: list[str]) -> np.ndarray:
-        vectors, name, width = np.asarray(found), self.store.fingerprint, self.store.n_dimensions
-        if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.dtype.kind != "f":
-            raise ValueError(
-                f"the encoder {name} gave {vectors.dtype} of shape {vectors.shape} for {len(texts)} texts; "
-                "wanted floating numbers, a row for each"
-            )
-        width = self.vectors.shape[1] if self.vectors is not None else width
-        if width is not None and vectors.shape[1] != width:
-            raise ValueError(f"the encoder gave vectors of width {vectors.shape[1]}; the store holds {width}")
-        with np.errstate(over="ignore"):
-            stored = vectors.astype(self.store.dtype, copy=False)
-        bad = ~np.isfinite(stored).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"the vector of {texts[int(np.argmax(bad))]!r} is not finite in {self.store.dtype}; it was not kept"
-            )
-        return stored
-
-    def write(self) -> None:
-        assert self.vectors is not None
-        self.store._folder.append(key_table(self.keys[: self.n_done]), self.vectors[: self.n_done], self.n_truncated)
-
-
-class _Writing:
-    """The shard that is being written while the next one is computed."""
-
-    def __init__(self) -> None:
-        self.keys: set[bytes] = set()
-        self._future: Future[None] | None = None
-
-    def begin(self, writer: ThreadPoolExecutor, shard: _Shard) -> None:
-        self.keys = set(shard.keys[: shard.n_done])
-        self._future = writer.submit(shard.write)
-
-    def wait(self) -> None:
-        """Until it is written; an error of its writing is raised here."""
-        if self._future is not None:
-            future, self._future, self.keys = self._future, None, set()
-            future.result()
-
-
-def _check_block_size(block_size: int) -> None:
-    if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1:
-        raise ValueError(f"block_size must be an integer of at least 1; got {block_size!r}")

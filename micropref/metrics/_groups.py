@@ -118,7 +118,8 @@ def group_metrics(
     Notes
     -----
     The calibration error is biased upwards where bins hold few rows: groups of different sizes, and so the
-    macro-average and the pooled figure, are not on one scale. `micropref.plotting.CalibrationDisplay` draws the same bins.
+    macro-average and the pooled figure, are not on one scale. `micropref.plotting.CalibrationDisplay` draws the same
+    bins.
 
     Examples
     --------

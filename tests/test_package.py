@@ -33,6 +33,7 @@ LAYERS = [
     {"plotting"},
     {"demo", "reward"},
     {"embed", "persistence", "selection"},
+    {"heads"},
     {"datasets", "metrics", "theory"},
     {"mixture", "router"},
     {"_evidence", "_history", "_neighbors", "_prediction", "_scaling"},

@@ -19,6 +19,7 @@ from micropref.plotting import (
     LabelBudgetDisplay,
     RouterWeightsDisplay,
 )
+from micropref.selection import ComponentSelection
 from micropref.theory import IrreducibleErrorBounds, error_decomposition, estimate_irreducible_error, sweep_error
 
 
@@ -209,6 +210,19 @@ def test_number_of_heads(world):
     assert line.get_xdata().tolist() == [1, 2]
     np.testing.assert_allclose(line.get_ydata(), [0.0, (folds[0] - folds[1]).mean()])
     assert display.ax_.get_legend().get_texts()[0].get_text() == "K = 2 chosen"
+
+
+def test_the_fewest_within_one_standard_error_are_shown(world):
+    folds = np.array([[-0.70, -0.66], [-0.52, -0.50], [-0.51, -0.49]])
+    mean, error = folds.mean(axis=1), folds.std(axis=1, ddof=1) / np.sqrt(2)
+    selection = ComponentSelection(3, np.array([1, 2, 3]), mean, error, folds, None)
+    display = ComponentsDisplay.from_selection(selection)
+    chosen, fewest = display.ax_.get_legend().get_texts()
+    assert chosen.get_text() == "K = 3 chosen"
+    assert fewest.get_text() == "K = 2 fewest within one standard error of the best"
+    assert [line.get_xdata() for line in display.ax_.lines[-2:]] == [[3, 3], [2, 2]]
+    cautious = ComponentsDisplay.from_selection(ComponentSelection(2, np.array([1, 2, 3]), mean, error, folds, None))
+    assert [text.get_text() for text in cautious.ax_.get_legend().get_texts()] == ["K = 2 chosen"]
 
 
 def test_given_axes_are_used(world):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from micropref._backend import to_numpy
 from micropref._validation import check_labels
+from micropref.metrics._calibration import bin_sums
 from micropref.plotting._style import axes_for, style, tidy
 
 
@@ -102,11 +103,10 @@ class CalibrationDisplay:
         first = np.ones(len(p), dtype=bool) if signs is None else signs > 0
         right = np.where(p == 0.5, 0.5, (p > 0.5) == first)
         confident = np.maximum(p, 1 - p)
-        index = np.minimum((2 * n_bins * (confident - 0.5)).astype(int), n_bins - 1)
-        count = np.bincount(index, minlength=n_bins)
+        count, confidence, truth = (sums[0] for sums in bin_sums(confident, right, n_bins))
         kept = count > 0
-        mean, share = (np.bincount(index, values, n_bins)[kept] / count[kept] for values in (confident, right))
-        return cls(mean, share, count[kept], name).plot(ax)
+        mean, share = confidence[kept] / count[kept], truth[kept] / count[kept]
+        return cls(mean, share, count[kept].astype(int), name).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw into `ax`, beside what is there, or into a new figure.

@@ -7,12 +7,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref.plotting._style import COLORS, axes_for, tidy
+from micropref.plotting._style import COLORS, axes_for, legend_above, tidy
 from micropref.selection import ComponentSelection, select_n_components
 
 
 class ComponentsDisplay:
     """Held-out log-likelihood in nats per comparison against the number of heads, relative to the fewest.
+
+    Beside the number that was chosen, a second line shows the fewest heads whose mean is within one standard error of
+    the best, where that is another number: the rule "one_se" of `micropref.select_n_components`.
 
     Parameters
     ----------
@@ -50,6 +53,21 @@ class ComponentsDisplay:
         """
         return cls(select_n_components(estimator, X, y, groups=groups, **options)).plot(ax)
 
+    @classmethod
+    def from_selection(cls, selection: ComponentSelection, *, ax: Any = None) -> Self:
+        """Draw what decided a choice that was made elsewhere.
+
+        Parameters
+        ----------
+        selection : ComponentSelection
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        display : ComponentsDisplay
+        """
+        return cls(selection).plot(ax)
+
     def plot(self, ax: Any = None) -> Self:
         """Draw into `ax`, or into a new figure.
 
@@ -74,10 +92,16 @@ class ComponentsDisplay:
         ax.axvline(
             found.n_components, color=COLORS[5], linestyle="--", linewidth=1, label=f"K = {found.n_components} chosen"
         )
+        best = int(np.argmax(found.mean_log_likelihood))
+        enough = found.mean_log_likelihood >= found.mean_log_likelihood[best] - found.standard_error[best]
+        fewest = int(found.candidates[enough | (np.arange(len(enough)) == best)].min())
+        if fewest != found.n_components:
+            label = f"K = {fewest} fewest within one standard error of the best"
+            ax.axvline(fewest, color=COLORS[2], linestyle=":", linewidth=1.5, label=label)
         ax.set_xticks(numbers)
         ax.set_xlabel("number of heads K")
         ax.set_ylabel(f"held-out gain over K = {numbers[0]}\n(nats per comparison, ± standard error)")
-        ax.legend(loc="center", frameon=True, framealpha=0.9, edgecolor="none", fontsize=8)
+        legend_above(ax, 1)
         tidy(ax)
         self.ax_, self.figure_ = ax, ax.figure
         return self

@@ -53,8 +53,9 @@ def open_splits(
     Parameters
     ----------
     source : None, str, path, datasets.Dataset, datasets.DatasetDict, or list of dict
-        None is `hub_name`. A mapping holds a source for each split. A path is a file of rows, a folder written by ``save_to_disk``, or a folder with a copy of
-        the files on the hub. Text that is no path but reads "owner/name" is another name on the hub.
+        None is `hub_name`. A mapping holds a source for each split. A path is a file of rows, a folder written by
+        ``save_to_disk``, or a folder with a copy of the files on the hub. Text that is no path but reads "owner/name"
+        is another name on the hub.
     hub_name : str
     columns : tuple of str
         Columns that are needed; others are not read from a Dataset that has all of these.

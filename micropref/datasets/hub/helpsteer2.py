@@ -118,8 +118,8 @@ def load_helpsteer2(
 def _table(source: Source, split: str, weight_by_margin: bool, keep_unanimous: bool, skip_bad: bool) -> PreferenceTable:
     reading = Reading(source, skip_bad)
     rows: list[Comparison] = []
-    for record, first, second in _pairs(reading):
-        compared = reading.attempt(record, partial(_compare, first, second, f"{split}-{record.number}"))
+    for number, (record, first, second) in enumerate(_pairs(reading)):
+        compared = reading.attempt(record, partial(_compare, first, second, f"{split}-{number}"))
         preferred = {one.chosen for one in compared or ()}
         if compared and (keep_unanimous or len(preferred) == 2):
             rows += compared

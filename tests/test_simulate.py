@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, softmax
 
+from micropref.datasets import make_world
 from micropref.datasets.simulate import make_preferences
+from micropref.datasets.worlds import WORLDS
 from micropref.pairs import split_pairs
 
+FINGERPRINTS = ["da9aa480bfccb779", "9ba096ed7c55c0a3", "9a8640afd97da0eb"]
 ARRAYS = ("X", "y", "groups", "components", "coef", "gate_coef", "probabilities", "mixture_weights")
 
 
@@ -140,6 +145,10 @@ def test_the_seed_decides_everything():
         ({"tie_rate": 1.5}, "tie_rate must be from 0 to 1; got 1.5"),
         ({"noise": float("nan")}, "noise must be from 0 to 1; got nan"),
         ({"noise": "some"}, "noise must be from 0 to 1; got 'some'"),
+        ({"drift": -0.1}, "drift must be from 0 to 1; got -0.1"),
+        ({"drift": 0.1}, "drift is a change within groups and needs pairs_per_group; got drift=0.1 without it"),
+        ({"length_bias": np.inf}, "length_bias must be a finite number; got inf"),
+        ({"length_bias": "long"}, "length_bias must be a finite number; got 'long'"),
         ({"dtype": int}, "dtype must be floating; got int64"),
         ({"weights": [1, 1, 1]}, "weights are for n_context_features=0; here the gate sees 32"),
         ({"n_context_features": 0, "weights": [1, 1]}, r"weights must have shape \(3,\).*got \(2,\)"),
@@ -150,3 +159,185 @@ def test_the_seed_decides_everything():
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         make_preferences(**arguments)
+
+
+# ------------------------------------------------------------------------------------------- drift and length
+
+
+def test_a_seed_gives_the_world_that_it_gave_before_drift_and_length_bias():
+    """Draws of arguments that were there before, by the hash of what no rounding of a product can touch."""
+
+    def fingerprint(**arguments):
+        data = make_preferences(**arguments)
+        drawn = hashlib.sha256()
+        for array in (data.X, data.y, data.components, data.coef, data.gate_coef):
+            drawn.update(np.ascontiguousarray(array).tobytes())
+        return drawn.hexdigest()[:16]
+
+    found = [
+        fingerprint(n_samples=500, random_state=0),
+        fingerprint(n_samples=500, random_state=1, pairs_per_group=7, tie_rate=0.3, noise=0.1, dtype=np.float32),
+        fingerprint(n_samples=300, n_context_features=0, weights=[1, 2, 3], random_state=2, pairs_per_group=4),
+    ]
+    assert found == FINGERPRINTS
+
+
+@pytest.mark.parametrize("name", ["drift", "length_bias"])
+def test_a_new_difficulty_leaves_all_other_draws_as_they_are(name):
+    arguments = {"n_samples": 400, "pairs_per_group": 8, "tie_rate": 0.2, "random_state": 5}
+    plain, changed = make_preferences(**arguments), make_preferences(**arguments, **{name: 0.5})
+    for attribute in ("X", "groups", "coef", "gate_coef", "mixture_weights", "sample_weight"):
+        np.testing.assert_array_equal(getattr(plain, attribute), getattr(changed, attribute))
+    assert not plain.redrawn.any()
+    assert plain.length_bias == 0
+    assert plain.unbiased_probabilities.tolist() == plain.probabilities.tolist()
+    differs = plain.components != changed.components if name == "drift" else plain.y != changed.y
+    assert differs.any()
+
+
+def standardised_excess(y, probability):
+    """How far the number of ones is from its mean, in standard deviations of a sum of coins."""
+    return (y - probability).sum() / np.sqrt((probability * (1 - probability)).sum())
+
+
+@settings(max_examples=20)
+@given(
+    seed=st.integers(0, 2**31),
+    n_context_features=st.sampled_from([0, 4]),
+    pairs_per_group=st.sampled_from([1, 20]),
+    noise=st.sampled_from([0.0, 0.25]),
+    drift=st.sampled_from([0.0, 0.1, 1.0]),
+    length_bias=st.sampled_from([-1.0, 0.0, 2.0]),
+)
+def test_labels_are_calibrated_in_every_world(seed, n_context_features, pairs_per_group, noise, drift, length_bias):
+    data = make_preferences(
+        6000,
+        n_features=4,
+        n_context_features=n_context_features,
+        pairs_per_group=pairs_per_group,
+        noise=noise,
+        drift=drift,
+        length_bias=length_bias,
+        random_state=seed,
+    )
+    rows = np.arange(len(data.y))
+    given_component = data.component_probabilities[rows, data.components]
+    # Rows of a group share their component, so only given the component are labels independent coins.
+    stated = given_component * (1 - noise) + (1 - given_component) * noise
+    for low in (0.0, 0.25, 0.5, 0.75):
+        chosen = (given_component >= low) & (given_component < low + 0.25)
+        assert abs(standardised_excess(data.y[chosen], stated[chosen])) < 5
+    for k in range(3):
+        weight = data.mixture_weights[:, k]
+        # At most pairs_per_group rows share a draw, which widens the deviation by its root.
+        assert abs(standardised_excess(data.components == k, weight)) < 5 * np.sqrt(pairs_per_group)
+
+
+@pytest.mark.parametrize("n_context_features", [0, 3])
+def test_probabilities_are_those_of_labels(n_context_features):
+    """Of ungrouped rows labels are independent coins of the stated probability, with a bias for length and without."""
+    for length_bias in (0.0, 1.5):
+        data = make_preferences(
+            40_000,
+            n_features=4,
+            n_context_features=n_context_features,
+            length_bias=length_bias,
+            random_state=3,
+        )
+        order = np.argsort(data.probabilities)
+        for part in np.array_split(order, 10):
+            assert abs(standardised_excess(data.y[part], data.probabilities[part])) < 4
+        assert (np.abs(data.probabilities - data.unbiased_probabilities).max() > 0.1) == (length_bias > 0)
+
+
+@pytest.mark.parametrize(("drift", "n_context_features"), [(0.05, 0), (0.3, 0), (0.3, 4), (1.0, 0)])
+def test_drift_changes_components_at_the_stated_rate(drift, n_context_features):
+    data = make_preferences(
+        30_000,
+        n_features=2,
+        n_context_features=n_context_features,
+        pairs_per_group=30,
+        drift=drift,
+        random_state=0,
+    )
+    within = data.groups[1:] == data.groups[:-1]
+    redrawn, changed = data.redrawn[1:], data.components[1:] != data.components[:-1]
+    assert not data.redrawn[np.concatenate(([True], ~within))].any()
+    n_chances = within.sum()
+    assert n_chances == 29_000
+    tolerance = 5 * np.sqrt(drift * (1 - drift) / n_chances)
+    assert redrawn[within].mean() == pytest.approx(drift, abs=tolerance + 1e-12)
+    # A new draw is from the same weights, so it changes the component with probability 1 − Σ_k π_k².
+    other = 1 - (data.mixture_weights[1:][redrawn] ** 2).sum(axis=1)
+    assert abs(standardised_excess(changed[redrawn], other)) < 5
+    assert not changed[within & ~redrawn].any()
+
+
+def test_drift_and_ties():
+    data = make_preferences(3000, n_features=2, pairs_per_group=10, tie_rate=0.5, drift=0.5, random_state=1)
+    second = np.flatnonzero(data.sample_weight == 0.5)[1::2]
+    np.testing.assert_array_equal(data.components[second], data.components[second - 1])
+    assert not data.redrawn[second].any()
+    assert data.redrawn[second - 1].any()
+    assert data.redrawn.sum() == pytest.approx(0.5 * 2700, abs=5 * np.sqrt(2700) / 2)
+
+
+@settings(max_examples=20)
+@given(length_bias=st.floats(-3, 3), seed=st.integers(0, 2**31), tie_rate=st.sampled_from([0.0, 0.5]))
+def test_length_bias_is_in_nats_per_standard_deviation_of_the_last_feature(length_bias, seed, tie_rate):
+    data = make_preferences(
+        50, n_features=3, n_context_features=2, length_bias=length_bias, tie_rate=tie_rate, random_state=seed
+    )
+    assert data.length_bias == length_bias
+    difference = split_pairs(data.X, 2)[1]
+    wanted = difference @ data.coef.T
+    np.testing.assert_allclose(data.unbiased_component_probabilities, expit(wanted), atol=1e-12)
+    biased = expit(wanted + length_bias * difference[:, [2]])
+    np.testing.assert_allclose(data.component_probabilities, biased, atol=1e-12)
+    weights = data.mixture_weights
+    np.testing.assert_allclose(data.probabilities, (weights * biased).sum(axis=1), atol=1e-12)
+    np.testing.assert_allclose(data.unbiased_probabilities, (weights * expit(wanted)).sum(axis=1), atol=1e-12)
+
+
+def test_the_length_has_a_standard_deviation_of_1():
+    data = make_preferences(20_000, n_features=3, n_context_features=0, length_bias=1.0, random_state=0)
+    assert data.X[:, -1].std() == pytest.approx(1, abs=5 / np.sqrt(2 * 20_000))
+    assert data.X[:, -1].mean() == pytest.approx(0, abs=5 / np.sqrt(20_000))
+
+
+# ------------------------------------------------------------------------------------------------ named worlds
+
+
+def test_the_worlds_are_those_that_are_named():
+    assert list(WORLDS) == ["groups", "contexts", "noisy", "ties", "drift", "length_bias"]
+    for name in WORLDS:
+        assert f'"{name}"' in make_world.__doc__
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_a_world_is_what_its_settings_say(name):
+    world = make_world(name, n_samples=4000, random_state=7)
+    same = make_preferences(4000, **WORLDS[name], random_state=7)
+    np.testing.assert_array_equal(world.X, same.X)
+    np.testing.assert_array_equal(world.y, same.y)
+    assert world.coef.shape == (3, 32)
+    assert (world.groups is None) == (name == "contexts")
+    assert (world.n_context_features > 0) == (name == "contexts")
+    assert (world.sample_weight is not None) == (name == "ties")
+    assert world.redrawn.any() == (name == "drift")
+    assert (world.length_bias != 0) == (name == "length_bias")
+    given_component = world.component_probabilities[np.arange(len(world.y)), world.components]
+    stated = given_component * 0.8 + (1 - given_component) * 0.2 if name == "noisy" else given_component
+    ordinary = slice(None) if world.sample_weight is None else world.sample_weight == 1
+    for part in np.array_split(np.argsort(given_component[ordinary]), 5):
+        assert abs(standardised_excess(world.y[ordinary][part], stated[ordinary][part])) < 4
+
+
+def test_an_unknown_world():
+    with pytest.raises(ValueError, match=r"name must be one of 'groups', .*'length_bias'; got 'group'"):
+        make_world("group")
+
+
+def test_settings_of_a_world_cannot_be_changed():
+    with pytest.raises(TypeError):
+        WORLDS["groups"]["noise"] = 0.5

@@ -1,4 +1,4 @@
-"""Comparisons of texts: tables, readers for the common file formats, simulated preferences and the demo world."""
+"""Comparisons of texts: tables, readers, published sets, simulated preferences and the demo world."""
 
 from __future__ import annotations
 
@@ -11,12 +11,53 @@ from micropref.datasets.table import PreferenceTable
 
 if TYPE_CHECKING:
     from micropref.datasets.demo import load_demo
+    from micropref.datasets.folder import EmbeddedPreferences, load_folder
+    from micropref.datasets.hub.helpsteer2 import load_helpsteer2
+    from micropref.datasets.hub.hh_rlhf import load_hh_rlhf
+    from micropref.datasets.hub.personal_reward_bench import load_personal_reward_bench
+    from micropref.datasets.hub.prism import load_prism
+    from micropref.datasets.hub.reward_bench import load_reward_bench
+    from micropref.datasets.hub.rpr import load_rpr
+    from micropref.datasets.hub.ultrafeedback import load_ultrafeedback
+    from micropref.datasets.preference_set import PreferenceSet
     from micropref.datasets.simulate import make_preferences
+    from micropref.datasets.worlds import make_world
 
-__all__ = ["MalformedRowError", "PreferenceTable", "load_demo", "make_preferences", "read_preferences"]
+# Reading a file should not pay for the simulators, the demo's texts and the published sets.
+_LAZY_HOME = {
+    "EmbeddedPreferences": "folder",
+    "PreferenceSet": "preference_set",
+    "load_demo": "demo",
+    "load_folder": "folder",
+    "load_helpsteer2": "hub.helpsteer2",
+    "load_hh_rlhf": "hub.hh_rlhf",
+    "load_personal_reward_bench": "hub.personal_reward_bench",
+    "load_prism": "hub.prism",
+    "load_reward_bench": "hub.reward_bench",
+    "load_rpr": "hub.rpr",
+    "load_ultrafeedback": "hub.ultrafeedback",
+    "make_preferences": "simulate",
+    "make_world": "worlds",
+}
 
-# Reading a file should not pay for the simulators and the demo's texts.
-_LAZY_HOME = {"load_demo": "demo", "make_preferences": "simulate"}
+__all__ = [
+    "EmbeddedPreferences",
+    "MalformedRowError",
+    "PreferenceSet",
+    "PreferenceTable",
+    "load_demo",
+    "load_folder",
+    "load_helpsteer2",
+    "load_hh_rlhf",
+    "load_personal_reward_bench",
+    "load_prism",
+    "load_reward_bench",
+    "load_rpr",
+    "load_ultrafeedback",
+    "make_preferences",
+    "make_world",
+    "read_preferences",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -17,7 +17,7 @@ from micropref.pairs import make_pairs
 class PlantedPreferences:
     """Comparisons, and the truth they were drawn from.
 
-    The two rows of a tie, one in each order, are adjacent, both with label 1.
+    The two rows of a tie, one in each order, are adjacent, both with label 1. Rows of a group are in order of time.
 
     Attributes
     ----------
@@ -30,19 +30,28 @@ class PlantedPreferences:
     sample_weight : ndarray of shape (n_rows,) or None
         ½ for the two rows of a tie, else 1; None without ties.
     components : ndarray of shape (n_rows,)
-        The hidden component z of each row.
+        The hidden component z of each row, at the time of the row.
+    redrawn : ndarray of shape (n_rows,), dtype bool
+        Whether the row's group drew its component anew before this row, be it the same as before.
     coef : ndarray of shape (n_components, n_features)
-        Heads.
+        Heads w_k: what people want, without a bias for length.
     gate_coef : ndarray of shape (n_components, n_context_features)
         Gate: log-odds of the components are ``context @ gate_coef.T``.
     probabilities : ndarray of shape (n_rows,)
-        Probability that the first response is preferred given the context, Σ_k π_k(c) σ(w_kᵀd), before `noise`.
+        Probability that the first response is preferred given the context, Σ_k π_k(c) σ(w_kᵀd + b d_length), before
+        `noise`; b is `length_bias`.
     component_probabilities : ndarray of shape (n_rows, n_components)
-        The same given the component, σ(w_kᵀd).
+        The same given the component, σ(w_kᵀd + b d_length).
+    unbiased_probabilities : ndarray of shape (n_rows,)
+        `probabilities` if nobody overvalued length, Σ_k π_k(c) σ(w_kᵀd).
+    unbiased_component_probabilities : ndarray of shape (n_rows, n_components)
+        `component_probabilities` if nobody overvalued length, σ(w_kᵀd).
     mixture_weights : ndarray of shape (n_rows, n_components)
         Probabilities π_k(c) with which the component of the row was drawn; in groups c is the group's mean context.
     n_context_features : int
         Number of leading context columns of `X`.
+    length_bias : float
+        What everybody adds to the margin for one standard deviation of length, b, in nats.
     """
 
     X: np.ndarray
@@ -50,12 +59,16 @@ class PlantedPreferences:
     groups: np.ndarray | None
     sample_weight: np.ndarray | None
     components: np.ndarray
+    redrawn: np.ndarray
     coef: np.ndarray
     gate_coef: np.ndarray
     probabilities: np.ndarray
     component_probabilities: np.ndarray
+    unbiased_probabilities: np.ndarray
+    unbiased_component_probabilities: np.ndarray
     mixture_weights: np.ndarray
     n_context_features: int
+    length_bias: float
 
 
 def make_preferences(
@@ -70,6 +83,8 @@ def make_preferences(
     gate_scale: float = 3.0,
     tie_rate: float = 0.0,
     noise: float = 0.0,
+    drift: float = 0.0,
+    length_bias: float = 0.0,
     dtype: DTypeLike = np.float64,
     random_state: int | np.random.RandomState | None = None,
 ) -> PlantedPreferences:
@@ -78,6 +93,12 @@ def make_preferences(
     Contexts c and differences d are standard normal, heads w_k ~ N(0, scale²/n_features) and gate rows
     v_k ~ N(0, gate_scale²/n_context_features) per coordinate. Each row, or each group once, draws its component z from
     π(c) = softmax(v_1ᵀc, ..., v_Kᵀc), and each row its label from σ(w_zᵀd).
+
+    With `drift` people change their minds: before each of its rows but the first a group draws its component anew with
+    that probability, from the same π. So a component lasts 1 / `drift` rows in the mean before the next draw, the
+    weights of the components stay as they are at all times, and `mixture_weights` is true of every row. With
+    `length_bias` the last feature is the length of a response, and everybody adds that much, b, to the margin for each
+    standard deviation (which is 1) by which the first is longer: labels are drawn from σ(w_zᵀd + b d_length).
 
     Parameters
     ----------
@@ -98,6 +119,11 @@ def make_preferences(
         Probability that a comparison is a tie: it takes two adjacent rows, one in each order, of weight ½.
     noise : float, default=0.0
         Probability that the label of a row is flipped. Ties have no label that could be.
+    drift : float, default=0.0
+        Probability that a group draws its component anew before a comparison. It needs `pairs_per_group`: without
+        groups, every row draws its own component anyway.
+    length_bias : float, default=0.0
+        Nats by which one standard deviation of length, the last feature, is overvalued; negative if undervalued.
     dtype : dtype, default=float64
         Floating dtype of `X`; labels are drawn at the values it holds.
     random_state : int, RandomState or None
@@ -122,9 +148,13 @@ def make_preferences(
     ):
         if not isinstance(count, Integral) or count < least:
             raise ValueError(f"{name} must be an integer of at least {least}; got {count!r}")
-    for name, rate in (("tie_rate", tie_rate), ("noise", noise)):
+    for name, rate in (("tie_rate", tie_rate), ("noise", noise), ("drift", drift)):
         if not isinstance(rate, Real) or not 0 <= rate <= 1:
             raise ValueError(f"{name} must be from 0 to 1; got {rate!r}")
+    if drift > 0 and pairs_per_group is None:
+        raise ValueError(f"drift is a change within groups and needs pairs_per_group; got drift={drift!r} without it")
+    if not isinstance(length_bias, Real) or not np.isfinite(length_bias):
+        raise ValueError(f"length_bias must be a finite number; got {length_bias!r}")
     dtype = np.dtype(dtype)
     if dtype.kind != "f":
         raise ValueError(f"dtype must be floating; got {dtype}")
@@ -144,32 +174,67 @@ def make_preferences(
     mean_context = np.add.reduceat(context, np.arange(0, n_samples, width), axis=0, dtype=np.float64)
     mean_context /= rows_of_unit[:, None]
     unit_weights = softmax(mean_context @ gate_coef.T + np.log(static_weights), axis=1)
-    # The last cumulative weight may fall short of 1 by rounding; no draw may pass it.
-    unit_component = (unit_weights[:, :-1].cumsum(axis=1) <= rng.random_sample((len(unit_weights), 1))).sum(axis=1)
+    unit_component = _draw(unit_weights, rng)
+    mixture_weights = unit_weights[unit_of_row]
+    coin, flip, tie = rng.random_sample(n_samples), rng.random_sample(n_samples), rng.random_sample(n_samples)
+    is_tie = tie < tie_rate
+    # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
+    components, redrawn = unit_component[unit_of_row], np.zeros(n_samples, dtype=bool)
+    if drift > 0:
+        components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
 
-    components, mixture_weights = unit_component[unit_of_row], unit_weights[unit_of_row]
-    margins = difference.astype(np.float64) @ coef.T
-    preferred = rng.random_sample(n_samples) < expit(margins[np.arange(n_samples), components])
-    y = (preferred ^ (rng.random_sample(n_samples) < noise)).astype(np.int64)
-    is_tie = rng.random_sample(n_samples) < tie_rate
+    wanted = difference.astype(np.float64) @ coef.T
+    margins = wanted + length_bias * difference[:, -1:].astype(np.float64) if length_bias else wanted
+    preferred = coin < expit(margins[np.arange(n_samples), components])
+    y = (preferred ^ (flip < noise)).astype(np.int64)
 
     row = np.repeat(np.arange(n_samples), np.where(is_tie, 2, 1))
-    order = np.where(np.concatenate(([False], row[1:] == row[:-1])), -1, 1).astype(dtype)[:, None]
+    is_second = np.concatenate(([False], row[1:] == row[:-1]))
+    order = np.where(is_second, -1, 1).astype(dtype)[:, None]
     difference = order * difference[row]
+    mixture_weights = mixture_weights[row]
     component_probabilities = expit(order * margins[row])
+    unbiased = expit(order * wanted[row]) if length_bias else component_probabilities
     return PlantedPreferences(
         X=make_pairs(difference, np.zeros_like(difference), context[row] if n_context_features else None),
         y=np.where(is_tie[row], 1, y[row]),
         groups=None if pairs_per_group is None else unit_of_row[row],
         sample_weight=np.where(is_tie[row], 0.5, 1.0) if tie_rate > 0 else None,
         components=components[row],
+        redrawn=redrawn[row] & ~is_second,
         coef=coef,
         gate_coef=gate_coef,
-        probabilities=(mixture_weights[row] * component_probabilities).sum(axis=1),
+        probabilities=(mixture_weights * component_probabilities).sum(axis=1),
         component_probabilities=component_probabilities,
-        mixture_weights=mixture_weights[row],
+        unbiased_probabilities=(mixture_weights * unbiased).sum(axis=1),
+        unbiased_component_probabilities=unbiased,
+        mixture_weights=mixture_weights,
         n_context_features=n_context_features,
+        length_bias=float(length_bias),
     )
+
+
+def _drift(
+    components: np.ndarray,
+    mixture_weights: np.ndarray,
+    unit_of_row: np.ndarray,
+    drift: float,
+    rng: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Components of rows whose groups draw anew with probability `drift`, and before which rows they did."""
+    n_samples = len(components)
+    is_first = np.concatenate(([True], unit_of_row[1:] != unit_of_row[:-1]))
+    redrawn = (rng.random_sample(n_samples) < drift) & ~is_first
+    fresh = _draw(mixture_weights, rng)
+    # A row has the component of the last draw at or before it.
+    drawn = np.where(redrawn, fresh, components)
+    return drawn[np.maximum.accumulate(np.where(is_first | redrawn, np.arange(n_samples), 0))], redrawn
+
+
+def _draw(weights: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """One component for each row of weights."""
+    # The last cumulative weight may fall short of 1 by rounding; no draw may pass it.
+    return (weights[:, :-1].cumsum(axis=1) <= rng.random_sample((len(weights), 1))).sum(axis=1)
 
 
 def _check_weights(weights: ArrayLike | None, n_components: int, n_context_features: int) -> np.ndarray:

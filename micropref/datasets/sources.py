@@ -59,6 +59,8 @@ def open_source(source: Any) -> Source:
     TypeError
         If the source is of no known kind.
     """
+    if isinstance(source, Source):
+        return source
     if isinstance(source, str | os.PathLike):
         return _open_file(Path(source))
     if _is_a(source, "pandas", "DataFrame"):

@@ -9,7 +9,6 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._backend import Array, compute_dtype, to_numpy
 from micropref._objective import log_odds, log_sigmoid, log_softmax
 from micropref._parameters import check_choice, check_real
-from micropref._validation import check_groups
 from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
 from micropref.kernels._products import linear_products
 
@@ -35,6 +34,10 @@ class HeadRewards(PersonalRewards):
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         if self.average == "probabilities":
             return log_odds(numbers.T, values.T.astype(np.float64, copy=False))
+        return self._mean_reward(values, numbers)
+
+    def _mean_reward(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Σ_k π_uk v_k of every row."""
         return np.einsum("nk,nk->n", np.exp(numbers), values)
 
     def component_scores(self, X: Array) -> np.ndarray:
@@ -99,12 +102,10 @@ class HeadRewards(PersonalRewards):
             )
         if features.dtype.kind != "f":
             features = features.astype(np.float64)
-        check_groups(groups, len(features))
         if not np.isfinite(features).all():
             row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(features)))
             raise ValueError(f"features contains NaN or infinity in row {row}, column {column}")
-        weights = np.exp(self._numbers(groups, len(features)))
-        return np.einsum("nk,nk->n", weights, self._represent(features[:, :0], features))
+        return self._mean_reward(self._represent(features[:, :0], features), self._numbers(groups, len(features)))
 
 
 class ReweightedHeads(HeadRewards):

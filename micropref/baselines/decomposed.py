@@ -15,6 +15,8 @@ from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, unifor
 
 _BASES = ("pca", "random")
 _PRIORS = ("population", "uniform")
+# Share of the largest variance below which a direction holds rounding errors, which no scale may blow up.
+_NEGLIGIBLE = 1e-10
 
 
 class DecomposedRewards(ReweightedHeads):
@@ -43,7 +45,7 @@ class DecomposedRewards(ReweightedHeads):
     Parameters
     ----------
     n_components : int, default=20
-        Number n of directions, at most as many as there are features (more mean all of them).
+        Number n of directions; fewer are kept where the rows vary in fewer.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, which this method does not read.
     basis : {"pca", "random"}, default="pca"
@@ -134,26 +136,36 @@ class DecomposedRewards(ReweightedHeads):
         difference = rows.difference.astype(np.float64, copy=False)
         share = rows.weight / rows.weight.sum()
         mean = (share * rows.signs) @ difference
-        covariance = (difference * share[:, None]).T @ difference
-        size = float(np.sqrt(np.trace(covariance)))
-        if self.center:
-            covariance -= np.outer(mean, mean)
-        width = len(mean)
-        n = min(self.n_components, width)
-        if self.basis == "pca":
-            directions = eigh(covariance, subset_by_index=(width - n, width - 1))[1].T[::-1]
-        else:
-            random = check_random_state(self.random_state)
-            directions = np.linalg.qr(random.normal(size=(width, n)))[0].T
-        self.n_components_ = n
-        self.explained_variance_ = np.maximum(np.einsum("nd,de,ne->n", directions, covariance, directions), 0.0)
+        moment = (difference * share[:, None]).T @ difference
+        size = float(np.sqrt(np.trace(moment)))
+        covariance = moment - np.outer(mean, mean) if self.center else moment
+        if np.trace(covariance) <= _NEGLIGIBLE * np.trace(moment):
+            covariance = moment  # everybody chose the same difference: it is all there is to say
+        directions = self._directions(covariance)
+        self.explained_variance_ = np.einsum("nd,de,ne->n", directions, covariance, directions)
         directions = scaled_to_margin(_oriented(directions, mean, size), rows, self.margin)
+        n = self.n_components_ = len(directions)
         self.coef_ = np.concatenate([directions, -directions])
         self._log_prior = uniform(2 * n)
         if self.prior == "population":
             margins = self._represent(rows.context, difference) * rows.signs[:, None]
             self._log_prior = log_softmax((share @ log_sigmoid(margins))[:, None] / self.temperature)[:, 0]
         self.weights_ = np.exp(self._log_prior)
+
+    def _directions(self, covariance: np.ndarray) -> np.ndarray:
+        """Orthogonal unit vectors (n, d)."""
+        width = len(covariance)
+        n = min(self.n_components, width)
+        if self.basis == "random":
+            random = check_random_state(self.random_state)
+            return np.linalg.qr(random.normal(size=(width, n)))[0].T
+        variance, directions = eigh(covariance, subset_by_index=(width - n, width - 1))
+        return directions.T[variance > _NEGLIGIBLE * variance[-1]][::-1]
+
+    def _mean_reward(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        # Two signs of equal weights cancel exactly, in whatever order sums are taken.
+        n, weights = self.n_components_, np.exp(numbers)
+        return np.einsum("nk,nk->n", weights[:, :n] - weights[:, n:], values[:, :n])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

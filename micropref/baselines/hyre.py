@@ -178,8 +178,9 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
                 "be the first of these"
             )
         X = rows.difference if own == 0 else np.hstack([rows.context[:, :own], rows.difference])
-        groups = None if rows.groups is None else rows.groups.index
-        return heads.fit(X, rows.signs, sample_weight=rows.weight, groups=groups)
+        # Not every estimator with heads knows what annotators are.
+        annotators = {} if rows.groups is None else {"groups": rows.groups.index}
+        return heads.fit(X, rows.signs, sample_weight=rows.weight, **annotators)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -58,9 +58,9 @@ class LowRankRewards(HeadRewards):
     alpha : float, default=1e-3
         L2 penalty of the mean head, against the mean log-likelihood in nats. K = 1 is the Bradley-Terry model of that
         penalty.
-    weight_penalty : float, default=1.0
-        Inverse variance of the logits of users about the mean user's, in nats against a user's summed log-likelihood: 1
-        is worth about one vote.
+    weight_penalty : float, default=3.0
+        Inverse variance of the logits of users about the mean user's, in nats against a user's summed log-likelihood.
+        Larger values trust a user's few votes less.
     max_iter : int, default=1000
         Largest number of L-BFGS iterations of each start.
     tol : float, default=1e-5
@@ -120,7 +120,7 @@ class LowRankRewards(HeadRewards):
         *,
         n_context_features: int = 0,
         alpha: float = 1e-3,
-        weight_penalty: float = 1.0,
+        weight_penalty: float = 3.0,
         max_iter: int = 1000,
         tol: float = 1e-5,
         n_init: int = 2,

@@ -18,6 +18,8 @@ from micropref._prediction import accuracy, labels, probabilities
 from micropref._validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
 from micropref.pairs import root_mean_square_norms, split_pairs
 
+_ALL_ZERO = "every difference is zero: the two responses have equal features in every row"
+
 
 @dataclass(frozen=True)
 class Votes:
@@ -53,7 +55,10 @@ class Votes:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Checked comparisons from which a method is learned: X cut in two, and signs and weights without gaps."""
+    """Checked comparisons from which a method is learned: X cut in two, and signs and weights without gaps.
+
+    At least one row that counts has a difference that is not zero.
+    """
 
     context: np.ndarray
     difference: np.ndarray
@@ -78,6 +83,10 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
     def _check_parameters(self) -> None:
         """A ValueError for the first parameter out of range."""
         check_integer(self, "n_context_features", 0)
+
+    def _learns_first_rows(self) -> bool:
+        """Whether `partial_fit` before `fit` learns the method from its rows; False where nothing is left to learn."""
+        return True
 
     def _learn(self, rows: TrainingRows) -> None:
         """Set what is learned from all annotators; `_know` may take in those of them that are known from then on."""
@@ -127,12 +136,15 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            For bad input as in `MixtureBradleyTerry.fit`, and for parameters out of range.
+            For NaN or infinite entries (row and column are named), differences that are all zero, labels that are not
+            two, negative or all-zero weights, lengths that do not agree, and parameters out of range.
         """
         self._check_parameters()
         context, difference = self._checked(X, reset=True)
         signs, classes = check_labels(y, len(difference))
         weight = check_sample_weight(sample_weight, len(difference))
+        if not difference.any() or (weight is not None and not difference[weight > 0].any()):
+            raise ValueError(_ALL_ZERO)
         self._forget()
         self._learn(
             TrainingRows(
@@ -156,7 +168,8 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
     ) -> Self:
         """Adapt to a few labelled rows: those with a group adapt that user, the others everybody.
 
-        What was learned from all annotators stays as it is. Before `fit`, this is `fit`.
+        What was learned from all annotators stays as it is. Before `fit`, this is `fit`, unless the method was given
+        what it would learn.
 
         Parameters
         ----------
@@ -177,7 +190,8 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
             signs, classes = check_labels(y, len(X), classes=classes)
             self.fit(X, signs, sample_weight, groups)
             self.classes_ = classes
-            return self
+            if self._learns_first_rows():
+                return self
         context, difference = self._checked(X, reset=False)
         classes = self.classes_ if classes is None else np.asarray(classes)
         if not np.array_equal(classes, self.classes_):
@@ -190,15 +204,7 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
             np.ones(len(difference)) if signs is None else signs.astype(np.float64),
             np.ones(len(difference)) if weight is None else weight,
         )
-        counted = votes.weight > 0  # a vote without weight was never cast
-        index = np.full(len(difference), -1) if users is None else users.index
-        if users is not None:
-            for user, name in enumerate(users.ids.tolist()):
-                self._know(name, votes.of(counted & (index == user)))
-        everybody = votes.of(counted & (index < 0))
-        if len(everybody):
-            self._votes_of_all = everybody if self._votes_of_all is None else self._votes_of_all + everybody
-            self._numbers_of.clear()
+        self._remember(votes, users)
         return self
 
     # ---------------------------------------------------------------------------------------------------- prediction
@@ -308,6 +314,22 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
         self._votes_of_all = None
         self._numbers_of: dict[Hashable | None, np.ndarray] = {}
 
+    def _remember(self, votes: Votes, users: Groups | None) -> None:
+        """Add votes to what is known of who cast them."""
+        counted = votes.weight > 0  # a vote without weight was never cast
+        index = np.full(len(votes), -1) if users is None else users.index
+        if users is not None:
+            # Sorted once, because thousands of annotators may come at a time.
+            order = np.flatnonzero(counted & (index >= 0))
+            order = order[np.argsort(index[order], kind="stable")]
+            ends = np.cumsum(np.bincount(index[order], minlength=users.n_groups))
+            for name, rows in zip(users.ids.tolist(), np.split(order, ends[:-1]), strict=True):
+                self._know(name, votes.of(rows))
+        everybody = votes.of(counted & (index < 0))
+        if len(everybody):
+            self._votes_of_all = everybody if self._votes_of_all is None else self._votes_of_all + everybody
+            self._numbers_of.clear()
+
     def _know(self, user: Hashable, votes: Votes) -> None:
         """Add votes to what is known of a user."""
         if len(votes):
@@ -352,5 +374,5 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
 
 
 def known_users(estimator: PersonalRewards) -> Sequence[Hashable]:
-    """Users that an estimator knows, in order of their first vote."""
+    """Users that an estimator knows, those of earlier batches first."""
     return list(estimator._votes_of)

@@ -1,0 +1,145 @@
+"""What the methods with a handful of linear reward heads share: margins, weights, rewards, and the rule of HyRe."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from micropref._backend import Array, compute_dtype, to_numpy
+from micropref._objective import log_odds, log_sigmoid, log_softmax
+from micropref._parameters import check_choice, check_real
+from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
+from micropref.kernels._products import linear_products
+
+AVERAGES = ("rewards", "probabilities")
+
+
+class HeadRewards(PersonalRewards):
+    """Base of methods whose users are weights π_uk of K linear heads w_k.
+
+    A row is represented by its K margins w_kᵀd, a user by K log-weights. `_learn` sets `coef_` and `_log_prior`.
+    """
+
+    coef_: np.ndarray
+    _log_prior: np.ndarray
+    average: str = "rewards"
+
+    def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
+        return linear_products(difference, self.coef_.astype(compute_dtype(difference))).T
+
+    def _start(self) -> np.ndarray:
+        return self._log_prior
+
+    def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        if self.average == "probabilities":
+            return log_odds(numbers.T, values.T.astype(np.float64, copy=False))
+        return self._mean_reward(values, numbers)
+
+    def _mean_reward(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Σ_k π_uk v_k of every row."""
+        return np.einsum("nk,nk->n", np.exp(numbers), values)
+
+    def component_scores(self, X: Array) -> np.ndarray:
+        """Margins w_kᵀ d of every head.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+
+        Returns
+        -------
+        margins : ndarray of shape (n_samples, n_components)
+            In nats: log-odds that the first response is preferred by somebody who goes by that head alone.
+        """
+        check_is_fitted(self)
+        return self._represent(*self._checked(X, reset=False))
+
+    def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
+        """Weights of the heads for every row.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        groups : array-like of shape (n_samples,), optional
+            As in `decision_function`.
+
+        Returns
+        -------
+        weights : ndarray of shape (n_samples, n_components)
+        """
+        check_is_fitted(self)
+        return np.exp(self._numbers(groups, len(self._checked(X, reset=False)[1])))
+
+    def rewards(self, features: Array, context: Array | None = None, groups: ArrayLike | None = None) -> np.ndarray:
+        """Rewards Σ_k π_uk w_kᵀ φ of single responses for this user, for ranking any number of candidates.
+
+        Parameters
+        ----------
+        features : array of shape (n_responses, n_features)
+            Features φ, on the scale of the differences in X.
+        context : array of shape (n_responses, n_context_features), optional
+            Taken so that this can stand for `ContextRouter.rewards`; the weights do not depend on it.
+        groups : array-like of shape (n_responses,), optional
+            As in `decision_function`.
+
+        Returns
+        -------
+        rewards : ndarray of shape (n_responses,)
+            Only differences between responses to the same prompt have a meaning.
+
+        Raises
+        ------
+        ValueError
+            If the features are not as wide as the differences of X, or an entry is NaN or infinite.
+        """
+        check_is_fitted(self)
+        features = np.asarray(to_numpy(features))
+        if features.ndim != 2 or features.shape[1] != self.coef_.shape[1]:
+            raise ValueError(
+                f"features has shape {tuple(features.shape)}; expected (n_responses, {self.coef_.shape[1]}), "
+                "the features of single responses without context"
+            )
+        if features.dtype.kind != "f":
+            features = features.astype(np.float64)
+        if not np.isfinite(features).all():
+            row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(features)))
+            raise ValueError(f"features contains NaN or infinity in row {row}, column {column}")
+        return self._mean_reward(self._represent(features[:, :0], features), self._numbers(groups, len(features)))
+
+
+class ReweightedHeads(HeadRewards):
+    """Base of methods that weight fixed heads by the votes of a user, as HyRe does.
+
+        log-weight of head k for user u  =  log π_k + (1/τ) Σ_{i∈u} ω_i log σ(s_i w_kᵀ d_i)  + const.
+
+    (Lee et al., 2024). With `average` "rewards" the heads' rewards are averaged, as in the papers, and the log-odds of
+    a row are Σ_k π_uk w_kᵀd; with "probabilities" p = Σ_k π_uk σ(w_kᵀd), the Bayesian prediction, as in
+    `ContextRouter`.
+    """
+
+    temperature: float
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_real(self, "temperature", 0.0, above_minimum=True)
+        check_choice(self, "average", AVERAGES)
+
+    def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        evidence = votes.weight @ log_sigmoid(votes.values.astype(np.float64) * votes.signs[:, None])
+        return log_softmax((start + evidence / self.temperature)[:, None])[:, 0]
+
+
+def uniform(n_components: int) -> np.ndarray:
+    """Logarithms of equal weights."""
+    return np.full(n_components, -np.log(n_components))
+
+
+def scaled_to_margin(heads: np.ndarray, rows: TrainingRows, margin: float) -> np.ndarray:
+    """Each head multiplied so that its margins have this root mean square over rows.
+
+    A head whose margins are all zero stays as it is.
+    """
+    margins = linear_products(rows.difference, heads.astype(compute_dtype(rows.difference))).astype(np.float64)
+    size = np.sqrt((margins * margins) @ rows.weight / rows.weight.sum())
+    return heads * np.divide(margin, size, out=np.ones_like(size), where=size > 0)[:, None]

@@ -1,0 +1,189 @@
+"""HypothesisReweighting (HyRe): a few labels say which heads of an ensemble to believe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import MetaEstimatorMixin, clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from micropref._parameters import check_choice, check_integer
+from micropref.baselines._base import TrainingRows
+from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.baselines.shared_base import SharedBaseEnsemble
+
+_PRIORS = ("uniform", "heads")
+
+
+class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
+    """Weights the heads of an ensemble, any ensemble, by a few labels.
+
+    HyRe (Lee et al., 2024). From heads w_k with prior weights π_k, and with the loss
+    L_ik = −log σ(s_i w_kᵀ d_i) of a vote in nats,
+
+        π_uk  =  π_k exp(−Σ_{i∈u} ω_i L_ik / τ) / Σ_j π_j exp(−Σ_{i∈u} ω_i L_ij / τ),      reward of u = Σ_k π_uk w_kᵀφ.
+
+    The paper has equal π_k and τ = 1, for which the weights are Bayes' posterior of "one of the heads is this user's".
+
+    `partial_fit` takes in votes: rows with a group are that user's, rows without one everybody's. `fit` learns the
+    heads, or, where they are given, only looks at the shape of X; given heads need no `fit` before `partial_fit`.
+
+    What differs from the paper: votes may have weights; a temperature; prior weights; heads from any source. Heads are
+    linear on frozen features. The paper's active choice of what to ask is left out.
+
+    Parameters
+    ----------
+    heads : estimator, "random" or None, default=None
+        None: a `SharedBaseEnsemble`, fitted on the rows of `fit`. An estimator with `coef_` (K, d) after its fit, such
+        as a `MixtureBradleyTerry` ("MiCRo heads"). "random": random directions that no data moved, of margins with root
+        mean square 1 nat over the rows of `fit`, what a trained ensemble has to beat.
+    n_components : int, default=32
+        Number K of heads where they are not given (100 in the paper).
+    n_context_features : int, default=0
+        Number of leading columns of X that describe the context; a given estimator that is fitted here gets the first
+        of them, as many as its own `n_context_features` says.
+    temperature : float, default=1.0
+        τ; larger values trust votes less.
+    prior : {"uniform", "heads"}, default="uniform"
+        π_k are equal, or the `weights_` of the given estimator.
+    average : {"rewards", "probabilities"}, default="rewards"
+        Predict by the weighted mean of the rewards, as the paper does, or of the heads' probabilities.
+    prefit : bool, default=True
+        Use a given estimator as it is. False clones it and fits it on the rows of `fit`.
+    random_state : int, RandomState instance or None, default=None
+        Seed of heads that are not given, and with ``prefit=False`` of an estimator that has none.
+
+    Attributes
+    ----------
+    heads_ : estimator or None
+        The fitted source of the heads; None for random ones.
+    coef_ : ndarray of shape (n_components, n_features)
+    weights_ : ndarray of shape (n_components,)
+        π_k.
+    classes_ : ndarray of shape (2,)
+    n_features_in_ : int
+
+    References
+    ----------
+    Lee et al., "Test-Time Alignment via Hypothesis Reweighting", 2024, arXiv:2412.08812.
+
+    Examples
+    --------
+    One annotator out of two likes the first feature, the other dislikes it.
+
+    >>> import numpy as np
+    >>> from micropref import MixtureBradleyTerry
+    >>> from micropref.baselines import HypothesisReweighting
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(800, 2))
+    >>> annotator = np.arange(800) // 4
+    >>> y = (X[:, 0] * np.where(annotator % 2 == 0, -3, 3) > 0).astype(int)
+    >>> mixture = MixtureBradleyTerry(2, random_state=0).fit(X, y, groups=annotator)
+    >>> model = HypothesisReweighting(mixture).partial_fit(X[:4], y[:4], groups=["ann"] * 4)
+    >>> model.mixture_weights(X[:2], groups=["ann", "bob"]).max(axis=1).round(1)
+    array([1. , 0.5])
+    >>> bool(model.score(X[:400], X[:400, 0] < 0, groups=["ann"] * 400) > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        heads: Any = None,
+        *,
+        n_components: int = 32,
+        n_context_features: int = 0,
+        temperature: float = 1.0,
+        prior: str = "uniform",
+        average: str = "rewards",
+        prefit: bool = True,
+        random_state: Any = None,
+    ):
+        self.heads = heads
+        self.n_components = n_components
+        self.n_context_features = n_context_features
+        self.temperature = temperature
+        self.prior = prior
+        self.average = average
+        self.prefit = prefit
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_integer(self, "n_components", 1)
+        check_choice(self, "prior", _PRIORS)
+        if isinstance(self.heads, str):
+            check_choice(self, "heads", ("random",))
+        elif self.heads is not None and not hasattr(self.heads, "fit"):
+            raise ValueError(f'heads must be an estimator, "random" or None; got {self.heads!r}')
+        if self.prior == "heads" and not self._given():
+            raise ValueError('prior="heads" takes the weights of a given estimator; heads is ' + repr(self.heads))
+
+    def _given(self) -> bool:
+        return self.heads is not None and not isinstance(self.heads, str)
+
+    def _learns_first_rows(self) -> bool:
+        return not (self._given() and self._is_prefit())
+
+    def _is_prefit(self) -> bool:
+        """Whether given heads are used as they are; frozen ones never learn."""
+        return self.prefit or isinstance(self.heads, FrozenEstimator)
+
+    def _learn(self, rows: TrainingRows) -> None:
+        width = rows.difference.shape[1]
+        if isinstance(self.heads, str):
+            random = check_random_state(self.random_state)
+            self.heads_ = None
+            coef = scaled_to_margin(random.normal(size=(self.n_components, width)), rows, 1.0)
+        else:
+            self.heads_ = self._fitted_heads() if not self._learns_first_rows() else self._fit_heads(rows)
+            coef = np.array(self.heads_.coef_, dtype=np.float64)
+            if coef.ndim != 2 or coef.shape[1] != width:
+                raise ValueError(
+                    f"the heads have coef_ of shape {coef.shape} but X leaves {width} difference column(s) beside "
+                    f"n_context_features={self.n_context_features}; expected (n_components, {width})"
+                )
+        log_prior = uniform(len(coef))
+        if self.prior == "heads":
+            weights = np.asarray(self.heads_.weights_, dtype=np.float64)  # type: ignore[union-attr]
+            log_prior = np.log(np.maximum(weights, np.finfo(np.float64).tiny))
+        self.coef_, self._log_prior = coef, log_prior
+        self.weights_ = np.exp(log_prior)
+
+    def _fitted_heads(self) -> Any:
+        try:
+            check_is_fitted(self.heads, "coef_")
+        except NotFittedError:
+            raise NotFittedError(
+                "The heads of this HypothesisReweighting are not fitted, or were cloned and lost their fit. Fit them "
+                "first, wrap them in sklearn.frozen.FrozenEstimator so that clones keep them, or use prefit=False"
+            ) from None
+        return self.heads
+
+    def _fit_heads(self, rows: TrainingRows) -> Any:
+        if self.heads is None:
+            heads, own = SharedBaseEnsemble(self.n_components, random_state=self.random_state), 0
+        else:
+            heads = clone(self.heads)
+            own = getattr(heads, "n_context_features", 0)
+            # One seed makes both stages repeatable.
+            if heads.get_params(deep=False).get("random_state", self) is None:
+                heads.set_params(random_state=self.random_state)
+        if own > self.n_context_features:
+            raise ValueError(
+                f"the heads read {own} context column(s) but n_context_features={self.n_context_features}; theirs must "
+                "be the first of these"
+            )
+        X = rows.difference if own == 0 else np.hstack([rows.context[:, :own], rows.difference])
+        # Not every estimator with heads knows what annotators are.
+        annotators = {} if rows.groups is None else {"groups": rows.groups.index}
+        return heads.fit(X, rows.signs, sample_weight=rows.weight, **annotators)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # Random heads know nothing before somebody votes.
+        tags.classifier_tags.poor_score = isinstance(self.heads, str)
+        return tags

@@ -1,0 +1,209 @@
+"""LowRankRewards (LoRe): every user's reward is a convex combination of a few shared ones."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from micropref._backend import precision
+from micropref._objective import log_softmax
+from micropref._parameters import check_integer, check_real
+from micropref._solvers import Minimum, lbfgs
+from micropref._validation import Groups
+from micropref.baselines._base import TrainingRows, Votes
+from micropref.baselines._heads import HeadRewards
+from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
+from micropref.kernels._threads import blas_threads
+
+# Size of the margins of random heads at the start, and the precision to which one user's weights are solved.
+_START_MARGIN = 0.3
+_WEIGHT_ITERATIONS = 500
+_WEIGHT_TOL = 1e-8
+
+
+class LowRankRewards(HeadRewards):
+    """A basis of K reward heads, learned together with every annotator's weights of them.
+
+    LoRe (Bose et al., 2025). User u has the reward r_u(φ) = Σ_k π_uk b_kᵀ φ with π_u in the simplex: a combination of
+    rewards, where a mixture of Bradley-Terry models (`MixtureBradleyTerry`) combines probabilities, one head being each
+    annotator's true one. With π_u = softmax(θ_0 + δ_u), and θ_0 alone for ungrouped rows,
+
+        J = −(1/Ω) Σ_i ω_i log σ(s_i Σ_k π_{u(i)k} b_kᵀ d_i)
+            + ½ (alpha / K) Σ_k ‖b_k‖² + (weight_penalty / 2Ω) (Σ_u ‖δ_u‖² + ‖θ_0‖²)
+
+    is minimised over basis and weights at once. A new user's few votes give δ_u alone, the basis and θ_0 being frozen:
+
+        δ_u = argmin  −Σ_{i∈u} ω_i log σ(s_i Σ_k π_uk b_kᵀ d_i) + ½ weight_penalty ‖δ_u‖²,
+
+    that is, exactly what joint training would do to a user too few to move the basis. Who is not known has
+    π = softmax(θ_0), the mean weights (of the users' logits). The users of `fit` are known from then on.
+
+    What differs from the paper: both penalties are ours. The paper pulls the basis to the reward head of the language
+    model, which frozen embeddings do not have, and lets the number of steps of Adam keep the weights of a user with few
+    labels from a corner of the simplex; here a Gaussian prior of the logits does, the same in training and for new
+    users, and L-BFGS minimises to convergence. The paper's code weights users equally, this one rows. Without any
+    groups all heads are equal, and the Bradley-Terry model with penalty `alpha`, whatever K.
+
+    Parameters
+    ----------
+    n_components : int, default=4
+        Number K of heads, the rank.
+    n_context_features : int, default=0
+        Number of leading columns of X that describe the context, which this method does not read.
+    alpha : float, default=1e-3
+        L2 penalty of the mean head, against the mean log-likelihood in nats. K = 1 is the Bradley-Terry model of that
+        penalty.
+    weight_penalty : float, default=3.0
+        Inverse variance of the logits of users about the mean user's, in nats against a user's summed log-likelihood.
+        Larger values trust a user's few votes less.
+    max_iter : int, default=1000
+        Largest number of L-BFGS iterations of each start.
+    tol : float, default=1e-5
+        Convergence: largest component of the gradient, in variables scaled to features of unit size.
+    n_init : int, default=2
+        Number of random starts; the one with the smallest J is kept. With one component, or without groups, the problem
+        is convex and one start, at zero, is enough.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the starts.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_components, n_features)
+        The basis b_k, the heads of largest `weights_` first.
+    weights_ : ndarray of shape (n_components,)
+        softmax(θ_0), the weights of whom nothing is known.
+    objective_ : float
+        J at the solution, in nats per row.
+    n_iter_ : int
+        Iterations of the start that was kept.
+    converged_ : bool
+    classes_ : ndarray of shape (2,)
+    n_features_in_ : int
+
+    References
+    ----------
+    Bose et al., "LoRe: Personalizing LLMs via Low-Rank Reward Modeling", COLM 2025, arXiv:2504.14439.
+
+    Examples
+    --------
+    Annotators care about the first feature, the second, or something between.
+
+    >>> import numpy as np
+    >>> from micropref.baselines import LowRankRewards
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(3000, 4))
+    >>> annotator = np.repeat(np.arange(300), 10)
+    >>> share = rng.random(300)[annotator]
+    >>> y = (share * X[:, 0] + (1 - share) * X[:, 1] + 0.2 * rng.normal(size=3000) > 0).astype(int)
+    >>> model = LowRankRewards(2, random_state=0).fit(X, y, groups=annotator)
+    >>> np.sort(np.abs(model.coef_).argmax(axis=1))
+    array([0, 1])
+    >>> model.score(X, y, groups=annotator) > model.score(X, y) + 0.05
+    True
+
+    Ann's votes follow the second feature.
+
+    >>> votes = X[:20]
+    >>> model = model.partial_fit(votes, votes[:, 1] > 0, groups=["ann"] * 20)
+    >>> model.score(X, X[:, 1] > 0, groups=["ann"] * 3000) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        n_components: int = 4,
+        *,
+        n_context_features: int = 0,
+        alpha: float = 1e-3,
+        weight_penalty: float = 3.0,
+        max_iter: int = 1000,
+        tol: float = 1e-5,
+        n_init: int = 2,
+        random_state: Any = None,
+    ):
+        self.n_components = n_components
+        self.n_context_features = n_context_features
+        self.alpha = alpha
+        self.weight_penalty = weight_penalty
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_init = n_init
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name in ("n_components", "max_iter", "n_init"):
+            check_integer(self, name, 1)
+        for name in ("alpha", "weight_penalty"):
+            check_real(self, name, 0.0)
+        check_real(self, "tol", 0.0, above_minimum=True)
+
+    def _learn(self, rows: TrainingRows) -> None:
+        users = _in_order_of_appearance(rows)
+        names, index = ([], np.full(len(rows.signs), -1)) if users is None else (users.ids.tolist(), users.index)
+        objective = LowRankObjective(
+            rows, index, len(names), self.n_components, alpha=self.alpha, weight_penalty=self.weight_penalty
+        )
+        best = self._best_start(objective, precision(rows.difference))
+        basis, center, offsets = objective.unpack(best.vector)
+        order = np.argsort(-center, kind="stable")
+        self.coef_ = basis[order]
+        self._log_prior = log_softmax(center[order, None])[:, 0]
+        self.weights_ = np.exp(self._log_prior)
+        self.objective_, self.n_iter_, self.converged_ = best.value, best.n_iter, best.converged
+        votes = Votes(self._represent(rows.context, rows.difference), rows.signs, rows.weight)
+        # Ungrouped rows have done their part to the centre; as votes of everybody they would count twice.
+        self._remember(votes.of(index >= 0), None if users is None else Groups(users.ids, index[index >= 0]))
+        weights = log_softmax((center + offsets)[:, order].T).T
+        self._numbers_of.update(zip(names, weights, strict=True))
+        if not best.converged:
+            warnings.warn(
+                f"L-BFGS stopped after {best.n_iter} iterations before the gradient fell below tol={self.tol} "
+                f"({best.message}). Increase max_iter, or scale the features with PairScaler.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def _best_start(self, objective: LowRankObjective, precision: float) -> Minimum:
+        random = check_random_state(self.random_state)
+        best: Minimum | None = None
+        with blas_threads(False):
+            for _ in range(self.n_init if objective.has_weights else 1):
+                found = lbfgs(
+                    objective.value_and_gradient,
+                    objective.random_start(random, _START_MARGIN),
+                    scale=objective.scale(),
+                    max_iter=self.max_iter,
+                    tol=self.tol,
+                    precision=precision,
+                )
+                if best is None or found.value < best.value:
+                    best = found
+        assert best is not None
+        return best
+
+    def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        margins = votes.values.astype(np.float64) * votes.signs[:, None]
+        objective = WeightObjective(margins, votes.weight, start, self.weight_penalty)
+        found = lbfgs(objective.value_and_gradient, start, max_iter=_WEIGHT_ITERATIONS, tol=_WEIGHT_TOL)
+        return np.log(softmax(found.vector))
+
+
+def _in_order_of_appearance(rows: TrainingRows) -> Groups | None:
+    """Users whose votes count, numbered as they come, so that their names have no part in the result."""
+    if rows.groups is None:
+        return None
+    index = np.where(rows.weight > 0, rows.groups.index, -1)
+    present, first = np.unique(index, return_index=True)
+    order = first[present >= 0].argsort()
+    present = present[present >= 0][order]
+    if not len(present):
+        return None
+    position = np.full(rows.groups.n_groups + 1, -1)  # position -1, a row without a user, stays one
+    position[present] = np.arange(len(present))
+    return Groups(rows.groups.ids[present], position[index])

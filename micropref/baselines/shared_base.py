@@ -1,0 +1,193 @@
+"""SharedBaseEnsemble: many heads on the same features, kept apart by fixed random priors."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+
+from micropref._backend import compute_dtype, precision
+from micropref._objective import log_sigmoid, sigmoid
+from micropref._parameters import check_integer, check_real
+from micropref._scaling import head_scale, with_penalties
+from micropref._solvers import lbfgs
+from micropref.baselines._base import TrainingRows
+from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.kernels._products import linear_gradient, linear_products
+from micropref.kernels._threads import blas_threads
+
+
+class SharedBaseEnsemble(ReweightedHeads):
+    """Ensemble of reward heads on shared features, each a fixed random head plus a trained one.
+
+    The "shared-base" ensemble of HyRe (Lee et al., 2024), which MiCRo (Shen et al., 2025) compares with: randomised
+    prior functions (Osband et al., 2018) on one frozen base. Head k is w_k = p_k + θ_k with a random p_k that is never
+    trained, and
+
+        J = (1/K) Σ_k [ −(1/Ω) Σ_i ω_i log σ(s_i w_kᵀ d_i) + ½ alpha ‖θ_k‖² ]
+
+    is minimised over all θ_k. The heads agree where the data say something and stay p_k where they say nothing. A
+    user's votes weight the heads by the rule of HyRe,
+
+        π_uk ∝ exp( (1/τ) Σ_{i∈u} ω_i log σ(s_i w_kᵀ d_i) ),        reward of u  =  Σ_k π_uk w_kᵀ φ.
+
+    What differs from the paper: the base is the frozen embedding, so that heads and priors are linear, the problem is
+    convex and L-BFGS solves it, where the paper fine-tunes a network by stochastic steps; θ_k is penalised, which says
+    how strongly p_k persists; priors are scaled to the data.
+
+    Parameters
+    ----------
+    n_components : int, default=32
+        Number K of heads (100 in the paper; the heads are trained at once, in time that grows with K).
+    n_context_features : int, default=0
+        Number of leading columns of X that describe the context, which this method does not read.
+    alpha : float, default=1e-3
+        L2 penalty of each θ_k, against the mean log-likelihood in nats. One head with prior size 0 is the Bradley-Terry
+        model of the same penalty.
+    prior_margin : float, default=1.0
+        Root mean square of the margins p_kᵀd of the priors over the training rows, in nats. 0: no priors, equal heads.
+    temperature : float, default=1.0
+        τ.
+    average : {"rewards", "probabilities"}, default="rewards"
+        Predict by the weighted mean of the rewards, as the paper does, or of the heads' probabilities.
+    max_iter : int, default=300
+        Largest number of L-BFGS iterations.
+    tol : float, default=1e-5
+        Convergence: largest component of the gradient, in variables scaled to features of unit size, of a single head.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the priors.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_components, n_features)
+        The heads w_k.
+    prior_coef_ : ndarray of shape (n_components, n_features)
+        Their fixed parts p_k.
+    weights_ : ndarray of shape (n_components,)
+        Weights of the heads for whom nothing is known: equal.
+    objective_ : float
+        J at the solution, in nats per row.
+    n_iter_ : int
+    converged_ : bool
+    classes_ : ndarray of shape (2,)
+    n_features_in_ : int
+
+    See Also
+    --------
+    HypothesisReweighting : The same rule for any heads.
+
+    References
+    ----------
+    Lee et al., "Test-Time Alignment via Hypothesis Reweighting", 2024, arXiv:2412.08812.
+
+    Osband, Aslanides and Cassirer, "Randomized Prior Functions for Deep Reinforcement Learning", NeurIPS 2018,
+    arXiv:1806.03335.
+
+    Examples
+    --------
+    Everybody likes the first feature; in training the second one never differs, so that heads keep their priors of it.
+
+    >>> import numpy as np
+    >>> from micropref.baselines import SharedBaseEnsemble
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(500, 2)) * [1, 0]
+    >>> y = (X[:, 0] > 0).astype(int)
+    >>> X[0, 1] = 0.1
+    >>> model = SharedBaseEnsemble(random_state=0).fit(X, y)
+    >>> bool((model.coef_[:, 0] > 0).all()), bool(model.coef_[:, 1].std() > model.coef_[:, 0].std())
+    (True, True)
+
+    Ann's two votes say what she thinks of it.
+
+    >>> new = np.array([[0.0, 1.0], [0.0, 2.0]])
+    >>> model = model.partial_fit(new, [0, 0], groups=["ann", "ann"])
+    >>> model.predict(new, groups=["ann", "ann"])
+    array([0, 0])
+    """
+
+    def __init__(
+        self,
+        n_components: int = 32,
+        *,
+        n_context_features: int = 0,
+        alpha: float = 1e-3,
+        prior_margin: float = 1.0,
+        temperature: float = 1.0,
+        average: str = "rewards",
+        max_iter: int = 300,
+        tol: float = 1e-5,
+        random_state: Any = None,
+    ):
+        self.n_components = n_components
+        self.n_context_features = n_context_features
+        self.alpha = alpha
+        self.prior_margin = prior_margin
+        self.temperature = temperature
+        self.average = average
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name in ("n_components", "max_iter"):
+            check_integer(self, name, 1)
+        for name in ("alpha", "prior_margin"):
+            check_real(self, name, 0.0)
+        check_real(self, "tol", 0.0, above_minimum=True)
+
+    def _learn(self, rows: TrainingRows) -> None:
+        random = check_random_state(self.random_state)
+        width = rows.difference.shape[1]
+        prior = scaled_to_margin(random.normal(size=(self.n_components, width)), rows, self.prior_margin)
+        # Solved as K separate problems side by side, so that convergence does not depend on K.
+        objective = _EnsembleObjective(rows, prior, self.alpha)
+        scale = with_penalties(head_scale(objective.norm, prior.shape), np.full(prior.shape, self.alpha)).ravel()
+        with blas_threads(False):
+            found = lbfgs(
+                objective.value_and_gradient,
+                np.zeros(prior.size),
+                scale=scale,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                precision=precision(rows.difference),
+            )
+        self.prior_coef_ = prior
+        self.coef_ = prior + found.vector.reshape(prior.shape)
+        self.weights_ = np.full(self.n_components, 1 / self.n_components)
+        self._log_prior = uniform(self.n_components)
+        self.objective_ = found.value / self.n_components
+        self.n_iter_, self.converged_ = found.n_iter, found.converged
+        if not found.converged:
+            warnings.warn(
+                f"L-BFGS stopped after {found.n_iter} iterations before the gradient fell below tol={self.tol} "
+                f"({found.message}). Increase max_iter, or scale the features with PairScaler.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+
+class _EnsembleObjective:
+    """K J as a function of the trained parts θ (K, d): the sum of the heads' own penalised losses."""
+
+    def __init__(self, rows: TrainingRows, prior: np.ndarray, alpha: float):
+        self.rows = rows
+        self.prior = prior
+        self.alpha = alpha
+        self.dtype = compute_dtype(rows.difference)
+        self.share = rows.weight / rows.weight.sum()
+        squares = np.einsum("nd,nd->n", rows.difference, rows.difference, dtype=np.float64)
+        self.norm = float(np.sqrt(self.share @ squares))
+
+    def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
+        trained = vector.reshape(self.prior.shape)
+        difference = self.rows.difference
+        signs = self.rows.signs.astype(self.dtype)
+        margins = linear_products(difference, (self.prior + trained).astype(self.dtype)) * signs
+        loss = -float((log_sigmoid(margins).astype(np.float64, copy=False) @ self.share).sum())
+        outer = sigmoid(-margins) * (-self.share * self.rows.signs).astype(self.dtype)
+        gradient = linear_gradient(outer, difference, 0, difference.shape[1]) + self.alpha * trained
+        return loss + 0.5 * self.alpha * float(np.vdot(trained, trained)), gradient.ravel()

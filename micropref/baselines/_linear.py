@@ -1,0 +1,134 @@
+"""One linear reward per person: its Bradley-Terry fit, and the shared methods of the estimators that give one."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from micropref._backend import Array, precision, to_numpy
+from micropref._gates import Gate
+from micropref._objective import MixtureObjective
+from micropref._scaling import head_scale, with_penalties
+from micropref._solvers import Minimum, lbfgs
+from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
+from micropref.kernels._threads import blas_threads
+from micropref.pairs import PairReader, root_mean_square_norms
+
+
+def bradley_terry(votes: Votes, alpha: float, *, max_iter: int, tol: float, start: np.ndarray | None = None) -> Minimum:
+    """The reward w (d,) that minimises −(1/Ω) Σ_i ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖², with d_i the votes' values.
+
+    Parameters
+    ----------
+    votes : Votes
+        Differences as values; their total weight Ω must be positive.
+    alpha : float
+        Positive.
+    max_iter, tol
+        As in `MixtureBradleyTerry`, whose fit with one component this is.
+    start : ndarray of shape (d,), optional
+        Zero if not given.
+    """
+    norm = root_mean_square_norms(votes.values, 0, votes.weight)[1]
+    objective = MixtureObjective(
+        PairReader(votes.values, 0),
+        Gate(0, 1),
+        signs=votes.signs.astype(np.int8),
+        sample_weight=votes.weight,
+        alpha=alpha,
+    )
+    width = votes.values.shape[1]
+    with blas_threads(False):
+        return lbfgs(
+            objective.value_and_gradient,
+            np.zeros(width) if start is None else start,
+            scale=with_penalties(head_scale(norm, (1, width)).ravel(), objective.penalties),
+            max_iter=max_iter,
+            tol=tol,
+            precision=precision(votes.values),
+        )
+
+
+def warn_if_stopped(converged: bool, what: str) -> None:
+    """A ConvergenceWarning unless a solver arrived."""
+    if not converged:
+        warnings.warn(
+            f"{what} before the gradient fell below tol. Increase max_iter, or scale the features with PairScaler.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+
+def remember_annotators(estimator: PersonalRewards, rows: TrainingRows, values: np.ndarray) -> None:
+    """Let an estimator know every annotator of its training rows by their votes, which hold copies of `values`."""
+    for name, votes in votes_by_annotator(rows, values):
+        estimator._know(name, votes)
+
+
+def votes_by_annotator(rows: TrainingRows, values: np.ndarray) -> list[tuple[object, Votes]]:
+    """Every annotator's id and votes, in the order of their ids; rows without weight were never cast."""
+    if rows.groups is None:
+        return []
+    index = np.where(rows.weight > 0, rows.groups.index, -1)
+    order = np.argsort(index, kind="stable")
+    cuts = np.searchsorted(index[order], np.arange(rows.groups.n_groups + 1))
+    votes = Votes(values, rows.signs, rows.weight)
+    return [(name, votes.of(order[cuts[user] : cuts[user + 1]])) for user, name in enumerate(rows.groups.ids.tolist())]
+
+
+class LinearRewards(PersonalRewards):
+    """Base of the methods under which everybody's log-odds are linear in the difference, in a given context."""
+
+    def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
+        return difference
+
+    def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return np.einsum("nd,nd->n", values, numbers)
+
+    def rewards(self, features: Array, context: ArrayLike | None = None, groups: ArrayLike | None = None) -> np.ndarray:
+        """Rewards of single responses for a user; their differences are the log-odds of comparisons.
+
+        Parameters
+        ----------
+        features : array of shape (n_responses, n_features)
+            Features φ, on the scale of the differences in X.
+        context : array-like of shape (n_responses, n_context_features), optional
+            Context of every response; zeros if not given.
+        groups : array-like of shape (n_responses,), optional
+            User of every response, as in `decision_function`.
+
+        Returns
+        -------
+        rewards : ndarray of shape (n_responses,)
+            In nats. Only differences between responses in the same context and to the same user have a meaning.
+
+        Raises
+        ------
+        ValueError
+            If features or contexts are not of the width seen in `fit`.
+        """
+        check_is_fitted(self)
+        values, contexts = response_rows(self, features, context)
+        return self._log_odds(self._represent(contexts, values), self._numbers(groups, len(values)))
+
+
+def response_rows(
+    estimator: PersonalRewards, features: Array, context: ArrayLike | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Features of single responses and their contexts, checked as rows of X are."""
+    values = to_numpy(features)
+    width = estimator.n_context_features
+    if values.ndim != 2 or values.shape[1] != estimator.n_features_in_ - width:
+        raise ValueError(
+            f"features has shape {tuple(values.shape)}; expected (n_responses, {estimator.n_features_in_ - width}), "
+            "the features of single responses without context"
+        )
+    contexts = np.zeros((len(values), width), dtype=values.dtype) if context is None else to_numpy(context)
+    if contexts.shape != (len(values), width):
+        raise ValueError(f"context has shape {tuple(contexts.shape)}; expected {(len(values), width)}")
+    about, rewarded = estimator._checked(np.hstack([contexts, values]), reset=False)
+    return rewarded, about

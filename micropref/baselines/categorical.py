@@ -1,0 +1,220 @@
+"""CategoricalRewards: the difference in utility takes one of a few values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from micropref._backend import precision
+from micropref._gates import flatten, unflatten
+from micropref._objective import log_sigmoid, log_sum_exp
+from micropref._parameters import check_integer, check_real
+from micropref._scaling import head_scale, with_penalties
+from micropref._solvers import lbfgs
+from micropref.baselines._base import TrainingRows, Votes
+from micropref.baselines._linear import remember_annotators, warn_if_stopped
+from micropref.baselines._utility import UtilityDistribution
+from micropref.kernels._threads import blas_threads
+from micropref.pairs import root_mean_square_norms
+
+
+class CategoricalRewards(UtilityDistribution):
+    """Distributional preference learning with a categorical distribution over fixed differences in utility.
+
+    Siththaranjan, Laidlaw and Hadfield-Menell (2024) let a network give every response a distribution over fixed
+    utilities, from which a preference is the larger of two independent draws. Rows of X are differences d = φ(a) − φ(b)
+    and hold no single responses, so this is the linear version *for the difference in utility*: it takes the values
+    ±v_j with v_j = j · largest / n_atoms, j = 1 … n_atoms, with probabilities
+
+        q_{±j}(d) ∝ exp(b_j ± w_jᵀd),        p(first preferred) = Σ_j q_j(d) σ(v_j) + q_{−j}(d) σ(−v_j).
+
+    Swapping the responses mirrors the distribution exactly, q_j(−d) = q_{−j}(d). σ in place of the paper's step lets
+    people err, so that values are in nats of log-odds like all other rewards here. The loss is
+
+        J = −(1/Ω) Σ_i ω_i log p(y_i) + ½ alpha (‖W‖² + ‖b‖²),
+
+    minimised by L-BFGS from zero. Rows are judged one by one, as in the paper: annotators play no part in learning. No
+    log-odds exceed `largest`, and where a population is split, even the clearest differences end at a small v_j, where
+    one Bradley-Terry reward would go on growing. A split and a small difference that all agree on look the same in
+    single comparisons; the variance says which values the choices need, not who holds them.
+
+    **Users.** The paper has none, and by antisymmetry nobody can have an offset. What a user's votes change is one
+    number, their agreement t with everybody,
+
+        q_{±j}(d; t) ∝ exp(b_j ± t w_jᵀd),        t_u = argmax_t Σ_i ω_i log p(y_i; t) − ½ user_alpha (t − t_0)²,
+
+    with t_0 = 1 for everybody: t > 1 is surer, 0 indifferent, negative of the opposite opinion; exact mirrors stay
+    exact. Annotators in `fit` are known by their votes afterwards. Rows without a group in `partial_fit` change
+    everybody's t_0. Log-odds are not linear in d, so single responses have no rewards. Context columns of X are not
+    used.
+
+    Parameters
+    ----------
+    n_atoms : int, default=4
+        Number of positive values.
+    n_context_features : int, default=0
+        Number of leading columns of X that describe the context.
+    largest : float, default=6.0
+        Largest difference in utility, in nats; σ(6) = 0.9975.
+    alpha : float, default=1e-3
+        L2 penalty of W and b, against the mean log-likelihood in nats; positive.
+    user_alpha : float, default=1.0
+        Precision of the prior of a user's agreement; positive.
+    max_iter : int, default=500
+        Largest number of L-BFGS iterations.
+    tol : float, default=1e-5
+        Convergence: largest component of the gradient, in variables scaled to features of unit size.
+
+    Attributes
+    ----------
+    atoms_ : ndarray of shape (n_atoms,)
+        The positive values v_j.
+    coef_ : ndarray of shape (n_atoms, n_features)
+        W.
+    intercept_ : ndarray of shape (n_atoms,)
+        b.
+    objective_ : float
+        J at the solution, in nats per row.
+    n_iter_ : int
+    converged_ : bool
+    classes_ : ndarray of shape (2,)
+    n_features_in_ : int
+
+    References
+    ----------
+    Siththaranjan, Laidlaw and Hadfield-Menell, "Distributional Preference Learning: Understanding and Accounting for
+    Hidden Context in RLHF", ICLR 2024, arXiv:2312.08358.
+
+    Examples
+    --------
+    Three out of four like the first feature, whatever its size.
+
+    >>> import numpy as np
+    >>> from micropref.baselines import CategoricalRewards
+    >>> rng = np.random.default_rng(0)
+    >>> X = 2 * rng.normal(size=(4000, 2))
+    >>> y = ((X[:, 0] > 0) ^ (rng.random(4000) < 0.25)).astype(int)
+    >>> model = CategoricalRewards(alpha=1e-4).fit(X, y)
+    >>> model.predict_proba([[2.0, 0.0], [6.0, 0.0]])[:, 1].round(1)
+    array([0.8, 0.8])
+    """
+
+    def __init__(
+        self,
+        n_atoms: int = 4,
+        *,
+        n_context_features: int = 0,
+        largest: float = 6.0,
+        alpha: float = 1e-3,
+        user_alpha: float = 1.0,
+        max_iter: int = 500,
+        tol: float = 1e-5,
+    ):
+        self.n_atoms = n_atoms
+        self.n_context_features = n_context_features
+        self.largest = largest
+        self.alpha = alpha
+        self.user_alpha = user_alpha
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name in ("n_atoms", "max_iter"):
+            check_integer(self, name, 1)
+        for name in ("largest", "alpha", "user_alpha", "tol"):
+            check_real(self, name, 0.0, above_minimum=True)
+
+    def _learn(self, rows: TrainingRows) -> None:
+        self.atoms_ = self.largest * np.arange(1, self.n_atoms + 1) / self.n_atoms
+        objective = CategoricalObjective(rows, self.atoms_, self.alpha)
+        norm = root_mean_square_norms(rows.difference, 0, rows.weight)[1]
+        usual = flatten([head_scale(norm, objective.shapes[0]), np.ones(self.n_atoms)])
+        with blas_threads(False):
+            found = lbfgs(
+                objective.value_and_gradient,
+                np.zeros(usual.size),
+                scale=with_penalties(usual, np.full(usual.size, self.alpha)),
+                max_iter=self.max_iter,
+                tol=self.tol,
+                precision=precision(rows.difference),
+            )
+        self.coef_, self.intercept_ = (part.copy() for part in unflatten(found.vector, objective.shapes))
+        self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
+        warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
+        remember_annotators(self, rows, self._represent(rows.context, rows.difference))
+
+    def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
+        """w_jᵀd of every row, (n, n_atoms)."""
+        return difference @ self.coef_.T
+
+    def _start(self) -> np.ndarray:
+        return np.ones(1)
+
+    def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        scores = (votes.signs[:, None] * votes.values).T
+
+        def objective(agreement: np.ndarray) -> tuple[float, np.ndarray]:
+            likelihood, d_scores, _ = atom_terms(agreement * scores, self.intercept_, self.atoms_)
+            away = agreement - start
+            value = -float(votes.weight @ likelihood) + 0.5 * self.user_alpha * float(away @ away)
+            return value, self.user_alpha * away - ((d_scores * scores) @ votes.weight).sum()
+
+        found = lbfgs(objective, start, max_iter=self.max_iter, tol=self.tol)
+        warn_if_stopped(found.converged, "The agreement of a user stopped changing")
+        return found.vector
+
+    def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        scores = (numbers * values).T
+        return _log_unnormalised(scores, self.intercept_, self.atoms_) - _log_unnormalised(
+            -scores, self.intercept_, self.atoms_
+        )
+
+    def _moments(self, values: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        logits = _both_signs((numbers * values).T, self.intercept_)
+        share = np.exp(logits - log_sum_exp(logits))
+        atoms = np.concatenate([self.atoms_, -self.atoms_])
+        mean = atoms @ share
+        return mean, ((atoms[:, None] - mean) ** 2 * share).sum(axis=0)
+
+
+class CategoricalObjective:
+    """J of `CategoricalRewards` as a function of one flat vector: W, then b."""
+
+    def __init__(self, rows: TrainingRows, atoms: np.ndarray, alpha: float):
+        self.rows = rows
+        self.atoms = atoms
+        self.alpha = alpha
+        self.total_weight = float(rows.weight.sum())
+        self.shapes: tuple[tuple[int, ...], ...] = ((len(atoms), rows.difference.shape[1]), (len(atoms),))
+
+    def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
+        """J in nats and its gradient."""
+        heads, offsets = unflatten(vector, self.shapes)
+        D, signs, weight = self.rows.difference, self.rows.signs, self.rows.weight
+        likelihood, d_scores, d_offsets = atom_terms(signs * (heads.astype(D.dtype) @ D.T), offsets, self.atoms)
+        gradient = -flatten([(weight * signs * d_scores).astype(D.dtype) @ D, d_offsets @ weight]) / self.total_weight
+        value = -float(weight @ likelihood) / self.total_weight + 0.5 * self.alpha * float(vector @ vector)
+        return value, gradient + self.alpha * vector
+
+
+def atom_terms(scores: np.ndarray, offsets: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Log-likelihood (n,) of rows whose label has the scores (n_atoms, n); derivatives by scores and by offsets."""
+    logits = _both_signs(scores, offsets)
+    joint = logits + _log_chosen(atoms)
+    normaliser, total = log_sum_exp(logits), log_sum_exp(joint)
+    change = np.exp(joint - total) - np.exp(logits - normaliser)
+    positive, negative = change[: len(atoms)], change[len(atoms) :]
+    return total - normaliser, positive - negative, positive + negative
+
+
+def _both_signs(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Logits (2 n_atoms, n) of the positive and then of the negative values."""
+    return np.concatenate([offsets[:, None] + scores, offsets[:, None] - scores])
+
+
+def _log_chosen(atoms: np.ndarray) -> np.ndarray:
+    return log_sigmoid(np.concatenate([atoms, -atoms]))[:, None]
+
+
+def _log_unnormalised(scores: np.ndarray, offsets: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+    return log_sum_exp(_both_signs(scores, offsets) + _log_chosen(atoms))

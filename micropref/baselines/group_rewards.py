@@ -1,0 +1,101 @@
+"""GroupRewards: the ceiling, one reward for each group whose name is told."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from micropref._parameters import check_integer, check_real
+from micropref.baselines._base import TrainingRows, Votes
+from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+
+
+class GroupRewards(LinearRewards):
+    """A Bradley-Terry reward of its own for every group: the supervised oracle.
+
+    `groups` in `fit` are what other methods have to find out: the true criterion, attribute or population of every
+    row. With Ω_g the weight of the rows of group g,
+
+        w_g = argmin_w  −(1/Ω_g) Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖²,
+
+    independently of all other groups. Who is in no known group gets the pooled reward, fitted to all rows in the same
+    way. `partial_fit` adds votes to those of their group and fits its reward again; a group that was not in `fit` is
+    learned from its votes alone, and rows without a group are added to the pooled ones.
+
+    This is the per-attribute Bradley-Terry model (Bradley and Terry, 1952) that papers on pluralistic rewards report as
+    their upper bound. Context columns of X are not used.
+
+    Parameters
+    ----------
+    alpha : float, default=1e-3
+        L2 penalty of every reward, against the mean log-likelihood of its own rows in nats; positive.
+    n_context_features : int, default=0
+        Number of leading columns of X that describe the context.
+    max_iter : int, default=300
+        Largest number of L-BFGS iterations for each reward.
+    tol : float, default=1e-5
+        Convergence: largest component of the gradient, in variables scaled to features of unit size.
+
+    Attributes
+    ----------
+    groups_ : list
+        Ids of the groups seen in `fit`.
+    coef_ : ndarray of shape (n_groups, n_features)
+        Their rewards as learned in `fit`.
+    pooled_coef_ : ndarray of shape (n_features,)
+        The reward of all rows together.
+    n_iter_ : int
+        Largest number of iterations over all rewards.
+    converged_ : bool
+    classes_ : ndarray of shape (2,)
+    n_features_in_ : int
+
+    References
+    ----------
+    Bradley and Terry, "Rank Analysis of Incomplete Block Designs: I. The Method of Paired Comparisons", Biometrika
+    39(3/4), 1952.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from micropref.baselines import GroupRewards
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(400, 2))
+    >>> criterion = np.where(np.arange(400) % 2 == 0, "short", "kind")
+    >>> y = (np.where(criterion == "short", X[:, 0], X[:, 1]) > 0).astype(int)
+    >>> model = GroupRewards().fit(X, y, groups=criterion)
+    >>> model.score(X, y, groups=criterion) > 0.95
+    True
+    >>> model.rewards(np.eye(2), groups=["kind", "kind"]).argmax()
+    np.int64(1)
+    """
+
+    def __init__(self, alpha: float = 1e-3, *, n_context_features: int = 0, max_iter: int = 300, tol: float = 1e-5):
+        self.alpha = alpha
+        self.n_context_features = n_context_features
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_integer(self, "max_iter", 1)
+        for name in ("alpha", "tol"):
+            check_real(self, name, 0.0, above_minimum=True)
+
+    def _learn(self, rows: TrainingRows) -> None:
+        self.n_iter_, self.converged_ = 0, True
+        # A copy: these rows are read again when votes come.
+        self._votes_of_all = Votes(rows.difference.copy(), rows.signs, rows.weight)
+        remember_annotators(self, rows, rows.difference)
+        self.pooled_coef_ = self._describe(None)
+        self.groups_ = list(self._votes_of)
+        self.coef_ = np.reshape([self._describe(name) for name in self.groups_], (-1, rows.difference.shape[1]))
+
+    def _start(self) -> np.ndarray:
+        return np.zeros(self._votes_of_all.values.shape[1])  # type: ignore[union-attr]
+
+    def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        found = bradley_terry(votes, self.alpha, max_iter=self.max_iter, tol=self.tol, start=start)
+        self.n_iter_ = max(self.n_iter_, found.n_iter)
+        self.converged_ = self.converged_ and found.converged
+        warn_if_stopped(found.converged, f"The reward of a group stopped after {found.n_iter} iterations")
+        return found.vector

@@ -1,0 +1,217 @@
+"""ContextNeighbors: the reward that holds around a context."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from micropref._parameters import check_integer, check_real
+from micropref.baselines._base import TrainingRows, Votes
+from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._rowspace import deviations, row_root
+from micropref.baselines._utility import boxed
+from micropref.baselines.user_rewards import shrunk_reward
+from micropref.kernels._threads import blas_threads
+
+# Rows gathered around the queries taken at once.
+_GATHERED_BYTES = 1 << 26
+# Weights below 1 need more rows for the same count; so many times more at most.
+_MOST_ROWS = 4
+_FALLOFF = 2.0
+
+
+class ContextNeighbors(LinearRewards):
+    """Local Bradley-Terry rewards: the labelled rows with the nearest contexts decide.
+
+    No heads, no mixture. Let N(c) be the labelled rows nearest to context c in Euclidean distance δ, as many as have
+    the total weight `n_neighbors` (of the last one only what is needed), and δ_c the distance of the last. Around c,
+
+        w(c) = w_0 + argmin_v  −Σ_{j∈N(c)} κ_j ω_j log σ(s_j (w_0 + v)ᵀ d_j) + ½ local_alpha ‖v‖²,
+        κ_j = exp(−2 δ_j² / δ_c²)
+
+    with w_0 the Bradley-Terry reward of all rows: logistic regression, locally weighted as in Loader (1999), shrunk
+    towards the global fit. Every query is a problem of its own with no more variables than neighbours, solved by
+    Newton's method. It is the rival of all that summarise rows in a few heads; there is no paper whose method it is.
+
+    Without context columns (``n_context_features=0``) every row is as near as any other: it is then the plain
+    Bradley-Terry model w_0, shifted by a user's own votes as in `UserRewards`.
+
+    **Users.** A user's own votes are neighbours of theirs wherever they were cast: up to `n_neighbors` of them, the
+    nearest, are added with κ = 1 to the nearest rows of everybody. Annotators in `fit` are known by their votes. Rows
+    without a group in `partial_fit` join the labelled rows; w_0 stays.
+
+    Equally distant rows are taken in the order in which they were given. Contexts that repeat often, such as a handful
+    of criteria, need `n_neighbors` of the size of their repetitions.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=50
+    n_context_features : int, default=0
+        Number of leading columns of X that describe the context.
+    local_alpha : float, default=10.0
+        Precision of the prior of local rewards around w_0; positive.
+    alpha : float, default=1e-3
+        L2 penalty of w_0, against the mean log-likelihood in nats; positive.
+    max_iter : int, default=300
+        Largest number of L-BFGS iterations for w_0.
+    tol : float, default=1e-5
+        Convergence: largest component of the gradient, in variables scaled to features of unit size.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_features,)
+        The global reward w_0.
+    n_iter_ : int
+    converged_ : bool
+    classes_ : ndarray of shape (2,)
+    n_features_in_ : int
+
+    References
+    ----------
+    Loader, "Local Regression and Likelihood", Springer, 1999.
+
+    Examples
+    --------
+    The context turns the taste around.
+
+    >>> import numpy as np
+    >>> from micropref import make_pairs
+    >>> from micropref.baselines import ContextNeighbors
+    >>> rng = np.random.default_rng(0)
+    >>> D, angle = 3 * rng.normal(size=(1500, 2)), rng.uniform(0, 2 * np.pi, size=1500)
+    >>> context = np.column_stack([np.cos(angle), np.sin(angle)])
+    >>> y = ((D * context).sum(axis=1) > 0).astype(int)
+    >>> X = make_pairs(D, 0 * D, context=context)
+    >>> model = ContextNeighbors(n_context_features=2, local_alpha=1.0).fit(X[:1000], y[:1000])
+    >>> model.score(X[1000:], y[1000:]) > 0.95
+    True
+    >>> model.rewards([[1.0, 0.0], [-1.0, 0.0]], context=[[1.0, 0.0]] * 2) > 0
+    array([ True, False])
+    """
+
+    def __init__(
+        self,
+        n_neighbors: int = 50,
+        *,
+        n_context_features: int = 0,
+        local_alpha: float = 10.0,
+        alpha: float = 1e-3,
+        max_iter: int = 300,
+        tol: float = 1e-5,
+    ):
+        self.n_neighbors = n_neighbors
+        self.n_context_features = n_context_features
+        self.local_alpha = local_alpha
+        self.alpha = alpha
+        self.max_iter = max_iter
+        self.tol = tol
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        for name in ("n_neighbors", "max_iter"):
+            check_integer(self, name, 1)
+        for name in ("local_alpha", "alpha", "tol"):
+            check_real(self, name, 0.0, above_minimum=True)
+
+    def _learn(self, rows: TrainingRows) -> None:
+        found = bradley_terry(
+            Votes(rows.difference, rows.signs, rows.weight), self.alpha, max_iter=self.max_iter, tol=self.tol
+        )
+        self.coef_, self.n_iter_, self.converged_ = found.vector, found.n_iter, found.converged
+        warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
+        values = self._represent(rows.context, rows.difference)
+        if self.n_context_features:
+            self._labelled = Votes(values, rows.signs, rows.weight).of(rows.weight > 0)
+            self._collect(self._labelled)
+        remember_annotators(self, rows, values)
+
+    def _collect(self, votes: Votes) -> None:
+        """Take rows as those among which neighbours are looked for."""
+        self._pool = votes
+        self._nearest = NearestRows(votes.values[:, : self.n_context_features], votes.weight, self.n_neighbors)
+
+    def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
+        return np.hstack([context, difference]) if self.n_context_features else difference
+
+    def _start(self) -> np.ndarray:
+        return boxed(None) if self.n_context_features else self.coef_
+
+    def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        if not self.n_context_features:
+            return shrunk_reward(votes, start, self.local_alpha)
+        if votes is self._votes_of_all:  # nobody's own, but more labelled rows
+            self._collect(self._labelled + votes)
+            return start
+        return boxed(votes)
+
+    def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        if not self.n_context_features:
+            return super()._log_odds(values, numbers)
+        owners = numbers[:, 0].tolist()
+        most_own = max((min(len(votes), self.n_neighbors) for votes in owners if votes is not None), default=0)
+        row_bytes = 8 * values.shape[1] * (self._nearest.n_candidates + most_own)
+        size = max(1, _GATHERED_BYTES // row_bytes)
+        result = np.empty(len(values))
+        with blas_threads(False):
+            for first in range(0, len(values), size):
+                block = slice(first, first + size)
+                result[block] = self._local(values[block], owners[block], most_own)
+        return result
+
+    def _local(self, values: np.ndarray, owners: list[Votes | None], most_own: int) -> np.ndarray:
+        """Log-odds of a few queries, each with its neighbours and then its owner's votes."""
+        n_context = self.n_context_features
+        index, weight = self._nearest.around(values[:, :n_context])
+        n, width = index.shape
+        rows = np.zeros((n, width + most_own, values.shape[1] - n_context))
+        signs, weights = np.ones(rows.shape[:2]), np.zeros(rows.shape[:2])
+        rows[:, :width] = self._pool.values[index, n_context:]
+        signs[:, :width], weights[:, :width] = self._pool.signs[index], weight
+        for query, votes in enumerate(owners):
+            if votes is None:
+                continue
+            if len(votes) > self.n_neighbors:
+                apart = votes.values[:, :n_context].astype(np.float64) - values[query, :n_context]
+                votes = votes.of(np.argsort((apart**2).sum(axis=1), kind="stable")[: self.n_neighbors])
+            own = slice(width, width + len(votes))
+            rows[query, own] = votes.values[:, n_context:]
+            signs[query, own], weights[query, own] = votes.signs, votes.weight
+        found = deviations(row_root(rows), rows @ self.coef_, signs, weights, self.local_alpha)
+        warn_if_stopped(found.converged, "Newton's method around a context stopped")
+        difference = values[:, n_context:]
+        local = np.einsum("nm,nmd->nd", found.coefficients, rows)
+        return difference @ self.coef_ + np.einsum("nd,nd->n", difference, local)
+
+
+class NearestRows:
+    """Rows by their contexts (n, c), positive weights (n,): the nearest to a query that have a given total weight."""
+
+    def __init__(self, contexts: np.ndarray, weight: np.ndarray, total: int):
+        self._total = total
+        self._weight = weight
+        needed = min(math.ceil(total / weight.min()), _MOST_ROWS * total)
+        self.n_candidates = min(len(contexts), needed)
+        # Squares of centred contexts of unit size stay in the range and in the digits of float32.
+        self._centre = np.average(contexts, axis=0, weights=weight)
+        centred = contexts - self._centre
+        self._unit = 2.0 ** math.frexp(float(np.abs(centred).max()))[1]
+        self._contexts = (centred / self._unit).astype(np.float32)
+        self._squares = np.einsum("nc,nc->n", self._contexts, self._contexts)
+
+    def around(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions and kernel weights κ ω, both (n_queries, n_candidates); 0 beyond the total weight."""
+        scaled = ((queries - self._centre) / self._unit).astype(np.float32)
+        count = self.n_candidates
+        # Squared distance up to the query's own norm, which is the same for all rows.
+        rough = self._squares - 2 * (scaled @ self._contexts.T)
+        nearest = np.sort(np.argpartition(rough, count - 1, axis=1)[:, :count], axis=1)
+        apart = self._contexts[nearest].astype(np.float64) - scaled[:, None, :]
+        distance = np.einsum("qnc,qnc->qn", apart, apart)
+        order = np.argsort(distance, axis=1, kind="stable")
+        nearest, distance = (np.take_along_axis(part, order, axis=1) for part in (nearest, distance))
+        weight = self._weight[nearest]
+        taken = np.clip(self._total - (weight.cumsum(axis=1) - weight), 0.0, weight)
+        farthest = np.where(taken > 0, distance, 0.0).max(axis=1, keepdims=True)
+        relative = np.divide(distance, farthest, out=np.zeros_like(distance), where=farthest > 0)
+        return nearest, taken * np.exp(-_FALLOFF * np.minimum(relative, 1.0))

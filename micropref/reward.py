@@ -14,6 +14,7 @@ from sklearn.base import clone
 from micropref._objective import log_sigmoid
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
+from micropref.distributed import active_communicator
 from micropref.embed import EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.metrics import mean_interval
@@ -75,6 +76,8 @@ class PreferenceModel:
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
+        In a `micropref.distributed.distributed_fit` each rank brings its rows, and all get the model of all rows.
+
         Parameters
         ----------
         data : table of comparisons
@@ -92,7 +95,7 @@ class PreferenceModel:
         -------
         PreferenceModel
         """
-        table = read_preferences(data)
+        table = active_communicator().together(lambda: read_preferences(data))
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")

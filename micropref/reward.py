@@ -24,6 +24,10 @@ from micropref.router import ContextRouter
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 
+# Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
+# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
+_DOUBLE_ENTRIES = 1 << 27
+
 _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
 
 
@@ -76,7 +80,8 @@ class PreferenceModel:
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
-        In a `micropref.distributed.distributed_fit` each rank brings its rows, and all get the model of all rows.
+        The heads are fitted in double precision, up to 2²⁷ entries of X. In a `micropref.distributed.distributed_fit`
+        each rank brings its rows, and all get the model of all rows.
 
         Parameters
         ----------
@@ -95,7 +100,8 @@ class PreferenceModel:
         -------
         PreferenceModel
         """
-        table = active_communicator().together(lambda: read_preferences(data))
+        ranks = active_communicator()
+        table = ranks.together(lambda: read_preferences(data))
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
@@ -106,6 +112,8 @@ class PreferenceModel:
         heads.set_params(n_context_features=width)
         if not prompt_gate:
             X = X[:, pair_encoder.n_context_features_ :]
+        if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
+            X = ranks.together(lambda: X.astype(np.float64))
         return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
 
     def route(self, data: Any, **parameters: Any) -> Self:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from micropref._validation import check_labels
+from micropref.pairs import root_mean_square
 
 
 @dataclass(frozen=True)
@@ -81,15 +82,6 @@ class Whole:
             float(weights.sum()),
             max(share.precision for share in shares),
         )
-
-
-def root_mean_square(norms: np.ndarray, weights: np.ndarray) -> float:
-    """Root mean square of all rows from that of parts and their weights; exact for one part."""
-    largest = float(norms.max(initial=0.0))
-    if largest == 0.0 or len(norms) == 1:
-        return largest
-    # Relative to the largest: squares of extremely small or large norms would under- or overflow.
-    return largest * float(np.sqrt((norms / largest) ** 2 @ weights / weights.sum()))
 
 
 def _classes(labels: list[np.ndarray]) -> np.ndarray:

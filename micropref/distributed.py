@@ -262,11 +262,11 @@ def active_communicator() -> Communicator:
 def distributed_fit(communicator: Communicator | None = None) -> Iterator[Communicator]:
     """A block in which `fit` takes each rank's rows for a share of the data.
 
-    `MixtureBradleyTerry.fit`, `PairEncoder.fit` and `PreferenceModel.fit` then give on every rank what one process
-    gives with all rows, up to rounding. Every rank must call them, in the same order and with the same settings; rank
-    0's `random_state` counts. A rank may have no rows, or no label of a kind; a group must be on one rank only, which
-    is checked. All else (`partial_fit`, `predict`, the router, the choice of K) stays local. Threads and processes
-    that are started inside the block are outside of it.
+    `MixtureBradleyTerry.fit`, `PairScaler.fit`, `PairEncoder.fit` and `PreferenceModel.fit` then give on every rank
+    what one process gives with all rows, up to rounding. Every rank must call them, in the same order and with the same
+    settings; rank 0's `random_state` counts. A rank of a mixture may have no rows, or no label of a kind; a group must
+    be on one rank only, which is checked. All else (`partial_fit`, `predict`, the router, the choice of K) stays local.
+    Threads and processes that are started inside the block are outside of it.
 
     Parameters
     ----------

@@ -16,10 +16,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
 
 import micropref.distributed as distributed_module
 from micropref import MixtureBradleyTerry, PairEncoder, PreferenceModel, load_demo
-from micropref._agreement import Share, Whole, root_mean_square
+from micropref._agreement import Share, Whole
 from micropref._gates import Gate
 from micropref._objective import MixtureObjective
 from micropref._validation import distinct_labels
@@ -39,7 +41,7 @@ from micropref.distributed import (
     torchrun,
 )
 from micropref.embed import HashingEncoder
-from micropref.pairs import PairReader
+from micropref.pairs import PairReader, PairScaler, root_mean_square
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,8 +88,6 @@ def on_ranks(world_size, work):
 
 def fits(model, shares):
     """One fitted copy of the model per rank; `shares` has the arguments of `fit` for each of them."""
-    from sklearn.base import clone
-
     results, errors = on_ranks(len(shares), lambda ranks: clone(model).fit(**shares[ranks.rank]))
     for error in errors:
         if error is not None:
@@ -546,6 +546,24 @@ def test_scales_of_texts_are_those_of_all_ranks():
         np.testing.assert_allclose(X, whole[rows[rank]], rtol=1e-6)
 
 
+def test_a_scaler_before_the_mixture():
+    data = planted(context=2)
+    del data["sample_weight"]
+    data["X"][:100] *= 30  # which the first rank alone sees
+    pipeline = make_pipeline(PairScaler(2), model_of(n_context_features=2, n_init=1))
+    shares = split(data, 2)
+
+    def fitted(share):
+        return clone(pipeline).fit(share["X"], share["y"], mixturebradleyterry__groups=share["groups"])
+
+    alone = fitted(data)
+    results, errors = on_ranks(2, lambda ranks: fitted(shares[ranks.rank]))
+    assert errors == [None, None]
+    for found in results:
+        np.testing.assert_allclose(found[0].scale_, alone[0].scale_, rtol=1e-12)
+        np.testing.assert_allclose(found[1].coef_, alone[1].coef_, rtol=0, atol=1e-6)
+
+
 def test_encoders_must_be_the_same():
     table = load_demo(n_annotators=4).train
 
@@ -661,6 +679,22 @@ def test_outside_of_torchrun_a_process_is_alone(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")  # as some schedulers set it
     with torchrun() as ranks:
         assert ranks is ALONE
+
+
+def test_a_process_group_that_is_there_is_used_and_kept(tmp_path, monkeypatch):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost")):
+            monkeypatch.setenv(name, value)
+        with torchrun() as ranks:
+            assert (ranks.rank, ranks.world_size) == (0, 1)
+            assert ranks.exchange({"a": 1}) == [{"a": 1}]
+            values = np.random.default_rng(0).normal(size=5)
+            np.testing.assert_array_equal(ranks.reduce(values), values)
+        assert torch.distributed.is_initialized()
+    finally:
+        torch.distributed.destroy_process_group()
+    np.testing.assert_array_equal(ALONE.reduce(values), values)
 
 
 def test_torchrun_makes_a_group_and_destroys_it(monkeypatch):

@@ -68,6 +68,7 @@ REFERENCE = {
     "micropref.datasets": "Data",
     "micropref.embed": "Encoders",
     "micropref.kernels": "Kernels",
+    "micropref.distributed": "Several processes",
 }
 
 

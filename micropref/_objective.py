@@ -32,6 +32,7 @@ from micropref._pointwise import log_sigmoid, log_softmax, sigmoid, unit_terms
 from micropref._pointwise import log_sum_exp as log_sum_exp
 from micropref._pointwise import posterior as posterior
 from micropref._validation import Groups
+from micropref.distributed import ALONE, Communicator
 from micropref.kernels import Sums, mixture_sums
 from micropref.kernels._products import linear_gradient, linear_products
 from micropref.pairs import PairReader
@@ -172,6 +173,10 @@ class MixtureObjective:
         Penalties of the heads and of the gate's weights, in nats, and the weight of the balance term.
     prior_evidence : ndarray of shape (n_components, n_groups), optional
         Evidence that the groups bring from rows seen before.
+    communicator : Communicator, optional
+        The ranks over which the rows are spread; every one evaluates the same vectors in the same order.
+    total_weight : float, optional
+        Ω of all rows, where `reader` has those of one rank only.
     """
 
     def __init__(
@@ -186,6 +191,8 @@ class MixtureObjective:
         gate_alpha: float = 0.0,
         balance: float = 0.0,
         prior_evidence: np.ndarray | None = None,
+        communicator: Communicator = ALONE,
+        total_weight: float | None = None,
     ):
         self.reader = reader
         self.gate = gate
@@ -196,7 +203,9 @@ class MixtureObjective:
         self.gate_alpha = gate_alpha
         self.balance = balance
         self.prior_evidence = prior_evidence
-        self.total_weight = float(reader.n_samples if sample_weight is None else sample_weight.sum())
+        self.communicator = communicator
+        own_weight = float(reader.n_samples if sample_weight is None else sample_weight.sum())
+        self.total_weight = own_weight if total_weight is None else total_weight
         self.dtype = compute_dtype(reader.X)
 
     @property
@@ -218,10 +227,18 @@ class MixtureObjective:
     def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         """J in nats and its gradient, both float64."""
         parameters = unflatten(vector, self.shapes)
-        heads, *gate = (like(p, self.reader.X, self.dtype) for p in parameters)
-        loss, gradients = self._rows(heads, gate) if self.units is None else self._groups(heads, gate)
+        if self.communicator.world_size == 1:
+            loss, gradients = self._sums(parameters)
+        else:
+            total = self.communicator.sum(lambda: _one_vector(*self._sums(parameters)), 1 + vector.size, vector)
+            loss, gradients = float(total[0]), unflatten(total[1:], self.shapes)
         penalties = [self.alpha, *self.gate.penalties(self.gate_alpha)]
         return _penalised(loss / self.total_weight, gradients, parameters, penalties, self.total_weight)
+
+    def _sums(self, parameters: list[np.ndarray]) -> tuple[float, list[np.ndarray]]:
+        """Loss and gradients of these rows, without penalties."""
+        heads, *gate = (like(p, self.reader.X, self.dtype) for p in parameters)
+        return self._rows(heads, gate) if self.units is None else self._groups(heads, gate)
 
     def responsibilities(self, vector: np.ndarray) -> Array:
         """r_uk of every unit, of shape (n_components, n_units), for grouped data."""
@@ -405,6 +422,10 @@ class GateObjective:
     def _pass(self, vector: np.ndarray, evidence: Array) -> tuple[float, list[np.ndarray], Array]:
         weight = self.sample_weight
         return gate_pass(self.gate, self._unpack(vector), self.contexts, evidence, weight, weight, offset=self.offset)
+
+
+def _one_vector(loss: float, gradients: list[np.ndarray]) -> np.ndarray:
+    return flatten([np.array([loss]), *gradients])
 
 
 def _penalised(

@@ -32,7 +32,7 @@ def check_context_width(n_context_features: int, n_columns: int) -> None:
         )
 
 
-def check_matrix(estimator: Any, X: Array, *, reset: bool, n_columns: int | None = None) -> Array:
+def check_matrix(estimator: Any, X: Array, *, reset: bool, min_rows: int = 1) -> Array:
     """X as a floating array of two dimensions, of the width seen in fit; its entries are checked where they are read.
 
     Half precision stays half precision, a memory-mapped file stays one, a torch tensor stays on its device.
@@ -40,10 +40,12 @@ def check_matrix(estimator: Any, X: Array, *, reset: bool, n_columns: int | None
     if not reset and _is_ready(estimator, X):
         return X
     if not is_torch(X):
-        return validate_data(estimator, X, reset=reset, dtype=_FLOATS, ensure_all_finite=False)
+        return validate_data(
+            estimator, X, reset=reset, dtype=_FLOATS, ensure_all_finite=False, ensure_min_samples=min_rows
+        )
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead")
-    if X.shape[0] == 0 or X.shape[1] == 0:
+    if X.shape[0] < min_rows or X.shape[1] == 0:
         raise ValueError(f"Found tensor of shape {tuple(X.shape)} while a minimum of 1 row and 1 column is required")
     if not X.dtype.is_floating_point:
         X = X.double()
@@ -71,8 +73,10 @@ def _is_ready(estimator: Any, X: Array) -> bool:
     )
 
 
-def check_sample_weight(sample_weight: ArrayLike | None, n_samples: int) -> np.ndarray | None:
-    """Weights as float64 of shape (n_samples,), or None; not negative, finite, and not all zero."""
+def check_sample_weight(
+    sample_weight: ArrayLike | None, n_samples: int, *, may_be_zero: bool = False
+) -> np.ndarray | None:
+    """Weights as float64 of shape (n_samples,), or None; not negative, finite, and not all zero unless they may be."""
     if sample_weight is None:
         return None
     weight = np.asarray(to_numpy(sample_weight), dtype=np.float64)
@@ -87,7 +91,7 @@ def check_sample_weight(sample_weight: ArrayLike | None, n_samples: int) -> np.n
     negative = np.flatnonzero(weight < 0)
     if len(negative):
         raise ValueError(f"sample_weight must not be negative; row {negative[0]} has {weight[negative[0]]}")
-    if not (weight > 0).any():
+    if not may_be_zero and not (weight > 0).any():
         raise ValueError("sample_weight is zero in every row; at least one weight must be positive")
     return weight
 
@@ -142,19 +146,12 @@ def check_labels(
             raise ValueError(f"classes must hold two different labels, second-preferred first; got {classes.tolist()}")
     if y is None:
         return None, np.array([0, 1]) if classes is None else classes
-    given: Any = to_numpy(y) if is_torch(y) else y
-    y = given if isinstance(given, np.ndarray) and given.ndim == 1 else column_or_1d(given, warn=True)
-    if y.shape[0] != n_samples:
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: X has {n_samples} rows, y has {y.shape[0]}"
-        )
+    y = _label_column(y, n_samples)
     if classes is not None and y.dtype.kind in "iub" and classes.dtype.kind in "iub":
         first = y == classes[1]
         if (first | (y == classes[0])).all():
             return _signs(first), classes
-    if y.dtype == object:  # whole columns of booleans or integers, as from a nullable column of pandas
-        plain = np.asarray(y.tolist())
-        y = plain if plain.ndim == 1 and plain.dtype.kind in "bifU" else y
+    y = _plain(y)
     conventional = _conventional(y)
     if classes is not None:
         known = _conventional(classes)
@@ -190,6 +187,41 @@ def check_labels(
             "or `classes=[second, first]` to partial_fit"
         )
     return _signs(y == found[1]), found
+
+
+def _label_column(y: ArrayLike, n_samples: int) -> np.ndarray:
+    given: Any = to_numpy(y) if is_torch(y) else y
+    column: np.ndarray = given if isinstance(given, np.ndarray) and given.ndim == 1 else column_or_1d(given, warn=True)
+    if column.shape[0] != n_samples:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {n_samples} rows, "
+            f"y has {column.shape[0]}"
+        )
+    return column
+
+
+def _plain(y: np.ndarray) -> np.ndarray:
+    """Whole columns of booleans or integers as such, as from a nullable column of pandas."""
+    if y.dtype != object:
+        return y
+    plain = np.asarray(y.tolist())
+    return plain if plain.ndim == 1 and plain.dtype.kind in "bifU" else y
+
+
+def distinct_labels(y: ArrayLike | None, n_samples: int) -> np.ndarray | None:
+    """The labels that occur in some of the rows of a fit, for `check_labels` to judge them beside those of the others.
+
+    One alone may be any: it is the others that say what it means. Else errors are those of `check_labels`.
+    """
+    if y is None:
+        return None
+    column = _plain(_label_column(y, n_samples))
+    if _conventional(column) is not None:
+        return np.array([label for label in (-1, 0, 1) if (column == label).any()], dtype=column.dtype)
+    if len(column) and (column == column[0]).all():
+        return column[:1]
+    check_labels(column, n_samples)
+    return np.unique(column)
 
 
 # ---------------------------------------------------------------------------------------------------------- groups

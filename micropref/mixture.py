@@ -13,7 +13,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, is_torch, like, namespace, place, precision, to_numpy
+from micropref._agreement import Share, Whole
+from micropref._backend import Array, is_torch, like, namespace, place, precision, to_numpy, zeros
 from micropref._blocks import row_blocks
 from micropref._evidence import EvidenceTable
 from micropref._gates import GATES, Gate, flatten, unflatten
@@ -23,7 +24,15 @@ from micropref._prediction import accuracy, gate_log_weights, head_margins, labe
 from micropref._progress import FitProgress
 from micropref._scaling import RunningNorms, gate_scale, gate_step, head_scale, head_step, with_penalties
 from micropref._solvers import Adam, Minimum, lbfgs
-from micropref._validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
+from micropref._validation import (
+    Groups,
+    check_groups,
+    check_labels,
+    check_matrix,
+    check_sample_weight,
+    distinct_labels,
+)
+from micropref.distributed import ALONE, Communicator, active_communicator, hash_ids, refuse_split_groups
 from micropref.kernels._threads import blas_threads
 from micropref.pairs import PairReader, root_mean_square_norms, split_pairs
 
@@ -35,6 +44,8 @@ _EVIDENCE_DISCOUNT = 3
 _FITTED_BATCHES = 1000
 # Standard deviation of the margins at a random start.
 _START_MARGIN = 0.3
+# What may differ between the ranks of one fit.
+_OWN_SETTINGS = frozenset({"device", "random_state", "verbose"})
 _ALL_ZERO = "every difference is zero: the two responses have equal features in every row"
 
 
@@ -202,33 +213,41 @@ class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
             For NaN or infinite entries (row and column are named), fewer rows than components, differences that are
             all zero, labels that are not two, negative or all-zero weights, or lengths that do not agree.
         """
-        self._check_parameters()
-        X = place(check_matrix(self, X, reset=True), self.device)
-        if X.shape[0] < self.n_components:
-            raise ValueError(f"n_samples={X.shape[0]} is fewer than n_components={self.n_components}")
-        signs, classes = check_labels(y, X.shape[0])
-        weight = check_sample_weight(sample_weight, X.shape[0])
-        reader = PairReader(X, self.n_context_features)
-        norms = root_mean_square_norms(X, self.n_context_features, weight)
-        if norms[1] == 0:
+        ranks = active_communicator()
+        X, weight, members, share = ranks.together(lambda: self._read(X, y, sample_weight, groups, ranks))
+        shares = ranks.exchange(share)
+        whole = Whole.of(shares)
+        if whole.n_samples < self.n_components:
+            raise ValueError(f"n_samples={whole.n_samples} is fewer than n_components={self.n_components}")
+        if ranks.world_size > 1:
+            ids = np.empty(0) if members is None else members.ids
+            refuse_split_groups(ids, share.hashes, [one.hashes for one in shares], ranks)
+        if whole.norms[1] == 0:
             raise ValueError(_ALL_ZERO)
-        gate = self._gate()
-        objective = MixtureObjective(
-            reader,
-            gate,
-            signs=signs,
-            sample_weight=weight,
-            groups=check_groups(groups, X.shape[0]),
-            alpha=self.alpha,
-            gate_alpha=self.gate_alpha,
-            balance=self.balance,
+        signs, classes = ranks.together(lambda: check_labels(y, X.shape[0], classes=whole.classes))
+        objective = ranks.together(
+            lambda: MixtureObjective(
+                PairReader(X, self.n_context_features),
+                self._gate(),
+                signs=signs,
+                sample_weight=weight,
+                groups=members,
+                alpha=self.alpha,
+                gate_alpha=self.gate_alpha,
+                balance=self.balance,
+                communicator=ranks,
+                total_weight=whole.weight,
+            )
         )
-        best = self._best_start(objective, _scale(norms[0], norms[1], objective))
+        random = check_random_state(self.random_state if ranks.rank == 0 else 0)
+        if ranks.rank:
+            random.set_state(shares[0].random_state)
+        best = self._best_start(objective, _scale(whole.norms[0], whole.norms[1], objective), whole.precision, random)
         self.classes_ = classes
         self.objective_, self.n_iter_, self.converged_ = best.value, best.n_iter, best.converged
         self._set_parameters(unflatten(best.vector, objective.shapes))
         self._stream: _Stream | None = None
-        self._set_mean_weights(X, weight)
+        self._set_mean_weights(X, weight, ranks)
         self._sort_components()
         if not best.converged:
             warnings.warn(
@@ -239,17 +258,49 @@ class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
             )
         return self
 
-    def _best_start(self, objective: MixtureObjective, scale: np.ndarray) -> Minimum:
-        random = check_random_state(self.random_state)
+    def _read(
+        self,
+        X: Array,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None,
+        groups: ArrayLike | None,
+        ranks: Communicator,
+    ) -> tuple[Array, np.ndarray | None, Groups | None, Share]:
+        """X, weights and groups, checked, and what they add to the whole. One rank of several may have no rows."""
+        self._check_parameters()
+        is_part = ranks.world_size > 1
+        X = place(check_matrix(self, X, reset=True, min_rows=0 if is_part else 1), self.device)
+        n_samples = int(X.shape[0])
+        weight = check_sample_weight(sample_weight, n_samples, may_be_zero=is_part)
+        norms = root_mean_square_norms(X, self.n_context_features, weight)
+        members = check_groups(groups, n_samples)
+        settings = self.get_params(deep=False)
+        settings["a start from an earlier fit"] = bool(self.warm_start and hasattr(self, "coef_"))
+        share = Share(
+            n_samples=n_samples,
+            n_columns=int(X.shape[1]),
+            settings={name: value for name, value in settings.items() if name not in _OWN_SETTINGS},
+            labels=distinct_labels(y, n_samples) if is_part else None,
+            norms=norms,
+            weight=float(n_samples if weight is None else weight.sum()),
+            precision=max(precision(X), self._gate().precision),
+            hashes=hash_ids(members.ids) if is_part and members is not None else np.empty(0, dtype=np.uint64),
+            random_state=check_random_state(self.random_state).get_state() if is_part and ranks.rank == 0 else None,
+        )
+        return X, weight, members, share
+
+    def _best_start(
+        self, objective: MixtureObjective, scale: np.ndarray, decisive: float, random: np.random.RandomState
+    ) -> Minimum:
+        verbose = self.verbose if objective.communicator.rank == 0 else 0
         warm = self.warm_start and hasattr(self, "coef_") and self._shapes() == objective.shapes
         n_starts = 1 if warm or self.n_components == 1 else self.n_init
         best: Minimum | None = None
         stiffness = with_penalties(scale, objective.penalties)
-        decisive = max(precision(objective.reader.X), objective.gate.precision)
         # Only a hidden layer has products that are worth the threads of BLAS.
         with (
             blas_threads(bool(objective.gate.hidden_units)),
-            FitProgress(self.verbose, n_starts, self.max_iter) as progress,
+            FitProgress(verbose, n_starts, self.max_iter) as progress,
         ):
             for _ in range(n_starts):
                 found = lbfgs(
@@ -259,7 +310,7 @@ class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
                     max_iter=self.max_iter,
                     tol=self.tol,
                     precision=decisive,
-                    callback=progress.iteration if self.verbose else None,
+                    callback=progress.iteration if verbose else None,
                 )
                 progress.start_ended(found.value, found.n_iter)
                 if best is None or found.value < best.value:
@@ -554,15 +605,18 @@ class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
     def _set_parameters(self, parameters: list[np.ndarray]) -> None:
         self.coef_, *self.gate_parameters_ = (p.copy() for p in parameters)
 
-    def _set_mean_weights(self, X: Array, sample_weight: np.ndarray | None) -> None:
-        if not self.n_context_features:  # the same in every row
-            self.weights_ = np.exp(to_numpy(self.context_log_weights(X[:1, :0]))[:, 0].astype(np.float64))
-            self.weights_ /= self.weights_.sum()
-            return
-        total = np.zeros(self.n_components)
-        for rows, context in row_blocks(split_pairs(X, self.n_context_features)[0]):
-            weights = np.exp(to_numpy(self.context_log_weights(context)).astype(np.float64))
-            total += weights.sum(axis=1) if sample_weight is None else weights @ sample_weight[rows]
+    def _set_mean_weights(self, X: Array, sample_weight: np.ndarray | None, ranks: Communicator = ALONE) -> None:
+        def sums() -> np.ndarray:
+            total = np.zeros(self.n_components)
+            for rows, context in row_blocks(split_pairs(X, self.n_context_features)[0]):
+                weights = np.exp(to_numpy(self.context_log_weights(context)).astype(np.float64))
+                total += weights.sum(axis=1) if sample_weight is None else weights @ sample_weight[rows]
+            return total
+
+        if self.n_context_features:
+            total = ranks.sum(sums, self.n_components, self._parameters())
+        else:  # the same in every row
+            total = np.exp(to_numpy(self.context_log_weights(zeros((1, 0), X)))[:, 0].astype(np.float64))
         self.weights_ = total / total.sum()
 
     def _sort_components(self) -> None:

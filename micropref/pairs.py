@@ -19,6 +19,7 @@ from micropref._backend import Array, compute_dtype, is_torch, namespace, to_num
 from micropref._blocks import row_blocks
 from micropref._parameters import check_real
 from micropref._validation import check_context_width, check_matrix, check_sample_weight
+from micropref.distributed import active_communicator
 from micropref.kernels import _threads
 
 
@@ -214,6 +215,15 @@ def root_mean_square_norms(X: Array, n_context_features: int, sample_weight: Arr
     return largest * np.sqrt(total / max(mass, np.finfo(np.float64).tiny))
 
 
+def root_mean_square(norms: np.ndarray, weights: np.ndarray) -> float:
+    """Root mean square of all rows from that of parts and their weights; exact for one part."""
+    largest = float(norms.max(initial=0.0))
+    if largest == 0.0 or len(norms) == 1:
+        return largest
+    # Relative to the largest: squares of extremely small or large norms would under- or overflow.
+    return largest * float(np.sqrt((norms / largest) ** 2 @ weights / weights.sum()))
+
+
 def _sums_of_squares(reader: PairReader, weight: np.ndarray | None) -> np.ndarray | None:
     """Weighted sums of squares of contexts and differences in one read of X; None where a square may have lost digits.
 
@@ -310,14 +320,22 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         self
         """
-        for name in ("context_norm", "difference_norm"):
-            check_real(self, name, 0.0, above_minimum=True)
-        X = check_matrix(self, X, reset=True)
-        sample_weight = check_sample_weight(sample_weight, X.shape[0])
-        norms = root_mean_square_norms(X, self.n_context_features, sample_weight)
+        ranks = active_communicator()
+        everywhere = ranks.exchange(ranks.together(lambda: self._measure(X, sample_weight)))
+        weights = np.array([weight for _, weight in everywhere])
+        norms = np.array([root_mean_square(np.array([one[i] for one, _ in everywhere]), weights) for i in (0, 1)])
         wanted = np.array([self.context_norm, self.difference_norm])
         self.scale_ = np.divide(wanted, norms, out=np.ones(2), where=norms > 0)
         return self
+
+    def _measure(self, X: Array, sample_weight: ArrayLike | None) -> tuple[np.ndarray, float]:
+        """The two norms and the weight of these rows."""
+        for name in ("context_norm", "difference_norm"):
+            check_real(self, name, 0.0, above_minimum=True)
+        X = check_matrix(self, X, reset=True)
+        weight = check_sample_weight(sample_weight, X.shape[0])
+        norms = root_mean_square_norms(X, self.n_context_features, weight)
+        return norms, float(X.shape[0] if weight is None else weight.sum())
 
     def transform(self, X: Array) -> Array:
         """Scale comparisons.

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from micropref._objective import log_sigmoid
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
+from micropref.distributed import active_communicator
 from micropref.embed import EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.metrics import mean_interval
@@ -22,6 +23,10 @@ from micropref.persistence import ModelFileError, pack, read_folder, unpack, wri
 from micropref.router import ContextRouter
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
+
+# Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
+# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
+_DOUBLE_ENTRIES = 1 << 27
 
 _WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
 
@@ -75,6 +80,9 @@ class PreferenceModel:
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
+        The heads are fitted in double precision, up to 2²⁷ entries of X. In a `micropref.distributed.distributed_fit`
+        each rank brings its rows, and all get the model of all rows.
+
         Parameters
         ----------
         data : table of comparisons
@@ -92,7 +100,8 @@ class PreferenceModel:
         -------
         PreferenceModel
         """
-        table = read_preferences(data)
+        ranks = active_communicator()
+        table = ranks.together(lambda: read_preferences(data))
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
@@ -103,6 +112,8 @@ class PreferenceModel:
         heads.set_params(n_context_features=width)
         if not prompt_gate:
             X = X[:, pair_encoder.n_context_features_ :]
+        if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
+            X = ranks.together(lambda: X.astype(np.float64))
         return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
 
     def route(self, data: Any, **parameters: Any) -> Self:

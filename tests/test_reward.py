@@ -101,7 +101,7 @@ def test_fit_is_the_encoder_and_the_mixture_put_together(world):
     fitted = PreferenceModel.fit(table, encoder=SMALL, n_components=2, alpha=0.01, random_state=3)
     encoder = PairEncoder(SMALL).fit(table)
     by_hand = MixtureBradleyTerry(2, alpha=0.01, random_state=3).fit(
-        encoder.encode_pairs(table, parts=()), groups=table.group
+        encoder.encode_pairs(table, parts=()).astype(np.float64), groups=table.group
     )
     np.testing.assert_array_equal(fitted.mixture.coef_, by_hand.coef_)
     assert fitted.router is None

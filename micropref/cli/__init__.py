@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 
 # Importing a family of commands registers it; this order is the order of the help.
 from micropref.cli import _demo, _embed, _models, _theory  # noqa: F401
 from micropref.cli._app import app, err
+from micropref.distributed import RankError
 
 __all__ = ["app", "main"]
 
@@ -20,6 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="replace")
     try:
         app(args=None if arguments is None else list(arguments))
+    except RankError as error:
+        # The process that failed says so too; of the others one is enough.
+        if os.environ.get("RANK", "0") == "0":
+            err.print(f"micropref: error: {error}")
+        sys.exit(1)
     except (ValueError, TypeError, OSError, ImportError) as error:
         err.print(f"micropref: error: {error}")
         sys.exit(1)

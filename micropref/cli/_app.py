@@ -84,15 +84,16 @@ def read_table(
 
 
 @contextmanager
-def working() -> Iterator[Callable[[str], None]]:
-    """Say on a terminal what is being done; be silent in a pipe, but for warnings, one line each."""
-    watched = sys.stderr.isatty()
+def working(silent: bool = False) -> Iterator[Callable[[str], None]]:
+    """Say on a terminal what is being done; be silent in a pipe, but for warnings, one line each, unless `silent`."""
+    watched = sys.stderr.isatty() and not silent
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             yield lambda step: err.print(f"{step} ...", style="dim") if watched else None
         finally:  # what was left out matters even more where the rest fails
-            for message in dict.fromkeys(str(one.message) for one in caught if issubclass(one.category, UserWarning)):
+            shown = [] if silent else [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
+            for message in dict.fromkeys(shown):
                 err.print(f"micropref: warning: {message}")
 
 

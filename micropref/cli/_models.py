@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -55,25 +56,34 @@ def fit(
 
     Give the annotators in a column `group` (or user, worker, annotator): where people disagree on every pair, who
     answered is what tells the heads apart.
+
+    Started by torchrun, each process embeds and holds its share of the annotators, and the first one saves the model.
     """
+    from micropref.distributed import distributed_fit, torchrun
     from micropref.embed import PairEncoder
     from micropref.reward import PreferenceModel
 
     start = time.perf_counter()
-    with working() as report:
-        table = read_table(data, column, skip_bad, rejected, report)
+    with torchrun() as ranks, working(silent=ranks.rank > 0) as report:
+        # Rows that are left out are written once.
+        left_out = rejected if ranks.rank == 0 else Path(os.devnull)
+        table = ranks.together(lambda: read_table(data, column, skip_bad, left_out, report))
         report(f"embedding the texts of {len(table)} comparisons and fitting {components} heads")
-        fitted = PreferenceModel.fit(
-            table,
-            encoder=PairEncoder(encoder, template=template),
-            prompt_gate=prompt_gate,
-            n_components=components,
-            alpha=alpha,
-            n_init=restarts,
-            random_state=seed,
-            verbose=int(sys.stderr.isatty()),
-        )
-        fitted.save(model)
+        share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
+        with distributed_fit(ranks):
+            fitted = PreferenceModel.fit(
+                share,
+                encoder=PairEncoder(encoder, template=template),
+                prompt_gate=prompt_gate,
+                n_components=components,
+                alpha=alpha,
+                n_init=restarts,
+                random_state=seed,
+                verbose=int(sys.stderr.isatty()),
+            )
+        ranks.together(lambda: fitted.save(model) if ranks.rank == 0 else None)
+    if ranks.rank > 0:
+        return
     mixture = fitted.mixture
     groups = set() if table.group is None else set(table.group) - {None}
     result = {
@@ -97,6 +107,22 @@ def fit(
     out.print(f"{mixture.n_components} heads, {mixture.objective_:.4f} nats after {mixture.n_iter_} iterations")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {model} ({result['seconds']:.1f} s)")
+
+
+def _share(table: Any, rank: int, world_size: int) -> Any:
+    """The rows of one process; the error about a process without rows is the same in all."""
+    from micropref.distributed import shard_rows
+
+    if world_size == 1:
+        return table
+    shares = [shard_rows(len(table), table.group, one, world_size) for one in range(world_size)]
+    empty = [one for one, rows in enumerate(shares) if not len(rows)]
+    if empty:
+        raise ValueError(
+            f"found no comparisons for process {empty[0]} of {world_size}, since an annotator's stay together; "
+            f"wanted some for each: start at most {world_size - len(empty)}"
+        )
+    return table[shares[rank]]
 
 
 @app.command()

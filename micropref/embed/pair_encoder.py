@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
@@ -17,9 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable, is_blank
+from micropref.distributed import active_communicator
 from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
 from micropref.embed.protocol import Encoder, check_texts
-from micropref.pairs import make_pairs, root_mean_square_norms
+from micropref.pairs import make_pairs, root_mean_square, root_mean_square_norms
 
 # The prompt comes first: a mixture gated by the prompt sees the first columns, and its router adds the others.
 _CONTEXT_COLUMNS = ("prompt", "context")
@@ -90,7 +91,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
     scale_ : dict of str to float
         Factor of each part.
     n_truncated_ : int
-        Distinct texts, seen in fitting, that were longer than the encoder reads.
+        Distinct texts, seen in fitting, that were longer than the encoder reads; on several ranks, the sum of theirs.
 
     Examples
     --------
@@ -142,7 +143,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         ValueError
             If a parameter or the table is not usable, or the store belongs to another encoder.
         """
-        self._fit(_as_table(X))
+        self._fit(active_communicator().together(lambda: _as_table(X)))
         return self
 
     def fit_transform(self, X: Any, y: object = None) -> np.ndarray:
@@ -157,9 +158,10 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         -------
         X : ndarray of shape (n, n_context_features_ + feature_width_), dtype float32
         """
-        table = _as_table(X)
+        ranks = active_communicator()
+        table = ranks.together(lambda: _as_table(X))
         vectors = self._fit(table)
-        return self._assemble(table, tuple(self.context_parts_), vectors)
+        return ranks.together(lambda: self._assemble(table, tuple(self.context_parts_), vectors))
 
     def fit_context(self, X: Any) -> Self:
         """Learn the context part afterwards, from a table that has contexts; all else stays as it is.
@@ -186,7 +188,8 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         texts = _column(_as_table(X), "context")
         vectors, n_truncated = self._embed(texts, self.feature_width_)
         self.n_truncated_ += n_truncated
-        self.scale_ = {**self.scale_, "context": self._scale_of("context", vectors.of(_not_blank(texts)))}
+        norm = float(root_mean_square_norms(vectors.of(_not_blank(texts)), 0)[1])
+        self.scale_ = {**self.scale_, "context": self._scale_of("context", norm)}
         self.context_parts_ = {**self.context_parts_, "context": self.feature_width_}
         return self
 
@@ -412,16 +415,33 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         return restored
 
     def _fit(self, table: PreferenceTable) -> _Vectors:
+        ranks = active_communicator()
+        vectors, measured = ranks.together(lambda: self._measure(table))
+        everywhere = ranks.exchange(measured)
+        for rank, other in enumerate(everywhere):
+            if other.kind != everywhere[0].kind:
+                raise ValueError(f"found {everywhere[0].kind} on rank 0 and {other.kind} on rank {rank}, wanted one")
+        self.n_truncated_ = sum(one.n_truncated for one in everywhere)
+        self.feature_width_ = vectors.width
+        self.context_parts_ = {part: vectors.width for part in measured.norms if part != "response"}
+        self.scale_ = {}
+        for part in measured.norms:
+            norms, n_rows = np.transpose([one.norms[part] for one in everywhere])
+            self.scale_[part] = self._scale_of(part, root_mean_square(norms, n_rows))
+        return vectors
+
+    def _measure(self, table: PreferenceTable) -> tuple[_Vectors, _Measured]:
+        """Vectors of all texts of a table, and what they say about scales."""
         self._check_norms()
         self._resolve()
         parts = self._context_columns(table)
-        vectors, self.n_truncated_ = self._embed(self._texts(table, parts))
-        self.feature_width_ = vectors.width
-        self.context_parts_ = dict.fromkeys(parts, vectors.width)
-        self.scale_ = {part: self._scale_of(part, vectors.of(_not_blank(_column(table, part)))) for part in parts}
+        vectors, n_truncated = self._embed(self._texts(table, parts), stacklevel=7)
         chosen, rejected = self._responses(table)
-        self.scale_["response"] = self._scale_of("response", vectors.of(chosen) - vectors.of(rejected))
-        return vectors
+        features = {part: vectors.of(_not_blank(_column(table, part))) for part in parts}
+        features["response"] = vectors.of(chosen) - vectors.of(rejected)
+        norms = {part: (float(root_mean_square_norms(of, 0)[1]), len(of)) for part, of in features.items()}
+        kind = f"{self.fingerprint_} of width {vectors.width} with the parts {', '.join(norms)}"
+        return vectors, _Measured(kind, norms, n_truncated)
 
     def _resolve(self) -> None:
         """Set the encoder and its fingerprint, after checking that template and store go with it."""
@@ -469,10 +489,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
                 raise ValueError(f"the part {part!r} was not seen in fitting{hint}")
         return tuple(parts)
 
-    def _scale_of(self, part: str, vectors: np.ndarray) -> float:
-        if not len(vectors):
-            return 1.0
-        norm = float(root_mean_square_norms(vectors, 0)[1])
+    def _scale_of(self, part: str, norm: float) -> float:
         return self._check_norms()[part] / norm if norm > 0 else 1.0
 
     def _responses(self, table: PreferenceTable) -> tuple[list[str], list[str]]:
@@ -505,7 +522,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         blocks = [vectors.of(texts) * np.float32(self.scale_[part]) for part, texts in texts_of.items()]
         return np.hstack([np.empty((n_rows, 0), dtype=np.float32), *blocks])
 
-    def _embed(self, texts: Iterable[str], width: int | None = None) -> tuple[_Vectors, int]:
+    def _embed(self, texts: Iterable[str], width: int | None = None, stacklevel: int = 4) -> tuple[_Vectors, int]:
         """Vectors of the distinct texts, and how many of these were cut."""
         distinct = [text for text in dict.fromkeys(texts) if not is_blank(text)]
         before, start = getattr(self.encoder_, "n_truncated_total_", 0), time.perf_counter()
@@ -524,7 +541,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
                 f"{n_truncated} of {len(distinct)} distinct texts are longer than the encoder reads; "
                 "what goes beyond is ignored",
                 TruncationWarning,
-                stacklevel=4,
+                stacklevel=stacklevel,
             )
         if self.verbose:
             seconds = time.perf_counter() - start
@@ -554,6 +571,14 @@ class _Vectors:
 
     def of(self, texts: Sequence[str]) -> np.ndarray:
         return self.vectors[[self.row_of.get(text, -1) for text in texts]]
+
+
+class _Measured(NamedTuple):
+    """What the texts of one rank add to the scales: the kind of vectors, norm and rows of each part, texts cut."""
+
+    kind: str
+    norms: dict[str, tuple[float, int]]
+    n_truncated: int
 
 
 def _as_table(source: Any) -> PreferenceTable:

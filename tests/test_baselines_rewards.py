@@ -212,7 +212,7 @@ def test_newton_survives_a_start_from_where_a_whole_step_leads_upwards():
 
 # ----------------------------------------------------------------------------------- what each finds better than others
 
-SEEDS = pytest.mark.parametrize("seed", [0, 1, 2])
+SEEDS = pytest.mark.parametrize("seed", [0, 1])
 
 
 @SEEDS
@@ -523,6 +523,16 @@ def test_categories_mirror_exactly_for_every_user():
     everybody = model.decision_function(X)
     assert (everybody * model.decision_function(X, ["no"] * 60) < 0).mean() > 0.9
     assert model._describe("no")[0] < 0 < 1 < model._describe("yes")[0]
+    # The likelihood of an agreement has several maxima, one of them near 0 for who says no.
+    for who in ("no", "yes"):
+        votes = model._votes_of[who]
+
+        def plausibility(agreement, votes=votes):
+            odds = model._log_odds(votes.values, np.array([[agreement]]))
+            return votes.weight @ log_expit(votes.signs * odds) - 0.5 * (agreement - 1) ** 2
+
+        best = max(plausibility(agreement) for agreement in np.linspace(-3, 5, 401))
+        assert plausibility(model._describe(who)[0]) >= best - 1e-9
 
 
 def test_categories_are_the_probabilities_that_they_state():

@@ -48,8 +48,8 @@ class CategoricalRewards(UtilityDistribution):
         q_{±j}(d; t) ∝ exp(b_j ± t w_jᵀd),        t_u = argmax_t Σ_i ω_i log p(y_i; t) − ½ user_alpha (t − t_0)²,
 
     with t_0 = 1 for everybody: t > 1 is surer, 0 indifferent, negative of the opposite opinion; mirrors stay exact. The
-    maximum is the best of a grid within four standard deviations of the prior, improved by Brent's method. Annotators in
-    `fit` are known by their votes afterwards. Rows without a group in `partial_fit` change everybody's t_0. Log-odds
+    maximum is the best of a grid within four standard deviations of the prior, improved by Brent's method. Annotators
+    in `fit` are known by their votes afterwards. Rows without a group in `partial_fit` change everybody's t_0. Log-odds
     are not linear in d, so single responses have no rewards. Context columns of X are not used.
 
     Parameters

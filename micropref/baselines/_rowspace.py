@@ -4,8 +4,8 @@ Many small problems at once, b = 1, 2, …, each with m rows d_i, margins base_i
 
     F(v) = −Σ_i ω_i log σ(s_i (base_i + vᵀd_i)) + ½ λ ‖v‖²,
 
-whose minimum lies in the span of the rows: v = Σ_i a_i d_i with λ a_i = ω_i s_i σ(−s_i (base_i + vᵀd_i)). With a root
-R (m, r) of the rows' inner products, R Rᵀ = D Dᵀ and r = min(m, d), the problem is the same in r variables.
+whose minimum lies in the span of the rows. With an orthonormal basis Q (d, r) of it, r = min(m, d), and D = R Qᵀ, the
+problem is the same one for z = Qᵀv with rows R (m, r).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 
 from micropref._objective import log_sigmoid, sigmoid
 
-# Newton steps halve the number of wrong digits: a step that gains less than this many nats is the last one needed.
-_DECREMENT = 1e-12
+# A Newton step squares the error: one that gains less than this many nats is the last one needed.
+_DECREMENT = 1e-9
 _MAX_STEPS = 100
 _MAX_HALVINGS = 40
 _SUFFICIENT = 1e-4
@@ -29,25 +29,25 @@ class Deviations:
 
     Attributes
     ----------
-    coefficients : ndarray of shape (n_problems, m)
-        a of every problem.
     variables : ndarray of shape (n_problems, r)
-        The same in the space of the root, as a start for similar problems.
+        z of every problem.
+    pull : ndarray of shape (n_problems, m)
+        ω_i s_i σ(−s_i (base_i + vᵀd_i)), minus the derivative of the loss by the margin before its sign.
     loss : ndarray of shape (n_problems,)
         F at the minimum, in nats.
     converged : bool
     """
 
-    coefficients: np.ndarray
     variables: np.ndarray
+    pull: np.ndarray
     loss: np.ndarray
     converged: bool
 
 
-def row_root(rows: np.ndarray) -> np.ndarray:
-    """R (n_problems, m, min(m, d)) with R Rᵀ = D Dᵀ for every stack of rows D (n_problems, m, d)."""
-    transposed = np.swapaxes(rows.astype(np.float64, copy=False), 1, 2)
-    return np.ascontiguousarray(np.swapaxes(np.linalg.qr(transposed, mode="r"), 1, 2))
+def row_basis(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Q (n_problems, d, r) and R (n_problems, m, r) for every stack of rows D (n_problems, m, d)."""
+    basis, root = np.linalg.qr(np.swapaxes(rows.astype(np.float64, copy=False), 1, 2))
+    return basis, np.ascontiguousarray(np.swapaxes(root, 1, 2))
 
 
 def deviations(
@@ -63,7 +63,7 @@ def deviations(
     Parameters
     ----------
     root : ndarray of shape (n_problems, m, r)
-        What `row_root` made of the rows. Problems of fewer rows are filled up with rows of weight 0.
+        R from `row_basis`. Problems of fewer rows are filled up with rows of weight 0.
     base, signs, weight : ndarray of shape (n_problems, m)
     penalty : float
         λ, positive.
@@ -92,9 +92,7 @@ def deviations(
         if not len(unsolved):
             break
     margins = signs * (base + _times(root, z))
-    return Deviations(
-        weight * signs * sigmoid(-margins) / penalty, z, _loss(z, margins, weight, penalty), not len(unsolved)
-    )
+    return Deviations(z, weight * signs * sigmoid(-margins), _loss(z, margins, weight, penalty), not len(unsolved))
 
 
 def _descended(

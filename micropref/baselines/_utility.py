@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from micropref.baselines._base import PersonalRewards
 class UtilityDistribution(PersonalRewards):
     """Base of distributional preference learning: mean and variance of the utility difference of a comparison."""
 
+    @abstractmethod
     def _moments(self, values: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance (n,) of the utility difference, from what `_log_odds` is given."""
-        raise NotImplementedError
 
     def utility_mean(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
         """Mean of the difference in utility, first minus second response.

@@ -18,7 +18,7 @@ from micropref._scaling import head_scale, with_penalties
 from micropref._solvers import lbfgs
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import remember_annotators, response_rows, warn_if_stopped
-from micropref.baselines._rowspace import deviations, row_root
+from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import UtilityDistribution, boxed, unboxed
 from micropref.kernels._threads import blas_threads
 from micropref.pairs import root_mean_square_norms
@@ -42,15 +42,15 @@ class MeanVarianceRewards(UtilityDistribution):
 
         J = −(1/Ω) Σ_i ω_i log p(y_i) + ½ alpha ‖μ‖² + ½ variance_alpha tr Σ,
 
-    minimised by L-BFGS from μ = 0 and a small isotropic Σ. Rows are judged one by one, as in the paper: annotators
-    play no part in learning. Single comparisons show variance only by how it flattens choices, so it is found where
-    some differences are more controversial than others, and not where all are alike.
+    minimised by L-BFGS from μ = 0 and a small Σ. Rows are judged one by one, as in the paper: annotators play no part
+    in learning. Single comparisons show variance only by how it flattens choices, so it is found where some differences
+    are more controversial than others, and not where all are alike; where none is found, Σ is zero.
 
     **Users.** The paper has none; N(μ, Σ) is the natural prior of one. A user's votes give the Laplace approximation
     N(w_u, Σ_u) of their posterior: w_u maximises Σ_i ω_i log σ(s_i wᵀd_i) + log N(w; μ, Σ), Σ_u⁻¹ is the curvature
-    there, and predictions use both in the equation above. Annotators in `fit` are known by their votes afterwards. Rows
-    without a group in `partial_fit` move everybody in the same way; a user then starts from there, with the prior's Σ.
-    Context columns of X are not used.
+    there, and predictions use both in the equation above; with Σ = 0, votes change nothing. Annotators in `fit` are
+    known by their votes afterwards. Rows without a group in `partial_fit` move everybody in the same way; a user then
+    starts from there, with the prior's Σ. Context columns of X are not used.
 
     Parameters
     ----------
@@ -194,9 +194,10 @@ class MeanVarianceRewards(UtilityDistribution):
         mean, rows = start[0].mean, self._spread(votes.values.astype(np.float64))
         base = votes.values @ mean
         with blas_threads(False):
-            found = deviations(row_root(rows[None]), base[None], votes.signs[None], votes.weight[None], 1.0)
+            basis, root = row_basis(rows[None])
+            found = deviations(root, base[None], votes.signs[None], votes.weight[None], 1.0)
         warn_if_stopped(found.converged, "Newton's method for one user stopped")
-        change = found.coefficients[0] @ rows
+        change = basis[0] @ found.variables[0]
         probability = sigmoid(base + rows @ change)
         curvature = votes.weight * probability * (1 - probability)
         # The posterior covariance of w = mean + A z, (I + H)⁻¹ with H = Σ_i curvature_i z_i z_iᵀ, is I − CᵀC.

@@ -9,7 +9,7 @@ import numpy as np
 from micropref._parameters import check_integer, check_real
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
-from micropref.baselines._rowspace import deviations, row_root
+from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import boxed
 from micropref.baselines.user_rewards import shrunk_reward
 from micropref.kernels._threads import blas_threads
@@ -25,7 +25,7 @@ class ContextNeighbors(LinearRewards):
     """Local Bradley-Terry rewards: the labelled rows with the nearest contexts decide.
 
     No heads, no mixture. Let N(c) be the labelled rows nearest to context c in Euclidean distance δ, as many as have
-    the total weight `n_neighbors` (of the last one only what is needed), and δ_c the distance of the last. Around c,
+    the total weight `n_neighbors` (those at the last distance δ_c share what is left). Around c,
 
         w(c) = w_0 + argmin_v  −Σ_{j∈N(c)} κ_j ω_j log σ(s_j (w_0 + v)ᵀ d_j) + ½ local_alpha ‖v‖²,
         κ_j = exp(−2 δ_j² / δ_c²)
@@ -37,12 +37,13 @@ class ContextNeighbors(LinearRewards):
     Without context columns (``n_context_features=0``) every row is as near as any other: it is then the plain
     Bradley-Terry model w_0, shifted by a user's own votes as in `UserRewards`.
 
-    **Users.** A user's own votes are neighbours of theirs wherever they were cast: up to `n_neighbors` of them, the
-    nearest, are added with κ = 1 to the nearest rows of everybody. Annotators in `fit` are known by their votes. Rows
-    without a group in `partial_fit` join the labelled rows; w_0 stays.
+    **Users.** A user's own votes are neighbours of theirs wherever they were cast: the nearest ones, of total weight up
+    to `n_neighbors`, are added with κ = 1 to the nearest rows of everybody. Annotators in `fit` are known by their
+    votes. Rows without a group in `partial_fit` join the labelled rows; w_0 stays.
 
-    Equally distant rows are taken in the order in which they were given. Contexts that repeat often, such as a handful
-    of criteria, need `n_neighbors` of the size of their repetitions.
+    No more than 4 `n_neighbors` rows are looked at around a query, however small their weights; where more than these
+    are equally near, some of them. Contexts that repeat often, such as a handful of criteria, need `n_neighbors` of the
+    size of their repetitions.
 
     Parameters
     ----------
@@ -149,7 +150,8 @@ class ContextNeighbors(LinearRewards):
         if not self.n_context_features:
             return super()._log_odds(values, numbers)
         owners = numbers[:, 0].tolist()
-        most_own = max((min(len(votes), self.n_neighbors) for votes in owners if votes is not None), default=0)
+        limit = _MOST_ROWS * self.n_neighbors
+        most_own = max((min(len(votes), limit) for votes in owners if votes is not None), default=0)
         row_bytes = 8 * values.shape[1] * (self._nearest.n_candidates + most_own)
         size = max(1, _GATHERED_BYTES // row_bytes)
         result = np.empty(len(values))
@@ -171,17 +173,20 @@ class ContextNeighbors(LinearRewards):
         for query, votes in enumerate(owners):
             if votes is None:
                 continue
-            if len(votes) > self.n_neighbors:
+            if len(votes) > 1:
                 apart = votes.values[:, :n_context].astype(np.float64) - values[query, :n_context]
-                votes = votes.of(np.argsort((apart**2).sum(axis=1), kind="stable")[: self.n_neighbors])
+                distance = np.einsum("nc,nc->n", apart, apart)
+                near = np.argsort(distance, kind="stable")[:most_own]
+                taken = nearest_shares(distance[None, near], votes.weight[None, near], self.n_neighbors)[0]
+                votes = Votes(votes.values[near], votes.signs[near], taken[0])
             own = slice(width, width + len(votes))
             rows[query, own] = votes.values[:, n_context:]
             signs[query, own], weights[query, own] = votes.signs, votes.weight
-        found = deviations(row_root(rows), rows @ self.coef_, signs, weights, self.local_alpha)
+        basis, root = row_basis(rows)
+        found = deviations(root, rows @ self.coef_, signs, weights, self.local_alpha)
         warn_if_stopped(found.converged, "Newton's method around a context stopped")
         difference = values[:, n_context:]
-        local = np.einsum("nm,nmd->nd", found.coefficients, rows)
-        return difference @ self.coef_ + np.einsum("nd,nd->n", difference, local)
+        return difference @ self.coef_ + np.einsum("nd,ndr,nr->n", difference, basis, found.variables, optimize=True)
 
 
 class NearestRows:
@@ -210,8 +215,20 @@ class NearestRows:
         distance = np.einsum("qnc,qnc->qn", apart, apart)
         order = np.argsort(distance, axis=1, kind="stable")
         nearest, distance = (np.take_along_axis(part, order, axis=1) for part in (nearest, distance))
-        weight = self._weight[nearest]
-        taken = np.clip(self._total - (weight.cumsum(axis=1) - weight), 0.0, weight)
-        farthest = np.where(taken > 0, distance, 0.0).max(axis=1, keepdims=True)
+        taken, farthest = nearest_shares(distance, self._weight[nearest], self._total)
         relative = np.divide(distance, farthest, out=np.zeros_like(distance), where=farthest > 0)
         return nearest, taken * np.exp(-_FALLOFF * np.minimum(relative, 1.0))
+
+
+def nearest_shares(distance: np.ndarray, weight: np.ndarray, total: float) -> tuple[np.ndarray, np.ndarray]:
+    """Parts (n_queries, n) of the weights of rows in order of their distance that add up to `total`, nearest first.
+
+    Rows of the last distance needed, (n_queries, 1), share what is left, so that their order does not matter.
+    """
+    reached = weight.cumsum(axis=1) >= total
+    last = np.where(reached.any(axis=1), reached.argmax(axis=1), weight.shape[1] - 1)[:, None]
+    farthest = np.take_along_axis(distance, last, axis=1)
+    nearer, at_last = distance < farthest, distance == farthest
+    left = total - (weight * nearer).sum(axis=1, keepdims=True)
+    share = np.minimum(1.0, left / (weight * at_last).sum(axis=1, keepdims=True))
+    return weight * (nearer + share * at_last), farthest

@@ -11,7 +11,7 @@ from micropref._scaling import head_scale, with_penalties
 from micropref._solvers import lbfgs
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, votes_by_annotator, warn_if_stopped
-from micropref.baselines._rowspace import deviations, row_root
+from micropref.baselines._rowspace import deviations, row_basis
 from micropref.kernels._threads import blas_threads
 from micropref.pairs import root_mean_square_norms
 
@@ -29,9 +29,9 @@ class UserRewards(LinearRewards):
     reward (``alpha → ∞``), every user has a model of their own with penalty user_alpha / Ω_u.
 
     L-BFGS minimises the profile min_v J over w_0, whose gradient is the partial one at the minimal v; every v_u is
-    found by Newton's method in the space of the user's own rows, v_u = Σ_{i∈u} a_i d_i, with no more variables than
-    votes. A new user's v_u is found in the same way from their votes, with w_0 fixed; rows without a group in
-    `partial_fit` move everybody's reward so.
+    found by Newton's method in the space that the user's own rows span, with no more variables than votes. A new user's
+    v_u is found in the same way from their votes, with w_0 fixed; rows without a group in `partial_fit` move
+    everybody's reward so.
 
     The model is the hierarchical ("multi-task") prior of Evgeniou and Pontil (2004), with Bradley-Terry's loss in place
     of the hinge. Context columns of X are not used.
@@ -134,9 +134,10 @@ def shrunk_reward(votes: Votes, common: np.ndarray, penalty: float) -> np.ndarra
     """The reward of somebody with these votes under the prior N(common, I / penalty)."""
     rows = votes.values.astype(np.float64)
     with blas_threads(False):
-        found = deviations(row_root(rows[None]), (rows @ common)[None], votes.signs[None], votes.weight[None], penalty)
+        basis, root = row_basis(rows[None])
+        found = deviations(root, (rows @ common)[None], votes.signs[None], votes.weight[None], penalty)
     warn_if_stopped(found.converged, "Newton's method for one user stopped")
-    return common + found.coefficients[0] @ rows
+    return common + basis[0] @ found.variables[0]
 
 
 class ProfileObjective:
@@ -167,10 +168,10 @@ class ProfileObjective:
         """J in nats and its gradient with respect to w_0."""
         rows = self.rows
         base = (rows.difference @ common.astype(rows.difference.dtype)).astype(np.float64)
-        pull = np.zeros(len(base))  # −ω_i s_i σ(−margin_i), the derivative of the loss by the margin
+        pull = np.zeros(len(base))
         margins = rows.signs[self._alone] * base[self._alone]
         loss = -float(rows.weight[self._alone] @ log_sigmoid(margins))
-        pull[self._alone] = -rows.weight[self._alone] * rows.signs[self._alone] * sigmoid(-margins)
+        pull[self._alone] = rows.weight[self._alone] * rows.signs[self._alone] * sigmoid(-margins)
         self.converged = True
         for batch in self._batches:
             found = deviations(
@@ -180,8 +181,8 @@ class ProfileObjective:
             self.converged = self.converged and found.converged
             loss += float(found.loss.sum())
             real = batch.weight > 0
-            pull[batch.index[real]] = -self.user_alpha * found.coefficients[real]
-        gradient = (pull.astype(rows.difference.dtype) @ rows.difference).astype(np.float64)
+            pull[batch.index[real]] = found.pull[real]
+        gradient = -(pull.astype(rows.difference.dtype) @ rows.difference).astype(np.float64)
         value = loss / self.total_weight + 0.5 * self.alpha * float(common @ common)
         return value, gradient / self.total_weight + self.alpha * common
 
@@ -200,6 +201,6 @@ class _Batch:
         real = np.arange(size) < np.array([len(m) for m in members])[:, None]
         index[real] = np.concatenate(members)
         root = np.concatenate(
-            [row_root(rows.difference[i[None]] * r[None, :, None]) for i, r in zip(index, real, strict=True)]
+            [row_basis(rows.difference[i[None]] * r[None, :, None])[1] for i, r in zip(index, real, strict=True)]
         )
         return cls(index, rows.signs[index], np.where(real, rows.weight[index], 0.0), root)

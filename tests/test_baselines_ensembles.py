@@ -564,6 +564,19 @@ def test_rows_without_a_user_move_everybody(model):
     assert "b" not in known_users(two)  # a vote without weight was never cast
 
 
+@pytest.mark.parametrize("model", models()[:-1], ids=identify)
+def test_everybodys_votes_are_where_every_user_starts_whichever_came_first(model):
+    D, y, users = rows()
+    one, two = (clone(model).fit(D, y, groups=users) for _ in range(2))
+    one.partial_fit(D[:6], 1 - y[:6], groups=["ann"] * 6)
+    before = one.mixture_weights(D[:1], groups=["ann"])[0]
+    one.partial_fit(D[6:12], 1 - y[6:12])
+    two.partial_fit(D[6:12], 1 - y[6:12]).partial_fit(D[:6], 1 - y[:6], groups=["ann"] * 6)
+    found = one.mixture_weights(D[:1], groups=["ann"])[0]
+    np.testing.assert_array_equal(found, two.mixture_weights(D[:1], groups=["ann"])[0])
+    assert np.abs(found - before).max() > 1e-6
+
+
 # -------------------------------------------------------------------------------------------------------- edge cases
 
 

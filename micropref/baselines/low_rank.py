@@ -188,6 +188,8 @@ class LowRankRewards(HeadRewards):
         return best
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        if self.coef_.shape[0] == 1:
+            return start
         margins = votes.values.astype(np.float64) * votes.signs[:, None]
         objective = WeightObjective(margins, votes.weight, start, self.weight_penalty)
         found = lbfgs(objective.value_and_gradient, start, max_iter=_WEIGHT_ITERATIONS, tol=_WEIGHT_TOL)

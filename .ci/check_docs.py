@@ -25,7 +25,19 @@ def main(docs: Path) -> int:
             pixels = image.imread(figure)[..., :3]
             if min(pixels.shape[:2]) < 100 or pixels.std() < 0.01:
                 wrong.append(f"{figure.relative_to(docs)} is empty")
-    for page in ("index", "quickstart", "guide", "pictures", "theory", "kernels", "api/index", "gallery/index"):
+    for page in (
+        "index",
+        "quickstart",
+        "guide",
+        "store",
+        "rivals",
+        "pictures",
+        "theory",
+        "kernels",
+        "scale",
+        "api/index",
+        "gallery/index",
+    ):
         if not (docs / "_build/html" / f"{page}.html").exists():
             wrong.append(f"{page}.html is missing")
     shown = {

@@ -35,7 +35,9 @@ suppress_warnings = ["myst.xref_missing", "config.cache"]
 html_theme = "pydata_sphinx_theme"
 html_title = "micropref"
 html_show_sourcelink = False
-html_sidebars = {page: [] for page in ("index", "quickstart", "guide", "pictures", "theory", "kernels")}
+html_sidebars = {
+    page: [] for page in ("index", "quickstart", "guide", "store", "rivals", "pictures", "theory", "kernels", "scale")
+}
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}
 
 autosummary_generate = True
@@ -63,7 +65,9 @@ REFERENCE = {
     "micropref": "Estimators, texts and data",
     "micropref.theory": "Theory",
     "micropref.plotting": "Displays",
+    "micropref.baselines": "Rivals",
     "micropref.metrics": "Metrics",
+    "micropref.heads": "Upkeep of heads",
     "micropref.selection": "Choosing the number of components",
     "micropref.datasets": "Data",
     "micropref.embed": "Encoders",

@@ -15,7 +15,7 @@ from micropref._objective import log_sigmoid
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
-from micropref.embed import EncoderMismatchError, PairEncoder
+from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.metrics import mean_interval
 from micropref.mixture import MixtureBradleyTerry
@@ -363,7 +363,13 @@ class PreferenceModel:
         write_folder(path, arrays, {"encoder": self.encoder.to_config(), "stage": stage})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], encoder: str | Encoder | None = None) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        encoder: str | Encoder | None = None,
+        *,
+        store: EmbeddingStore | str | os.PathLike[str] | None = None,
+    ) -> Self:
         """Load what `save` wrote.
 
         Parameters
@@ -371,6 +377,8 @@ class PreferenceModel:
         path : path
         encoder : str or Encoder, optional
             Used instead of the one that is described; it must have the same fingerprint.
+        store : EmbeddingStore or path, optional
+            Where vectors are read, and kept.
 
         Returns
         -------
@@ -386,7 +394,7 @@ class PreferenceModel:
         arrays, description = read_folder(path)
         if "encoder" not in description:
             raise ModelFileError(f"{path} holds an estimator without encoder; load it with micropref.persistence.load")
-        pair_encoder = PairEncoder.from_config(description["encoder"], encoder)
+        pair_encoder = PairEncoder.from_config(description["encoder"], encoder, store=store)
         estimator = unpack(arrays, description["stage"])
         if isinstance(estimator, MixtureBradleyTerry):
             return cls(pair_encoder, estimator)

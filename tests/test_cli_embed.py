@@ -200,3 +200,22 @@ def test_a_reader_beside_a_writer(here, table):
     texts = PairEncoder("hashing", context="auto").texts(table)
     there = [text for text in texts if text in reader]
     np.testing.assert_allclose(reader.lookup(there), HashingEncoder().encode(there), atol=2e-3)
+
+
+def test_models_read_from_a_store(here, run):  # noqa: F811
+    """Every command takes vectors from the store, and puts there what is missing."""
+    run("fit", "data.jsonl", "plain", "--seed", "1", "-k", "2")
+    assert run("fit", "data.jsonl", "model", "--seed", "1", "-k", "2", "--store", "store").code == 0
+    n_texts = len(EmbeddingStore("store"))
+    assert n_texts > 100
+    before, after = (run("evaluate", name, "data.jsonl", "--json").json["rows"] for name in ("plain", "model"))
+    assert abs(before[0]["log_loss"] - after[0]["log_loss"]) < 1e-3  # half precision
+    kept = run("evaluate", "model", "data.jsonl", "--json", "--store", "store").json["rows"]
+    assert abs(kept[0]["log_loss"] - after[0]["log_loss"]) < 1e-3
+    assert len(EmbeddingStore("store")) == n_texts
+    responses = [{"prompt": "Tea?", "response": "A cup, please."}, {"prompt": "Tea?", "response": "None today."}]
+    Path("responses.jsonl").write_text("\n".join(map(json.dumps, responses)))
+    assert run("score", "model", "responses.jsonl", "--store", "store").code == 0
+    assert "None today." in EmbeddingStore("store")
+    refused = run("fit", "data.jsonl", "other", "--store", "store", "--encoder", "./nowhere")
+    assert (refused.code, Path("other").exists()) == (1, False)

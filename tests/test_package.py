@@ -33,7 +33,7 @@ LAYERS = [
     {"plotting"},
     {"demo", "reward"},
     {"embed", "persistence", "selection"},
-    {"heads"},
+    {"baselines", "heads"},
     {"datasets", "metrics", "theory"},
     {"mixture", "router"},
     {"_agreement", "_evidence", "_history", "_neighbors", "_prediction", "_scaling"},

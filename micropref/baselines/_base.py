@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -67,7 +68,7 @@ class TrainingRows:
     groups: Groups | None
 
 
-class PersonalRewards(ClassifierMixin, BaseEstimator):
+class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
     """Base of the rival methods: the public methods of a two-stage estimator around three private steps.
 
     A method says how it is learned from all rows (`_learn`), what an adaptation sees of a row (`_represent`), which
@@ -88,25 +89,25 @@ class PersonalRewards(ClassifierMixin, BaseEstimator):
         """Whether `partial_fit` before `fit` learns the method from its rows; False where nothing is left to learn."""
         return True
 
+    @abstractmethod
     def _learn(self, rows: TrainingRows) -> None:
         """Set what is learned from all annotators; `_know` may take in those of them that are known from then on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
         """What adaptation and prediction see of rows, (n, n_values)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _start(self) -> np.ndarray:
         """Numbers (n_numbers,) that describe somebody of whom nothing is known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         """Numbers (n_numbers,) that describe somebody with these votes, at least one, who began at `start`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Log-odds (n,) from values (n, n_values) and the numbers (n, n_numbers) of who is asked."""
-        raise NotImplementedError
 
     # ------------------------------------------------------------------------------------------------------ learning
 

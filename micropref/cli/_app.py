@@ -53,6 +53,10 @@ Encoder = Annotated[
     str | None,
     typer.Option("--encoder", help="Name or path of the encoder, if it moved. It must be the one of the model."),
 ]
+Store = Annotated[
+    Path | None,
+    typer.Option("--store", help="Folder of vectors, as `micropref embed` makes it: read there, and kept there."),
+]
 
 
 @app.callback(invoke_without_command=True)

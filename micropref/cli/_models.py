@@ -20,6 +20,7 @@ from micropref.cli._app import (
     Model,
     Rejected,
     SkipBad,
+    Store,
     app,
     err,
     out,
@@ -41,6 +42,7 @@ def fit(
     template: Annotated[
         str, typer.Option("--template", help="Text embedded for a response; {prompt} and {response} are filled in.")
     ] = "{response}",
+    store: Store = None,
     prompt_gate: Annotated[
         bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
     ] = False,
@@ -73,7 +75,7 @@ def fit(
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
                 share,
-                encoder=PairEncoder(encoder, template=template),
+                encoder=PairEncoder(encoder, store=store, template=template),
                 prompt_gate=prompt_gate,
                 n_components=components,
                 alpha=alpha,
@@ -145,6 +147,7 @@ def route(
     gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp or knn.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the mlp gate, default 0.")] = None,
     encoder: Encoder = None,
+    store: Store = None,
     column: Column = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
@@ -168,7 +171,7 @@ def route(
     start = time.perf_counter()
     with working() as report:
         report("loading the model")
-        fitted = PreferenceModel.load(model, encoder)
+        fitted = PreferenceModel.load(model, encoder, store=store)
         table = read_table(data, column, skip_bad, rejected, report)
         report(f"embedding and routing {len(table)} comparisons")
         if fitted.router is None and seed is None:
@@ -205,6 +208,7 @@ def score(
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
     encoder: Encoder = None,
+    store: Store = None,
     as_json: Json = False,
 ) -> None:
     """Reward single responses and rank those to the same prompt, context and user.
@@ -217,7 +221,7 @@ def score(
 
     with working() as report:
         report("loading the model")
-        fitted = PreferenceModel.load(model, encoder)
+        fitted = PreferenceModel.load(model, encoder, store=store)
         table = read_responses(data)
         report(f"embedding {len(table)} responses")
         rewards = fitted.reward(table.prompt, table.response, table.context, table.user).tolist()
@@ -250,6 +254,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
     encoder: Encoder = None,
+    store: Store = None,
     column: Column = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
@@ -264,7 +269,7 @@ def evaluate(
 
     with working() as report:
         report("loading the model")
-        fitted = PreferenceModel.load(model, encoder)
+        fitted = PreferenceModel.load(model, encoder, store=store)
         table = read_table(data, column, skip_bad, rejected, report)
         report(f"judging {len(table)} comparisons")
         rows = fitted.evaluate(table, by=by, random_state=seed)

@@ -20,6 +20,7 @@ from micropref.datasets.table import PreferenceTable, is_blank
 from micropref.distributed import active_communicator
 from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
 from micropref.embed.protocol import Encoder, check_texts
+from micropref.embed.store import EmbeddingStore
 from micropref.pairs import make_pairs, root_mean_square, root_mean_square_norms
 
 # The prompt comes first: a mixture gated by the prompt sees the first columns, and its router adds the others.
@@ -60,8 +61,8 @@ class PairEncoder(TransformerMixin, BaseEstimator):
     ----------
     encoder : str or Encoder, default="hashing"
         ``"hashing"``, the name or path of a sentence-transformers model, or any object with `encode` and `fingerprint`.
-    store : EmbeddingStore, optional
-        Where vectors are kept; it must belong to the same encoder.
+    store : EmbeddingStore or path, optional
+        Where vectors are kept; it must belong to the same encoder. A folder that is not there is made.
     template : str, default="{response}"
         Text that stands for a response; ``{prompt}`` and ``{response}`` are filled in.
     context : {"auto"} or tuple of str, default=()
@@ -113,7 +114,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         self,
         encoder: str | Encoder = "hashing",
         *,
-        store: Store | None = None,
+        store: Store | str | os.PathLike[str] | None = None,
         template: str = "{response}",
         context: str | Sequence[str] = (),
         norms: Mapping[str, float] | None = None,
@@ -369,7 +370,11 @@ class PairEncoder(TransformerMixin, BaseEstimator):
 
     @classmethod
     def from_config(
-        cls, config: Mapping[str, Any], encoder: str | Encoder | None = None, *, store: Store | None = None
+        cls,
+        config: Mapping[str, Any],
+        encoder: str | Encoder | None = None,
+        *,
+        store: Store | str | os.PathLike[str] | None = None,
     ) -> Self:
         """Restore a fitted transformer.
 
@@ -379,7 +384,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
             As from `to_config`, directly or through JSON.
         encoder : str or Encoder, optional
             Used instead of the one described; needed if that was the user's own.
-        store : EmbeddingStore, optional
+        store : EmbeddingStore or path, optional
 
         Returns
         -------
@@ -451,8 +456,9 @@ class PairEncoder(TransformerMixin, BaseEstimator):
                 f"template must have {{response}}, may have {{prompt}}, nothing else; got {self.template!r}"
             )
         encoder = resolve_encoder(self.encoder)
-        if self.store is not None:
-            stored = getattr(self.store.encoder, "fingerprint", None)
+        self._store = EmbeddingStore(self.store, encoder) if isinstance(self.store, str | os.PathLike) else self.store
+        if self._store is not None:
+            stored = getattr(self._store.encoder, "fingerprint", None)
             if stored != encoder.fingerprint:
                 raise EncoderMismatchError(
                     f"the store keeps vectors of the encoder {stored}, but the encoder is {encoder.fingerprint}"
@@ -529,7 +535,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         row_of: dict[str, int] = {}
         blocks: list[np.ndarray] = []
         # A store sorts its work, and shows its progress, by itself.
-        source, batches = (self.encoder_, _batches(distinct)) if self.store is None else (self.store, [distinct])
+        source, batches = (self.encoder_, _batches(distinct)) if self._store is None else (self._store, [distinct])
         for batch in batches:
             block = _check_vectors(source, batch, source.encode(batch), width)
             row_of.update((text, row) for row, text in enumerate(batch, start=len(row_of)))

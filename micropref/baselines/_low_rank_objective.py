@@ -96,13 +96,18 @@ class LowRankObjective:
         d_offsets = d_logits[:-1] + self.weight_penalty * offsets
         return loss, np.concatenate([d_basis.ravel(), d_center, d_offsets.ravel()])
 
-    def random_start(self, random: np.random.RandomState, margin: float) -> np.ndarray:
-        """Random heads with margins of that size and equal weights; zero where the problem is convex."""
+    def random_start(self, random: np.random.RandomState, margin: float, logit: float) -> np.ndarray:
+        """Random heads and offsets with margins and logits of these sizes; zero where the problem is convex.
+
+        Users of equal weights teach all heads the same: a solver that starts there first makes the heads equal, and may
+        take that saddle for the minimum.
+        """
         size = self.n_components * self.width
         if not self.has_weights:
             return np.zeros(size)
         basis = random.normal(size=size) * margin / self._norm()
-        return np.concatenate([basis, np.zeros((self.n_users + 1) * self.n_components)])
+        offsets = logit * random.normal(size=self.n_users * self.n_components)
+        return np.concatenate([basis, np.zeros(self.n_components), offsets])
 
     def scale(self) -> np.ndarray:
         """Root of the usual curvature of J in every parameter."""

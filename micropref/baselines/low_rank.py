@@ -20,8 +20,10 @@ from micropref.baselines._heads import HeadRewards
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
 from micropref.kernels._threads import blas_threads
 
-# Size of the margins of random heads at the start, and the precision to which one user's weights are solved.
-_START_MARGIN = 0.3
+# Sizes of the margins of random heads and of users' logits at the start.
+_START_MARGIN = 3.0
+_START_LOGIT = 2.0
+# How precisely one user's weights are solved.
 _WEIGHT_ITERATIONS = 500
 _WEIGHT_TOL = 1e-8
 
@@ -61,11 +63,11 @@ class LowRankRewards(HeadRewards):
     weight_penalty : float, default=3.0
         Inverse variance of the logits of users about the mean user's, in nats against a user's summed log-likelihood.
         Larger values trust a user's few votes less.
-    max_iter : int, default=1000
+    max_iter : int, default=300
         Largest number of L-BFGS iterations of each start.
     tol : float, default=1e-5
         Convergence: largest component of the gradient, in variables scaled to features of unit size.
-    n_init : int, default=2
+    n_init : int, default=1
         Number of random starts; the one with the smallest J is kept. With one component, or without groups, the problem
         is convex and one start, at zero, is enough.
     random_state : int, RandomState instance or None, default=None
@@ -121,9 +123,9 @@ class LowRankRewards(HeadRewards):
         n_context_features: int = 0,
         alpha: float = 1e-3,
         weight_penalty: float = 3.0,
-        max_iter: int = 1000,
+        max_iter: int = 300,
         tol: float = 1e-5,
-        n_init: int = 2,
+        n_init: int = 1,
         random_state: Any = None,
     ):
         self.n_components = n_components
@@ -176,7 +178,7 @@ class LowRankRewards(HeadRewards):
             for _ in range(self.n_init if objective.has_weights else 1):
                 found = lbfgs(
                     objective.value_and_gradient,
-                    objective.random_start(random, _START_MARGIN),
+                    objective.random_start(random, _START_MARGIN, _START_LOGIT),
                     scale=objective.scale(),
                     max_iter=self.max_iter,
                     tol=self.tol,

@@ -31,7 +31,8 @@ class Encoder(Protocol):
         Parameters
         ----------
         texts : sequence of n str
-            None of them blank.
+            `PairEncoder` never asks for a blank one. An `EmbeddingStore` does where it was given one: it wants a
+            vector, zeros for instance, or an error that names the text.
 
         Returns
         -------

@@ -186,19 +186,22 @@ def only_bad_news(name: str) -> Iterator[None]:
 
     def kept_back(record: logging.LogRecord) -> bool:
         report = record.getMessage()
-        if "MISSING" in report or "UNEXPECTED" in report:
-            reports.append(report)
-        return not reports
+        is_report = "MISSING" in report or "UNEXPECTED" in report
+        reports.extend([report] * is_report)
+        return not is_report
 
-    logger = logging.getLogger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    logger.addFilter(kept_back)
+    # The one logger reports the weights; the others warn of what is no business of the user's.
+    levels = {"transformers": logging.ERROR, "transformers.modeling_utils": logging.WARNING}
+    before = {logger: logging.getLogger(logger).level for logger in levels}
+    for logger, level in levels.items():
+        logging.getLogger(logger).setLevel(level)
+    logging.getLogger("transformers.modeling_utils").addFilter(kept_back)
     try:
         yield
     finally:
-        logger.removeFilter(kept_back)
-        logger.setLevel(level)
+        logging.getLogger("transformers.modeling_utils").removeFilter(kept_back)
+        for logger, level in before.items():
+            logging.getLogger(logger).setLevel(level)
     for report in reports:
         if "MISSING" in report:
             raise ValueError(f"{name} lacks weights of its own transformer, wanted all of them:\n{report}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +16,12 @@ from micropref.embed._model_encoder import PURPOSE, ModelEncoder, named, only_ba
 # U+001E, the record separator: no text holds it by chance.
 SEPARATOR = "\x1e"
 EXCHANGE_TEMPLATE = f"{{prompt}}{SEPARATOR}{{response}}"
-# Templates of the Llama family write down today's date, which would change vectors every day. This is the one that they
-# fall back to where there is no clock.
-_TEMPLATE_DATE = datetime(2024, 7, 26)
+# Templates of the Llama family write down today's date, which would change vectors every day. A macro hides the clock:
+# for it, it is the day that these templates name where there is no clock.
+_DATE = {"%d": "26", "%m": "07", "%b": "Jul", "%B": "July", "%Y": "2024", "%y": "24", "%a": "Fri", "%A": "Friday"}
+_TIME = dict.fromkeys(("%H", "%M", "%S"), "00")
+_REPLACED = "".join(f".replace('{directive}', '{value}')" for directive, value in (_DATE | _TIME).items())
+_STOPPED_CLOCK = f"{{%- macro strftime_now(format) -%}}{{{{ format{_REPLACED} }}}}{{%- endmacro %}}\n"
 
 
 class LastTokenEncoder(ModelEncoder):
@@ -170,7 +172,7 @@ class LastTokenEncoder(ModelEncoder):
                 f"found {'several chat templates' if template else 'no chat template'} in {self.model_name_or_path}, "
                 "wanted one: give chat_template=, or chat=False for plain text"
             )
-        return template
+        return _STOPPED_CLOCK + template
 
     def _embed(self, texts: list[str], advance: Callable[[int], object]) -> tuple[np.ndarray, int]:
         model, template = self._model, self._template
@@ -182,10 +184,7 @@ class LastTokenEncoder(ModelEncoder):
 
     def _render(self, texts: list[str], template: str) -> list[str]:
         return self._model.tokenizer.apply_chat_template(
-            [_messages(text) for text in texts],
-            chat_template=template,
-            tokenize=False,
-            strftime_now=_TEMPLATE_DATE.strftime,
+            [_messages(text) for text in texts], chat_template=template, tokenize=False
         )
 
 

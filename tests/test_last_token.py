@@ -336,6 +336,12 @@ def test_model_without_a_template_asks_for_one(tmp_path):
     assert encoder_of(folder, chat=False).encode(["say hello"]).shape == (1, N_DIMENSIONS)
 
 
+def test_model_that_reads_no_padded_text_is_refused(reward_model, monkeypatch):
+    monkeypatch.setattr("micropref.embed.last_token.is_padded_transformer", lambda model: False)
+    with pytest.raises(ValueError, match="llama has no fast tokenizer, or reads no padded batches of text"):
+        encoder_of(reward_model).encode(["say hello"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -166,6 +166,12 @@ def test_a_disk_that_is_full_for_the_index(path):
     np.testing.assert_array_equal(again.encode(texts), expected(texts))
 
 
+@pytest.fixture
+def slowly(monkeypatch):
+    """No call of an encoder is so quick that it gets more texts the next time."""
+    monkeypatch.setattr("micropref.embed._filling._QUICK_SECONDS", 0.0)
+
+
 def interrupting(store, after: int):
     """Make the encoder press Ctrl-C when it is asked for the given time."""
     right, calls = store.encoder.encode, [0]
@@ -179,7 +185,7 @@ def interrupting(store, after: int):
     store.encoder.encode = encode
 
 
-def test_ctrl_c_keeps_what_was_computed_and_says_how_to_go_on(path, capsys):
+def test_ctrl_c_keeps_what_was_computed_and_says_how_to_go_on(path, capsys, slowly):
     store = EmbeddingStore(path, Counting(), shard_size=100)
     store.encoder.batch_size = 1  # sixteen at once
     interrupting(store, after=3)
@@ -192,7 +198,7 @@ def test_ctrl_c_keeps_what_was_computed_and_says_how_to_go_on(path, capsys):
     assert again.add(f"{i:03}" for i in range(100)) == 52
 
 
-def test_ctrl_c_twice_stops_at_once_and_keeps_whole_batches(path):
+def test_ctrl_c_twice_stops_at_once_and_keeps_whole_batches(path, slowly):
     store = EmbeddingStore(path, Counting(), shard_size=100)
     store.encoder.batch_size = 1
     right, calls = store.encoder.encode, [0]
@@ -208,6 +214,20 @@ def test_ctrl_c_twice_stops_at_once_and_keeps_whole_batches(path):
     with pytest.raises(KeyboardInterrupt):
         store.encode([f"{i:03}" for i in range(100)])
     assert len(EmbeddingStore(path)) == 32
+
+
+def test_a_quick_encoder_gets_more_texts_at_once(path):
+    store, sizes = EmbeddingStore(path, Counting(), shard_size=1000), []
+    store.encoder.batch_size = 1
+    right = store.encoder.encode
+
+    def encode(texts):
+        sizes.append(len(texts))
+        return right(texts)
+
+    store.encoder.encode = encode
+    store.encode([f"{i}" for i in range(1000)])
+    assert sizes == [16, 32, 64, 128, 256, 504]
 
 
 def test_ctrl_c_while_the_source_is_read(path):

@@ -7,12 +7,14 @@ from micropref.embed._shards import DamagedShardError
 from micropref.embed._upkeep import Compaction
 from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
 from micropref.embed.hashing import HashingEncoder
+from micropref.embed.last_token import EXCHANGE_TEMPLATE, LastTokenEncoder
 from micropref.embed.pair_encoder import PairEncoder, TruncationWarning
 from micropref.embed.protocol import Encoder
 from micropref.embed.sentence import SentenceTransformerEncoder
 from micropref.embed.store import EmbeddingStore
 
 __all__ = [
+    "EXCHANGE_TEMPLATE",
     "Compaction",
     "DamagedShardError",
     "EmbeddingPlan",
@@ -20,6 +22,7 @@ __all__ = [
     "Encoder",
     "EncoderMismatchError",
     "HashingEncoder",
+    "LastTokenEncoder",
     "PairEncoder",
     "SentenceTransformerEncoder",
     "TruncationWarning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import time
 from collections.abc import Iterable, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -16,8 +17,11 @@ from micropref.embed._shards import key_table, text_keys
 from micropref.embed.protocol import Encoder, check_texts
 
 _WINDOW_SHARDS = 4
+# Texts given to the encoder at once: few enough that Ctrl-C and the bar need not wait long; more where it is quick,
+# since it can overlap tokenising and computing inside one call only.
 _BATCHES_AT_ONCE = 16
 _BATCH_SIZE = 32
+_QUICK_SECONDS = 0.5
 
 
 def fill(
@@ -100,6 +104,7 @@ class _Shard:
         if not self.folder.writable:
             raise PermissionError(f"{len(self.texts)} texts are missing, and {self.folder.path} cannot be written to")
         size = _BATCHES_AT_ONCE * getattr(encoder, "batch_size", _BATCH_SIZE)
+        start = time.monotonic()
         while self.n_done < len(self.texts) and not interruption.wished:
             texts = self.texts[self.n_done : self.n_done + size]
             before = getattr(encoder, "n_truncated_total_", 0)
@@ -111,6 +116,9 @@ class _Shard:
             self.n_done += len(texts)
             self.n_truncated += n_truncated
             progress.embedded(len(texts), sum(map(len, texts)), n_truncated)
+            last, start = start, time.monotonic()
+            if start - last < _QUICK_SECONDS:
+                size *= 2
 
     def _checked(self, found: Any, texts: list[str]) -> np.ndarray:
         vectors, name, width = np.asarray(found), self.folder.fingerprint, self.folder.width

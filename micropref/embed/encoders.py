@@ -7,13 +7,17 @@ from inspect import getattr_static
 from typing import Any
 
 from micropref.embed.hashing import HashingEncoder
+from micropref.embed.last_token import LastTokenEncoder
 from micropref.embed.protocol import Encoder
 from micropref.embed.sentence import SentenceTransformerEncoder
 
-_CLASS_OF: dict[str, type[HashingEncoder] | type[SentenceTransformerEncoder]] = {
+_CLASS_OF: dict[str, type[HashingEncoder] | type[SentenceTransformerEncoder] | type[LastTokenEncoder]] = {
     "hashing": HashingEncoder,
     "sentence-transformers": SentenceTransformerEncoder,
+    "last-token": LastTokenEncoder,
 }
+# Where it ran, and who watched, are no properties of a model.
+_CIRCUMSTANCES = ("device", "show_progress")
 
 
 class EncoderMismatchError(ValueError):
@@ -76,8 +80,7 @@ def encoder_config(encoder: Encoder) -> dict[str, Any]:
     """
     for kind, cls in _CLASS_OF.items():
         if type(encoder) is cls:
-            # Where it ran is no property of a model.
-            params = {name: value for name, value in encoder.get_params().items() if name != "device"}
+            params = {name: value for name, value in encoder.get_params().items() if name not in _CIRCUMSTANCES}
             return {"kind": kind, "fingerprint": encoder.fingerprint, "params": params}
     return {"kind": "custom", "fingerprint": encoder.fingerprint}
 

@@ -72,7 +72,7 @@ class HashingEncoder:
         Parameters
         ----------
         texts : sequence of n str
-            None of them blank.
+            A blank text without line breaks is a vector of zeros.
 
         Returns
         -------
@@ -81,9 +81,9 @@ class HashingEncoder:
         Raises
         ------
         TypeError, ValueError
-            If a text is not a string, or blank; the message has its index.
+            If a text is not a string, or cannot be written as UTF-8; the message has its index.
         """
-        texts = check_texts(texts)
+        texts = check_texts(texts, allow_blank=True)
         vectors = np.empty((len(texts), self.n_features), dtype=np.float32)
         for start in range(0, len(texts), _BLOCK_ROWS):
             rows = slice(start, start + _BLOCK_ROWS)
@@ -94,6 +94,19 @@ class HashingEncoder:
             vectors[rows, :-1] = sums / norms[:, None]
             vectors[rows, -1] = _LENGTH_WEIGHT * np.log1p(abs(counts).sum(axis=1))
         return vectors
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """No text is ever cut: 0.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+
+        Returns
+        -------
+        n_truncated : int
+        """
+        return 0
 
     @property
     def fingerprint(self) -> str:

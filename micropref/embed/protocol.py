@@ -15,7 +15,8 @@ from micropref.datasets.table import is_blank, is_unicode
 class Encoder(Protocol):
     """Turns texts into vectors; any object with these two members is one.
 
-    An encoder may also have ``n_truncated_total_``, the number of texts so far that were longer than it reads.
+    An encoder may also have ``n_truncated_total_``, the number of texts so far that were longer than it reads;
+    ``count_truncated(texts)``, how many of some texts are; and ``batch_size``, how many it embeds together.
     """
 
     @property
@@ -31,7 +32,8 @@ class Encoder(Protocol):
         Parameters
         ----------
         texts : sequence of n str
-            None of them blank.
+            `PairEncoder` never asks for a blank one. An `EmbeddingStore` does where it was given one: it wants a
+            vector, zeros for instance, or an error that names the text.
 
         Returns
         -------

@@ -597,6 +597,8 @@ def test_sentence_folder_is_found_from_another_working_directory(tiny_model, mon
 def test_sentence_missing_folder_is_named():
     with pytest.raises(FileNotFoundError, match=r"found no folder \./no-such-model, wanted one that holds"):
         SentenceTransformerEncoder("./no-such-model").encode(["text"])
+    with pytest.raises(FileNotFoundError, match="found no folder /no/such/model"):
+        SentenceTransformerEncoder(Path("/no/such/model")).encode(["text"])
 
 
 def test_sentence_missing_package_is_an_error_with_the_command(monkeypatch):
@@ -670,7 +672,7 @@ def test_real_model_hardly_depends_on_the_batch_and_is_the_packages_own(dtype, t
         difference = np.linalg.norm(encoder.encode(texts) - alone, axis=1) / np.linalg.norm(alone, axis=1)
         assert difference.max() <= tolerance
     if dtype == "float32":
-        own = SentenceTransformer(get_model_path(), device="cpu").encode(texts)
+        own = SentenceTransformer(str(get_model_path()), device="cpu").encode(texts)
         np.testing.assert_allclose(encoder.encode(texts), own, atol=2e-6)
 
 

@@ -51,9 +51,9 @@ class ModelEncoder(ABC):
         if parameters["dtype"] not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {parameters['dtype']!r}")
         # A folder is found again from another working directory.
-        folder = Path(parameters["model_name_or_path"]).expanduser()
-        if folder.is_dir():
-            parameters["model_name_or_path"] = str(folder.resolve())
+        name = parameters["model_name_or_path"]
+        folder = Path(name).expanduser()
+        parameters["model_name_or_path"] = str(folder.resolve() if folder.is_dir() else name)
         self.__dict__.update(parameters)
         self.n_truncated_ = 0
         self.n_truncated_total_ = 0

@@ -219,6 +219,7 @@ def test_long_texts_lose_their_beginning_and_are_counted(reward_model):
     np.testing.assert_allclose(vectors[1], states(reward_model, "<s><user>go</s><assistant>now</s>")[-1], atol=2e-6)
     encoder.encode(["go"])
     assert (encoder.n_truncated_, encoder.n_truncated_total_) == (0, 2)
+    assert encoder.count_truncated([long, fits, long, long]) == 3
 
 
 def test_limit_is_the_models_own(reward_model):

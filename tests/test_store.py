@@ -420,6 +420,20 @@ def test_a_bad_text_deep_in_a_stream_is_named(path):
         store.add("abc")
 
 
+def test_an_encoder_draws_no_bar_beside_the_stores(path):
+    store, wishes = EmbeddingStore(path, Counting()), []
+    store.encoder.show_progress = None
+    right = store.encoder.encode
+
+    def encode(texts):
+        wishes.append(store.encoder.show_progress)
+        return right(texts)
+
+    store.encoder.encode = encode
+    store.encode(TEXTS)
+    assert (wishes, store.encoder.show_progress) == ([False], None)
+
+
 def test_truncations_are_counted_and_kept(path):
     class Cutting(Counting):
         n_truncated_total_ = 5

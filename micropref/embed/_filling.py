@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import reprlib
 import time
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -22,6 +23,7 @@ _WINDOW_SHARDS = 4
 _BATCHES_AT_ONCE = 16
 _BATCH_SIZE = 32
 _QUICK_SECONDS = 0.5
+_NONE = object()
 
 
 def fill(
@@ -45,6 +47,7 @@ def fill(
     source, writing = iter(texts), _Writing()
     waiting: dict[bytes, str] = {}
     with (
+        _without_its_own_bar(encoder),
         EmbeddingProgress(n_total, shown) as progress,
         Interruption("\nKeeping what was computed; Ctrl-C again to stop at once.") as interruption,
         ThreadPoolExecutor(1, thread_name_prefix="micropref-store") as writer,
@@ -83,6 +86,19 @@ def fill(
             "the same call goes on from there"
         )
     return progress.n_embedded
+
+
+@contextmanager
+def _without_its_own_bar(encoder: Encoder | None) -> Iterator[None]:
+    """The bar of the store is enough."""
+    before = getattr(encoder, "show_progress", _NONE)
+    if before is not _NONE:
+        encoder.show_progress = False  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        if before is not _NONE:
+            encoder.show_progress = before  # type: ignore[union-attr]
 
 
 class _Shard:

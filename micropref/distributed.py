@@ -29,6 +29,7 @@ __all__ = [
     "TorchCommunicator",
     "check_groups_not_split",
     "distributed_fit",
+    "launched",
     "shard_rows",
     "torchrun",
 ]
@@ -294,6 +295,19 @@ def distributed_fit(communicator: Communicator | None = None) -> Iterator[Commun
         _active.reset(token)
 
 
+def launched() -> tuple[int, int]:
+    """Number of this process and how many there are, as torchrun says in the environment; ``(0, 1)`` elsewhere.
+
+    Returns
+    -------
+    rank, world_size : int
+    """
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if rank.isdigit() and size.isdigit() and int(size) > 1 and "MASTER_ADDR" in os.environ:
+        return int(rank), int(size)
+    return 0, 1
+
+
 @contextmanager
 def torchrun() -> Iterator[Communicator]:
     """The ranks that torchrun started, for the length of a block; one alone elsewhere.
@@ -305,8 +319,7 @@ def torchrun() -> Iterator[Communicator]:
     ------
     communicator : Communicator
     """
-    size = os.environ.get("WORLD_SIZE", "")
-    if not (size.isdigit() and int(size) > 1 and {"RANK", "MASTER_ADDR"} <= os.environ.keys()):
+    if launched()[1] == 1:
         yield ALONE
         return
     distributed = require("torch.distributed", "running under torchrun")

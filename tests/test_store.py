@@ -67,7 +67,7 @@ def test_each_text_once_and_in_order(path, dtype):
     assert again.encoder.asked == []
     assert len(again) == 70
     assert again.info() | {"n_bytes": 0} == {
-        "n_texts": 70, "n_shards": 5, "n_bytes": 0, "n_truncated": 0, "encoder": "plain", "dtype": dtype,
+        "n_texts": 70, "n_shards": 5, "n_bytes": 0, "n_truncated": 0, "n_damaged": 0, "encoder": "plain", "dtype": dtype,
         "n_dimensions": WIDTH,
     }  # fmt: skip
     assert again.verify() == []
@@ -288,7 +288,8 @@ def test_damage_in_a_read_only_folder_is_reported(path, monkeypatch):
     victim.write_bytes(blob)
     monkeypatch.setattr("os.access", lambda *_: False)
     store = EmbeddingStore(path, Counting())
-    for reading in (store.encode, store.lookup, store.missing):
+    assert 0 < len(store.missing(TEXTS)) <= 16
+    for reading in (store.encode, store.lookup):
         with pytest.raises(DamagedShardError, match=f"{victim.name} has changed since it was written"):
             reading(TEXTS)
     assert len(store.verify()) == 1
@@ -324,7 +325,7 @@ def test_damage_after_a_shard_was_opened_is_noticed(path):
     with pytest.raises(DamagedShardError, match="changed since it was written"):
         store.lookup(TEXTS)
     victim.unlink()
-    with pytest.raises(DamagedShardError, match="cannot be read"):
+    with pytest.warns(UserWarning, match="1 shard of the store .* is damaged or missing"), pytest.raises(KeyError):
         store.lookup(TEXTS)
     np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
 

@@ -52,7 +52,7 @@ def test_rows_outlive_compacting_and_a_new_index(store, path):
     np.testing.assert_array_equal(store.gather(rows), expected(TEXTS))
     rows = store.locate(TEXTS)
     rows["key"][3] = 0
-    with pytest.raises(DamagedShardError, match="does not agree"):
+    with pytest.raises(KeyError, match="1 of 100 rows have no vector"):
         store.gather(rows)
 
 
@@ -96,16 +96,15 @@ def test_compacting_puts_small_shards_together(path):
     for start in range(0, 70, 3):
         with EmbeddingStore(path, Counting()) as store:
             store.add(TEXTS[start : start + 3])
-    (path / "old.safetensors.damaged").write_bytes(b"rubbish")
     with EmbeddingStore(path, shard_size=20) as store:
         before = store.info()
         found = store.compact()
         after = store.info()
         assert (found.n_shards_before, found.n_shards_after) == (24, 4) == (before["n_shards"], after["n_shards"])
-        assert found.n_bytes_freed == before["n_bytes"] + 7 - after["n_bytes"] > 0
+        assert found.n_bytes_freed == before["n_bytes"] - after["n_bytes"] > 0
         assert (len(store), store.verify()) == (70, [])
         np.testing.assert_array_equal(store.lookup(TEXTS), expected(TEXTS))
-        assert len(list(path.glob("*.safetensors*"))) == 4
+        assert len(list(path.glob("*.safetensors"))) == 4
         assert store.compact() == (4, 4, 0)
 
 
@@ -148,7 +147,7 @@ def test_merging(store, tmp_path):
         store.merge(foreign.path)
     wide = EmbeddingStore(tmp_path / "wide", Counting(), dtype="float32")
     wide.add(["x"])
-    with pytest.raises(ValueError, match="float32, this one in float16"):
+    with pytest.raises(ValueError, match="found vectors in float32 .* which keeps float16"):
         store.merge(wide.path)
     (shard,) = (tmp_path / "wide").glob("*.safetensors")
     shard.write_bytes(shard.read_bytes()[:-1])

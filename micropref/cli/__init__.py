@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 
@@ -27,6 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("RANK", "0") == "0":
             err.print(f"micropref: error: {error}")
         sys.exit(1)
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except (ValueError, TypeError, OSError, ImportError, sqlite3.Error) as error:
         err.print(f"micropref: error: {error}")
         sys.exit(1)

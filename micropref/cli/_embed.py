@@ -40,6 +40,7 @@ def embed(
     interrupted or killed run goes on where it was when the same command is given again. Started by torchrun, every
     process embeds its own share.
     """
+    from micropref.distributed import launched
     from micropref.embed import EmbeddingStore, PairEncoder, plan_embedding
 
     start = time.perf_counter()
@@ -50,13 +51,13 @@ def embed(
         if dry_run:
             kept = None
             if store.is_dir():
-                kept = EmbeddingStore(store, pairs.encoder_, dtype=dtype)
+                kept = EmbeddingStore(store, pairs.encoder_, dtype=dtype, read_only=True)
             report(f"timing a sample of {len(texts)} texts")
             plan = plan_embedding(pairs.encoder_, texts, kept)
         else:
             kept = EmbeddingStore(store, pairs.encoder_, shard_size=shard_size, dtype=dtype)
             report(f"embedding {len(texts)} texts")
-            rank, n_ranks = _rank()
+            rank, n_ranks = launched()
             try:
                 n_new = kept.add(texts, part=(rank, n_ranks))
             except KeyboardInterrupt as stopped:
@@ -98,17 +99,13 @@ def _plan_lines(plan: Any) -> list[str]:
     ]
 
 
-def _rank() -> tuple[int, int]:
-    """Which process this is of how many, as torchrun says in the environment."""
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
 def _on_own_device(name: str) -> Any:
     """The encoder; of the processes that torchrun started, each takes its own GPU where there are several."""
     from micropref._optional import require
+    from micropref.distributed import launched
     from micropref.embed import SentenceTransformerEncoder
 
-    if name == "hashing" or _rank()[1] == 1:
+    if name == "hashing" or launched()[1] == 1:
         return name
     torch = require("torch", "Embedding texts with a sentence-transformers model")
     n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0

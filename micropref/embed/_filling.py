@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from micropref._backend import is_torch, to_numpy
 from micropref.embed._folder import ShardFolder
 from micropref.embed._progress import EmbeddingProgress, Interruption
-from micropref.embed._shards import key_table, text_keys
+from micropref.embed._shards import check_same_encoder, key_table, text_keys
 from micropref.embed.protocol import Encoder, check_texts
 
 _WINDOW_SHARDS = 4
@@ -24,6 +25,8 @@ _BATCHES_AT_ONCE = 16
 _BATCH_SIZE = 32
 _QUICK_SECONDS = 0.5
 _NONE = object()
+# Of the texts that are held while they are sorted.
+_WINDOW_CHARACTERS = 1 << 25
 
 
 def fill(
@@ -42,7 +45,7 @@ def fill(
     which, n_parts = part
     if not 0 <= which < n_parts:
         raise ValueError(f"part must be (i, n) with 0 <= i < n; got {part!r}")
-    folder.refresh()
+    fingerprint = _checked_fingerprint(folder, encoder)
     n_total = len(texts) if isinstance(texts, Sized) else None
     source, writing = iter(texts), _Writing()
     waiting: dict[bytes, str] = {}
@@ -52,17 +55,24 @@ def fill(
         Interruption("\nKeeping what was computed; Ctrl-C again to stop at once.") as interruption,
         ThreadPoolExecutor(1, thread_name_prefix="micropref-store") as writer,
     ):
-        n_read = 0
+        n_read, refreshed = 0, False
         while True:
-            window = check_texts(list(islice(source, _WINDOW_SHARDS * shard_size)), allow_blank=True, start=n_read)
+            window = _window(source, _WINDOW_SHARDS * shard_size, n_read)
             n_read += len(window)
-            keys = dict(zip(text_keys(folder.fingerprint or "", window), window, strict=True))
+            keys = dict(zip(text_keys(fingerprint, window), window, strict=True))
             new = [
                 key
                 for key in keys
                 if key not in waiting and key not in writing.keys and int.from_bytes(key[:8], "big") % n_parts == which
             ]
-            absent = {key: keys[key] for key, gone in zip(new, folder.missing(new), strict=True) if gone}
+            gone = folder.missing(new)
+            if gone.any():
+                if not refreshed:  # another process may have computed them since the folder was opened
+                    folder.refresh()
+                    refreshed = True
+                _make_room(folder, new)
+                gone = folder.missing(new)
+            absent = {key: keys[key] for key, is_gone in zip(new, gone, strict=True) if is_gone}
             waiting |= absent
             progress.looked_at(len(window), len(absent), sum(map(len, absent.values())))
             while len(waiting) >= shard_size or (waiting and not window):
@@ -71,10 +81,13 @@ def fill(
                 shard = _Shard(folder, longest, [waiting.pop(key) for key in longest], dtype)
                 try:
                     shard.compute(encoder, progress, interruption)
-                finally:  # an encoder that fails, or Ctrl-C, loses no more than what it was just computing
-                    writing.wait()
-                    if shard.n_done:
-                        writing.begin(writer, shard)
+                except BaseException as error:  # it loses no more than what it was just computing
+                    writing.finish_after(error, writer, shard)
+                    raise
+                _checked_fingerprint(folder, encoder)
+                writing.wait()
+                if shard.n_done:
+                    writing.begin(writer, shard)
                 if interruption.wished:
                     break
             if interruption.wished or not window:
@@ -86,6 +99,34 @@ def fill(
             "the same call goes on from there"
         )
     return progress.n_embedded
+
+
+def _window(source: Iterator[str], n_texts: int, start: int) -> list[str]:
+    """The next texts of a stream: so many, or fewer where they are long."""
+    window: list[str] = []
+    n_characters = 0
+    for text in islice(source, n_texts):
+        window.append(text)
+        n_characters += len(text) if isinstance(text, str) else 0
+        if n_characters >= _WINDOW_CHARACTERS:
+            break
+    return check_texts(window, allow_blank=True, start=start)
+
+
+def _checked_fingerprint(folder: ShardFolder, encoder: Encoder | None) -> str:
+    """The fingerprint of the store, after comparing it with what the encoder says now."""
+    if encoder is not None:
+        check_same_encoder(folder.path, folder.fingerprint or "", encoder.fingerprint)
+    return folder.fingerprint or ""
+
+
+def _make_room(folder: ShardFolder, keys: list[bytes]) -> None:
+    """Set damaged shards aside, so that what they held can be computed again; an error where nothing can be written."""
+    damaged = folder.damaged(keys)
+    if damaged and folder.writable:
+        folder.set_aside(damaged)
+    elif damaged:
+        folder.shard(damaged[0])
 
 
 @contextmanager
@@ -137,8 +178,11 @@ class _Shard:
                 size *= 2
 
     def _checked(self, found: Any, texts: list[str]) -> np.ndarray:
-        vectors, name, width = np.asarray(found), self.folder.fingerprint, self.folder.width
-        if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.dtype.kind != "f":
+        name, width = self.folder.fingerprint, self.folder.width
+        if is_torch(found) and found.dtype.is_floating_point and found.dtype.itemsize < 4:
+            found = found.float()  # NumPy has no bfloat16
+        vectors = to_numpy(found)
+        if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.dtype.kind != "f" or not vectors.shape[1]:
             raise ValueError(
                 f"the encoder {name} gave {vectors.dtype} of shape {vectors.shape} for {len(texts)} texts; "
                 "wanted floating numbers, a row for each"
@@ -148,11 +192,13 @@ class _Shard:
             raise ValueError(f"the encoder gave vectors of width {vectors.shape[1]}; the store holds {width}")
         with np.errstate(over="ignore"):
             stored = vectors.astype(self.dtype, copy=False)
-        bad = ~np.isfinite(stored).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"the vector of {texts[int(np.argmax(bad))]!r} is not finite in {self.dtype}; it was not kept"
-            )
+        for bad, what in (
+            (~np.isfinite(stored).all(axis=1), "is not finite"),
+            (vectors.any(axis=1) & ~stored.any(axis=1), "is too small to be anything but zero"),
+        ):
+            if bad.any():
+                text = reprlib.repr(texts[int(np.argmax(bad))])
+                raise ValueError(f"the vector of {text} {what} in {self.dtype}; it was not kept")
         return stored
 
     def write(self) -> None:
@@ -170,6 +216,16 @@ class _Writing:
     def begin(self, writer: ThreadPoolExecutor, shard: _Shard) -> None:
         self.keys = set(shard.keys[: shard.n_done])
         self._future = writer.submit(shard.write)
+
+    def finish_after(self, error: BaseException, writer: ThreadPoolExecutor, shard: _Shard) -> None:
+        """Write what there is after an error, which is told of those that follow from it."""
+        try:
+            self.wait()
+            if shard.n_done:
+                self.begin(writer, shard)
+                self.wait()
+        except Exception as another:
+            error.add_note(f"and what was computed before could not be written: {another}")
 
     def wait(self) -> None:
         """Until it is written; an error of its writing is raised here."""

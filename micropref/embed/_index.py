@@ -59,7 +59,10 @@ class Index:
                 self._db.close()
                 raise
         else:
-            self._db = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+            # What a writer has not yet put into the file itself stands in a log beside it, which needs shared memory.
+            log = path.with_name(f"{path.name}-wal")
+            mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+            self._db = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True, check_same_thread=False)
 
     def _check_version(self) -> None:
         """Make the tables of a new index; a DatabaseError for one that another version of micropref made."""
@@ -109,6 +112,13 @@ class Index:
             (shard,) = self._db.execute("SELECT id FROM shards WHERE name = ?", (name,)).fetchone()
             rows = ((key, shard, row) for row, key in enumerate(keys))
             self._db.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
+
+    def clear(self) -> None:
+        """Forget everything; numbers go on where they were."""
+        with self._lock, self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM vectors")
+            self._db.execute("DELETE FROM shards")
 
     def forget(self, name: str) -> None:
         """Drop a shard and what it held."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +21,7 @@ KEY_BYTES = 16
 SUFFIX = ".safetensors"
 DAMAGED_SUFFIX = ".damaged"
 _TEMPORARY_SUFFIX = ".tmp"
+_OURS = re.compile(r"[0-9a-f]{32}\.safetensors(\.damaged|\.\d+\.tmp)?")
 _DTYPE_OF = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
 
 
@@ -65,29 +68,47 @@ class Shard:
 
 
 def write_shard(folder: Path, fingerprint: str, keys: np.ndarray, vectors: np.ndarray, n_truncated: int) -> str:
-    """Write a shard so that at any instant it is there whole or not at all; its name.
-
-    The bytes go to a temporary name and to the disk, then take their name, then the folder goes to the disk.
-    """
+    """Write a shard so that at any instant it is there whole or not at all; its name."""
     about = {"fingerprint": fingerprint, "n_truncated": str(n_truncated)}
     blob = save({"keys": np.ascontiguousarray(keys), "vectors": np.ascontiguousarray(vectors)}, about)
     name = _name_of(hashlib.sha256(blob).hexdigest())
-    temporary = folder / f"{name}.{os.getpid()}{_TEMPORARY_SUFFIX}"
-    try:
+    with replacing(folder / name) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
             rest = memoryview(blob)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        os.replace(temporary, folder / name)
+    return name
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to: at the end its bytes go to the disk, it takes the name, and the folder follows.
+
+    Where anything fails, what has that name stays as it was.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(folder)
-    return name
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file, or the names of a folder, to the disk, where the system can."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _name_of(checksum: str) -> str:
@@ -95,52 +116,56 @@ def _name_of(checksum: str) -> str:
     return checksum[:32] + SUFFIX
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring the names of a folder to the disk, where the system can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def shard_names(folder: Path) -> set[str]:
-    """Names of all whole shards of a folder."""
+    """Names of all whole shards of a folder; other files there are none of ours."""
+    return _names(folder, SUFFIX)
+
+
+def damaged_names(folder: Path) -> set[str]:
+    """Names of shards that were set aside."""
+    return _names(folder, SUFFIX + DAMAGED_SUFFIX)
+
+
+def _names(folder: Path, suffix: str) -> set[str]:
     with os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.name.endswith(SUFFIX)}
+        found = (_OURS.fullmatch(entry.name) for entry in entries)
+        return {name.group() for name in found if name is not None and name.group().endswith(suffix)}
 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers left; only for who holds the writers' lock."""
-    for stale in folder.glob(f"*{_TEMPORARY_SUFFIX}"):
-        stale.unlink(missing_ok=True)
+    for stale in _names(folder, _TEMPORARY_SUFFIX):
+        (folder / stale).unlink(missing_ok=True)
 
 
 def set_aside(folder: Path, name: str) -> None:
     """Give a damaged shard a name under which nobody reads it."""
     if (folder / name).exists():
         os.replace(folder / name, folder / f"{name}{DAMAGED_SUFFIX}")
-        sync_folder(folder)
+        _sync(folder)
 
 
-def shard_state(path: Path) -> tuple[int, int, int]:
-    """What changes when somebody touches a file: inode, size and time of the last change; zeros where it is gone."""
+def file_state(path: Path) -> tuple[int, ...]:
+    """What changes when somebody touches a file: inode, size, times of the last changes; empty where it is gone."""
     try:
         found = path.stat()
-    except OSError:
-        return 0, 0, 0
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    except FileNotFoundError:
+        return ()
+    # The second time is that of the inode, which no program can set back.
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def check_shard(path: Path) -> None:
-    """A DamagedShardError unless the bytes of a shard have the checksum in its name."""
+    """A DamagedShardError unless the bytes of a shard have the checksum in its name.
+
+    A shard that cannot be read just now, for want of rights, of file descriptors or of a network, is an OSError and no
+    damage.
+    """
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DamagedShardError(f"{path} cannot be read: {error.strerror}") from error
+    except FileNotFoundError as error:
+        raise DamagedShardError(f"{path} is missing") from error
     if _name_of(found) != path.name:
         raise DamagedShardError(f"{path} has changed since it was written: its checksum is {found}")
 
@@ -163,15 +188,23 @@ def map_shard(path: Path) -> Shard:
             entry = header[name]
             start, stop = entry["data_offsets"]
             tensors[name] = np.asarray(data[start:stop]).view(_DTYPE_OF[entry["dtype"]]).reshape(entry["shape"])
-    except (OSError, ValueError, KeyError, struct.error) as error:
+    except (FileNotFoundError, ValueError, KeyError, struct.error) as error:
         raise DamagedShardError(f"{path} cannot be read: {error}") from error
     about = header["__metadata__"]
     return Shard(path.name, about["fingerprint"], **tensors, n_truncated=int(about.get("n_truncated", 0)))
 
 
 def check_same_encoder(path: Path, found: str, wanted: str) -> None:
-    """An EncoderMismatchError that names both, unless a shard's encoder is the wanted one."""
+    """An EncoderMismatchError that names both, unless the encoder of a store's vectors is the wanted one."""
     if found != wanted:
         raise EncoderMismatchError(
-            f"the store {path.parent} keeps vectors of the encoder {found}, but the encoder is {wanted}"
+            f"the store {path} keeps vectors of the encoder {found}, but the encoder is {wanted}"
         )
+
+
+def check_same_kind(path: Path, found: np.ndarray, width: int | None, dtype: np.dtype | None) -> None:
+    """A ValueError unless vectors have the width and dtype of the others of a store."""
+    if width is not None and found.shape[1] != width:
+        raise ValueError(f"found vectors of width {found.shape[1]} for the store {path}, which holds {width}")
+    if dtype is not None and found.dtype != dtype:
+        raise ValueError(f"found vectors in {found.dtype} for the store {path}, which keeps {dtype}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
 from collections.abc import Iterator
@@ -14,14 +13,14 @@ import numpy as np
 
 from micropref.embed._folder import ShardFolder
 from micropref.embed._shards import (
-    DAMAGED_SUFFIX,
     KEY_BYTES,
     Shard,
     check_same_encoder,
+    check_same_kind,
     check_shard,
     map_shard,
+    replacing,
     shard_names,
-    sync_folder,
 )
 
 _SAFETENSORS_NAME = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32"}
@@ -36,29 +35,33 @@ class Compaction(NamedTuple):
 
 
 def compact(folder: ShardFolder, shard_size: int) -> Compaction:
-    """Pour shards that are small, or hold vectors twice, into full ones; one writer for the whole time."""
+    """Pour shards that are small, or hold vectors twice, into full ones; damaged ones are set aside."""
     if not folder.writable:
         raise PermissionError(f"{folder.path} cannot be written to")
-    with folder.locked():
-        before, n_bytes = len(folder.names()), _size(folder.path)
-        pouring = _Pouring(folder, shard_size)
-        for shard in folder.shards():
-            used = folder.referenced(shard)
-            if len(used) < shard_size or not used.all():
-                pouring.take(shard, used)
-        pouring.end()
-        for set_aside in folder.path.glob(f"*{DAMAGED_SUFFIX}"):
-            set_aside.unlink()
-        sync_folder(folder.path)
-        return Compaction(before, len(folder.names()), n_bytes - _size(folder.path))
+    before, n_bytes = len(folder.names()), _size(folder.path)
+    folder.set_aside(folder.check(np.array(list(folder.numbers()))))
+    pouring = _Pouring(folder, shard_size)
+    for shard in folder.shards():
+        used = folder.referenced(shard)
+        if len(used) < shard_size or not used.all():
+            pouring.take(shard, used)
+    pouring.end()
+    return Compaction(before, len(folder.names()), n_bytes - _size(folder.path))
 
 
 class _Pouring:
-    """Collects the rows of shards until a full one can be written in their place."""
+    """Collects the rows of shards until a full one can be written in their place.
+
+    The lock is held only for that: rows that are collected stay where they are until then, and where another process
+    was faster, what it wrote is left as it is.
+    """
 
     def __init__(self, folder: ShardFolder, shard_size: int):
         self.folder = folder
         self.shard_size = shard_size
+        self._empty()
+
+    def _empty(self) -> None:
         self.keys: list[np.ndarray] = []
         self.vectors: list[np.ndarray] = []
         self.n_rows = self.n_unused = self.n_truncated = 0
@@ -76,15 +79,16 @@ class _Pouring:
             self.end()
 
     def end(self) -> None:
-        if self.n_rows and (len(self.emptied) > 1 or self.n_unused):
-            name = self.folder.append(
-                np.concatenate(self.keys), np.concatenate(self.vectors), self.n_truncated, replacing=self.emptied
-            )
-            # A run that was killed may have left the very shard that was just written among those that were emptied.
-            self.folder.drop([emptied for emptied in self.emptied if emptied != name])
-        elif self.emptied and not self.n_rows:
-            self.folder.drop(self.emptied)
-        self.__init__(self.folder, self.shard_size)  # type: ignore[misc]
+        with self.folder.locked():
+            if self.n_rows and (len(self.emptied) > 1 or self.n_unused):
+                name = self.folder.append(
+                    np.concatenate(self.keys), np.concatenate(self.vectors), self.n_truncated, replacing=self.emptied
+                )
+                # A run that was killed may have left the very shard that was just written among those emptied.
+                self.folder.drop([emptied for emptied in self.emptied if emptied != name])
+            elif self.emptied and not self.n_rows:
+                self.folder.drop(self.emptied)
+        self._empty()
 
 
 def merge(folder: ShardFolder, other: Path) -> int:
@@ -95,59 +99,52 @@ def merge(folder: ShardFolder, other: Path) -> int:
     for name in sorted(shard_names(other) - shard_names(folder.path)):
         check_shard(other / name)
         shard = map_shard(other / name)
-        check_same_encoder(other / name, shard.fingerprint, folder.fingerprint or shard.fingerprint)
-        if folder.dtype is not None and shard.vectors.dtype != folder.dtype:
-            raise ValueError(f"the store {other} keeps vectors in {shard.vectors.dtype}, this one in {folder.dtype}")
-        with folder.locked():
-            temporary = folder.path / f"{name}.{os.getpid()}.tmp"
+        check_same_encoder(other, shard.fingerprint, folder.fingerprint or shard.fingerprint)
+        check_same_kind(folder.path, shard.vectors, folder.width, folder.dtype)
+        with folder.locked(), replacing(folder.path / name) as temporary:
             shutil.copyfile(other / name, temporary)
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, folder.path / name)
-            sync_folder(folder.path)
         folder.refresh()
     return len(folder) - before
 
 
 def export_vectors(path: Path, blocks: Iterator[np.ndarray], shape: tuple[int, int], dtype: np.dtype) -> None:
     """A .npy file, written block by block."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape) if shape[0] else np.empty(shape, dtype)
-    start = 0
-    for block in blocks:
-        array[start : start + len(block)] = block
-        start += len(block)
-    if isinstance(array, np.memmap):
-        array.flush()
-    else:  # nothing can be mapped where there is nothing
-        np.save(path, array)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        about = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, about)
+        for block in blocks:
+            file.write(np.ascontiguousarray(block).tobytes())
 
 
 def export_keys(folder: ShardFolder, path: Path) -> None:
     """A .safetensors file of the keys and vectors of all texts, written shard by shard."""
-    n_rows, width, dtype = len(folder), folder.width or 0, folder.dtype or np.dtype(np.float16)
-    n_vector_bytes, n_key_bytes = n_rows * width * dtype.itemsize, n_rows * KEY_BYTES
-    header = {
-        "__metadata__": {"fingerprint": folder.fingerprint or ""},
-        "vectors": {
-            "dtype": _SAFETENSORS_NAME[dtype],
-            "shape": [n_rows, width],
-            "data_offsets": [0, n_vector_bytes],
-        },
-        "keys": {
-            "dtype": "U8",
-            "shape": [n_rows, KEY_BYTES],
-            "data_offsets": [n_vector_bytes, n_vector_bytes + n_key_bytes],
-        },
-    }
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
-        for part in ("vectors", "keys"):
-            for shard in folder.shards():
-                file.write(np.ascontiguousarray(getattr(shard, part)[folder.referenced(shard)]).tobytes())
+    with folder.locked():  # both passes must see the same shards
+        parts = [(number, folder.referenced(folder.shard(number))) for number in folder.numbers()]
+        n_rows, width = sum(int(used.sum()) for _, used in parts), folder.width or 0
+        dtype = np.dtype(np.float16) if folder.dtype is None else folder.dtype
+        n_vector_bytes, n_key_bytes = n_rows * width * dtype.itemsize, n_rows * KEY_BYTES
+        header = {
+            "__metadata__": {"fingerprint": folder.fingerprint or ""},
+            "vectors": {
+                "dtype": _SAFETENSORS_NAME[dtype],
+                "shape": [n_rows, width],
+                "data_offsets": [0, n_vector_bytes],
+            },
+            "keys": {
+                "dtype": "U8",
+                "shape": [n_rows, KEY_BYTES],
+                "data_offsets": [n_vector_bytes, n_vector_bytes + n_key_bytes],
+            },
+        }
+        encoded = json.dumps(header).encode()
+        encoded += b" " * (-len(encoded) % 8)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
+            for name in ("vectors", "keys"):
+                for number, used in parts:
+                    file.write(np.ascontiguousarray(getattr(folder.shard(number), name)[used]).tobytes())
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the shards of a folder, those set aside included."""
-    return sum(path.stat().st_size for path in folder.iterdir() if ".safetensors" in path.suffixes)
+    """Bytes of the shards of a folder."""
+    return sum((folder / name).stat().st_size for name in shard_names(folder))

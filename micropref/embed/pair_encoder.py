@@ -458,7 +458,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         encoder = resolve_encoder(self.encoder)
         self._store = EmbeddingStore(self.store, encoder) if isinstance(self.store, str | os.PathLike) else self.store
         if self._store is not None:
-            stored = getattr(self._store.encoder, "fingerprint", None)
+            stored = getattr(self._store, "fingerprint", "") or getattr(self._store.encoder, "fingerprint", None)
             if stored != encoder.fingerprint:
                 raise EncoderMismatchError(
                     f"the store keeps vectors of the encoder {stored}, but the encoder is {encoder.fingerprint}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -11,15 +12,17 @@ from typing import Any, Self
 import numpy as np
 
 from micropref.embed._filling import fill
-from micropref.embed._folder import ShardFolder
+from micropref.embed._folder import ShardFolder, is_store
 from micropref.embed._index import MISSING, shard_of
-from micropref.embed._shards import KEY_BYTES, DamagedShardError, key_table, text_keys
+from micropref.embed._shards import KEY_BYTES, DamagedShardError, damaged_names, key_table, text_keys
 from micropref.embed._upkeep import Compaction, compact, export_keys, export_vectors, merge
 from micropref.embed.protocol import Encoder, check_texts
 from micropref.pairs import make_pairs
 
 _DTYPES = ("float16", "float32")
 _BLOCK_ROWS = 8192
+_LOOKED_UP = 1 << 16
+_TRIES = 3
 _ROW = np.dtype([("position", np.int64), ("key", np.uint8, (KEY_BYTES,))])
 
 
@@ -45,6 +48,8 @@ class EmbeddingStore:
         How vectors are stored. None: as those that are there, and float16 in a new store.
     progress : bool, optional
         Whether to show a bar with rate, remaining time and truncations; None: where standard error is a terminal.
+    read_only : bool, default=False
+        Change nothing in the folder, not even what is damaged. So it is, too, where it cannot be written to.
 
     Attributes
     ----------
@@ -85,21 +90,27 @@ class EmbeddingStore:
         shard_size: int = 16384,
         dtype: str | None = None,
         progress: bool | None = None,
+        read_only: bool = False,
     ):
         if isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1:
             raise ValueError(f"shard_size must be an integer of at least 1; got {shard_size!r}")
         if dtype is not None and dtype not in _DTYPES:
             raise ValueError(f"dtype must be None or one of {', '.join(map(repr, _DTYPES))}; got {dtype!r}")
+        if encoder is not None and not (isinstance(encoder.fingerprint, str) and encoder.fingerprint):
+            raise TypeError(f"found the fingerprint {encoder.fingerprint!r}, wanted a string that names the encoder")
         self.path = Path(path).absolute()
         self.encoder = encoder
         self.shard_size = shard_size
         self.progress = progress
+        self.read_only = read_only
         self._asked_dtype = dtype
-        if not self.path.is_dir():
-            if encoder is None:
-                raise FileNotFoundError(f"there is no store at {path}, and no encoder to make one")
-            self.path.mkdir(parents=True, exist_ok=True)
-        self._folder = ShardFolder(self.path, None if encoder is None else encoder.fingerprint)
+        if self.path.exists() and not self.path.is_dir():
+            raise NotADirectoryError(f"{path} is a file, wanted the folder of a store")
+        if not is_store(self.path) and (encoder is None or (read_only and not self.path.is_dir())):
+            lacking = "no encoder" if encoder is None else "no leave"
+            raise FileNotFoundError(f"there is no store at {path}, and {lacking} to make one")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._folder = ShardFolder(self.path, None if encoder is None else encoder.fingerprint, read_only=read_only)
         found = self._folder.dtype
         if found is not None and dtype is not None and found != np.dtype(dtype):
             raise ValueError(f"the store {path} keeps vectors in {found}, but dtype is {dtype!r}")
@@ -149,8 +160,16 @@ class EmbeddingStore:
             If the encoder returns anything else than a finite row for every text; what it computed before is kept.
         """
         texts = check_texts(texts, allow_blank=True)
-        self.add(texts)
-        return self.lookup(texts, out)
+        keys = self._keys(texts)
+        self._check_out(out, len(texts))
+        for _ in range(_TRIES):
+            rows = self._rows(keys)
+            if (rows["position"] != MISSING).all():
+                with suppress(DamagedShardError, KeyError):
+                    return self.gather(rows, out)
+            self.add(texts)
+        # Whatever other processes do to the folder meanwhile, they do not do it every time.
+        return self.gather(self.locate(texts), out)
 
     def lookup(self, texts: Sequence[str], out: np.ndarray | None = None) -> np.ndarray:
         """Vectors that are kept; nothing is computed.
@@ -192,9 +211,12 @@ class EmbeddingStore:
         """
         texts = check_texts(texts, allow_blank=True)
         keys = self._keys(texts)
-        rows = np.empty(len(keys), dtype=_ROW)
-        rows["key"], rows["position"] = key_table(keys), self._folder.find(keys)
+        rows = self._rows(keys)
         absent = rows["position"] == MISSING
+        if absent.any():
+            self._folder.refresh()
+            rows = self._rows(keys)
+            absent = rows["position"] == MISSING
         if absent.any():
             raise KeyError(
                 f"{int(absent.sum())} of {len(keys)} texts are not in the store, the first is "
@@ -219,24 +241,16 @@ class EmbeddingStore:
         ------
         DamagedShardError
             If a shard is not what was written.
+        KeyError
+            If there is no vector of a row any more, or the rows are of another store.
         """
         positions, keys = np.ascontiguousarray(rows["position"]), np.ascontiguousarray(rows["key"])
         if len(rows) and self.n_dimensions is None:  # another process has begun the store since it was opened
             self._folder.shard(int(shard_of(positions[0])))
-        shape = (len(rows), self.n_dimensions or 0)
+        self._check_out(out, len(rows))
         if out is None:
-            out = np.empty(shape, dtype=self.dtype)
-        elif out.shape != shape and len(rows):
-            raise ValueError(f"out has shape {out.shape}, wanted {shape}")
-        try:
-            self._folder.read(keys, positions, out)
-        except DamagedShardError:
-            # Another process may have put the vectors into other shards since they were found.
-            self._folder.refresh()
-            moved = self._folder.find([key.tobytes() for key in keys])
-            if (moved == MISSING).any() or np.array_equal(moved, positions):
-                raise
-            self._folder.read(keys, moved, out)
+            out = np.empty((len(rows), self.n_dimensions or 0), dtype=self.dtype)
+        self._folder.read(keys, positions, out)
         return out
 
     def missing(self, texts: Iterable[str]) -> list[str]:
@@ -360,8 +374,9 @@ class EmbeddingStore:
         Returns
         -------
         info : dict
-            With the keys n_texts, n_shards, n_bytes, n_truncated (texts longer than the encoder reads), encoder (its
-            fingerprint), dtype, and n_dimensions (None while empty).
+            With the keys n_texts, n_shards, n_bytes, n_truncated (texts longer than the encoder reads; one that two
+            processes embedded counts for both), n_damaged (shards that were set aside), encoder (its fingerprint),
+            dtype, and n_dimensions (None while empty).
         """
         names = self._folder.names()
         return {
@@ -369,6 +384,7 @@ class EmbeddingStore:
             "n_shards": len(names),
             "n_bytes": sum((self.path / name).stat().st_size for name in names),
             "n_truncated": self._folder.n_truncated,
+            "n_damaged": len(damaged_names(self.path)),
             "encoder": self.fingerprint,
             "dtype": str(self.dtype),
             "n_dimensions": self.n_dimensions,
@@ -417,10 +433,10 @@ class EmbeddingStore:
         return self._folder.faults()
 
     def compact(self) -> Compaction:
-        """Put small shards together, drop vectors that are there twice, and remove damaged files that were set aside.
+        """Put small shards together, and drop vectors that are there twice. Damaged shards are set aside.
 
-        At every instant every vector is in a shard that the index knows or would take in. Memory is bounded by a
-        shard; other processes may go on reading.
+        At every instant every vector is in a shard that the index knows or would take in. Memory is bounded by two
+        shards; other processes may go on reading and writing.
 
         Returns
         -------
@@ -474,6 +490,8 @@ class EmbeddingStore:
         wanted = ".safetensors" if texts is None else ".npy"
         if target.suffix != wanted:
             raise ValueError(f"found the file {target.name}, wanted a name that ends in {wanted}")
+        if target.absolute().parent == self.path:
+            raise ValueError(f"found {target}, wanted a place outside of the store")
         if texts is None:
             export_keys(self._folder, target)
         else:
@@ -495,6 +513,22 @@ class EmbeddingStore:
     def _keys(self, texts: Iterable[str]) -> list[bytes]:
         return text_keys(self.fingerprint, texts)
 
+    def _rows(self, keys: list[bytes]) -> np.ndarray:
+        rows = np.empty(len(keys), dtype=_ROW)
+        for start in range(0, len(keys), _LOOKED_UP):
+            part = slice(start, start + _LOOKED_UP)
+            rows["key"][part], rows["position"][part] = key_table(keys[part]), self._folder.find(keys[part])
+        return rows
+
+    def _check_out(self, out: np.ndarray | None, n_rows: int) -> None:
+        if out is None:
+            return
+        shape = (n_rows, self.n_dimensions)
+        if len(out.shape) != 2 or len(out) != n_rows or shape[1] not in (None, out.shape[1]):
+            raise ValueError(f"out has shape {out.shape}, wanted {shape}")
+        if out.dtype.kind != "f":
+            raise ValueError(f"out has dtype {out.dtype}, wanted a floating one")
+
     def __sklearn_clone__(self) -> Self:
         # Nothing is learned: the folds of a cross-validation share one store.
         return self
@@ -506,6 +540,7 @@ class EmbeddingStore:
             "shard_size": self.shard_size,
             "dtype": self._asked_dtype,
             "progress": self.progress,
+            "read_only": self.read_only,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:

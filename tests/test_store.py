@@ -67,8 +67,8 @@ def test_each_text_once_and_in_order(path, dtype):
     assert again.encoder.asked == []
     assert len(again) == 70
     assert again.info() | {"n_bytes": 0} == {
-        "n_texts": 70, "n_shards": 5, "n_bytes": 0, "n_truncated": 0, "n_damaged": 0, "encoder": "plain", "dtype": dtype,
-        "n_dimensions": WIDTH,
+        "n_texts": 70, "n_shards": 5, "n_bytes": 0, "n_truncated": 0, "n_damaged": 0, "encoder": "plain",
+        "dtype": dtype, "n_dimensions": WIDTH,
     }  # fmt: skip
     assert again.verify() == []
 

@@ -147,7 +147,7 @@ def test_merging(store, tmp_path):
         store.merge(foreign.path)
     wide = EmbeddingStore(tmp_path / "wide", Counting(), dtype="float32")
     wide.add(["x"])
-    with pytest.raises(ValueError, match="found vectors in float32 .* which keeps float16"):
+    with pytest.raises(ValueError, match=r"found vectors in float32 .* which keeps float16"):
         store.merge(wide.path)
     (shard,) = (tmp_path / "wide").glob("*.safetensors")
     shard.write_bytes(shard.read_bytes()[:-1])

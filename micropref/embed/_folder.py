@@ -406,6 +406,7 @@ class ShardFolder:
         known, present = set(self._index.shards()), shard_names(self.path)
         for name in known - present:
             self._index.forget(name)
+        self._learn()  # the store says what it keeps, not a shard that was copied here
         lost = len(known - present) + sum(not self._adopted(name) for name in sorted(present - known))
         self._learn()
         self._warn(lost)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def load_comparisons(spec: DatasetSpec, data: Path | None) -> Comparisons:
         elif spec.kind == "file":
             from micropref.datasets import read_preferences
 
-            table = read_preferences(path, skip_bad=True, rejected_path=_nowhere())
+            table = read_preferences(path, skip_bad=True, rejected_path=os.devnull)
             vectors = _encoded(table, spec.encoder)
         else:
             table, given_test = _from_hub(spec, data)
@@ -125,19 +126,25 @@ def arranged(
     is_tie = np.array(
         [(m, *n) in here for m, n in zip(mirror.tolist(), map(tuple, numbers.tolist()), strict=True)], dtype=bool
     )
-    optional = [None if part is None else np.asarray(part)[order] for part in (truth, given_test)]
+    # Two texts with the same vector are their own mirror image.
+    is_tie &= difference[order].any(axis=1) | (np.asarray(weight)[order] < 1)
+    truth, given_test = (None if part is None else np.asarray(part)[order] for part in (truth, given_test))
     digest = hashlib.sha256()
-    for part in (key, numbers, *(part for part in optional if part is not None)):
-        digest.update(np.ascontiguousarray(part).tobytes())
+    for part in (key, numbers, truth, given_test):
+        if part is not None:
+            digest.update(np.ascontiguousarray(part).tobytes())
     return Comparisons(
         context[order],
         difference[order],
         np.asarray(weight, dtype=np.float64)[order],
-        *numbered,
-        *optional,
-        is_tie,
-        digest.hexdigest(),
-        n_left_out,
+        user=numbered[0],
+        target=numbered[1],
+        unit=numbered[2],
+        truth=truth,
+        given_test=given_test,
+        is_tie=is_tie,
+        hash=digest.hexdigest(),
+        n_left_out=n_left_out,
     )
 
 
@@ -238,7 +245,9 @@ def _from_hub(spec: DatasetSpec, data: Path | None) -> tuple[PreferenceTable, np
 
     loader = getattr(datasets, f"load_{spec.loader}", None)
     if loader is None or spec.loader in ("folder", "demo"):
-        known = sorted(n[5:] for n in datasets.__all__ if n.startswith("load_") and n not in ("load_folder", "load_demo"))
+        known = sorted(
+            n[5:] for n in datasets.__all__ if n.startswith("load_") and n not in ("load_folder", "load_demo")
+        )
         raise ValueError(f"{spec.name}: loader: found {spec.loader!r}, wanted one of {', '.join(known)}")
     settings = dict(spec.loader_settings)
     if isinstance(settings.get("source"), str) and data is not None and (data / settings["source"]).exists():
@@ -279,9 +288,3 @@ def _planted(spec: DatasetSpec) -> Comparisons:
         unit=np.cumsum(~second),
         truth=world.components,
     )
-
-
-def _nowhere() -> str:
-    import os
-
-    return os.devnull

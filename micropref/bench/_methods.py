@@ -26,7 +26,7 @@ ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH = (
 )
 
 
-class NotApplicable(Exception):  # noqa: N818  (no error: the data has not what the method needs)
+class NotApplicable(Exception):
     """The data set lacks what the method is about."""
 
 
@@ -84,7 +84,7 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
             wanted = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{key}: unknown setting of the kind {kind!r}; wanted one of {wanted}")
         kinds = (int, float) if isinstance(known[key], float) else type(known[key])
-        if known[key] is not None and (not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[key], bool)):
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[key], bool):
             raise ValueError(f"{key}: found {value!r}, wanted a value like {known[key]!r}")
 
 
@@ -226,9 +226,7 @@ def _history(material: Material, settings: Mapping[str, Any], stages: Stages) ->
 def _fitted(material: Material, model: Any, key: Hashable, stages: Stages, *, contexts: bool = False) -> Any:
     X = material.train.pairs() if contexts else material.train.difference
     groups = material.annotators if material.has_annotators else None
-    return stages.get(
-        key, lambda: model.fit(X, material.train.y, sample_weight=material.train.weight, groups=groups)
-    )
+    return stages.get(key, lambda: model.fit(X, material.train.y, sample_weight=material.train.weight, groups=groups))
 
 
 def _rival(cls: type, *, contexts: bool = False) -> Run:

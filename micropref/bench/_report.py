@@ -205,7 +205,10 @@ def _against_rivals(result: DatasetResult) -> list[Block]:
         return []
     if not lost:
         n = len({(test["method"], test["rival"], test["budget"]) for test in result.comparisons})
-        return [heading, Paragraph(f"Nowhere: no rival that is told no more is better in any of {n} paired tests (Holm).")]
+        return [
+            heading,
+            Paragraph(f"Nowhere: no rival that is told no more is better in any of {n} paired tests (Holm)."),
+        ]
     caption = (
         "Each MiCRo row against every rival that is told no more, paired; Holm over its rivals at a budget. Positive "
         "differences would be MiCRo's gain; log-loss in nats. All tests are in comparisons.csv."

@@ -45,7 +45,9 @@ class Job:
         return self.folder / "cells" / self.dataset.name / f"seed{self.seed}"
 
     def task_key(self) -> str:
-        return key_of([__version__, asdict(self.dataset), self.data_hash, self.seed, self.suite.budgets, self.suite.n_draws])
+        return key_of(
+            [__version__, asdict(self.dataset), self.data_hash, self.seed, self.suite.budgets, self.suite.n_draws]
+        )
 
     def key(self, method: MethodSpec) -> str:
         settings = effective(method.kind, method.settings, self.dataset.parameters)
@@ -78,7 +80,13 @@ class _Hashable:
 
 
 def load_data(spec: DatasetSpec, data: Path | None) -> Comparisons:
+    """The rows of a data set, which stay in memory until others are read."""
     return loaded(_Hashable(spec), data)
+
+
+def forget_data() -> None:
+    """Read data again, that may have changed."""
+    loaded.cache_clear()
 
 
 @contextmanager
@@ -161,12 +169,15 @@ def run_cell(
             if not np.isfinite(odds).all():
                 raise ValueError(f"found {int((~np.isfinite(odds)).sum())} log-odds that are not finite")
             arrays["log_odds"] = (odds * task.test_sign).astype(np.float32)
-        except NotApplicable as reason:
-            meta |= {"status": "not applicable", "reason": str(reason)}
+        except NotApplicable as lacking:
+            meta |= {"status": "not applicable", "reason": str(lacking)}
         except Exception as error:
             # One method that fails takes no other with it.
-            reason = f"{type(error).__name__}: {error}"
-            meta |= {"status": "failed", "reason": reason, "traceback": traceback.format_exc()}
+            meta |= {
+                "status": "failed",
+                "reason": f"{type(error).__name__}: {error}",
+                "traceback": traceback.format_exc(),
+            }
     meta["warnings"] = sorted({f"{one.category.__name__}: {one.message}" for one in caught})
     meta["seconds"] = round(time.perf_counter() - start + stages.seconds, 3)
     return arrays, meta

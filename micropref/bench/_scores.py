@@ -1,4 +1,4 @@
-"""From cells to rows of a table: figures with intervals, and paired tests, seeds pooled and clusters resampled whole."""
+"""From cells to rows of a table: figures with intervals, and paired tests; seeds pooled, clusters resampled whole."""
 
 from __future__ import annotations
 
@@ -116,7 +116,9 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
     result = DatasetResult(
         jobs[0].dataset.name,
         tuple(methods),
-        *(np.concatenate([task.arrays[name] for task in tasks]) for name in ("cluster", "target", "weight")),
+        cluster=np.concatenate([task.arrays["cluster"] for task in tasks]),
+        target=np.concatenate([task.arrays["target"] for task in tasks]),
+        weight=np.concatenate([task.arrays["weight"] for task in tasks]),
         mean_labels=np.mean([task.arrays["mean_labels"] for task in tasks], axis=0),
         notes=tuple(
             f"seed {job.seed}: {note}" for job, task in zip(jobs, tasks, strict=True) for note in task.meta["notes"]
@@ -151,9 +153,7 @@ def _judge(suite: Suite, result: DatasetResult, b: int) -> None:
         if not among:
             continue
         best = min(among, key=lambda other: (-accuracy[other.method.name], loss[other.method.name]))
-        found = [
-            _compared(suite, result, one, other, b) for other in (among if one.family == "micro" else [best])
-        ]
+        found = [_compared(suite, result, one, other, b) for other in (among if one.family == "micro" else [best])]
         for name in ("p", "log_loss_p"):
             known = [test for test in found if test[name] is not None]
             for test, p in zip(known, adjust_p_values([t[name] for t in known]) if known else (), strict=True):
@@ -163,7 +163,7 @@ def _judge(suite: Suite, result: DatasetResult, b: int) -> None:
     result.comparisons.extend(tests)
     # One test for each method and budget: those of the table are adjusted together.
     asked = [test for test in best_of.values() if test["p"] is not None]
-    together = adjust_p_values([test["p"] for test in asked]) if asked else []
+    together: Any = adjust_p_values([test["p"] for test in asked]) if asked else []
     holm = {test["method"]: float(p) for test, p in zip(asked, together, strict=True)}
     for one in result.methods:
         row = _row(suite, result, one, b)
@@ -172,8 +172,8 @@ def _judge(suite: Suite, result: DatasetResult, b: int) -> None:
             if one.method.name in best_of:
                 test = best_of[one.method.name]
                 row |= {"best_rival": test["rival"], "rival_p_holm": holm.get(one.method.name)}
-                row |= {f"rival_{name}": test[name] for name in ("difference", "difference_low", "difference_high", "p")}
-                row |= {f"rival_{name}": value for name, value in test.items() if name.startswith("log_loss_")}
+                told = [name for name in test if name.startswith(("difference", "log_loss_"))]
+                row |= {f"rival_{name}": test[name] for name in ("p", *told)}
         result.rows.append(row)
 
 

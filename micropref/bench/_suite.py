@@ -16,7 +16,7 @@ from micropref.bench._document import as_html, as_markdown
 from micropref.bench._figures import draw
 from micropref.bench._provenance import provenance
 from micropref.bench._report import COLUMNS, COMPARISON_COLUMNS, document, failures, write_csv
-from micropref.bench._runner import Job, load_data, pending, run_jobs
+from micropref.bench._runner import Job, forget_data, load_data, pending, run_jobs
 from micropref.bench._scores import DatasetResult, gather
 
 
@@ -98,14 +98,13 @@ def run_suite(
     chosen = _chosen(suite, only)
     folder, source = Path(output), None if data is None else Path(data)
     folder.mkdir(parents=True, exist_ok=True)
+    forget_data()
     jobs: dict[str, list[Job]] = {}
     for dataset in suite.datasets:
         if methods := chosen[dataset.name]:
             report(f"{dataset.name}: reading")
             digest = load_data(dataset, source).hash
-            jobs[dataset.name] = [
-                Job(suite, dataset, seed, methods, folder, source, digest) for seed in suite.seeds
-            ]
+            jobs[dataset.name] = [Job(suite, dataset, seed, methods, folder, source, digest) for seed in suite.seeds]
     everything = [job for of in jobs.values() for job in of]
     todo = pending(everything)
     n_run = sum(len(job.methods) for job in todo)

@@ -225,7 +225,7 @@ def _cut(
 
     random = stream(seed, _LABELS)
     ranks = np.stack([_ranks(target[pool], random) for _ in range(n_draws)])
-    shown, n_rows = np.unique(target[test], return_counts=True)
+    shown = np.unique(target[test])
     available = np.bincount(target[pool], minlength=target.max() + 1)[shown]
     notes = []
     present = np.unique(target[(target >= 0) & (in_pool | tested)])

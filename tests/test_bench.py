@@ -499,6 +499,22 @@ def test_controls_are_permuted():
         KINDS["micro_history"].run(material, effective("micro_history", {"permute": "x"}, {}), Stages())
 
 
+def test_a_slow_method_is_spared_some_draws(tmp_path):
+    slow = {"name": "slow", "kind": "micro_history", "n_draws": 1}
+    suite = config("single", "micro_history", slow, datasets=[{**WORLD, "n_draws": 3}])
+    run_suite(suite, tmp_path)
+    found = {}
+    for name in ("micro_history", "slow"):
+        with np.load(tmp_path / "cells" / "groups" / "seed0" / f"{name}.npz") as file:
+            found[name] = file["log_odds"]
+    assert [len(odds) for odds in found.values()] == [3, 1]
+    np.testing.assert_array_equal(found["micro_history"][:1], found["slow"])
+    assert not np.array_equal(found["micro_history"][0, 1], found["micro_history"][1, 1])
+    assert "3 draws of the labels for each seed, averaged (of slow 1)." in (tmp_path / "tables.md").read_text()
+    slow["n_draws"] = 2
+    assert run_suite(suite, tmp_path).n_run == 1
+
+
 def test_what_methods_share_is_fitted_once_and_charged_to_each():
     stages, calls = Stages(), []
     for _ in range(2):
@@ -684,6 +700,7 @@ CHANGES = [
     ({"seeds": [1, 1]}, r"config: seeds: found \[1, 1\], wanted each once"),
     ({"budgets": [2, 1]}, r"config: budgets: found \[2, 1\], wanted them in ascending order"),
     ({"budgets": [-1]}, r"config: budgets: found \[-1\]"),
+    ({"methods": [{"name": "a", "kind": "lore", "n_draws": -1}]}, r"methods.a: n_draws: found \[-1\]"),
     ({"n_draws": 0}, r"config: n_draws: found \[0\], wanted whole numbers of at least 1"),
     ({"level": 95}, r"config: level: found 95, wanted a number between 0 and 1"),
     ({"methods": []}, r"config: methods: found \[\], wanted at least one \[\[methods\]\]"),

@@ -68,6 +68,9 @@ class DatasetSpec:
         Protocol "users": only users with so many votes can be new.
     new_users : float
         Protocol "users": share of them that is new.
+    n_draws : int
+        Draws of the labels for each seed; 0: as many as the suite says. Few contexts need several: one or two labels
+        for each say little, and what they say is luck.
     world, n_samples, pairs_per_group, world_seed
         Name of the world, its rows, another number of rows per annotator, and the seed it is drawn with.
     parameters : dict
@@ -94,6 +97,7 @@ class DatasetSpec:
     pairs_per_annotator: int = 5
     min_votes: int = 2
     new_users: float = 0.5
+    n_draws: int = 0
     world: str = ""
     n_samples: int = 4000
     pairs_per_group: int = 0
@@ -103,11 +107,20 @@ class DatasetSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodSpec:
-    """One row of the tables: a kind of method with its settings."""
+    """One row of the tables: a kind of method with its settings.
+
+    Attributes
+    ----------
+    name, kind : str
+    settings : dict
+    n_draws : int
+        Draws of the labels that a slow method is spared to the first few of; 0: all.
+    """
 
     name: str
     kind: str
     settings: Mapping[str, Any]
+    n_draws: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,12 +267,13 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
 
 def _method(content: Mapping[str, Any], where: str) -> MethodSpec:
     _choice(content, "kind", tuple(KINDS), where)
-    settings = {key: value for key, value in content.items() if key not in ("name", "kind")}
+    settings = {key: value for key, value in content.items() if key not in ("name", "kind", "n_draws")}
+    n_draws = _integers([content.get("n_draws", 0)], f"{where}: n_draws")[0]
     try:
         check_settings(content["kind"], settings)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return MethodSpec(name=content["name"], kind=content["kind"], settings=settings)
+    return MethodSpec(name=content["name"], kind=content["kind"], settings=settings, n_draws=n_draws)
 
 
 _MEANING = {

@@ -86,6 +86,7 @@ def _of_dataset(suite: Suite, spec: DatasetSpec, result: DatasetResult, figure: 
         f"{len(result.weight)} test rows in {result.n_clusters} {clusters} over {len(result.seeds)} seeds, "
         f"{result.n_targets} {'contexts' if spec.protocol == 'contexts' else 'new users'} for each; "
         f"{result.n_train} training rows.",
+        f"{spec.n_draws} draws of the labels for each seed, averaged{_spared(result)}." if spec.n_draws else "",
         _protocol(spec),
         f"Labels that there really were, where fewer than asked for (budget: mean): {labels}." if labels else "",
         "; ".join(result.notes) + "." if result.notes else "",
@@ -108,6 +109,11 @@ def _of_dataset(suite: Suite, spec: DatasetSpec, result: DatasetResult, figure: 
     if warned:
         blocks.append(Paragraph("Warnings while fitting: " + "; ".join(warned) + "."))
     return blocks
+
+
+def _spared(result: DatasetResult) -> str:
+    few = [f"{one.method.name} {one.method.n_draws}" for one in result.methods if one.method.n_draws]
+    return f" (of {', '.join(few)})" if few else ""
 
 
 def _protocol(spec: DatasetSpec) -> str:

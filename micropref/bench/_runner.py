@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,10 @@ class Job:
     def where(self) -> Path:
         return self.folder / "cells" / self.dataset.name / f"seed{self.seed}"
 
+    @property
+    def n_draws(self) -> int:
+        return self.dataset.n_draws or self.suite.n_draws
+
     def task_key(self) -> str:
         return key_of(
             [__version__, asdict(self.dataset), self.data_hash, self.seed, self.suite.budgets, self.suite.n_draws]
@@ -51,7 +55,8 @@ class Job:
 
     def key(self, method: MethodSpec) -> str:
         settings = effective(method.kind, method.settings, self.dataset.parameters)
-        return key_of([self.task_key(), method.kind, settings])
+        few = [method.n_draws] if 0 < method.n_draws < self.n_draws else []
+        return key_of([self.task_key(), method.kind, settings, *few])
 
     def stored(self, method: MethodSpec) -> Cell | None:
         return read_cell(self.where / f"{method.name}.npz", self.key(method))
@@ -145,7 +150,7 @@ def run_job(job: Job, report: Callable[[str], None] = lambda line: None) -> None
             job.dataset,
             seed=job.seed,
             budgets=job.suite.budgets,
-            n_draws=job.suite.n_draws,
+            n_draws=job.n_draws,
         )
         write_cell(job.where / "task.npz", job.task_key(), *described(task))
         stages = Stages()
@@ -165,7 +170,10 @@ def run_cell(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            odds = np.asarray(KINDS[method.kind].run(task.material, settings, stages), dtype=np.float64)
+            material = task.material
+            if method.n_draws:
+                material = replace(material, ranks=material.ranks[: method.n_draws])
+            odds = np.asarray(KINDS[method.kind].run(material, settings, stages), dtype=np.float64)
             if not np.isfinite(odds).all():
                 raise ValueError(f"found {int((~np.isfinite(odds)).sum())} log-odds that are not finite")
             arrays["log_odds"] = (odds * task.test_sign).astype(np.float32)

@@ -49,9 +49,9 @@ class Job:
         return self.dataset.n_draws or self.suite.n_draws
 
     def task_key(self) -> str:
-        return key_of(
-            [__version__, asdict(self.dataset), self.data_hash, self.seed, self.suite.budgets, self.suite.n_draws]
-        )
+        # Draws count, wherever their number comes from.
+        spec = {name: value for name, value in asdict(self.dataset).items() if name != "n_draws"}
+        return key_of([__version__, spec, self.data_hash, self.seed, self.suite.budgets, self.n_draws])
 
     def key(self, method: MethodSpec) -> str:
         settings = effective(method.kind, method.settings, self.dataset.parameters)

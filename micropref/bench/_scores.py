@@ -13,7 +13,7 @@ from micropref.bench._cells import Cell
 from micropref.bench._config import MethodSpec, Suite
 from micropref.bench._methods import ANNOTATORS, CONTEXTS, KINDS, TARGETS, TRAINING_CONTEXTS, TRUTH, effective
 from micropref.bench._runner import Job
-from micropref.metrics import adjust_p_values, group_metrics, mean_interval, paired_bootstrap
+from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
 
 _ORDER = (ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH)
 BASE_KIND = "single"
@@ -76,6 +76,7 @@ class DatasetResult:
     seeds: tuple[int, ...]
     rows: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
+    known: dict[bytes, PairedDifference] = field(default_factory=dict)
 
     @property
     def n_clusters(self) -> int:
@@ -206,9 +207,13 @@ def _paired(
     if result.n_clusters < 2:
         difference = float(np.average(a - b, weights=result.weight))
         return {name: difference, f"{name}_low": None, f"{name}_high": None, p_name: None}
-    found = paired_bootstrap(
-        a, b, result.cluster, result.weight, level=suite.level, n_resamples=suite.n_resamples, random_state=0
-    )
+    # Methods that no label changes have the same differences at every budget.
+    key = hashlib.sha256((a - b).tobytes()).digest()
+    if key not in result.known:
+        result.known[key] = paired_bootstrap(
+            a, b, result.cluster, result.weight, level=suite.level, n_resamples=suite.n_resamples, random_state=0
+        )
+    found = result.known[key]
     return {name: found.difference, f"{name}_low": found.low, f"{name}_high": found.high, p_name: found.p_value}
 
 
@@ -248,10 +253,8 @@ def _figures(suite: Suite, result: DatasetResult, one: Pooled, base: Pooled | No
     for name, values in (("accuracy", one.right(b)), ("log_loss", one.loss(b))):
         row[name] = float(np.average(values, weights=result.weight))
         if result.n_clusters > 1:
-            found = mean_interval(
-                values, result.cluster, result.weight, level=suite.level, n_resamples=suite.n_resamples, random_state=0
-            )
-            row |= {f"{name}_low": found.low, f"{name}_high": found.high}
+            found = _paired(suite, result, values, np.zeros(len(values)), name, "p")
+            row |= {f"{name}{end}": found[f"{name}{end}"] for end in ("_low", "_high")}
     if base is not None and one is not base:
         row |= _paired(suite, result, one.right(b), base.right(b), "gain", "gain_p")
         row |= _paired(suite, result, base.loss(b), one.loss(b), "log_loss_gain", "log_loss_gain_p")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 # Importing a family of commands registers it; this order is the order of the help.
-from micropref.cli import _demo, _embed, _models, _theory  # noqa: F401
+from micropref.cli import _bench, _demo, _embed, _models, _theory  # noqa: F401
 from micropref.cli._app import app, err
 from micropref.distributed import RankError
 

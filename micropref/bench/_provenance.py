@@ -1,0 +1,49 @@
+"""Where numbers come from: versions, hardware, commit."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from micropref import __version__
+
+_PACKAGES = ("numpy", "scipy", "scikit-learn")
+
+
+def provenance() -> dict[str, str]:
+    """What every row of the CSV file says about its circumstances."""
+    return {
+        "micropref": __version__,
+        "commit": commit(),
+        "python": platform.python_version(),
+        **{package: version(package) for package in _PACKAGES},
+        "hardware": f"{processor()}, {os.cpu_count()} cores",
+    }
+
+
+def processor() -> str:
+    """Name of the processor."""
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Short hash of the checkout that the package is in, with a plus where it differs; empty outside of one."""
+    root = Path(__file__).parents[2]
+
+    def git(*arguments: str) -> str:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+        except OSError:
+            return ""
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    # An installed package may lie in somebody else's checkout.
+    if git("ls-files", "--", "micropref/__init__.py") != "micropref/__init__.py":
+        return ""
+    return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "micropref") else "")

@@ -1,0 +1,230 @@
+"""What is read of a suite: CSV files, and the tables of one page."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from micropref.bench._config import DatasetSpec, Suite
+from micropref.bench._document import Block, Grid, Heading, Image, Paragraph
+from micropref.bench._methods import KINDS
+from micropref.bench._scores import DatasetResult, Pooled, informed
+
+COLUMNS = (
+    *("dataset", "method", "kind", "family", "information", "budget", "mean_labels", "n_rows", "n_clusters"),
+    *("status", "reason", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "log_loss_low", "log_loss_high"),
+    *("brier", "calibration_error", "group_accuracy", "gain", "gain_low", "gain_high", "gain_p"),
+    *("log_loss_gain", "log_loss_gain_low", "log_loss_gain_high", "log_loss_gain_p", "best_rival"),
+    *("rival_difference", "rival_difference_low", "rival_difference_high", "rival_p", "rival_p_holm"),
+    *("rival_log_loss_difference", "rival_log_loss_difference_low", "rival_log_loss_difference_high"),
+    *("rival_log_loss_p", "rival_log_loss_p_holm", "warnings", "seeds", "data_hash", "split_hash"),
+    *("micropref", "commit", "python", "numpy", "scipy", "scikit-learn", "hardware", "seconds"),
+)
+COMPARISON_COLUMNS = (
+    *("dataset", "budget", "method", "rival", "information", "rival_information"),
+    *("difference", "difference_low", "difference_high", "p", "p_holm"),
+    *("log_loss_difference", "log_loss_difference_low", "log_loss_difference_high", "log_loss_p", "log_loss_p_holm"),
+)
+_CAPTION = (
+    "Intervals resample whole {clusters}, seeds pooled. ▲ more accurate, ▼ less accurate than the best rival that is "
+    "told no more (paired bootstrap, Holm over the methods of a column, 0.05). The best rival is chosen on the same "
+    "test rows, which flatters it: ▼ says a little too much, ▲ too little. Intervals and tests are about other "
+    "{clusters}, given the labels that were drawn and the heads that were fitted; with one or two labels for few "
+    "contexts, the luck of the draw comes on top. Controls and the ceiling are not ranked."
+)
+_SIGNIFICANT = 0.05
+# Figures that are compared, and what their columns begin with.
+_FIGURES = {"accuracy": "", "log-loss": "log_loss_"}
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows; what is not known stays empty."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for row in rows:
+            writer.writerow([_cell(row.get(name)) for name in columns])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def document(
+    suite: Suite, results: Sequence[DatasetResult], source: Mapping[str, str], figures: Mapping[str, Path]
+) -> list[Block]:
+    """All tables of a suite."""
+    specs = {spec.name: spec for spec in suite.datasets}
+    seconds = sum(one.seconds for result in results for one in result.methods)
+    blocks: list[Block] = [
+        Heading(1, f"Suite {suite.name}"),
+        Paragraph(
+            f"Seeds {' '.join(map(str, suite.seeds))}; budgets {', '.join(map(str, suite.budgets))} labels per context "
+            f"or new user, {suite.n_draws} draw{'s' * (suite.n_draws > 1)} of the labels for each seed; intervals of "
+            f"{suite.level:.0%} from {suite.n_resamples} resamples. micropref {source['micropref']}"
+            + (f", commit {source['commit']}" if source["commit"] else "")
+            + f", Python {source['python']}, NumPy {source['numpy']}, SciPy {source['scipy']}, scikit-learn "
+            f"{source['scikit-learn']}; {source['hardware']}. One thread for each cell, {seconds:.0f} s in all cells, "
+            "each of which is charged for what it shares with others."
+        ),
+    ]
+    for result in results:
+        blocks += _of_dataset(suite, specs[result.name], result, figures.get(result.name))
+    return blocks
+
+
+def _of_dataset(suite: Suite, spec: DatasetSpec, result: DatasetResult, figure: Path | None) -> list[Block]:
+    clusters = "units" if spec.protocol == "contexts" else "users"
+    labels = ", ".join(
+        f"{budget}: {mean:.3g}" for budget, mean in zip(suite.budgets, result.mean_labels, strict=True) if mean < budget
+    )
+    facts = [
+        f"{len(result.weight)} test rows in {result.n_clusters} {clusters} over {len(result.seeds)} seeds, "
+        f"{result.n_targets} {'contexts' if spec.protocol == 'contexts' else 'new users'} for each; "
+        f"{result.n_train} training rows.",
+        f"{spec.n_draws} draws of the labels for each seed, averaged{_spared(result)}." if spec.n_draws else "",
+        _protocol(spec),
+        f"Labels that there really were, where fewer than asked for (budget: mean): {labels}." if labels else "",
+        "; ".join(result.notes) + "." if result.notes else "",
+        f"Data {result.data_hash[:16]}, splits {result.split_hash[:16]} (SHA-256).",
+    ]
+    blocks: list[Block] = [Heading(2, result.name), Paragraph(" ".join(fact for fact in facts if fact))]
+    if figure is not None:
+        blocks.append(Image(figure, f"Accuracy and log-loss against labels on {result.name}"))
+    caption = _CAPTION.format(clusters=clusters)
+    blocks += [
+        Heading(3, "Accuracy"),
+        _by_budget(suite, result, "accuracy", f"Accuracy. {caption}"),
+        Heading(3, "Log-loss"),
+        _by_budget(suite, result, "log_loss", "Log-loss in nats; 0.693 is a coin."),
+        Heading(3, "At the largest budget"),
+        _largest(suite, result),
+    ]
+    blocks += _against_rivals(result)
+    warned = [f"{one.method.name}: {text}" for one in result.methods for text in one.warnings]
+    if warned:
+        blocks.append(Paragraph("Warnings while fitting: " + "; ".join(warned) + "."))
+    return blocks
+
+
+def _spared(result: DatasetResult) -> str:
+    few = [f"{one.method.name} {one.method.n_draws}" for one in result.methods if one.method.n_draws]
+    return f" (of {', '.join(few)})" if few else ""
+
+
+def _protocol(spec: DatasetSpec) -> str:
+    if spec.protocol == "contexts":
+        dealt = (
+            f"training rows of each context are dealt to annotators who answer {spec.pairs_per_annotator} each"
+            if spec.pairs_per_annotator
+            else "annotators are those of the data"
+        )
+        return f"Test: units ({spec.unit}) that nobody saw; {dealt}; labels are training rows of a context."
+    return (
+        f"Test: units that nobody saw, of new users (a share {spec.new_users:g} of those with {spec.min_votes} votes "
+        "or more), all of whose votes are left out of training; labels are their votes on training units."
+    )
+
+
+def _by_budget(suite: Suite, result: DatasetResult, name: str, caption: str) -> Grid:
+    cells = {(row["method"], row["budget"]): row for row in result.rows}
+    rows = []
+    for one in result.methods:
+        first = [one.method.name, informed(one.information)]
+        found = [cells[one.method.name, budget] for budget in suite.budgets]
+        if one.odds is None:
+            rows.append([*first, f"{one.status}: {one.reason}", *[""] * (len(found) - 1)])
+        else:
+            rows.append([*first, *(_interval(row, name) + _mark(row, name) for row in found)])
+    return Grid(["method", "is told", *map(str, suite.budgets)], rows, 2, caption)
+
+
+def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
+    if row.get(name) is None:
+        return ""
+    text = f"{row[name]:{sign}.3f}"
+    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
+    return text if low is None or high is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
+def _mark(row: Mapping[str, Any], name: str) -> str:
+    p = row.get("rival_p_holm")
+    if name != "accuracy" or p is None or p > _SIGNIFICANT:
+        return ""
+    return " ▲" if row["rival_difference"] > 0 else " ▼"
+
+
+def _largest(suite: Suite, result: DatasetResult) -> Grid:
+    cells = {(row["method"], row["budget"]): row for row in result.rows}
+    rows = []
+    for one in result.methods:
+        row = cells[one.method.name, suite.budgets[-1]]
+        first = [one.method.name, KINDS[one.method.kind].label, one.family]
+        if one.odds is None:
+            rows.append([*first, f"{one.status}: {one.reason}", *[""] * 8])
+            continue
+        adjusted = row.get("rival_p_holm")
+        rows.append(
+            [
+                *first,
+                _interval(row, "gain", "+"),
+                "" if row.get("gain_p") is None else f"{row['gain_p']:.3g}",
+                row.get("best_rival", ""),
+                _interval(row, "rival_difference", "+"),
+                "" if adjusted is None else f"{adjusted:.3g}",
+                f"{row['brier']:.3f}",
+                f"{row['calibration_error']:.3f}",
+                f"{row['group_accuracy']:.3f}",
+                f"{one.seconds:.1f}",
+            ]
+        )
+    header = [
+        *("method", "what it is", "family", "gain over one reward", "p", "best rival told no more", "difference"),
+        *("p (Holm)", "Brier", "calibration error", "group average", "seconds"),
+    ]
+    caption = (
+        f"{suite.budgets[-1]} labels. Gains and differences are of accuracy, paired row by row. Group average: each "
+        "context or user counts once."
+    )
+    return Grid(header, rows, 3, caption)
+
+
+def _against_rivals(result: DatasetResult) -> list[Block]:
+    """Where a micropref method loses to a rival that is told no more, or a word that it does nowhere."""
+    lost: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for name, prefix in _FIGURES.items():
+        for test in result.comparisons:
+            adjusted = test[f"{prefix}p_holm"]
+            if adjusted is not None and adjusted <= _SIGNIFICANT and test[f"{prefix}difference"] < 0:
+                lost.setdefault((test["method"], test["rival"], name), []).append(test)
+    heading = Heading(3, "Where MiCRo loses")
+    if not result.comparisons:
+        return []
+    if not lost:
+        n = len({(test["method"], test["rival"], test["budget"]) for test in result.comparisons})
+        return [
+            heading,
+            Paragraph(f"Nowhere: no rival that is told no more is better in any of {n} paired tests (Holm)."),
+        ]
+    rows = []
+    for (method, rival, name), tests in lost.items():
+        prefix = _FIGURES[name]
+        worst = min(tests, key=lambda test: test[f"{prefix}difference"])
+        budgets = ", ".join(str(test["budget"]) for test in tests)
+        most = _interval(worst, f"{prefix}difference", "+")
+        rows.append([method, rival, name, budgets, most, f"{worst[f'{prefix}p_holm']:.3g}"])
+    caption = (
+        "Each MiCRo row against every rival that is told no more, paired; Holm over its rivals at a budget. The "
+        "largest loss is shown; log-loss in nats. All tests are in comparisons.csv."
+    )
+    header = ["method", "rival", "figure", "budgets", "largest loss", "p (Holm)"]
+    return [heading, Grid(header, rows, 4, caption)]
+
+
+def failures(results: Sequence[DatasetResult]) -> list[tuple[str, Pooled]]:
+    """Methods that failed, with the name of their data set."""
+    return [(result.name, one) for result in results for one in result.methods if one.status == "failed"]

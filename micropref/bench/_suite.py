@@ -1,0 +1,164 @@
+"""`run_suite`: from a suite to cells, and from cells to CSV files, tables and figures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from micropref.bench._config import MethodSpec, Suite, load_suite
+from micropref.bench._document import as_html, as_markdown
+from micropref.bench._figures import draw
+from micropref.bench._provenance import provenance
+from micropref.bench._report import COLUMNS, COMPARISON_COLUMNS, document, failures, write_csv
+from micropref.bench._runner import Job, forget_data, load_data, pending, run_jobs
+from micropref.bench._scores import DatasetResult, gather
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """What `run_suite` found.
+
+    Attributes
+    ----------
+    rows : list of dict
+        A row for every data set, method and budget, as in ``results.csv``.
+    comparisons : list of dict
+        Every paired test of a MiCRo method against a rival that is told no more, as in ``comparisons.csv``.
+    failed : list of str
+        "data set/method: reason" of what failed.
+    n_run, n_kept : int
+        Cells that were computed, and that were on disk.
+    files : list of Path
+    """
+
+    rows: list[dict[str, Any]]
+    comparisons: list[dict[str, Any]]
+    failed: list[str]
+    n_run: int
+    n_kept: int
+    files: list[Path]
+
+
+def run_suite(
+    config: str | os.PathLike[str] | Mapping[str, Any] | Suite,
+    output: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    *,
+    n_jobs: int = 1,
+    only: Sequence[str] = (),
+    report: Callable[[str], None] = lambda line: None,
+) -> SuiteResult:
+    """Run a suite of data sets × methods × budgets × seeds, or what is left of it, and write its tables.
+
+    The folder `output` then holds ``results.csv`` (tidy: a row for each data set, method and budget),
+    ``comparisons.csv``, ``tables.md``, ``tables.html``, a figure for each data set if matplotlib is installed,
+    ``suite.json`` (configuration, versions, hashes), and ``cells/``. A cell is the result of one data set, seed and
+    method. It is kept under a hash of all it depends on: the settings of data set and method, budgets, draws, seed,
+    the content of the data, and the version of micropref. So an interrupted run goes on where it was, and a changed
+    configuration computes what changed. A damaged cell is computed again, one that failed is tried again.
+
+    Parameters
+    ----------
+    config : path, mapping or Suite
+        A TOML file, or what it holds; see `DatasetSpec` for the keys of ``[[datasets]]``.
+    output : path
+        Folder of the results.
+    data : path, optional
+        Folder to which paths of data sets are relative. None: the current one.
+    n_jobs : int, default=1
+        Processes. Results do not depend on it.
+    only : sequence of str, optional
+        "DATASET", "DATASET/METHOD" or "/METHOD", with ``*`` for anything; the tables then hold these alone.
+    report : callable, optional
+        Is told what is being done, a line at a time.
+
+    Returns
+    -------
+    result : SuiteResult
+
+    Raises
+    ------
+    ValueError
+        For a bad configuration, data that the protocol cannot cut, or an `only` that fits nothing.
+    OSError
+        If data cannot be read or results cannot be written.
+
+    Examples
+    --------
+    >>> from micropref.bench import run_suite
+    >>> result = run_suite("benchmarks/suite_quick.toml", "results")  # doctest: +SKIP
+    """
+    suite = load_suite(config)
+    chosen = _chosen(suite, only)
+    folder, source = Path(output), None if data is None else Path(data)
+    folder.mkdir(parents=True, exist_ok=True)
+    forget_data()
+    jobs: dict[str, list[Job]] = {}
+    for dataset in suite.datasets:
+        if methods := chosen[dataset.name]:
+            report(f"{dataset.name}: reading")
+            digest = load_data(dataset, source).hash
+            jobs[dataset.name] = [Job(suite, dataset, seed, methods, folder, source, digest) for seed in suite.seeds]
+    everything = [job for of in jobs.values() for job in of]
+    todo = pending(everything)
+    n_run = sum(len(job.methods) for job in todo)
+    n_kept = sum(len(job.methods) for job in everything) - n_run
+    report(f"{n_run} cells to run, {n_kept} on disk")
+    run_jobs(todo, n_jobs, report)
+    results = []
+    for name, of in jobs.items():
+        report(f"{name}: tables")
+        results.append(gather(suite, of))
+    return _written(suite, results, folder, n_run, n_kept)
+
+
+def _chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[MethodSpec, ...]]:
+    """Methods of every data set that are asked for."""
+    patterns = [pattern.partition("/") for pattern in only] or [("*", "", "")]
+    chosen = {}
+    for dataset in suite.datasets:
+        fitting = [method or "*" for name, _, method in patterns if fnmatchcase(dataset.name, name or "*")]
+        chosen[dataset.name] = tuple(
+            one for one in suite.methods if any(fnmatchcase(one.name, pattern) for pattern in fitting)
+        )
+    if not any(chosen.values()):
+        names = ", ".join(one.name for one in suite.datasets)
+        methods = ", ".join(one.name for one in suite.methods)
+        raise ValueError(f"only: found nothing for {', '.join(only)}; data sets are {names}, methods {methods}")
+    return chosen
+
+
+def _written(suite: Suite, results: Sequence[DatasetResult], folder: Path, n_run: int, n_kept: int) -> SuiteResult:
+    origin = provenance()
+    rows = [row | origin for result in results for row in result.rows]
+    comparisons = [test for result in results for test in result.comparisons]
+    write_csv(folder / "results.csv", COLUMNS, rows)
+    write_csv(folder / "comparisons.csv", COMPARISON_COLUMNS, comparisons)
+    figures: dict[str, Path] = {}
+    if find_spec("matplotlib") is not None:
+        for result in results:
+            if any(one.odds is not None for one in result.methods):
+                figures[result.name] = folder / f"{result.name}.png"
+                draw(figures[result.name], suite, result)
+    blocks = document(suite, results, origin, figures)
+    (folder / "tables.md").write_text(as_markdown(blocks), encoding="utf-8")
+    (folder / "tables.html").write_text(as_html(f"micropref bench: {suite.name}", blocks), encoding="utf-8")
+    about = {
+        "suite": asdict(suite),
+        "provenance": origin,
+        "data": {result.name: {"data_hash": result.data_hash, "split_hash": result.split_hash} for result in results},
+    }
+    (folder / "suite.json").write_text(json.dumps(about, indent=1, default=_plain) + "\n", encoding="utf-8")
+    failed = [f"{name}/{one.method.name}: {one.reason}" for name, one in failures(results)]
+    names = ("results.csv", "comparisons.csv", "tables.md", "tables.html", "suite.json")
+    return SuiteResult(rows, comparisons, failed, n_run, n_kept, [*(folder / n for n in names), *figures.values()])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterable) else str(value)

@@ -1,0 +1,79 @@
+"""`micropref bench`: every method on the same comparisons, from one configuration."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from micropref.cli._app import Json, app, out, print_json, print_table, working
+
+
+@app.command()
+def bench(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Suite: a .toml file.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the results; a run that was interrupted goes on.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder to which the paths of data sets are relative.")
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; results do not depend on it.")] = 1,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="DATASET, DATASET/METHOD or /METHOD, with * for anything. May be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare methods: data sets, methods, label budgets and seeds of a suite, with intervals and paired tests.
+
+    Writes results.csv, comparisons.csv, tables.md, tables.html and, if matplotlib is installed, a figure for each data
+    set. Exit code 1 if a method failed; the others go on, and the next run tries it again.
+    """
+    from micropref.bench import load_suite, run_suite
+
+    start = time.perf_counter()
+    suite = load_suite(config)
+    with working() as report:
+        result = run_suite(suite, output, data, n_jobs=jobs, only=only or (), report=report)
+    seconds = time.perf_counter() - start
+    if as_json:
+        print_json(
+            {
+                "suite": suite.name,
+                "cells_run": result.n_run,
+                "cells_kept": result.n_kept,
+                "failed": result.failed,
+                "files": [str(path) for path in result.files],
+                "rows": result.rows,
+                "seconds": seconds,
+            }
+        )
+    else:
+        for name in dict.fromkeys(row["dataset"] for row in result.rows):
+            print_table(_shown(name, suite.budgets, [row for row in result.rows if row["dataset"] == name]))
+        for path in result.files:
+            out.print(str(path))
+        out.print(f"{result.n_run} cells run, {result.n_kept} kept, {seconds:.1f} s")
+        for line in result.failed:
+            out.print(f"failed: {line}")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _shown(name: str, budgets: tuple[int, ...], rows: list[dict]) -> Table:
+    table = Table(title=f"{name}: accuracy by labels per context or new user")
+    table.add_column("method", no_wrap=True)
+    table.add_column("is told")
+    for budget in budgets:
+        table.add_column(str(budget), justify="right")
+    for method in dict.fromkeys(row["method"] for row in rows):
+        of = [row for row in rows if row["method"] == method]
+        cells = [f"{row['accuracy']:.3f}" if row["status"] == "done" else "" for row in of]
+        if of[0]["status"] != "done":
+            cells[0] = of[0]["status"]
+        table.add_row(method, of[0]["information"], *cells)
+    return table

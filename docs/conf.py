@@ -69,6 +69,7 @@ REFERENCE = {
     "micropref.metrics": "Metrics",
     "micropref.heads": "Upkeep of heads",
     "micropref.selection": "Choosing the number of components",
+    "micropref.bench": "Benchmark suites",
     "micropref.datasets": "Data",
     "micropref.embed": "Encoders",
     "micropref.kernels": "Kernels",

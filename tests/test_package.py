@@ -30,6 +30,7 @@ HEAVY = {
 # What stands above what: a module imports from its own layer and from those below it.
 LAYERS = [
     {"cli"},
+    {"bench"},
     {"plotting"},
     {"demo", "reward"},
     {"embed", "persistence", "selection"},

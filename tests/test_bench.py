@@ -422,6 +422,25 @@ def test_names_and_the_order_of_rows_change_nothing(seed, kind):
     np.testing.assert_array_equal(odds_of(data, kind)[0], odds_of(other, kind)[0])
 
 
+def test_users_who_are_alike_can_be_exchanged():
+    """Many users cast the same votes: in whatever order their rows come, they are put in one."""
+    rng = np.random.default_rng(11)
+    votes = rng.normal(size=(6, 3))
+    parts = {
+        "context": np.zeros((24, 0)),
+        "difference": np.tile(votes, (4, 1)),
+        "weight": np.ones(24),
+        "user": np.repeat(np.arange(4), 6),
+        "target": np.full(24, -1),
+        "unit": np.tile(np.arange(6), 4),
+    }
+    hashes = set()
+    for _ in range(10):
+        order = rng.permutation(24)
+        hashes.add(arranged(**{name: part[order] for name, part in parts.items()}).hash)
+    assert len(hashes) == 1
+
+
 @settings(max_examples=8)
 @given(
     seed=st.integers(0, 1000),

@@ -840,11 +840,13 @@ def test_categories_have_no_rewards_of_single_responses():
 
 
 @each
-def test_differences_of_zero_prefer_nothing(method):
+def test_differences_of_zero_prefer_nothing_and_teach_nothing(method):
     X, y, user, _ = small()
-    X[:, CONTEXT:] = 0
     model = fitted(method, X, y, None, user)
+    X[:, CONTEXT:] = 0
     np.testing.assert_array_equal(model.decision_function(X, user), 0)
+    with pytest.raises(ValueError, match="every difference is zero"):
+        fitted(method, X, y, None, user)
 
 
 # --------------------------------------------------------------------------------------------------------- complaints

@@ -68,14 +68,14 @@ class DecomposedRewards(ReweightedHeads):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (2 n_components_, n_features)
+    coef_ : ndarray of shape (2 n, n_features)
         Heads: the directions in order of their eigenvalues, each signed as the training rows prefer it on average, then
         their negatives in the same order.
-    explained_variance_ : ndarray of shape (n_components_,)
+    explained_variance_ : ndarray of shape (n,)
         Variance of z along each direction, about μ if centred.
     n_components_ : int
         Directions kept.
-    weights_ : ndarray of shape (2 n_components_,)
+    weights_ : ndarray of shape (2 n,)
         π_k.
     classes_ : ndarray of shape (2,)
     n_features_in_ : int

@@ -43,7 +43,7 @@ class DatasetSpec:
     path : str
         Of a folder or file, relative to the folder of the data.
     loader, loader_settings : str, dict
-        Name of the loader without "load_", and its arguments (`source` among them).
+        Name of the loader without ``load_``, and its arguments (`source` among them).
     encoder : str
         For texts without vectors: "hashing", or the name or path of a sentence-transformers model.
     response_scale, prompt_scale, context_scale : float

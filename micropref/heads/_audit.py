@@ -91,7 +91,7 @@ def audit_heads(
     ----------
     mixture : MixtureBradleyTerry
         Fitted.
-    X : array of shape (n_samples, n_features_in_)
+    X : array of shape (n_samples, n_columns)
         Comparisons of the safety set.
     y : array-like of shape (n_samples,), optional
         Which response is the safe one: 1, True: the first; 0, -1, False: the second. None: the first in every row.

@@ -26,7 +26,7 @@ def mask_heads(
         Fitted; it is not changed.
     mask_or_indices : array-like
         True for every head to take out, of shape (n_components,); or their indices, from 0.
-    X : array of shape (n_samples, n_features_in_), optional
+    X : array of shape (n_samples, n_columns), optional
         Rows over which ``weights_`` is averaged anew. Without them it is the old one without the masked heads,
         renormalised: exact for static weights, and nearly so for weights that depend on a context. No prediction
         depends on it.

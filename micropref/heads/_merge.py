@@ -71,7 +71,7 @@ def merge_heads(
     ----------
     mixture : MixtureBradleyTerry
         Fitted; it is not changed.
-    X : array of shape (n_samples, n_features_in_)
+    X : array of shape (n_samples, n_columns)
         Pairs on which heads are compared, best held out; labels are not needed.
     threshold : float, default=0.95
         Smallest correlation, in (0, 1], of heads to be merged.

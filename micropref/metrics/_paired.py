@@ -53,7 +53,7 @@ def paired_bootstrap(
     The interval is that of `mean_interval` for a − b. The p-value compares the difference d with those of the B
     resamples, moved to where the difference would be 0 (Davison and Hinkley, 1997, section 4.4):
 
-        p = (1 + #{b : √(m / (m − 1)) |d*_b − d| ≥ |d|}) / (1 + B),      and at least 2^(1 − m),
+        p = (1 + #{b : √(m / (m − 1)) abs(d*_b − d) ≥ abs(d)}) / (1 + B),      and at least 2^(1 − m),
 
     with m clusters. The root makes the variance of the resamples that of a sample of m; 2^(1 − m) is what m clusters
     that all agree are worth to a test of signs, where resamples of so few would all look alike.
@@ -145,7 +145,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | No
     those on which only b was. If the methods are alike, the names of the two can be exchanged in every cluster by
     itself, and
 
-        p = P(|Σ_c ε_c D_c| ≥ |Σ_c D_c|)        with fair independent signs ε_c = ±1,
+        p = P(abs Σ_c ε_c D_c ≥ abs Σ_c D_c)        with fair independent signs ε_c = ±1,
 
     computed exactly, by adding one cluster at a time to the distribution of the sum. A cluster counts as one toss
     however many rows it has. Where that would take longer than seconds (2³¹ additions), the normal limit of the same

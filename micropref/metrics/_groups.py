@@ -31,8 +31,8 @@ class PreferenceScores:
     brier : float
         Mean squared distance of the probability from the outcome, mean σ(−s g)²; ¼ for a coin.
     calibration_error : float
-        Σ_b (Ω_b / Ω) abs(share right in b − mean confidence in b) over bins b of equal width of the confidence σ(abs g) in
-        [½, 1].
+        Σ_b (Ω_b / Ω) abs(share right in b − mean confidence in b) over bins b of equal width of the confidence
+        σ(abs g) in [½, 1].
     """
 
     n: int

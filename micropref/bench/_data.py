@@ -107,20 +107,27 @@ def arranged(
     """Put rows into an order that follows from what they hold alone, and number users, contexts and units by it.
 
     Rows are sorted by their features, then by what else their user, context and unit have. So neither other names nor
-    another order of the rows changes anything that follows; those that cannot be told apart can be exchanged.
+    another order of the rows changes anything that follows; those that cannot be told apart can be exchanged. Nor does
+    it matter which response was chosen: the order, and with it every split and draw, knows a pair and not its label,
+    but for users, contexts and units that nothing else tells apart.
     """
     context = np.ascontiguousarray(context, dtype=np.float32)
     difference = np.ascontiguousarray(difference, dtype=np.float32) + np.float32(0)  # no -0.0, which has other bytes
-    keys = [_digests(context, difference, weight)]
+    pairs = _digests(context, _unsigned(difference), weight)
+    rows = _digests(context, difference, weight)
     indices = [_index(values) for values in (user, target, unit)]
-    labels = [keys[0] if index.max(initial=-1) < 0 else _profiles(keys[0], index) for index in indices]
-    order = np.lexsort((*labels[::-1], keys[0]))
+    labels = [
+        keys if index.max(initial=-1) < 0 else _profiles(keys, index)
+        for keys in (rows, pairs)
+        for index in indices[::-1]
+    ]
+    order = np.lexsort((rows, *labels, pairs))
     numbered = [_renumbered(index[order]) for index in indices]
     # Equal rows of users who are alike are in the order of the numbers that their users got.
-    again = np.lexsort((*numbered[::-1], keys[0][order]))
+    again = np.lexsort((rows[order], *numbered[::-1], pairs[order]))
     order, numbered = order[again], [index[again] for index in numbered]
     mirror = _digests(context, -difference + np.float32(0), weight)[order]
-    key = keys[0][order]
+    key = rows[order]
     numbers = np.stack(numbered, axis=1)
     here = {(k, *n) for k, n in zip(key.tolist(), map(tuple, numbers.tolist()), strict=True)}
     is_tie = np.array(
@@ -146,6 +153,13 @@ def arranged(
         hash=digest.hexdigest(),
         n_left_out=n_left_out,
     )
+
+
+def _unsigned(difference: np.ndarray) -> np.ndarray:
+    """Differences with the sign for which the first entry that is not zero is positive."""
+    first = np.argmax(difference != 0, axis=1)
+    lead = difference[np.arange(len(difference)), first]
+    return np.where(lead[:, None] < 0, -difference, difference) + np.float32(0)
 
 
 def _digests(context: np.ndarray, difference: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -226,7 +240,7 @@ def _from_table(
         weight=np.ones(len(table)) if table.weight is None else table.weight,
         user=user,
         target=target,
-        unit=_column(spec, table, spec.unit, "unit"),
+        unit=_without_shared_pairs(table, _column(spec, table, spec.unit, "unit")),
         given_test=given_test,
         n_left_out=table.n_rejected,
     )
@@ -238,6 +252,22 @@ def _column(spec: DatasetSpec, table: PreferenceTable, name: str, key: str) -> l
         names = ["prompt", *(n for n in ("context", "group") if getattr(table, n) is not None), *table.extra]
         raise ValueError(f"{spec.name}: {key}: found no column {name!r}, wanted one of {', '.join(names)}")
     return list(column)
+
+
+def _without_shared_pairs(table: PreferenceTable, units: list[Any]) -> list[Any]:
+    """Units, of which those that hold the same two responses to the same prompt are one: a pair is on one side only."""
+    parent: dict[Any, Any] = {}
+
+    def root(unit: Any) -> Any:
+        while parent.setdefault(unit, unit) != unit:
+            parent[unit] = unit = parent[parent[unit]]
+        return unit
+
+    unit_of: dict[tuple[str, str, str], Any] = {}
+    for prompt, chosen, rejected, unit in zip(table.prompt, table.chosen, table.rejected, units, strict=True):
+        pair = (prompt, min(chosen, rejected), max(chosen, rejected))
+        parent[root(unit)] = root(unit_of.setdefault(pair, unit))
+    return [root(unit) for unit in units]
 
 
 def _from_hub(spec: DatasetSpec, data: Path | None) -> tuple[PreferenceTable, np.ndarray | None]:

@@ -207,7 +207,8 @@ def _history(material: Material, settings: Mapping[str, Any], stages: Stages) ->
             raise NotApplicable("no annotators to permute")
         material = material.with_permuted_annotators()
     elif settings["permute"] == "labels":
-        material = material.with_permuted_labels()
+        plain = {**settings, "permute": ""}
+        return np.concatenate([_history(one, plain, stages) for one in material.with_permuted_labels()])
     elif settings["permute"]:
         raise ValueError(f"permute: found {settings['permute']!r}, wanted 'annotators', 'labels' or ''")
     heads = _mixture(material, settings, stages)

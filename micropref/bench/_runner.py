@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -12,13 +13,14 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from micropref import __version__
+import micropref
 from micropref.bench._cells import Cell, key_of, read_cell, write_cell
 from micropref.bench._config import DatasetSpec, MethodSpec, Suite
 from micropref.bench._data import Comparisons, load_comparisons
@@ -51,7 +53,7 @@ class Job:
     def task_key(self) -> str:
         # Draws count, wherever their number comes from.
         spec = {name: value for name, value in asdict(self.dataset).items() if name != "n_draws"}
-        return key_of([__version__, spec, self.data_hash, self.seed, self.suite.budgets, self.n_draws])
+        return key_of([code_and_versions(), spec, self.data_hash, self.seed, self.suite.budgets, self.n_draws])
 
     def key(self, method: MethodSpec) -> str:
         settings = effective(method.kind, method.settings, self.dataset.parameters)
@@ -63,6 +65,15 @@ class Job:
 
     def stored_task(self) -> Cell | None:
         return read_cell(self.where / "task.npz", self.task_key())
+
+
+@lru_cache(maxsize=1)
+def code_and_versions() -> str:
+    """A hash of the code of micropref and of the versions of what it computes with."""
+    package = Path(micropref.__file__).parent
+    parts = [version(name) for name in ("numpy", "scipy", "scikit-learn")]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(package.rglob("*.py"))]
+    return key_of(parts)
 
 
 @lru_cache(maxsize=1)

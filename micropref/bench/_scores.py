@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from micropref.bench._bootstrap import two_way_bootstrap
 from micropref.bench._cells import Cell
 from micropref.bench._config import MethodSpec, Suite
 from micropref.bench._methods import ANNOTATORS, CONTEXTS, KINDS, TARGETS, TRAINING_CONTEXTS, TRUTH, effective
@@ -17,6 +18,7 @@ from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, 
 
 _ORDER = (ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH)
 BASE_KIND = "single"
+_DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,10 @@ class Pooled:
     ----------
     method : MethodSpec
     information : frozenset of str
+        What it is told, as the tables say it.
+    told : frozenset of str
+        The same for comparing methods: where labels belong to contexts, knowing the context of a row and knowing to
+        whom it belongs are one thing.
     status, reason : str
     odds : ndarray of shape (n_draws, n_budgets, n), or None
         Log-odds of the preferred response.
@@ -36,6 +42,7 @@ class Pooled:
 
     method: MethodSpec
     information: frozenset[str]
+    told: frozenset[str]
     status: str
     reason: str
     odds: np.ndarray | None
@@ -47,15 +54,15 @@ class Pooled:
         return KINDS[self.method.kind].family
 
     def right(self, budget: int) -> np.ndarray:
-        """Share of the draws that are right, for every row."""
+        """Whether each row is right in each draw of labels, (n_draws, n)."""
         assert self.odds is not None
         odds = self.odds[:, budget]
-        return ((odds > 0) + 0.5 * (odds == 0)).mean(axis=0)
+        return (odds > 0) + 0.5 * (odds == 0)
 
     def loss(self, budget: int) -> np.ndarray:
-        """Mean log-loss over draws, for every row, in nats."""
+        """Log-loss of each row in each draw of labels, (n_draws, n), in nats."""
         assert self.odds is not None
-        return np.logaddexp(0.0, -self.odds[:, budget].astype(np.float64)).mean(axis=0)
+        return np.logaddexp(0.0, -self.odds[:, budget].astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +72,7 @@ class DatasetResult:
     name: str
     methods: tuple[Pooled, ...]
     cluster: np.ndarray
+    seed: np.ndarray
     target: np.ndarray
     weight: np.ndarray
     mean_labels: np.ndarray
@@ -101,13 +109,15 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
     for method in jobs[0].methods:
         cells = [_present(job.stored(method), job, method.name) for job in jobs]
         settings = effective(method.kind, method.settings, jobs[0].dataset.parameters)
-        bad = next((cell for cell in cells if cell.meta["status"] != "done"), None)
+        bad = next(((job, cell) for job, cell in zip(jobs, cells, strict=True) if cell.meta["status"] != "done"), None)
+        information = KINDS[method.kind].information(settings)
         methods.append(
             Pooled(
                 method,
-                KINDS[method.kind].information(settings),
-                "done" if bad is None else bad.meta["status"],
-                "" if bad is None else bad.meta["reason"],
+                information,
+                _told(information, jobs[0].dataset.protocol),
+                "done" if bad is None else bad[1].meta["status"],
+                "" if bad is None else _reason(*bad),
                 np.concatenate([cell.arrays["log_odds"] for cell in cells], axis=2) if bad is None else None,
                 sum(cell.meta["seconds"] for cell in cells),
                 tuple(sorted({text for cell in cells for text in cell.meta["warnings"]})),
@@ -118,6 +128,7 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
         jobs[0].dataset.name,
         tuple(methods),
         cluster=np.concatenate([task.arrays["cluster"] for task in tasks]),
+        seed=np.repeat([job.seed for job in jobs], [len(task.arrays["cluster"]) for task in tasks]),
         target=np.concatenate([task.arrays["target"] for task in tasks]),
         weight=np.concatenate([task.arrays["weight"] for task in tasks]),
         mean_labels=np.mean([task.arrays["mean_labels"] for task in tasks], axis=0),
@@ -132,7 +143,26 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
     )
     for b in range(len(suite.budgets)):
         _judge(suite, result, b)
+    # Whether MiCRo loses anywhere is one question about a data set and a figure.
+    for name in ("p", "log_loss_p"):
+        _adjust(result.comparisons, name)
     return result
+
+
+def _told(information: frozenset[str], protocol: str) -> frozenset[str]:
+    same = {CONTEXTS, TARGETS}
+    return information | same if protocol == "contexts" and information & same else information
+
+
+def _reason(job: Job, cell: Cell) -> str:
+    reason = cell.meta["reason"]
+    return f"seed {job.seed}: {reason}" if cell.meta["status"] == "failed" else reason
+
+
+def _adjust(tests: Sequence[dict[str, Any]], name: str) -> None:
+    known = [test for test in tests if test[name] is not None]
+    for test, p in zip(known, adjust_p_values([t[name] for t in known]) if known else (), strict=True):
+        test[f"{name}_holm"] = float(p)
 
 
 def _present(cell: Cell | None, job: Job, what: str) -> Cell:
@@ -145,45 +175,47 @@ def _judge(suite: Suite, result: DatasetResult, b: int) -> None:
     """Rows and comparisons of one budget."""
     done = [one for one in result.methods if one.odds is not None]
     base = next((one for one in done if one.method.kind == BASE_KIND), None)
-    accuracy = {one.method.name: float(np.average(one.right(b), weights=result.weight)) for one in done}
-    loss = {one.method.name: float(np.average(one.loss(b), weights=result.weight)) for one in done}
-    best_of: dict[str, dict[str, Any]] = {}
-    tests = []
+    # More is better in both.
+    merit = {
+        "": {one.method.name: _average(result, one.right(b)) for one in done},
+        "log_loss_": {one.method.name: -_average(result, one.loss(b)) for one in done},
+    }
+    best_of: dict[str, dict[str, dict[str, Any]]] = {"": {}, "log_loss_": {}}
     for one in done:
         among = [other for other in done if _is_rival(one, other)]
         if not among:
             continue
-        best = min(among, key=lambda other: (-accuracy[other.method.name], loss[other.method.name]))
-        found = [_compared(suite, result, one, other, b) for other in (among if one.family == "micro" else [best])]
-        for name in ("p", "log_loss_p"):
-            known = [test for test in found if test[name] is not None]
-            for test, p in zip(known, adjust_p_values([t[name] for t in known]) if known else (), strict=True):
-                test[f"{name}_holm"] = float(p)
-        best_of[one.method.name] = next(test for test in found if test["rival"] == best.method.name)
-        tests += found if one.family == "micro" else []
-    result.comparisons.extend(tests)
-    # One test for each method and budget: those of the table are adjusted together.
-    asked = [test for test in best_of.values() if test["p"] is not None]
-    together: Any = adjust_p_values([test["p"] for test in asked]) if asked else []
-    holm = {test["method"]: float(p) for test, p in zip(asked, together, strict=True)}
+        best = {prefix: max(among, key=lambda other: of[other.method.name]) for prefix, of in merit.items()}
+        asked = among if one.family == "micro" else list(dict.fromkeys(best.values()))
+        found = {other.method.name: _compared(suite, result, one, other, b) for other in asked}
+        for prefix, rival in best.items():
+            best_of[prefix][one.method.name] = dict(found[rival.method.name])
+        if one.family == "micro":
+            result.comparisons.extend(found.values())
+    for prefix, tests in best_of.items():
+        # One test for each method: those of a column of a table are adjusted together.
+        _adjust(list(tests.values()), f"{prefix}p")
     for one in result.methods:
         row = _row(suite, result, one, b)
         if one.odds is not None:
             row |= _figures(suite, result, one, base, b)
-            if one.method.name in best_of:
-                test = best_of[one.method.name]
-                row |= {"best_rival": test["rival"], "rival_p_holm": holm.get(one.method.name)}
-                told = [name for name in test if name.startswith(("difference", "log_loss_"))]
-                row |= {f"rival_{name}": test[name] for name in ("p", *told)}
+            for prefix, tests in best_of.items():
+                if one.method.name in tests:
+                    test = tests[one.method.name]
+                    row[f"best_{prefix}rival"] = test["rival"]
+                    names = [f"{prefix}{end}" for end in ("p", "p_holm", *_DIFFERENCE)]
+                    row |= {f"rival_{name}": test[name] for name in names}
         result.rows.append(row)
+
+
+def _average(result: DatasetResult, values: np.ndarray) -> float:
+    return float(np.average(values.mean(axis=0), weights=result.weight))
 
 
 def _is_rival(one: Pooled, other: Pooled) -> bool:
     """Whether the other is a method that is told no more, and not of the same make."""
-    if "micro" not in (one.family, other.family) and "rival" not in (one.family, other.family):
-        return False
     compared = one.family in ("micro", "rival") and other.family in ("micro", "rival") and one is not other
-    return compared and not one.family == other.family == "micro" and other.information <= one.information
+    return compared and not one.family == other.family == "micro" and other.told <= one.told
 
 
 def _compared(suite: Suite, result: DatasetResult, one: Pooled, other: Pooled, b: int) -> dict[str, Any]:
@@ -205,13 +237,21 @@ def _paired(
     suite: Suite, result: DatasetResult, a: np.ndarray, b: np.ndarray, name: str, p_name: str
 ) -> dict[str, Any]:
     if result.n_clusters < 2:
-        difference = float(np.average(a - b, weights=result.weight))
+        difference = _average(result, a - b)
         return {name: difference, f"{name}_low": None, f"{name}_high": None, p_name: None}
+    # A method with fewer draws, or none, is the same in all of them.
+    values = (a if len(a) >= len(b) else a.mean(axis=0)) - (b if len(b) >= len(a) else b.mean(axis=0))
+    if len(values) > 1 and (values == values[0]).all():
+        values = values[:1]
     # Methods that no label changes have the same differences at every budget.
-    key = hashlib.sha256((a - b).tobytes()).digest()
+    key = hashlib.sha256(values.tobytes()).digest()
     if key not in result.known:
-        result.known[key] = paired_bootstrap(
-            a, b, result.cluster, result.weight, level=suite.level, n_resamples=suite.n_resamples, random_state=0
+        settings: Any = {"level": suite.level, "n_resamples": suite.n_resamples, "random_state": 0}
+        zeros = np.zeros(values.shape[1])
+        result.known[key] = (
+            paired_bootstrap(values[0], zeros, result.cluster, result.weight, **settings)
+            if len(values) == 1
+            else two_way_bootstrap(values, result.cluster, result.seed, result.weight, **settings)
         )
     found = result.known[key]
     return {name: found.difference, f"{name}_low": found.low, f"{name}_high": found.high, p_name: found.p_value}
@@ -251,9 +291,9 @@ def _figures(suite: Suite, result: DatasetResult, one: Pooled, base: Pooled | No
         "group_accuracy": scores.macro.accuracy,
     }
     for name, values in (("accuracy", one.right(b)), ("log_loss", one.loss(b))):
-        row[name] = float(np.average(values, weights=result.weight))
+        row[name] = _average(result, values)
         if result.n_clusters > 1:
-            found = _paired(suite, result, values, np.zeros(len(values)), name, "p")
+            found = _paired(suite, result, values, np.zeros_like(values), name, "p")
             row |= {f"{name}{end}": found[f"{name}{end}"] for end in ("_low", "_high")}
     if base is not None and one is not base:
         row |= _paired(suite, result, one.right(b), base.right(b), "gain", "gain_p")

@@ -60,8 +60,9 @@ def run_suite(
     ``comparisons.csv``, ``tables.md``, ``tables.html``, a figure for each data set if matplotlib is installed,
     ``suite.json`` (configuration, versions, hashes), and ``cells/``. A cell is the result of one data set, seed and
     method. It is kept under a hash of all it depends on: the settings of data set and method, budgets, draws, seed,
-    the content of the data, and the version of micropref. So an interrupted run goes on where it was, and a changed
-    configuration computes what changed. A damaged cell is computed again, one that failed is tried again.
+    the content of the data, the code of micropref, and the versions of NumPy, SciPy and scikit-learn. So an interrupted
+    run goes on where it was, and a changed configuration computes what changed. A damaged cell is computed again, one
+    that failed is tried again.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ def run_suite(
     n_jobs : int, default=1
         Processes. Results do not depend on it.
     only : sequence of str, optional
-        "DATASET", "DATASET/METHOD" or "/METHOD", with ``*`` for anything; the tables then hold these alone.
+        "DATASET", "DATASET/METHOD" or "/METHOD", with ``*`` for anything; the tables then hold these alone and are
+        written to the folder ``only`` in `output`, so that those of the whole suite stay.
     report : callable, optional
         Is told what is being done, a line at a time.
 
@@ -115,7 +117,9 @@ def run_suite(
     for name, of in jobs.items():
         report(f"{name}: tables")
         results.append(gather(suite, of))
-    return _written(suite, results, folder, n_run, n_kept)
+    place = folder / "only" if only else folder
+    place.mkdir(exist_ok=True)
+    return _written(suite, results, place, n_run, n_kept)
 
 
 def _chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[MethodSpec, ...]]:

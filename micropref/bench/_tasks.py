@@ -105,10 +105,11 @@ class Material:
         """Every training row is somebody else's."""
         return replace(self, annotators=stream(self.seed, _CONTROLS).permutation(self.annotators))
 
-    def with_permuted_labels(self) -> Material:
-        """Every target gets as many labels as before, of anybody."""
-        order = stream(self.seed, _CONTROLS).permutation(len(self.pool))
-        return replace(self, pool=self.pool.of(order))
+    def with_permuted_labels(self) -> Iterator[Material]:
+        """For every draw, one of its own: every target gets as many labels as before, of anybody."""
+        random = stream(self.seed, _CONTROLS)
+        for ranks in self.ranks:
+            yield replace(self, pool=self.pool.of(random.permutation(len(self.pool))), ranks=ranks[None])
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,6 +125,8 @@ def select_n_components(
             refit=False,
             error_score="raise",
         ).fit(X, y, **metadata)
+    if search.n_splits_ < 2:
+        raise ValueError(f"found {search.n_splits_} fold, wanted at least 2: one alone has no standard error")
     folds = np.stack([search.cv_results_[f"split{i}_test_score"] for i in range(search.n_splits_)], axis=1)
     mean = folds.mean(axis=1)
     error = folds.std(axis=1, ddof=1) / np.sqrt(folds.shape[1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections import Counter
 from unittest import SkipTest
 
@@ -820,3 +821,27 @@ def test_votes_add_up():
     both = votes + votes.of(np.array([1]))
     assert len(both) == 3
     assert both.signs.tolist() == [1, -1, -1]
+
+
+def test_lore_starts_nobody_by_the_order_of_rows():
+    """More components than kinds of users: another start would end elsewhere."""
+    rng = np.random.default_rng(5)
+    X, user = rng.normal(size=(400, 6)), np.arange(400) // 10
+    y = (X[:, 0] * np.where(user % 2, 1, -1) + rng.normal(size=400) > 0).astype(int)
+    order, names = rng.permutation(400), rng.permutation(40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = LowRankRewards(4, random_state=0, max_iter=2000).fit(X, y, groups=user)
+        other = LowRankRewards(4, random_state=0, max_iter=2000).fit(X[order], y[order], groups=names[user[order]])
+    found = model.decision_function(X, groups=user)
+    assert np.abs(found).max() > 1
+    np.testing.assert_allclose(other.decision_function(X, groups=names[user]), found, atol=0.05)
+
+
+def test_votes_without_weight_were_never_cast():
+    rng = np.random.default_rng(6)
+    X, user = rng.normal(size=(60, 3)), np.arange(60) // 6
+    model = LowRankRewards(2, random_state=0).fit(X, rng.integers(0, 2, 60), groups=user)
+    before = model.decision_function(X, groups=["new"] * 60)
+    model.partial_fit(X[:5], [1] * 5, sample_weight=[0.0] * 5, groups=["new"] * 5)
+    np.testing.assert_array_equal(model.decision_function(X, groups=["new"] * 60), before)

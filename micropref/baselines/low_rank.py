@@ -146,7 +146,7 @@ class LowRankRewards(HeadRewards):
         check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: TrainingRows) -> None:
-        users = _in_order_of_appearance(rows)
+        users = _in_order_of_votes(rows)
         names, index = ([], np.full(len(rows.signs), -1)) if users is None else (users.ids.tolist(), users.index)
         objective = LowRankObjective(
             rows, index, len(names), self.n_components, alpha=self.alpha, weight_penalty=self.weight_penalty
@@ -160,7 +160,14 @@ class LowRankRewards(HeadRewards):
         self.objective_, self.n_iter_, self.converged_ = best.value, best.n_iter, best.converged
         votes = Votes(self._represent(rows.context, rows.difference), rows.signs, rows.weight)
         # Ungrouped rows have done their part to the centre; as votes of everybody they would count twice.
-        self._remember(votes.of(index >= 0), None if users is None else Groups(users.ids, index[index >= 0]))
+        if users is not None:
+            shown = index[index >= 0]
+            _, first = np.unique(shown, return_index=True)
+            place = np.argsort(np.argsort(first))
+            ids = users.ids[np.argsort(first)]
+            self._remember(votes.of(index >= 0), Groups(ids, place[shown]))  # known in the order of their first votes
+        else:
+            self._remember(votes.of(index >= 0), None)
         weights = log_softmax((center + offsets)[:, order].T).T
         self._numbers_of.update(zip(names, weights, strict=True))
         if not best.converged:
@@ -198,16 +205,18 @@ class LowRankRewards(HeadRewards):
         return np.log(softmax(found.vector))
 
 
-def _in_order_of_appearance(rows: TrainingRows) -> Groups | None:
-    """Users whose votes count, numbered as they come, so that their names have no part in the result."""
+def _in_order_of_votes(rows: TrainingRows) -> Groups | None:
+    """Users whose votes count, numbered by what they voted: neither names nor the order of rows give a start."""
     if rows.groups is None:
         return None
     index = np.where(rows.weight > 0, rows.groups.index, -1)
-    present, first = np.unique(index, return_index=True)
-    order = first[present >= 0].argsort()
-    present = present[present >= 0][order]
+    present = np.unique(index[index >= 0])
     if not len(present):
         return None
+    direction = np.asarray(np.random.RandomState(0).normal(size=rows.difference.shape[1]), rows.difference.dtype)
+    along = (rows.difference @ direction).astype(np.float64) * rows.signs * rows.weight
+    along = np.bincount(index[index >= 0], weights=along[index >= 0], minlength=rows.groups.n_groups)
+    present = present[np.argsort(along[present], kind="stable")]
     position = np.full(rows.groups.n_groups + 1, -1)  # position -1, a row without a user, stays one
     position[present] = np.arange(len(present))
     return Groups(rows.groups.ids[present], position[index])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, GroupShuffleSplit, KFold, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
 
 import micropref.metrics
@@ -221,6 +221,13 @@ def test_accuracy_of_something_else_is_an_error():
 
 
 # ---------------------------------------------------------------------------------------------------------- selection
+
+
+def test_one_fold_has_no_standard_error(opposed):
+    X, y, annotator = opposed
+    once = GroupShuffleSplit(n_splits=1, random_state=0)
+    with pytest.raises(ValueError, match="found 1 fold, wanted at least 2"):
+        select_n_components(mixture(), X, y, groups=annotator, candidates=(1, 2), cv=once)
 
 
 def test_annotators_held_out_choose_two_kinds(opposed):

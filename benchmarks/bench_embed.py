@@ -61,7 +61,7 @@ class Free:
         self.vectors = np.random.default_rng(0).normal(size=(4096, WIDTH)).astype(np.float32)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        return self.vectors[: len(texts)]
+        return self.vectors[np.arange(len(texts)) % len(self.vectors)]
 
 
 def seconds(work: Callable[[], object]) -> float:

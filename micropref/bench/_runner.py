@@ -28,6 +28,8 @@ from micropref.bench._methods import KINDS, NotApplicable, Stages, effective
 from micropref.bench._tasks import Task, make_task
 
 _THREADS = "OMP_NUM_THREADS"
+# What reads cells and makes none.
+_JUDGES = ("bootstrap", "document", "figures", "provenance", "report", "scores", "suite")
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,11 @@ class Job:
 
 @lru_cache(maxsize=1)
 def code_and_versions() -> str:
-    """A hash of the code of micropref and of the versions of what it computes with."""
+    """A hash of the code that cells depend on and of the versions of what it computes with."""
     package = Path(micropref.__file__).parent
+    apart = {package / "bench" / f"_{name}.py" for name in _JUDGES}
     parts = [version(name) for name in ("numpy", "scipy", "scikit-learn")]
-    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(package.rglob("*.py"))]
+    parts += [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted({*package.rglob("*.py")} - apart)]
     return key_of(parts)
 
 

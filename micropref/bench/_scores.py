@@ -143,9 +143,6 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
     )
     for b in range(len(suite.budgets)):
         _judge(suite, result, b)
-    # Whether MiCRo loses anywhere is one question about a data set and a figure.
-    for name in ("p", "log_loss_p"):
-        _adjust(result.comparisons, name)
     return result
 
 
@@ -191,7 +188,11 @@ def _judge(suite: Suite, result: DatasetResult, b: int) -> None:
         for prefix, rival in best.items():
             best_of[prefix][one.method.name] = dict(found[rival.method.name])
         if one.family == "micro":
-            result.comparisons.extend(found.values())
+            # Copies: the same tests are adjusted in another family for the table.
+            against = [dict(test) for test in found.values()]
+            for name in ("p", "log_loss_p"):
+                _adjust(against, name)
+            result.comparisons.extend(against)
     for prefix, tests in best_of.items():
         # One test for each method: those of a column of a table are adjusted together.
         _adjust(list(tests.values()), f"{prefix}p")

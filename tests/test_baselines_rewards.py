@@ -642,6 +642,19 @@ def test_groups_take_in_votes_and_unknown_ones_get_the_pooled_reward():
     )
 
 
+def test_asking_does_not_change_what_fit_found():
+    X, y, user, _ = small(n=60)
+    hard, easy = X[:, CONTEXT:], np.array([[1.0, 0.0, 0.0]])
+    model = GroupRewards(0.05, tol=1e-9).fit(hard, y, groups=user)
+    public = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    model.partial_fit(np.vstack([5 * hard[:20], easy]), [*y[:20], 1], groups=["new"] * 21)
+    model.set_params(max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="The reward of a group stopped after 1 iterations"):
+        model.predict(hard, groups=["new"] * 60)
+    assert public["converged_"]
+    assert all(getattr(model, name) is value for name, value in public.items())
+
+
 # -------------------------------------------------------------------------------------------------------- invariances
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from micropref._parameters import check_integer, check_real
+from micropref._solvers import Minimum
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
 
@@ -44,7 +45,7 @@ class GroupRewards(LinearRewards):
     pooled_coef_ : ndarray of shape (n_features,)
         The reward of all rows together.
     n_iter_ : int
-        Largest number of iterations over all rewards.
+        Largest number of iterations over all rewards, in `fit`.
     converged_ : bool
     classes_ : ndarray of shape (2,)
     n_features_in_ : int
@@ -82,20 +83,25 @@ class GroupRewards(LinearRewards):
             check_real(self, name, 0.0, above_minimum=True)
 
     def _learn(self, rows: TrainingRows) -> None:
-        self.n_iter_, self.converged_ = 0, True
         # A copy: these rows are read again when votes come.
         self._votes_of_all = Votes(rows.difference.copy(), rows.signs, rows.weight)
         remember_annotators(self, rows, rows.difference)
-        self.pooled_coef_ = self._describe(None)
-        self.groups_ = list(self._votes_of)
-        self.coef_ = np.reshape([self._describe(name) for name in self.groups_], (-1, rows.difference.shape[1]))
+        pooled = self._solved(self._votes_of_all, self._start())
+        found = {name: self._solved(votes, pooled.vector) for name, votes in self._votes_of.items()}
+        self._numbers_of = {None: pooled.vector} | {name: minimum.vector for name, minimum in found.items()}
+        self.pooled_coef_, self.groups_ = pooled.vector, list(found)
+        self.coef_ = np.reshape([minimum.vector for minimum in found.values()], (-1, rows.difference.shape[1]))
+        everything = [pooled, *found.values()]
+        self.n_iter_ = max(minimum.n_iter for minimum in everything)
+        self.converged_ = all(minimum.converged for minimum in everything)
 
     def _start(self) -> np.ndarray:
         return np.zeros(self._votes_of_all.values.shape[1])  # type: ignore[union-attr]
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
+        return self._solved(votes, start).vector
+
+    def _solved(self, votes: Votes, start: np.ndarray) -> Minimum:
         found = bradley_terry(votes, self.alpha, max_iter=self.max_iter, tol=self.tol, start=start)
-        self.n_iter_ = max(self.n_iter_, found.n_iter)
-        self.converged_ = self.converged_ and found.converged
         warn_if_stopped(found.converged, f"The reward of a group stopped after {found.n_iter} iterations")
-        return found.vector
+        return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import pickle
+import tracemalloc
 from collections import Counter
 from importlib import import_module
 from unittest import SkipTest
@@ -653,6 +654,34 @@ def test_asking_does_not_change_what_fit_found():
         model.predict(hard, groups=["new"] * 60)
     assert public["converged_"]
     assert all(getattr(model, name) is value for name, value in public.items())
+
+
+@each
+def test_numbers_in_many_blocks_answer_as_in_one(method, monkeypatch):
+    X, y, user, weight = small(n=50)
+    model = clone(method).fit(X, y, weight, user)
+    whole = model.decision_function(X, user)
+    assert np.abs(whole - model.decision_function(X)).max() > 1e-3
+    rewards = model.rewards(X[:, CONTEXT:], X[:, :CONTEXT], user) if hasattr(model, "rewards") else None
+    monkeypatch.setattr("micropref.baselines._base._NUMBERS_BYTES", 200)
+    np.testing.assert_allclose(model.decision_function(X, user), whole, atol=1e-9)
+    if rewards is not None:
+        np.testing.assert_allclose(model.rewards(X[:, CONTEXT:], X[:, :CONTEXT], user), rewards, atol=1e-9)
+
+
+@pytest.mark.parametrize(("ask", "most"), [("decision_function", 0.5), ("rewards", 1.5)])
+def test_rewards_of_users_are_not_laid_out_beside_all_rows(ask, most, monkeypatch):
+    monkeypatch.setattr("micropref.baselines._base._NUMBERS_BYTES", 1 << 16)
+    rng = np.random.default_rng(0)
+    D = rng.normal(size=(20_000, 40))
+    user = rng.integers(5, size=len(D))
+    model = GroupRewards(0.1).fit(D[:500], (D[:500, 0] > 0).astype(int), groups=user[:500])
+    getattr(model, ask)(D[:9], groups=user[:9])
+    tracemalloc.start()
+    getattr(model, ask)(D, groups=user)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < most * D.nbytes
 
 
 # -------------------------------------------------------------------------------------------------------- invariances

@@ -113,7 +113,7 @@ class LinearRewards(PersonalRewards):
         """
         check_is_fitted(self)
         values, contexts = response_rows(self, features, context)
-        return self._log_odds(self._represent(contexts, values), self._numbers(groups, len(values)))
+        return self._answers(self._represent(contexts, values), groups)
 
 
 def response_rows(

@@ -52,10 +52,11 @@ def methods(**parameters):
         CategoricalRewards(2, **common),
         ContextNeighbors(7, local_alpha=2.0, **common),
         GroupRewards(**common),
+        GroupRewards(pooling=2.0, **common),
     ]
 
 
-NAMES = [type(method).__name__ for method in methods()]
+NAMES = [type(method).__name__ + "_pooled" * bool(getattr(method, "pooling", 0)) for method in methods()]
 each = pytest.mark.parametrize("method", methods(), ids=NAMES)
 linear = pytest.mark.parametrize(
     "method", [m for m in methods() if hasattr(m, "rewards")], ids=lambda m: type(m).__name__
@@ -142,7 +143,7 @@ def test_examples_run(module):
 
 
 def test_all_are_exported():
-    assert set(NAMES) <= set(baselines.__all__)
+    assert {type(method).__name__ for method in methods()} <= set(baselines.__all__)
 
 
 # ----------------------------------------------------------------------------------------- gradients and inner solvers
@@ -643,6 +644,38 @@ def test_groups_take_in_votes_and_unknown_ones_get_the_pooled_reward():
     )
 
 
+@SEEDS
+def test_pooled_groups_of_few_rows_are_the_ceiling(seed):
+    """Groups alike but for a little: each alone is worse than everybody, and pooled ones are better than both."""
+    rng = np.random.default_rng(seed)
+    tastes = 2 * np.eye(12)[0] + 0.5 * rng.normal(size=(20, 12))
+    D, y, group = votes_of(tastes, 230, seed)
+    train = np.arange(len(y)) % 230 < 30
+    losses = {}
+    for pooling in (0.0, 5.0, 1e9):
+        model = GroupRewards(pooling=pooling).fit(D[train], y[train], groups=group[train])
+        losses[pooling] = loss(model, D[~train], y[~train], group[~train])
+        everybody = loss(model, D[~train], y[~train])
+    assert losses[5.0] < min(losses[0.0], everybody) - 0.02
+    assert losses[1e9] == pytest.approx(everybody, abs=1e-4)
+
+
+def test_pooling_is_the_prior_of_users_around_a_fixed_reward():
+    X, y, user, weight = small(n=60)
+    D, old = X[:, CONTEXT:], np.arange(60) < 40
+    model = GroupRewards(0.05, pooling=1.5, tol=1e-10).fit(D[old], y[old], weight[old], user[old])
+    single = UserRewards(1.5, alpha=0.05, tol=1e-10).fit(D[old], y[old], weight[old])
+    np.testing.assert_allclose(model.pooled_coef_, single.coef_, atol=1e-7)
+    named = user >= 0
+    for each_model, votes in ((single, named), (model, named & ~old)):
+        each_model.partial_fit(D[votes], y[votes], sample_weight=weight[votes], groups=user[votes])
+    np.testing.assert_allclose(model.rewards(D, groups=user), single.rewards(D, groups=user), atol=1e-5)
+    # Rows without a group move the pooled reward, and with it what groups are pulled to.
+    before = model.rewards(D, groups=user)
+    model.partial_fit(5 * D, 1 - y)
+    assert np.abs(model.rewards(D, groups=user) - before).max() > 0.01
+
+
 def test_asking_does_not_change_what_fit_found():
     X, y, user, _ = small(n=60)
     hard, easy = X[:, CONTEXT:], np.array([[1.0, 0.0, 0.0]])
@@ -933,6 +966,7 @@ BAD = [
         ("rank", -1, "rank must be an integer of at least 0"),
         ("n_atoms", 0, "n_atoms must be an integer of at least 1"),
         ("largest", np.inf, "largest must be a number in"),
+        ("pooling", -0.1, r"pooling must be a number in \[0.0, inf\]; got -0.1"),
         ("n_neighbors", 0, "n_neighbors must be an integer of at least 1"),
     ]
     if name in method.get_params()

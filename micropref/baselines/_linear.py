@@ -19,8 +19,16 @@ from micropref.kernels._threads import blas_threads
 from micropref.pairs import PairReader, root_mean_square_norms
 
 
-def bradley_terry(votes: Votes, alpha: float, *, max_iter: int, tol: float, start: np.ndarray | None = None) -> Minimum:
-    """The reward w (d,) that minimises −(1/Ω) Σ_i ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖², with d_i the votes' values.
+def bradley_terry(
+    votes: Votes,
+    alpha: float,
+    *,
+    max_iter: int,
+    tol: float,
+    start: np.ndarray | None = None,
+    centre: np.ndarray | None = None,
+) -> Minimum:
+    """The reward w (d,) that minimises −(1/Ω) Σ_i ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w − centre‖², d_i the votes' values.
 
     Parameters
     ----------
@@ -32,6 +40,8 @@ def bradley_terry(votes: Votes, alpha: float, *, max_iter: int, tol: float, star
         As in `MixtureBradleyTerry`, whose fit with one component this is.
     start : ndarray of shape (d,), optional
         Zero if not given.
+    centre : ndarray of shape (d,), optional
+        Zero if not given.
     """
     norm = root_mean_square_norms(votes.values, 0, votes.weight)[1]
     objective = MixtureObjective(
@@ -42,9 +52,16 @@ def bradley_terry(votes: Votes, alpha: float, *, max_iter: int, tol: float, star
         alpha=alpha,
     )
     width = votes.values.shape[1]
+    pull = np.zeros(width) if centre is None else alpha * centre
+    constant = 0.0 if centre is None else 0.5 * float(pull @ centre)
+
+    def value_and_gradient(reward: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = objective.value_and_gradient(reward)
+        return value - float(pull @ reward) + constant, gradient - pull
+
     with blas_threads(False):
         return lbfgs(
-            objective.value_and_gradient,
+            value_and_gradient,
             np.zeros(width) if start is None else start,
             scale=with_penalties(head_scale(norm, (1, width)).ravel(), objective.penalties),
             max_iter=max_iter,

@@ -18,19 +18,29 @@ class GroupRewards(LinearRewards):
 
         w_g = argmin_w  −(1/Ω_g) Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖²,
 
-    independently of all other groups. Who is in no known group gets the pooled reward, fitted to all rows in the same
-    way. `partial_fit` adds votes to those of their group and fits its reward again; a group that was not in `fit` is
-    learned from its votes alone, and rows without a group are added to the pooled ones.
+    independently of all other groups. Who is in no known group gets the pooled reward w_0, fitted to all rows in the
+    same way. A group of few rows then learns little, and a method that shares what groups have in common can do better:
+    this is a ceiling only where every group has rows enough. With ``pooling > 0``, groups share it here, too,
+
+        w_g = argmin_w  −Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ pooling ‖w − w_0‖²,
+
+    which is the prior N(w_0, I / pooling) of `UserRewards`, but with w_0 fixed.
+
+    `partial_fit` adds votes to those of their group and fits its reward again; a group that was not in `fit` is learned
+    from its votes alone, and rows without a group are added to the pooled ones.
 
     This is the per-attribute Bradley-Terry model (Bradley and Terry, 1952) that papers on pluralistic rewards report as
-    their upper bound. Context columns of X are not used.
+    their upper bound; `pooling` is ours. Context columns of X are not used.
 
     Parameters
     ----------
     alpha : float, default=1e-3
-        L2 penalty of every reward, against the mean log-likelihood of its own rows in nats; positive.
+        L2 penalty of every reward, against the mean log-likelihood of its own rows in nats; positive. With pooling, of
+        the pooled reward alone.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context.
+    pooling : float, default=0.0
+        Precision of the prior of groups' rewards around the pooled one; not negative. 0: every group for itself.
     max_iter : int, default=300
         Largest number of L-BFGS iterations for each reward.
     tol : float, default=1e-5
@@ -70,9 +80,18 @@ class GroupRewards(LinearRewards):
     np.int64(1)
     """
 
-    def __init__(self, alpha: float = 1e-3, *, n_context_features: int = 0, max_iter: int = 300, tol: float = 1e-5):
+    def __init__(
+        self,
+        alpha: float = 1e-3,
+        *,
+        n_context_features: int = 0,
+        pooling: float = 0.0,
+        max_iter: int = 300,
+        tol: float = 1e-5,
+    ):
         self.alpha = alpha
         self.n_context_features = n_context_features
+        self.pooling = pooling
         self.max_iter = max_iter
         self.tol = tol
 
@@ -81,6 +100,7 @@ class GroupRewards(LinearRewards):
         check_integer(self, "max_iter", 1)
         for name in ("alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
+        check_real(self, "pooling", 0.0)
 
     def _learn(self, rows: TrainingRows) -> None:
         # A copy: these rows are read again when votes come.
@@ -102,6 +122,9 @@ class GroupRewards(LinearRewards):
         return self._solved(votes, start).vector
 
     def _solved(self, votes: Votes, start: np.ndarray) -> Minimum:
-        found = bradley_terry(votes, self.alpha, max_iter=self.max_iter, tol=self.tol, start=start)
+        shrunk = self.pooling > 0 and votes is not self._votes_of_all
+        alpha = self.pooling / float(votes.weight.sum()) if shrunk else self.alpha
+        centre = start if shrunk else None
+        found = bradley_terry(votes, alpha, max_iter=self.max_iter, tol=self.tol, start=start, centre=centre)
         warn_if_stopped(found.converged, f"The reward of a group stopped after {found.n_iter} iterations")
         return found

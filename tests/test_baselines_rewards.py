@@ -6,6 +6,7 @@ import doctest
 import pickle
 import tracemalloc
 from collections import Counter
+from copy import deepcopy
 from importlib import import_module
 from unittest import SkipTest
 
@@ -715,6 +716,22 @@ def test_rewards_of_users_are_not_laid_out_beside_all_rows(ask, most, monkeypatc
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < most * D.nbytes
+
+
+@each
+def test_models_and_their_pickles_hold_rows_once(method):
+    X, y, _, _ = small(n=600, d=30)
+    user = np.arange(600) % 9 - 1
+    method = clone(method).set_params(tol=1e-3)
+    few, model = (clone(method).fit(X[:n], y[:n], groups=user[:n]) for n in (60, 600))
+    bytes_of_row = X.itemsize * (X.shape[1] + 2)  # features, sign and weight
+    assert len(pickle.dumps(model)) - len(pickle.dumps(few)) < 1.2 * 540 * bytes_of_row
+    for held in (model, pickle.loads(pickle.dumps(model)), deepcopy(model)):
+        wholes = {id(votes.whole): votes.whole for votes in held._votes_of.values()}
+        assert len(wholes) == 1
+        assert all(np.shares_memory(votes.values, votes.whole.values) for votes in held._votes_of.values())
+        assert not np.shares_memory(next(iter(wholes.values())).values, X)
+        np.testing.assert_array_equal(held.decision_function(X, user), model.decision_function(X, user))
 
 
 # -------------------------------------------------------------------------------------------------------- invariances

@@ -55,6 +55,23 @@ class Votes:
         """Some of them, by position or mask."""
         return Votes(self.values[rows], self.signs[rows], self.weight[rows])
 
+    def part(self, first: int, end: int) -> Votes:
+        """Those of positions first, …, end − 1, without a copy, in pickles neither."""
+        rows = slice(first, end)
+        return _Part(self.values[rows], self.signs[rows], self.weight[rows], self, first, end)
+
+
+@dataclass(frozen=True)
+class _Part(Votes):
+    """Votes in the arrays of others; a pickle of views would hold their rows again."""
+
+    whole: Votes
+    first: int
+    end: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Votes.part, (self.whole, self.first, self.end)
+
 
 @dataclass(frozen=True)
 class TrainingRows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -80,21 +81,26 @@ def warn_if_stopped(converged: bool, what: str) -> None:
         )
 
 
-def remember_annotators(estimator: PersonalRewards, rows: TrainingRows, values: np.ndarray) -> None:
-    """Let an estimator know every annotator of its training rows by their votes, which hold copies of `values`."""
-    for name, votes in votes_by_annotator(rows, values):
-        estimator._know(name, votes)
+def remember_annotators(
+    estimator: PersonalRewards, rows: TrainingRows, values: np.ndarray, *, ungrouped: bool = False
+) -> Votes:
+    """Let an estimator know every annotator of its training rows, in the order of ids, by their votes.
 
-
-def votes_by_annotator(rows: TrainingRows, values: np.ndarray) -> list[tuple[object, Votes]]:
-    """Every annotator's id and votes, in the order of their ids; rows without weight were never cast."""
-    if rows.groups is None:
-        return []
-    index = np.where(rows.weight > 0, rows.groups.index, -1)
-    order = np.argsort(index, kind="stable")
-    cuts = np.searchsorted(index[order], np.arange(rows.groups.n_groups + 1))
-    votes = Votes(values, rows.signs, rows.weight)
-    return [(name, votes.of(order[cuts[user] : cuts[user + 1]])) for user, name in enumerate(rows.groups.ids.tolist())]
+    Returns
+    -------
+    votes : Votes
+        Those of annotators, and `ungrouped` ones if wanted, with one copy of `values`. What the estimator knows are
+        parts of it. Rows without weight were never cast.
+    """
+    index = np.full(len(rows.signs), -1) if rows.groups is None else rows.groups.index
+    kept = np.flatnonzero((rows.weight > 0) & (ungrouped | (index >= 0)))
+    order = kept[np.argsort(index[kept], kind="stable")]
+    everything = Votes(values, rows.signs, rows.weight).of(order)
+    if rows.groups is not None:
+        cuts = np.searchsorted(index[order], np.arange(rows.groups.n_groups + 1)).tolist()
+        for name, (first, end) in zip(rows.groups.ids.tolist(), pairwise(cuts), strict=True):
+            estimator._know(name, everything.part(first, end))
+    return everything
 
 
 class LinearRewards(PersonalRewards):

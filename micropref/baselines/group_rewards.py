@@ -27,7 +27,8 @@ class GroupRewards(LinearRewards):
     which is the prior N(w_0, I / pooling) of `UserRewards`, but with w_0 fixed.
 
     `partial_fit` adds votes to those of their group and fits its reward again; a group that was not in `fit` is learned
-    from its votes alone, and rows without a group are added to the pooled ones.
+    from its votes (and the prior) alone, and rows without a group are added to the pooled ones. For this, the model and
+    its pickles carry one copy of all training rows.
 
     This is the per-attribute Bradley-Terry model (Bradley and Terry, 1952) that papers on pluralistic rewards report as
     their upper bound; `pooling` is ours. Context columns of X are not used.
@@ -103,9 +104,8 @@ class GroupRewards(LinearRewards):
         check_real(self, "pooling", 0.0)
 
     def _learn(self, rows: TrainingRows) -> None:
-        # A copy: these rows are read again when votes come.
-        self._votes_of_all = Votes(rows.difference.copy(), rows.signs, rows.weight)
-        remember_annotators(self, rows, rows.difference)
+        # These rows are read again when votes come.
+        self._votes_of_all = remember_annotators(self, rows, rows.difference, ungrouped=True)
         pooled = self._solved(self._votes_of_all, self._start())
         found = {name: self._solved(votes, pooled.vector) for name, votes in self._votes_of.items()}
         self._numbers_of = {None: pooled.vector} | {name: minimum.vector for name, minimum in found.items()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import doctest
 import pickle
+import tracemalloc
 from collections import Counter
+from copy import deepcopy
 from importlib import import_module
 from unittest import SkipTest
 
@@ -51,10 +53,11 @@ def methods(**parameters):
         CategoricalRewards(2, **common),
         ContextNeighbors(7, local_alpha=2.0, **common),
         GroupRewards(**common),
+        GroupRewards(pooling=2.0, **common),
     ]
 
 
-NAMES = [type(method).__name__ for method in methods()]
+NAMES = [type(method).__name__ + "_pooled" * bool(getattr(method, "pooling", 0)) for method in methods()]
 each = pytest.mark.parametrize("method", methods(), ids=NAMES)
 linear = pytest.mark.parametrize(
     "method", [m for m in methods() if hasattr(m, "rewards")], ids=lambda m: type(m).__name__
@@ -141,7 +144,7 @@ def test_examples_run(module):
 
 
 def test_all_are_exported():
-    assert set(NAMES) <= set(baselines.__all__)
+    assert {type(method).__name__ for method in methods()} <= set(baselines.__all__)
 
 
 # ----------------------------------------------------------------------------------------- gradients and inner solvers
@@ -642,6 +645,95 @@ def test_groups_take_in_votes_and_unknown_ones_get_the_pooled_reward():
     )
 
 
+@SEEDS
+def test_pooled_groups_of_few_rows_are_the_ceiling(seed):
+    """Groups alike but for a little: each alone is worse than everybody, and pooled ones are better than both."""
+    rng = np.random.default_rng(seed)
+    tastes = 2 * np.eye(12)[0] + 0.5 * rng.normal(size=(20, 12))
+    D, y, group = votes_of(tastes, 230, seed)
+    train = np.arange(len(y)) % 230 < 30
+    losses = {}
+    for pooling in (0.0, 5.0, 1e9):
+        model = GroupRewards(pooling=pooling).fit(D[train], y[train], groups=group[train])
+        losses[pooling] = loss(model, D[~train], y[~train], group[~train])
+        everybody = loss(model, D[~train], y[~train])
+    assert losses[5.0] < min(losses[0.0], everybody) - 0.02
+    assert losses[1e9] == pytest.approx(everybody, abs=1e-4)
+
+
+def test_pooling_is_the_prior_of_users_around_a_fixed_reward():
+    X, y, user, weight = small(n=60)
+    D, old = X[:, CONTEXT:], np.arange(60) < 40
+    model = GroupRewards(0.05, pooling=1.5, tol=1e-10).fit(D[old], y[old], weight[old], user[old])
+    single = UserRewards(1.5, alpha=0.05, tol=1e-10).fit(D[old], y[old], weight[old])
+    np.testing.assert_allclose(model.pooled_coef_, single.coef_, atol=1e-7)
+    named = user >= 0
+    for each_model, votes in ((single, named), (model, named & ~old)):
+        each_model.partial_fit(D[votes], y[votes], sample_weight=weight[votes], groups=user[votes])
+    np.testing.assert_allclose(model.rewards(D, groups=user), single.rewards(D, groups=user), atol=1e-5)
+    # Rows without a group move the pooled reward, and with it what groups are pulled to.
+    before = model.rewards(D, groups=user)
+    model.partial_fit(5 * D, 1 - y)
+    assert np.abs(model.rewards(D, groups=user) - before).max() > 0.01
+
+
+def test_asking_does_not_change_what_fit_found():
+    X, y, user, _ = small(n=60)
+    hard, easy = X[:, CONTEXT:], np.array([[1.0, 0.0, 0.0]])
+    model = GroupRewards(0.05, tol=1e-9).fit(hard, y, groups=user)
+    public = {name: value for name, value in vars(model).items() if name.endswith("_")}
+    model.partial_fit(np.vstack([5 * hard[:20], easy]), [*y[:20], 1], groups=["new"] * 21)
+    model.set_params(max_iter=1)
+    with pytest.warns(ConvergenceWarning, match="The reward of a group stopped after 1 iterations"):
+        model.predict(hard, groups=["new"] * 60)
+    assert public["converged_"]
+    assert all(getattr(model, name) is value for name, value in public.items())
+
+
+@each
+def test_numbers_in_many_blocks_answer_as_in_one(method, monkeypatch):
+    X, y, user, weight = small(n=50)
+    model = clone(method).fit(X, y, weight, user)
+    whole = model.decision_function(X, user)
+    assert np.abs(whole - model.decision_function(X)).max() > 1e-3
+    rewards = model.rewards(X[:, CONTEXT:], X[:, :CONTEXT], user) if hasattr(model, "rewards") else None
+    monkeypatch.setattr("micropref.baselines._base._NUMBERS_BYTES", 200)
+    np.testing.assert_allclose(model.decision_function(X, user), whole, atol=1e-9)
+    if rewards is not None:
+        np.testing.assert_allclose(model.rewards(X[:, CONTEXT:], X[:, :CONTEXT], user), rewards, atol=1e-9)
+
+
+@pytest.mark.parametrize(("ask", "most"), [("decision_function", 0.5), ("rewards", 1.5)])
+def test_rewards_of_users_are_not_laid_out_beside_all_rows(ask, most, monkeypatch):
+    monkeypatch.setattr("micropref.baselines._base._NUMBERS_BYTES", 1 << 16)
+    rng = np.random.default_rng(0)
+    D = rng.normal(size=(20_000, 40))
+    user = rng.integers(5, size=len(D))
+    model = GroupRewards(0.1).fit(D[:500], (D[:500, 0] > 0).astype(int), groups=user[:500])
+    getattr(model, ask)(D[:9], groups=user[:9])
+    tracemalloc.start()
+    getattr(model, ask)(D, groups=user)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < most * D.nbytes
+
+
+@each
+def test_models_and_their_pickles_hold_rows_once(method):
+    X, y, _, _ = small(n=600, d=30)
+    user = np.arange(600) % 9 - 1
+    method = clone(method).set_params(tol=1e-3)
+    few, model = (clone(method).fit(X[:n], y[:n], groups=user[:n]) for n in (60, 600))
+    bytes_of_row = X.itemsize * (X.shape[1] + 2)  # features, sign and weight
+    assert len(pickle.dumps(model)) - len(pickle.dumps(few)) < 1.2 * 540 * bytes_of_row
+    for held in (model, pickle.loads(pickle.dumps(model)), deepcopy(model)):
+        wholes = {id(votes.whole): votes.whole for votes in held._votes_of.values()}
+        assert len(wholes) == 1
+        assert all(np.shares_memory(votes.values, votes.whole.values) for votes in held._votes_of.values())
+        assert not np.shares_memory(next(iter(wholes.values())).values, X)
+        np.testing.assert_array_equal(held.decision_function(X, user), model.decision_function(X, user))
+
+
 # -------------------------------------------------------------------------------------------------------- invariances
 
 
@@ -891,6 +983,7 @@ BAD = [
         ("rank", -1, "rank must be an integer of at least 0"),
         ("n_atoms", 0, "n_atoms must be an integer of at least 1"),
         ("largest", np.inf, "largest must be a number in"),
+        ("pooling", -0.1, r"pooling must be a number in \[0.0, inf\]; got -0.1"),
         ("n_neighbors", 0, "n_neighbors must be an integer of at least 1"),
     ]
     if name in method.get_params()

@@ -558,6 +558,15 @@ def test_prism_same_text_and_two_chosen_rows_are_ties() -> None:
     assert (table.chosen, table.rejected) == (["Same."], ["Answer 0.3 of c7"])
 
 
+def test_prism_marks_choices_that_the_scores_contradict() -> None:
+    rows = [prism_row(0, 0, 50, True), prism_row(0, 1, 80, False), prism_row(0, 2, 20, False)]
+    table = load_prism([*rows, *prism_talk(talk="c8")]).train
+    assert table.chosen[:2] == ["Answer 0.0 of c7"] * 2
+    assert table.rejected[:2] == ["Answer 0.1 of c7", "Answer 0.2 of c7"]
+    assert table.extra["choice_below_score"] == [True, False, False, False, False]
+    assert sum(table.extra["choice_below_score"]) == 1
+
+
 def test_prism_splits_by_person() -> None:
     rows = [row for i in range(10) for row in prism_talk(user=f"user{i % 5}", talk=f"c{i}")]
     loaded = load_prism(rows, test_size=0.4, random_state=1)

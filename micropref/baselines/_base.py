@@ -19,6 +19,8 @@ from micropref._prediction import accuracy, labels, probabilities
 from micropref._validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
 from micropref.pairs import root_mean_square_norms, split_pairs
 
+# Numbers of who is asked that are laid out beside the rows at a time.
+_NUMBERS_BYTES = 1 << 26
 _ALL_ZERO = "every difference is zero: the two responses have equal features in every row"
 
 
@@ -52,6 +54,23 @@ class Votes:
     def of(self, rows: np.ndarray) -> Votes:
         """Some of them, by position or mask."""
         return Votes(self.values[rows], self.signs[rows], self.weight[rows])
+
+    def part(self, first: int, end: int) -> Votes:
+        """Those of positions first, …, end − 1, without a copy, in pickles neither."""
+        rows = slice(first, end)
+        return _Part(self.values[rows], self.signs[rows], self.weight[rows], self, first, end)
+
+
+@dataclass(frozen=True)
+class _Part(Votes):
+    """Votes in the arrays of others; a pickle of views would hold their rows again."""
+
+    whole: Votes
+    first: int
+    end: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Votes.part, (self.whole, self.first, self.end)
 
 
 @dataclass(frozen=True)
@@ -228,7 +247,7 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
         """
         check_is_fitted(self)
         context, difference = self._checked(X, reset=False)
-        return self._log_odds(self._represent(context, difference), self._numbers(groups, len(difference)))
+        return self._answers(self._represent(context, difference), groups)
 
     def predict_proba(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
         """Probabilities of the two labels, in the order of `classes_`.
@@ -340,14 +359,28 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
             self._votes_of[user] = votes if known is None else known + votes
             self._numbers_of.pop(user, None)
 
+    def _answers(self, values: np.ndarray, groups: ArrayLike | None) -> np.ndarray:
+        """Log-odds (n,) from values (n, n_values) by who is asked, in blocks: numbers may be as many as features."""
+        table, who = self._who(groups, len(values))
+        size = max(1, _NUMBERS_BYTES // (table.itemsize * table.shape[1]))
+        if who is None:
+            return self._log_odds(values, np.broadcast_to(table[0], (len(values), table.shape[1])))
+        blocks = (slice(first, first + size) for first in range(0, len(values), size))
+        return np.concatenate([self._log_odds(values[block], table[who[block]]) for block in blocks])
+
     def _numbers(self, groups: ArrayLike | None, n_rows: int) -> np.ndarray:
         """The numbers of who is asked in every row, (n_rows, n_numbers)."""
+        table, who = self._who(groups, n_rows)
+        return np.broadcast_to(table[0], (n_rows, table.shape[1])) if who is None else table[who]
+
+    def _who(self, groups: ArrayLike | None, n_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Numbers of everybody who is asked, (n_asked, n_numbers), and positions (n_rows,) in them; None: one is."""
         users = check_groups(groups, n_rows)
         common = self._describe(None)
         if users is None:
-            return np.broadcast_to(common, (n_rows, len(common)))
+            return common[None], None
         # Position -1, a row without a user, is everybody's at the end.
-        return np.stack([*map(self._describe, users.ids.tolist()), common])[users.index]
+        return np.stack([*map(self._describe, users.ids.tolist()), common]), users.index
 
     def _describe(self, user: Hashable | None) -> np.ndarray:
         """Numbers of one user; everybody's for None and for who is not known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,8 +20,16 @@ from micropref.kernels._threads import blas_threads
 from micropref.pairs import PairReader, root_mean_square_norms
 
 
-def bradley_terry(votes: Votes, alpha: float, *, max_iter: int, tol: float, start: np.ndarray | None = None) -> Minimum:
-    """The reward w (d,) that minimises −(1/Ω) Σ_i ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖², with d_i the votes' values.
+def bradley_terry(
+    votes: Votes,
+    alpha: float,
+    *,
+    max_iter: int,
+    tol: float,
+    start: np.ndarray | None = None,
+    centre: np.ndarray | None = None,
+) -> Minimum:
+    """The reward w (d,) that minimises −(1/Ω) Σ_i ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w − centre‖², d_i the votes' values.
 
     Parameters
     ----------
@@ -32,6 +41,8 @@ def bradley_terry(votes: Votes, alpha: float, *, max_iter: int, tol: float, star
         As in `MixtureBradleyTerry`, whose fit with one component this is.
     start : ndarray of shape (d,), optional
         Zero if not given.
+    centre : ndarray of shape (d,), optional
+        Zero if not given.
     """
     norm = root_mean_square_norms(votes.values, 0, votes.weight)[1]
     objective = MixtureObjective(
@@ -42,9 +53,16 @@ def bradley_terry(votes: Votes, alpha: float, *, max_iter: int, tol: float, star
         alpha=alpha,
     )
     width = votes.values.shape[1]
+    pull = np.zeros(width) if centre is None else alpha * centre
+    constant = 0.0 if centre is None else 0.5 * float(pull @ centre)
+
+    def value_and_gradient(reward: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = objective.value_and_gradient(reward)
+        return value - float(pull @ reward) + constant, gradient - pull
+
     with blas_threads(False):
         return lbfgs(
-            objective.value_and_gradient,
+            value_and_gradient,
             np.zeros(width) if start is None else start,
             scale=with_penalties(head_scale(norm, (1, width)).ravel(), objective.penalties),
             max_iter=max_iter,
@@ -63,21 +81,26 @@ def warn_if_stopped(converged: bool, what: str) -> None:
         )
 
 
-def remember_annotators(estimator: PersonalRewards, rows: TrainingRows, values: np.ndarray) -> None:
-    """Let an estimator know every annotator of its training rows by their votes, which hold copies of `values`."""
-    for name, votes in votes_by_annotator(rows, values):
-        estimator._know(name, votes)
+def remember_annotators(
+    estimator: PersonalRewards, rows: TrainingRows, values: np.ndarray, *, ungrouped: bool = False
+) -> Votes:
+    """Let an estimator know every annotator of its training rows, in the order of ids, by their votes.
 
-
-def votes_by_annotator(rows: TrainingRows, values: np.ndarray) -> list[tuple[object, Votes]]:
-    """Every annotator's id and votes, in the order of their ids; rows without weight were never cast."""
-    if rows.groups is None:
-        return []
-    index = np.where(rows.weight > 0, rows.groups.index, -1)
-    order = np.argsort(index, kind="stable")
-    cuts = np.searchsorted(index[order], np.arange(rows.groups.n_groups + 1))
-    votes = Votes(values, rows.signs, rows.weight)
-    return [(name, votes.of(order[cuts[user] : cuts[user + 1]])) for user, name in enumerate(rows.groups.ids.tolist())]
+    Returns
+    -------
+    votes : Votes
+        Those of annotators, and `ungrouped` ones if wanted, with one copy of `values`. What the estimator knows are
+        parts of it. Rows without weight were never cast.
+    """
+    index = np.full(len(rows.signs), -1) if rows.groups is None else rows.groups.index
+    kept = np.flatnonzero((rows.weight > 0) & (ungrouped | (index >= 0)))
+    order = kept[np.argsort(index[kept], kind="stable")]
+    everything = Votes(values, rows.signs, rows.weight).of(order)
+    if rows.groups is not None:
+        cuts = np.searchsorted(index[order], np.arange(rows.groups.n_groups + 1)).tolist()
+        for name, (first, end) in zip(rows.groups.ids.tolist(), pairwise(cuts), strict=True):
+            estimator._know(name, everything.part(first, end))
+    return everything
 
 
 class LinearRewards(PersonalRewards):
@@ -113,7 +136,7 @@ class LinearRewards(PersonalRewards):
         """
         check_is_fitted(self)
         values, contexts = response_rows(self, features, context)
-        return self._log_odds(self._represent(contexts, values), self._numbers(groups, len(values)))
+        return self._answers(self._represent(contexts, values), groups)
 
 
 def response_rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from micropref._parameters import check_integer, check_real
+from micropref._solvers import Minimum
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
 
@@ -17,19 +18,30 @@ class GroupRewards(LinearRewards):
 
         w_g = argmin_w  −(1/Ω_g) Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖²,
 
-    independently of all other groups. Who is in no known group gets the pooled reward, fitted to all rows in the same
-    way. `partial_fit` adds votes to those of their group and fits its reward again; a group that was not in `fit` is
-    learned from its votes alone, and rows without a group are added to the pooled ones.
+    independently of all other groups. Who is in no known group gets the pooled reward w_0, fitted to all rows in the
+    same way. A group of few rows then learns little, and a method that shares what groups have in common can do better:
+    this is a ceiling only where every group has rows enough. With ``pooling > 0``, groups share it here, too,
+
+        w_g = argmin_w  −Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ pooling ‖w − w_0‖²,
+
+    which is the prior N(w_0, I / pooling) of `UserRewards`, but with w_0 fixed.
+
+    `partial_fit` adds votes to those of their group and fits its reward again; a group that was not in `fit` is learned
+    from its votes (and the prior) alone, and rows without a group are added to the pooled ones. For this, the model and
+    its pickles carry one copy of all training rows.
 
     This is the per-attribute Bradley-Terry model (Bradley and Terry, 1952) that papers on pluralistic rewards report as
-    their upper bound. Context columns of X are not used.
+    their upper bound; `pooling` is ours. Context columns of X are not used.
 
     Parameters
     ----------
     alpha : float, default=1e-3
-        L2 penalty of every reward, against the mean log-likelihood of its own rows in nats; positive.
+        L2 penalty of every reward, against the mean log-likelihood of its own rows in nats; positive. With pooling, of
+        the pooled reward alone.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context.
+    pooling : float, default=0.0
+        Precision of the prior of groups' rewards around the pooled one; not negative. 0: every group for itself.
     max_iter : int, default=300
         Largest number of L-BFGS iterations for each reward.
     tol : float, default=1e-5
@@ -44,7 +56,7 @@ class GroupRewards(LinearRewards):
     pooled_coef_ : ndarray of shape (n_features,)
         The reward of all rows together.
     n_iter_ : int
-        Largest number of iterations over all rewards.
+        Largest number of iterations over all rewards, in `fit`.
     converged_ : bool
     classes_ : ndarray of shape (2,)
     n_features_in_ : int
@@ -69,9 +81,18 @@ class GroupRewards(LinearRewards):
     np.int64(1)
     """
 
-    def __init__(self, alpha: float = 1e-3, *, n_context_features: int = 0, max_iter: int = 300, tol: float = 1e-5):
+    def __init__(
+        self,
+        alpha: float = 1e-3,
+        *,
+        n_context_features: int = 0,
+        pooling: float = 0.0,
+        max_iter: int = 300,
+        tol: float = 1e-5,
+    ):
         self.alpha = alpha
         self.n_context_features = n_context_features
+        self.pooling = pooling
         self.max_iter = max_iter
         self.tol = tol
 
@@ -80,22 +101,30 @@ class GroupRewards(LinearRewards):
         check_integer(self, "max_iter", 1)
         for name in ("alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
+        check_real(self, "pooling", 0.0)
 
     def _learn(self, rows: TrainingRows) -> None:
-        self.n_iter_, self.converged_ = 0, True
-        # A copy: these rows are read again when votes come.
-        self._votes_of_all = Votes(rows.difference.copy(), rows.signs, rows.weight)
-        remember_annotators(self, rows, rows.difference)
-        self.pooled_coef_ = self._describe(None)
-        self.groups_ = list(self._votes_of)
-        self.coef_ = np.reshape([self._describe(name) for name in self.groups_], (-1, rows.difference.shape[1]))
+        # These rows are read again when votes come.
+        self._votes_of_all = remember_annotators(self, rows, rows.difference, ungrouped=True)
+        pooled = self._solved(self._votes_of_all, self._start())
+        found = {name: self._solved(votes, pooled.vector) for name, votes in self._votes_of.items()}
+        self._numbers_of = {None: pooled.vector} | {name: minimum.vector for name, minimum in found.items()}
+        self.pooled_coef_, self.groups_ = pooled.vector, list(found)
+        self.coef_ = np.reshape([minimum.vector for minimum in found.values()], (-1, rows.difference.shape[1]))
+        everything = [pooled, *found.values()]
+        self.n_iter_ = max(minimum.n_iter for minimum in everything)
+        self.converged_ = all(minimum.converged for minimum in everything)
 
     def _start(self) -> np.ndarray:
         return np.zeros(self._votes_of_all.values.shape[1])  # type: ignore[union-attr]
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
-        found = bradley_terry(votes, self.alpha, max_iter=self.max_iter, tol=self.tol, start=start)
-        self.n_iter_ = max(self.n_iter_, found.n_iter)
-        self.converged_ = self.converged_ and found.converged
+        return self._solved(votes, start).vector
+
+    def _solved(self, votes: Votes, start: np.ndarray) -> Minimum:
+        shrunk = self.pooling > 0 and votes is not self._votes_of_all
+        alpha = self.pooling / float(votes.weight.sum()) if shrunk else self.alpha
+        centre = start if shrunk else None
+        found = bradley_terry(votes, alpha, max_iter=self.max_iter, tol=self.tol, start=start, centre=centre)
         warn_if_stopped(found.converged, f"The reward of a group stopped after {found.n_iter} iterations")
-        return found.vector
+        return found

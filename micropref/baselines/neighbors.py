@@ -39,7 +39,8 @@ class ContextNeighbors(LinearRewards):
 
     **Users.** A user's own votes are neighbours of theirs wherever they were cast: the nearest ones, of total weight up
     to `n_neighbors`, are added with κ = 1 to the nearest rows of everybody. Annotators in `fit` are known by their
-    votes. Rows without a group in `partial_fit` join the labelled rows; w_0 stays.
+    votes. Rows without a group in `partial_fit` join the labelled rows; w_0 stays. The model and its pickles carry one
+    copy of all labelled rows.
 
     No more than 4 `n_neighbors` rows are looked at around a query, however small their weights; where more than these
     are equally near, some of them. Contexts that repeat often, such as a handful of criteria, need `n_neighbors` of the
@@ -121,11 +122,12 @@ class ContextNeighbors(LinearRewards):
         )
         self.coef_, self.n_iter_, self.converged_ = found.vector, found.n_iter, found.converged
         warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
+        ungrouped = self.n_context_features > 0
         values = self._represent(rows.context, rows.difference)
-        if self.n_context_features:
-            self._labelled = Votes(values, rows.signs, rows.weight).of(rows.weight > 0)
-            self._collect(self._labelled)
-        remember_annotators(self, rows, values)
+        labelled = remember_annotators(self, rows, values, ungrouped=ungrouped)
+        if ungrouped:
+            self._labelled = labelled
+            self._collect(labelled)
 
     def _collect(self, votes: Votes) -> None:
         """Take rows as those among which neighbours are looked for."""

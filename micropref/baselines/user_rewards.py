@@ -10,7 +10,7 @@ from micropref._parameters import check_integer, check_real
 from micropref._scaling import head_scale, with_penalties
 from micropref._solvers import lbfgs
 from micropref.baselines._base import TrainingRows, Votes
-from micropref.baselines._linear import LinearRewards, votes_by_annotator, warn_if_stopped
+from micropref.baselines._linear import LinearRewards, remember_annotators, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.kernels._threads import blas_threads
 from micropref.pairs import root_mean_square_norms
@@ -31,7 +31,8 @@ class UserRewards(LinearRewards):
     L-BFGS minimises the profile min_v J over w_0, whose gradient is the partial one at the minimal v; every v_u is
     found by Newton's method in the space that the user's own rows span, with no more variables than votes. A new user's
     v_u is found in the same way from their votes, with w_0 fixed; rows without a group in `partial_fit` move
-    everybody's reward so.
+    everybody's reward so. Annotators in `fit` are known by their votes, of which the model and its pickles carry one
+    copy.
 
     The model is the hierarchical ("multi-task") prior of Evgeniou and Pontil (2004), with Bradley-Terry's loss in place
     of the hinge. Context columns of X are not used.
@@ -120,8 +121,7 @@ class UserRewards(LinearRewards):
         self.coef_, self.objective_, self.n_iter_ = found.vector, found.value, found.n_iter
         self.converged_ = found.converged and objective.converged
         warn_if_stopped(self.converged_, f"L-BFGS stopped after {found.n_iter} iterations")
-        for name, votes in votes_by_annotator(rows, rows.difference):
-            self._know(name, votes)
+        remember_annotators(self, rows, rows.difference)
 
     def _start(self) -> np.ndarray:
         return self.coef_

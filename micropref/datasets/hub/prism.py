@@ -40,8 +40,10 @@ def load_prism(
 
     The group is the person (``user_id``). The prompt of a later turn is the whole conversation so far, with the answers
     that were chosen. Answers are rated from 1 to 100; where the chosen and another answer have the same score, or the
-    same text, nobody knows which was preferred, and the two give no row. Published are 68 371 rated answers in 8 011
-    conversations of 1 396 people, in one split.
+    same text, nobody knows which was preferred, and the two give no row. Where a person scored the chosen answer lower
+    than another one, the choice decides, and ``choice_below_score`` is true in that row: its sum counts such rows, and
+    a `sample_weight` of 0 in `fit` leaves them out. Published are 68 371 rated answers in 8 011 conversations of 1 396
+    people, in one split.
 
     Licence: texts by people, prompts among them, CC-BY-4.0; answers of models CC-BY-NC-4.0 and the terms of each model.
     Citation: Hannah Rose Kirk, Alexander Whitefield, Paul Röttger, Andrew Bean, Katerina Margatina, Juan Ciro, Rafael
@@ -66,8 +68,8 @@ def load_prism(
     -------
     PreferenceSet
         With `train` and, if asked for, `test`. Extra columns are ``conversation_id``, ``interaction_id``, ``turn``,
-        ``conversation_type``, ``included_in_balanced_subset``, ``chosen_score``, ``rejected_score``, ``chosen_model``
-        and ``rejected_model``.
+        ``conversation_type``, ``included_in_balanced_subset``, ``chosen_score``, ``rejected_score``,
+        ``choice_below_score``, ``chosen_model`` and ``rejected_model``.
 
     Raises
     ------
@@ -149,5 +151,6 @@ def _comparison(prompt: str, chosen: _Utterance, rejected: _Utterance) -> Compar
         group=chosen.cells["user_id"],
         extra={name: chosen.cells[name] for name in kept}
         | {"chosen_score": chosen.score, "rejected_score": rejected.score}
+        | {"choice_below_score": chosen.score < rejected.score}
         | {"chosen_model": chosen.cells["model_name"], "rejected_model": rejected.cells["model_name"]},
     )

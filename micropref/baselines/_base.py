@@ -217,9 +217,7 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
         if not np.array_equal(classes, self.classes_):
             raise ValueError(f"classes is {classes.tolist()} but was {self.classes_.tolist()} in the first call")
         signs, _ = check_labels(y, len(difference), classes=self.classes_)
-        if sample_weight is not None and not np.any(to_numpy(sample_weight)):
-            return self  # votes without weight were never cast
-        weight = check_sample_weight(sample_weight, len(difference))
+        weight = check_sample_weight(sample_weight, len(difference), may_be_zero=True)
         users = check_groups(groups, len(difference))
         votes = Votes(
             self._represent(context, difference),

@@ -222,9 +222,9 @@ def _against_rivals(result: DatasetResult) -> list[Block]:
     heading = Heading(3, "Where MiCRo loses")
     n = len(result.comparisons)
     about = (
-        f"Paired with every rival that is told no more, {n} tests in all; Holm over the rivals of a method at a budget, "
-        "and not over methods and budgets, so that a few of those listed may be chance. The worst loss at each budget is "
-        f"shown; those below {_SMALLEST} are left out. All tests are in comparisons.csv."
+        f"Paired with every rival that is told no more, {n} tests in all; Holm over the rivals of a method at a "
+        "budget, and not over methods and budgets, so that a few of those listed may be chance. The worst loss at each "
+        f"budget is shown; those below {_SMALLEST} are left out. All tests are in comparisons.csv."
     )
     if not worst:
         return [heading, Paragraph(f"No significant loss. {about}")]

@@ -24,10 +24,10 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from micropref import MixtureBradleyTerry, __version__
-from micropref._gates import Gate
-from micropref._objective import MixtureObjective
+from micropref._engine.gates import Gate
+from micropref._engine.objectives import MixtureObjective
+from micropref._rows.layout import PairReader
 from micropref.distributed import Communicator, distributed_fit, shard_rows
-from micropref.pairs import PairReader
 
 _CHUNK = 10_000
 

@@ -70,6 +70,7 @@ REFERENCE = {
     "micropref.heads": "Upkeep of heads",
     "micropref.selection": "Choosing the number of components",
     "micropref.bench": "Benchmark suites",
+    "micropref.features": "Transformers of X",
     "micropref.datasets": "Data",
     "micropref.embed": "Encoders",
     "micropref.kernels": "Kernels",

@@ -13,18 +13,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._agreement import Share, Whole
-from micropref._backend import Array, is_torch, like, namespace, place, precision, to_numpy, zeros
-from micropref._blocks import row_blocks
-from micropref._evidence import EvidenceTable
-from micropref._gates import GATES, Gate, flatten, unflatten
-from micropref._objective import MixtureObjective, log_odds, log_sigmoid, posterior
+from micropref._arrays.backend import Array, is_torch, like, namespace, place, precision, to_numpy, zeros
+from micropref._arrays.blocks import row_blocks
+from micropref._engine.gates import GATES, Gate, flatten, unflatten
+from micropref._engine.objectives import MixtureObjective, log_odds, log_sigmoid, posterior
+from micropref._engine.prediction import accuracy, gate_log_weights, head_margins, labels, probabilities
+from micropref._engine.scaling import RunningNorms, gate_scale, gate_step, head_scale, head_step, with_penalties
+from micropref._engine.solvers import Adam, Minimum, lbfgs
 from micropref._parameters import check_choice, check_integer, check_real
-from micropref._prediction import accuracy, gate_log_weights, head_margins, labels, probabilities
 from micropref._progress import FitProgress
-from micropref._scaling import RunningNorms, gate_scale, gate_step, head_scale, head_step, with_penalties
-from micropref._solvers import Adam, Minimum, lbfgs
-from micropref._validation import (
+from micropref._rows.layout import PairReader, root_mean_square_norms
+from micropref._rows.validation import (
     Groups,
     check_groups,
     check_labels,
@@ -32,9 +31,13 @@ from micropref._validation import (
     check_sample_weight,
     distinct_labels,
 )
-from micropref.distributed import ALONE, Communicator, active_communicator, hash_ids, refuse_split_groups
+from micropref._users.evidence import EvidenceTable
+from micropref.distributed import Communicator, active_communicator
+from micropref.distributed._agreement import Share, Whole
+from micropref.distributed._communicator import ALONE
+from micropref.distributed._groups import hash_ids, refuse_split_groups
 from micropref.kernels._threads import blas_threads
-from micropref.pairs import PairReader, root_mean_square_norms, split_pairs
+from micropref.pairs import split_pairs
 
 # Stochastic steps: rows of one step, and the size of a step relative to heads whose margins are of order one.
 _STEP_ROWS = 512

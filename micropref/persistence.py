@@ -18,7 +18,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import micropref
-from micropref._neighbors import NeighborGate
+from micropref._users.neighbors import NeighborGate
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone
 
-from micropref._objective import log_sigmoid
+from micropref._engine.objectives import log_sigmoid
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator

@@ -14,18 +14,18 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, is_torch, like, namespace, place, precision, to_numpy
-from micropref._gates import GATES, Gate, flatten, unflatten
-from micropref._history import UserHistory
-from micropref._neighbors import NeighborGate
-from micropref._objective import GateObjective, log_odds, log_sigmoid, log_softmax
+from micropref._arrays.backend import Array, is_torch, like, namespace, place, precision, to_numpy
+from micropref._engine.gates import GATES, Gate, flatten, unflatten
+from micropref._engine.objectives import GateObjective, log_odds, log_sigmoid, log_softmax
+from micropref._engine.prediction import accuracy, gate_log_weights, head_margins, labels, probabilities
+from micropref._engine.scaling import RunningNorms, gate_scale, gate_step
+from micropref._engine.solvers import Adam, lbfgs
 from micropref._parameters import check_choice, check_integer, check_real
-from micropref._prediction import accuracy, gate_log_weights, head_margins, labels, probabilities
-from micropref._scaling import RunningNorms, gate_scale, gate_step
-from micropref._solvers import Adam, lbfgs
-from micropref._validation import check_groups, check_labels, check_matrix, check_sample_weight
+from micropref._rows.layout import PairReader, narrow_context, root_mean_square_norms
+from micropref._rows.validation import check_groups, check_labels, check_matrix, check_sample_weight
+from micropref._users.history import UserHistory
+from micropref._users.neighbors import NeighborGate
 from micropref.kernels._threads import blas_threads
-from micropref.pairs import PairReader, narrow_context, root_mean_square_norms
 
 _SOLVERS = ("direct", "hedge")
 _MAX_ITER = 500

@@ -13,8 +13,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 
-from micropref._backend import Array
-from micropref._validation import check_groups, check_sample_weight
+from micropref._arrays.backend import Array
+from micropref._rows.validation import check_groups, check_sample_weight
 from micropref.metrics import grouped_log_likelihood
 
 _RULES = ("best", "one_se")

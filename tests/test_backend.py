@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from micropref import _optional
-from micropref._backend import (
+from micropref._arrays.backend import (
     add_at,
     compute_dtype,
     index_like,

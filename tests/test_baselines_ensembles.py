@@ -19,7 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from micropref._validation import check_groups
+from micropref._rows.validation import check_groups
 from micropref.baselines import DecomposedRewards, HypothesisReweighting, LowRankRewards, SharedBaseEnsemble
 from micropref.baselines._base import PersonalRewards, TrainingRows, Votes, known_users
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from micropref import _blocks
-from micropref._blocks import row_blocks, shared_mapping
+from micropref._arrays import blocks
+from micropref._arrays.blocks import row_blocks, shared_mapping
 
 
 def written(path, shape=(200, 3), dtype=np.float32):
@@ -21,7 +21,7 @@ def written(path, shape=(200, 3), dtype=np.float32):
 
 @pytest.mark.parametrize("mode", ["r", "r+", "w+"])
 def test_pages_of_a_shared_mapping_are_dropped_and_come_back(mode, tmp_path, monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1)
     X, mapped = written(tmp_path / "x")
     if mode != "w+":
         mapped.flush()
@@ -37,7 +37,7 @@ def test_pages_of_a_shared_mapping_are_dropped_and_come_back(mode, tmp_path, mon
 
 
 def test_private_pages_are_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1)
     X, mapped = written(tmp_path / "x")
     mapped.flush()
     private = np.memmap(tmp_path / "x", dtype=X.dtype, mode="c", shape=X.shape)
@@ -70,4 +70,4 @@ def test_blocks_are_views_where_nothing_needs_converting(dtype):
 
 def test_a_block_of_wide_rows_is_bounded():
     X = np.zeros((4096, 4096), dtype=np.float16)
-    assert {block.nbytes for _, block in row_blocks(X)} == {_blocks._BLOCK_BYTES}
+    assert {block.nbytes for _, block in row_blocks(X)} == {blocks._BLOCK_BYTES}

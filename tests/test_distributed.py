@@ -19,29 +19,31 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
-import micropref.distributed as distributed_module
 from micropref import MixtureBradleyTerry, PairEncoder, PreferenceModel, load_demo
-from micropref._agreement import Share, Whole
-from micropref._gates import Gate
-from micropref._objective import MixtureObjective
-from micropref._validation import distinct_labels
+from micropref._engine.gates import Gate
+from micropref._engine.objectives import MixtureObjective
+from micropref._rows.layout import PairReader, root_mean_square
+from micropref._rows.validation import distinct_labels
 from micropref.cli import main
 from micropref.cli._models import _share
 from micropref.datasets import PreferenceTable
 from micropref.distributed import (
-    ALONE,
     Communicator,
     RankError,
     TorchCommunicator,
+    _communicator,
+    _launch,
     active_communicator,
     check_groups_not_split,
     distributed_fit,
-    hash_ids,
     shard_rows,
     torchrun,
 )
+from micropref.distributed._agreement import Share, Whole
+from micropref.distributed._communicator import ALONE
+from micropref.distributed._groups import hash_ids
 from micropref.embed import HashingEncoder
-from micropref.pairs import PairReader, PairScaler, root_mean_square
+from micropref.pairs import PairScaler
 
 ROOT = Path(__file__).parents[1]
 
@@ -479,7 +481,7 @@ def test_groups_on_one_rank_each(groups):
 
 
 def test_ids_whose_hashes_meet_are_compared(monkeypatch):
-    monkeypatch.setattr("micropref.distributed.hash_ids", lambda ids: np.zeros(len(ids), dtype=np.uint64))
+    monkeypatch.setattr("micropref.distributed._groups.hash_ids", lambda ids: np.zeros(len(ids), dtype=np.uint64))
     assert on_ranks(2, lambda ranks: check_groups_not_split([10 + ranks.rank], ranks))[1] == [None, None]
 
 
@@ -716,10 +718,11 @@ def test_torchrun_makes_a_group_and_destroys_it(monkeypatch):
             }[name]
 
     fake = Fake()
-    original = distributed_module.require
-    monkeypatch.setattr(
-        distributed_module, "require", lambda name, why: fake if name == "torch.distributed" else original(name, why)
-    )
+    original = _launch.require
+    for module in (_communicator, _launch):
+        monkeypatch.setattr(
+            module, "require", lambda name, why: fake if name == "torch.distributed" else original(name, why)
+        )
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("MASTER_ADDR", "localhost")):
         monkeypatch.setenv(name, value)
     with torchrun() as ranks:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from micropref._gates import GATES, Gate, flatten, unflatten
+from micropref._engine.gates import GATES, Gate, flatten, unflatten
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import micropref._evidence
-from micropref._evidence import EvidenceTable
-from micropref._history import UserHistory
+import micropref._users.evidence
+from micropref._users.evidence import EvidenceTable
+from micropref._users.history import UserHistory
 
 K = 3
 
@@ -180,8 +180,8 @@ def test_a_million_integer_users_fit_in_200_megabytes():
 )
 def test_table_behaves_as_a_dictionary(operations):
     table, plain = EvidenceTable(2), {}
-    original = micropref._evidence._CHUNK_ROWS
-    micropref._evidence._CHUNK_ROWS = 5
+    original = micropref._users.evidence._CHUNK_ROWS
+    micropref._users.evidence._CHUNK_ROWS = 5
     try:
         for keys, seed in operations:
             values = np.random.default_rng(seed).normal(size=(len(keys), 2)).astype(np.float32)
@@ -202,7 +202,7 @@ def test_table_behaves_as_a_dictionary(operations):
             other.set(other.rows([999], insert=True), np.ones((1, 2)))
             assert 999 not in table
     finally:
-        micropref._evidence._CHUNK_ROWS = original
+        micropref._users.evidence._CHUNK_ROWS = original
 
 
 def test_nothing_asked_gives_nothing():

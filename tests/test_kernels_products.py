@@ -75,7 +75,7 @@ def test_many_blocks_and_threads(path, kind, monkeypatch):
     """Every block takes its own columns of what is given for the rows, and writes its own."""
     monkeypatch.setattr("micropref.kernels._blas._BLOCK_BYTES", 1)
     monkeypatch.setattr("micropref.kernels._blas._SMALL_PRODUCT", 100)
-    monkeypatch.setattr("micropref._blocks._BLOCK_BYTES", 1)
+    monkeypatch.setattr("micropref._arrays.blocks._BLOCK_BYTES", 1)
     monkeypatch.setattr("micropref.kernels._threads._ENTRIES_PER_SLICE", 1000)
     X, truth = rows(1003, 9, kind, "plain")
     W, d = vectors((3, 7), X), vectors((3, 1003), X, seed=2)

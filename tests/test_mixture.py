@@ -18,7 +18,8 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
 
-from micropref import MixtureBradleyTerry, _blocks, mixture
+from micropref import MixtureBradleyTerry, mixture
+from micropref._arrays import blocks as array_blocks
 from micropref.pairs import swap_pairs
 
 
@@ -460,8 +461,8 @@ def test_a_file_is_as_good_as_memory(dtype, in_groups, tmp_path, monkeypatch):
     X = X.astype(dtype)
     mapped = on_disk(tmp_path / "x", X)
     groups = groups if in_groups else None
-    for block_bytes in (_blocks._BLOCK_BYTES, 1):
-        monkeypatch.setattr(_blocks, "_BLOCK_BYTES", block_bytes)
+    for block_bytes in (array_blocks._BLOCK_BYTES, 1):
+        monkeypatch.setattr(array_blocks, "_BLOCK_BYTES", block_bytes)
         for learn in ("fit", "partial_fit"):
             one, two = (getattr(quick(), learn)(rows, y, groups=groups) for rows in (X, mapped))
             assert np.array_equal(one.coef_, two.coef_)
@@ -476,7 +477,7 @@ def test_predictions_do_not_depend_on_blocks(monkeypatch):
     model = quick().fit(X, y)
     names = ("predict", "predict_proba", "decision_function", "component_scores", "mixture_weights")
     whole = [getattr(model, name)(X) for name in names]
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(array_blocks, "_BLOCK_BYTES", 1)
     for name, expected in zip(names, whole, strict=True):
         np.testing.assert_allclose(getattr(model, name)(X), expected, rtol=1e-13)
 
@@ -881,7 +882,7 @@ METHODS += ["responsibilities", "log_likelihood", "score"]
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_entries_that_are_not_finite_are_named(dtype, method, hold, tmp_path, monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(array_blocks, "_BLOCK_BYTES", 1)
     X, y, _groups, _ = small(150)
     X = X.astype(dtype)
     model = quick().fit(X, y)

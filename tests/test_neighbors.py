@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import micropref._neighbors
-from micropref._neighbors import NeighborGate
+import micropref._users.neighbors
+from micropref._users.neighbors import NeighborGate
 
 
 def random_pairs(n: int, width: int = 3, n_components: int = 2, seed: int = 0):
@@ -98,7 +98,7 @@ def test_pieces_equal_the_whole(sizes):
 def test_queries_in_blocks_equal_queries_at_once(monkeypatch):
     gate, queries, prior = filled(40), random_pairs(23, seed=5)[0], prior_of(23)
     whole = gate.log_weights(queries, prior)
-    monkeypatch.setattr(micropref._neighbors, "_QUERY_ROWS", 4)
+    monkeypatch.setattr(micropref._users.neighbors, "_QUERY_ROWS", 4)
     np.testing.assert_allclose(gate.log_weights(queries, prior), whole, atol=1e-12)
 
 
@@ -107,14 +107,14 @@ def test_faiss_finds_the_same_neighbours(monkeypatch, scale):
     queries, prior = random_pairs(30, seed=5)[0] * np.float32(scale), prior_of(30)
     plain = filled(80, 6, scale=scale)
     assert plain._index is None
-    monkeypatch.setattr(micropref._neighbors, "_FAISS_ROWS", 50)
+    monkeypatch.setattr(micropref._users.neighbors, "_FAISS_ROWS", 50)
     indexed = filled(80, 6, scale=scale)
     assert indexed._index.ntotal == 80
     np.testing.assert_allclose(indexed.log_weights(queries, prior), plain.log_weights(queries, prior), atol=1e-9)
 
 
 def test_faiss_index_grows_with_the_memory(monkeypatch):
-    monkeypatch.setattr(micropref._neighbors, "_FAISS_ROWS", 50)
+    monkeypatch.setattr(micropref._users.neighbors, "_FAISS_ROWS", 50)
     contexts, evidence, weight = random_pairs(90)
     gate = NeighborGate(3, 2, 6)
     for rows in (slice(0, 40), slice(40, 60), slice(60, 90)):
@@ -127,8 +127,8 @@ def test_faiss_index_grows_with_the_memory(monkeypatch):
 
 
 def test_without_faiss_large_memories_still_work(monkeypatch):
-    monkeypatch.setattr(micropref._neighbors, "_FAISS_ROWS", 50)
-    monkeypatch.setattr(micropref._neighbors.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(micropref._users.neighbors, "_FAISS_ROWS", 50)
+    monkeypatch.setattr(micropref._users.neighbors.importlib.util, "find_spec", lambda name: None)
     gate = filled(80, 6)
     assert gate._index is None
     assert np.isfinite(gate.log_weights(random_pairs(5, seed=7)[0], prior_of(5))).all()
@@ -154,7 +154,7 @@ def test_evidence_and_priors_of_any_size_stay_finite():
 
 
 def test_contexts_without_columns_are_all_the_same(monkeypatch):
-    monkeypatch.setattr(micropref._neighbors, "_FAISS_ROWS", 5)
+    monkeypatch.setattr(micropref._users.neighbors, "_FAISS_ROWS", 5)
     gate = NeighborGate(0, 2, 4)
     gate.add(np.empty((6, 0)), -np.vstack([np.zeros(6), np.full(6, 3.0)]), np.ones(6))
     found = np.exp(gate.log_weights(np.empty((2, 0)), np.log(np.full((2, 2), 0.5))))
@@ -165,7 +165,7 @@ def test_contexts_without_columns_are_all_the_same(monkeypatch):
 @pytest.mark.parametrize("faiss", [False, True])
 def test_pickle_and_export_keep_everything_but_the_spare_room(monkeypatch, faiss):
     if faiss:
-        monkeypatch.setattr(micropref._neighbors, "_FAISS_ROWS", 50)
+        monkeypatch.setattr(micropref._users.neighbors, "_FAISS_ROWS", 50)
     gate = filled(60, 6, scale=1e20)
     gate.add(*random_pairs(3, seed=4))
     assert len(gate._contexts) == 120

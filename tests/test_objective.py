@@ -13,9 +13,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micropref import _blocks, _objective
-from micropref._gates import Gate, flatten, unflatten
-from micropref._objective import (
+from micropref._arrays import blocks
+from micropref._engine import objectives
+from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._engine.objectives import (
     GateObjective,
     MixtureObjective,
     log_odds,
@@ -26,8 +27,8 @@ from micropref._objective import (
     sigmoid,
     unit_terms,
 )
-from micropref._validation import check_groups
-from micropref.pairs import PairReader
+from micropref._rows.layout import PairReader
+from micropref._rows.validation import check_groups
 
 N_DIFFERENCE = 3
 
@@ -322,7 +323,7 @@ def test_margins_of_any_size(size, structure, kind):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
@@ -344,12 +345,12 @@ def test_margins_computed_twice_instead_of_kept(kind, monkeypatch):
     case = make_case(2, 2, 0, "mixed weights prior", n=131)
     objective = case.objective(torch.tensor(case.X) if kind == "torch" else case.X)
     vector = make_vector(case)
-    monkeypatch.setattr(_objective, "_PRODUCT_BYTES", 4 * 2 * 50)
+    monkeypatch.setattr(objectives, "_PRODUCT_BYTES", 4 * 2 * 50)
     kept = []
     evidence = objective.evidence
     monkeypatch.setattr(objective, "evidence", lambda heads, keep=None: kept.append(keep) or evidence(heads, keep))
     value, gradient = objective.value_and_gradient(vector)
-    monkeypatch.setattr(_objective, "_MARGIN_BYTES", 0)
+    monkeypatch.setattr(objectives, "_MARGIN_BYTES", 0)
     same_value, same_gradient = objective.value_and_gradient(vector)
     assert [None if keep is None else len(keep) for keep in kept] == [3, None]
     assert same_value == value
@@ -371,7 +372,7 @@ def test_mean_contexts_on_disk(structure, tmp_path, monkeypatch):
     vector = make_vector(case)
     in_memory = case.objective(on_disk(tmp_path / "x", case.X))
     assert not isinstance(in_memory._unit_contexts.base.base, np.memmap)
-    monkeypatch.setattr(_objective, "_CONTEXT_BYTES", 0)
+    monkeypatch.setattr(objectives, "_CONTEXT_BYTES", 0)
     spilled = case.objective(on_disk(tmp_path / "x", case.X))
     found = spilled.value_and_gradient(vector)
     assert isinstance(spilled._unit_contexts.base, np.memmap)
@@ -380,7 +381,7 @@ def test_mean_contexts_on_disk(structure, tmp_path, monkeypatch):
 
 
 def test_mean_contexts_of_an_array_in_memory_stay_there(monkeypatch):
-    monkeypatch.setattr(_objective, "_CONTEXT_BYTES", 0)
+    monkeypatch.setattr(objectives, "_CONTEXT_BYTES", 0)
     contexts = make_case(2, 5, 0, "groups").objective()._unit_contexts
     while contexts is not None:
         assert not isinstance(contexts, np.memmap)

@@ -11,16 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from micropref import _blocks, pairs
-from micropref.pairs import (
-    PairReader,
-    PairScaler,
-    make_pairs,
-    narrow_context,
-    root_mean_square_norms,
-    split_pairs,
-    swap_pairs,
-)
+from micropref import pairs
+from micropref._arrays import blocks
+from micropref._rows.layout import PairReader, narrow_context, root_mean_square_norms
+from micropref.features import scaler as scaler_module
+from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs
 
 
 def rows(n, width, seed=0, dtype=np.float64):
@@ -106,16 +101,16 @@ def test_narrow_context(kind):
 @dtypes
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 200])
 def test_blocks_cover_every_row_once_in_the_dtype_of_computation(n, dtype, kind, monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1)
     X = rows(n, 5, dtype=dtype)
-    blocks = list(PairReader(kind(X), 2))
-    assert len(blocks) == -(-n // 64)
+    parts = list(PairReader(kind(X), 2))
+    assert len(parts) == -(-n // 64)
     wanted = np.float64 if dtype == np.float64 else np.float32
-    for block in blocks:
+    for block in parts:
         assert np.asarray(block.context).dtype == np.asarray(block.difference).dtype == wanted
         np.testing.assert_array_equal(np.asarray(block.context), X[block.rows, :2])
         np.testing.assert_array_equal(np.asarray(block.difference), X[block.rows, 2:])
-    assert np.concatenate([np.arange(n)[b.rows] for b in blocks]).tolist() == list(range(n))
+    assert np.concatenate([np.arange(n)[b.rows] for b in parts]).tolist() == list(range(n))
 
 
 # --------------------------------------------------------------------------------------------------------------- norms
@@ -137,13 +132,13 @@ def test_norms_are_root_mean_squares_at_any_scale(kind, n, widths, exponent, wei
         np.sqrt(np.average((part**2).sum(axis=1), weights=weight)) for part in (X[:, : widths[0]], X[:, widths[0] :])
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_blocks, "_BLOCK_BYTES", 1)
+        patch.setattr(blocks, "_BLOCK_BYTES", 1)
         found = root_mean_square_norms(kind(X * 10.0**exponent), widths[0], weight)
     np.testing.assert_allclose(found / 10.0**exponent, expected, rtol=1e-10)
 
 
 def test_norms_of_growing_and_of_vanishing_blocks(monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1)
     X = np.ones((256, 2))
     X[64:128] = 1e200
     X[128:192] = 0.0
@@ -165,7 +160,7 @@ def test_norms_at_the_edge_of_the_precision(dtype, value):
 @pytest.mark.parametrize(("bad", "name"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
 @pytest.mark.parametrize("column", [0, 2, 4])
 def test_norms_name_the_first_entry_that_is_not_finite(column, bad, name, dtype, kind, monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1)
     X = rows(200, 5, dtype=dtype)
     X[130, column] = X[140, 3] = bad
     with pytest.raises(ValueError, match=f"X contains NaN or infinity: {name} in row 130, column {column}$"):
@@ -185,7 +180,7 @@ def test_a_bfloat16_tensor_names_its_bad_entry_too():
 @kinds
 @dtypes
 def test_scaled_norms_are_what_was_asked_for(dtype, kind, monkeypatch):
-    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 1)
+    monkeypatch.setattr(blocks, "_BLOCK_BYTES", 1)
     X = rows(150, 5, dtype=dtype) * np.array([7, 7, 0.2, 0.2, 0.2], dtype=dtype)
     scaler = PairScaler(2, context_norm=4.0, difference_norm=2.0)
     scaled = scaler.fit(kind(X)).transform(kind(X))
@@ -265,9 +260,9 @@ def test_scaler_survives_pickling_and_reads_files(tmp_path):
 
 
 def test_examples_in_the_documentation():
-    found = doctest.testmod(pairs)
-    assert found.attempted >= 4
-    assert not found.failed
+    found = [doctest.testmod(module) for module in (pairs, scaler_module)]
+    assert sum(one.attempted for one in found) >= 4
+    assert not any(one.failed for one in found)
 
 
 def test_arrays_of_two_libraries_do_not_make_pairs():

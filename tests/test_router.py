@@ -16,12 +16,13 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-import micropref._neighbors
+import micropref._users.neighbors
 import micropref.router
-from micropref._gates import Gate, flatten
-from micropref._objective import GateObjective
+from micropref._engine.gates import Gate, flatten
+from micropref._engine.objectives import GateObjective
+from micropref._rows.layout import PairReader
 from micropref.mixture import MixtureBradleyTerry
-from micropref.pairs import PairReader, make_pairs, swap_pairs
+from micropref.pairs import make_pairs, swap_pairs
 from micropref.router import ContextRouter
 
 
@@ -398,7 +399,7 @@ def test_mlp_and_knn_learn_what_a_linear_gate_cannot():
 def test_knn_with_a_faiss_index_gives_the_same(planted, monkeypatch):
     mixture, X, y, _ = planted
     plain = ContextRouter(mixture, gate="knn", n_neighbors=7).fit(X[:100], y[:100]).partial_fit(X[100:200], y[100:200])
-    monkeypatch.setattr(micropref._neighbors, "_FAISS_ROWS", 50)
+    monkeypatch.setattr(micropref._users.neighbors, "_FAISS_ROWS", 50)
     indexed = (
         ContextRouter(mixture, gate="knn", n_neighbors=7).fit(X[:100], y[:100]).partial_fit(X[100:200], y[100:200])
     )

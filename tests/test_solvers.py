@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import OptimizeResult, rosen, rosen_der
 
-from micropref import _solvers
-from micropref._gates import Gate
-from micropref._scaling import RunningNorms, gate_scale, gate_step, head_scale, head_step, with_penalties
-from micropref._solvers import Adam, lbfgs
+from micropref._engine import solvers
+from micropref._engine.gates import Gate
+from micropref._engine.scaling import RunningNorms, gate_scale, gate_step, head_scale, head_step, with_penalties
+from micropref._engine.solvers import Adam, lbfgs
 
 
 def quadratic(target, curvature):
@@ -62,7 +62,7 @@ def test_a_line_search_that_finds_nothing_better(slope, precision, arrived, monk
     gave_up = OptimizeResult(
         x=np.ones(2), fun=3.0, jac=np.array([0.0, -slope]), nit=4, status=2, success=False, message="ABNORMAL"
     )
-    monkeypatch.setattr(_solvers, "minimize", lambda *args, **options: gave_up)
+    monkeypatch.setattr(solvers, "minimize", lambda *args, **options: gave_up)
     found = lbfgs(lambda x: (0.0, x), np.ones(2), max_iter=50, tol=1e-8, precision=precision)
     assert found.converged is arrived
     assert (found.value, found.n_iter, found.message) == (3.0, 4, "ABNORMAL")

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
-from micropref import _validation
-from micropref._validation import (
+from micropref._rows import validation
+from micropref._rows.validation import (
     check_context_width,
     check_groups,
     check_labels,
@@ -216,7 +216,7 @@ def test_ids_further_apart_than_their_type_can_say(dtype, reach):
 
 
 def test_integer_groups_longer_than_a_chunk(monkeypatch):
-    monkeypatch.setattr(_validation, "_CHUNK", 7)
+    monkeypatch.setattr(validation, "_CHUNK", 7)
     ids = np.random.default_rng(0).integers(-1, 30, size=100)
     present, index = plain_groups(ids.tolist(), lambda u: u == -1)
     found = check_groups(ids, 100)

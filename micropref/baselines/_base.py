@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, to_numpy
-from micropref._objective import log_sigmoid
+from micropref._arrays.backend import Array, to_numpy
+from micropref._engine.objectives import log_sigmoid
+from micropref._engine.prediction import accuracy, labels, probabilities
 from micropref._parameters import check_integer
-from micropref._prediction import accuracy, labels, probabilities
-from micropref._validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
-from micropref.pairs import root_mean_square_norms, split_pairs
+from micropref._rows.layout import root_mean_square_norms
+from micropref._rows.validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
+from micropref.pairs import split_pairs
 
 # Numbers of who is asked that are laid out beside the rows at a time.
 _NUMBERS_BYTES = 1 << 26

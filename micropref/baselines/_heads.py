@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, compute_dtype, to_numpy
-from micropref._objective import log_odds, log_sigmoid, log_softmax
+from micropref._arrays.backend import Array, compute_dtype, to_numpy
+from micropref._engine.objectives import log_odds, log_sigmoid, log_softmax
 from micropref._parameters import check_choice, check_real
 from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
 from micropref.kernels._products import linear_products

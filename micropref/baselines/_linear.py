@@ -10,14 +10,14 @@ from numpy.typing import ArrayLike
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, precision, to_numpy
-from micropref._gates import Gate
-from micropref._objective import MixtureObjective
-from micropref._scaling import head_scale, with_penalties
-from micropref._solvers import Minimum, lbfgs
+from micropref._arrays.backend import Array, precision, to_numpy
+from micropref._engine.gates import Gate
+from micropref._engine.objectives import MixtureObjective
+from micropref._engine.scaling import head_scale, with_penalties
+from micropref._engine.solvers import Minimum, lbfgs
+from micropref._rows.layout import PairReader, root_mean_square_norms
 from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
 from micropref.kernels._threads import blas_threads
-from micropref.pairs import PairReader, root_mean_square_norms
 
 
 def bradley_terry(

@@ -6,9 +6,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import softmax
 
-from micropref._backend import compute_dtype
-from micropref._objective import log_sigmoid, sigmoid
-from micropref._scaling import head_scale, with_penalties
+from micropref._arrays.backend import compute_dtype
+from micropref._engine.objectives import log_sigmoid, sigmoid
+from micropref._engine.scaling import head_scale, with_penalties
 from micropref.baselines._base import TrainingRows
 from micropref.kernels._products import linear_gradient, linear_products
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array
-from micropref._validation import check_sample_weight
+from micropref._arrays.backend import Array
+from micropref._rows.validation import check_sample_weight
 from micropref.baselines._base import PersonalRewards
 
 

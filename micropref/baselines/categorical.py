@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from micropref._backend import precision
-from micropref._gates import flatten, unflatten
-from micropref._objective import log_sigmoid, log_sum_exp
+from micropref._arrays.backend import precision
+from micropref._engine.gates import flatten, unflatten
+from micropref._engine.objectives import log_sigmoid, log_sum_exp
+from micropref._engine.scaling import head_scale, with_penalties
+from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
-from micropref._scaling import head_scale, with_penalties
-from micropref._solvers import lbfgs
+from micropref._rows.layout import root_mean_square_norms
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import remember_annotators, warn_if_stopped
 from micropref.baselines._utility import UtilityDistribution
 from micropref.kernels._threads import blas_threads
-from micropref.pairs import root_mean_square_norms
 
 # Where a user's agreement is looked for.
 _PRIOR_DEVIATIONS = 4.0

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils import check_random_state
 
-from micropref._objective import log_sigmoid, log_softmax
+from micropref._engine.objectives import log_sigmoid, log_softmax
 from micropref._parameters import check_choice, check_integer, check_real
 from micropref.baselines._base import TrainingRows
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform

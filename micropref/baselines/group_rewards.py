@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from micropref._engine.solvers import Minimum
 from micropref._parameters import check_integer, check_real
-from micropref._solvers import Minimum
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from micropref._objective import Units, log_sigmoid
+from micropref._engine.objectives import Units, log_sigmoid
 from micropref._parameters import check_integer, check_real
-from micropref._validation import Groups
+from micropref._rows.layout import root_mean_square_norms
+from micropref._rows.validation import Groups
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
-from micropref.pairs import root_mean_square_norms
 
 _HEAD_ITERATIONS = 300
 # Standard deviation of the margins at a random start.

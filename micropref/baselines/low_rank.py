@@ -10,11 +10,11 @@ from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from micropref._backend import precision
-from micropref._objective import log_softmax
+from micropref._arrays.backend import precision
+from micropref._engine.objectives import log_softmax
+from micropref._engine.solvers import Minimum, lbfgs
 from micropref._parameters import check_integer, check_real
-from micropref._solvers import Minimum, lbfgs
-from micropref._validation import Groups
+from micropref._rows.validation import Groups
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._heads import HeadRewards
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective

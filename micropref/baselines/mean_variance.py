@@ -10,18 +10,18 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, precision
-from micropref._gates import flatten, unflatten
-from micropref._objective import log_sigmoid, sigmoid
+from micropref._arrays.backend import Array, precision
+from micropref._engine.gates import flatten, unflatten
+from micropref._engine.objectives import log_sigmoid, sigmoid
+from micropref._engine.scaling import head_scale, with_penalties
+from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
-from micropref._scaling import head_scale, with_penalties
-from micropref._solvers import lbfgs
+from micropref._rows.layout import root_mean_square_norms
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import remember_annotators, response_rows, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import UtilityDistribution, boxed, unboxed
 from micropref.kernels._threads import blas_threads
-from micropref.pairs import root_mean_square_norms
 
 # σ(x / sqrt(1 + π/8 · variance)) is the mean of σ over a normal distribution, to within 0.02 (MacKay, 1992).
 _FLATTENING = np.pi / 8

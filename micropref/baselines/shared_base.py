@@ -9,11 +9,11 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from micropref._backend import compute_dtype, precision
-from micropref._objective import log_sigmoid, sigmoid
+from micropref._arrays.backend import compute_dtype, precision
+from micropref._engine.objectives import log_sigmoid, sigmoid
+from micropref._engine.scaling import head_scale, with_penalties
+from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
-from micropref._scaling import head_scale, with_penalties
-from micropref._solvers import lbfgs
 from micropref.baselines._base import TrainingRows
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.kernels._products import linear_gradient, linear_products

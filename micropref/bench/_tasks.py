@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from micropref.pairs import make_pairs, root_mean_square_norms
+from micropref._rows.layout import root_mean_square_norms
+from micropref.pairs import make_pairs
 
 if TYPE_CHECKING:
     from micropref.bench._config import DatasetSpec

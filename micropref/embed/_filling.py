@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._backend import is_torch, to_numpy
+from micropref._arrays.backend import is_torch, to_numpy
 from micropref.embed._folder import ShardFolder
 from micropref.embed._progress import EmbeddingProgress, Interruption
 from micropref.embed._shards import check_same_encoder, key_table, text_keys

@@ -15,13 +15,14 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._rows.layout import root_mean_square, root_mean_square_norms
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable, is_blank
 from micropref.distributed import active_communicator
 from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
 from micropref.embed.protocol import Encoder, check_texts
 from micropref.embed.store import EmbeddingStore
-from micropref.pairs import make_pairs, root_mean_square, root_mean_square_norms
+from micropref.pairs import make_pairs
 
 # The prompt comes first: a mixture gated by the prompt sees the first columns, and its router adds the others.
 _CONTEXT_COLUMNS = ("prompt", "context")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from micropref._backend import Array, to_numpy
-from micropref._validation import check_labels
+from micropref._arrays.backend import Array, to_numpy
+from micropref._rows.validation import check_labels
 from micropref.heads._rebuilt import checked_rows, fitted_mixture
 from micropref.metrics import mean_interval
 

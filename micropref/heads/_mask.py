@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._backend import Array
+from micropref._arrays.backend import Array
 from micropref.heads._rebuilt import checked_rows, fitted_mixture, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
 

@@ -11,14 +11,14 @@ from numpy.typing import ArrayLike
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from micropref._backend import Array, compute_dtype, like, precision, to_numpy
-from micropref._gates import Gate, flatten, unflatten
-from micropref._objective import GateObjective
-from micropref._scaling import gate_scale
-from micropref._solvers import lbfgs
+from micropref._arrays.backend import Array, compute_dtype, like, precision, to_numpy
+from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._engine.objectives import GateObjective
+from micropref._engine.scaling import gate_scale
+from micropref._engine.solvers import lbfgs
+from micropref._rows.layout import PairReader, root_mean_square_norms
 from micropref.heads._rebuilt import checked_rows, fitted_mixture, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
-from micropref.pairs import PairReader, root_mean_square_norms
 
 _MAX_ITER = 500
 _TOL = 1e-6

@@ -8,11 +8,12 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, to_numpy
-from micropref._blocks import row_blocks
-from micropref._validation import check_matrix, check_sample_weight
+from micropref._arrays.backend import Array, to_numpy
+from micropref._arrays.blocks import row_blocks
+from micropref._rows.layout import root_mean_square_norms
+from micropref._rows.validation import check_matrix, check_sample_weight
 from micropref.mixture import MixtureBradleyTerry
-from micropref.pairs import root_mean_square_norms, split_pairs
+from micropref.pairs import split_pairs
 
 
 def fitted_mixture(mixture: Any) -> MixtureBradleyTerry:

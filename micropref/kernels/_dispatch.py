@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._backend import Array, is_torch, namespace, zeros
+from micropref._arrays.backend import Array, is_torch, namespace, zeros
 from micropref._optional import require
 from micropref.kernels._problem import Posterior, Problem, Sums
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from micropref._backend import Array, compute_dtype, is_torch, namespace
+from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace
 
 
 @dataclass(frozen=True)

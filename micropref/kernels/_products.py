@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from micropref._backend import Array, is_torch, like, namespace, to_numpy, zeros
-from micropref._blocks import row_blocks
+from micropref._arrays.backend import Array, is_torch, like, namespace, to_numpy, zeros
+from micropref._arrays.blocks import row_blocks
 from micropref.kernels import _dispatch
 
 # Below this many multiplications one call of BLAS takes less time than deciding who should do it.

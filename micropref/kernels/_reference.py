@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from micropref._backend import Array, namespace, zeros
-from micropref._pointwise import log_sigmoid, log_softmax, posterior, sigmoid, unit_terms
+from micropref._arrays.backend import Array, namespace, zeros
+from micropref.kernels._pointwise import log_sigmoid, log_softmax, posterior, sigmoid, unit_terms
 from micropref.kernels._problem import Posterior, Problem, Sums
 
 # Blocks whose widened copy and products stay small beside X.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from micropref._backend import to_numpy
+from micropref._arrays.backend import to_numpy
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from scipy.special import log_expit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import Array, like, to_numpy
-from micropref._validation import Groups, check_groups, check_labels
+from micropref._arrays.backend import Array, like, to_numpy
+from micropref._rows.validation import Groups, check_groups, check_labels
 from micropref.metrics._groups import check_log_odds
 from micropref.metrics._intervals import Interval, mean_interval
 

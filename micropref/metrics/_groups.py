@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit
 
-from micropref._backend import to_numpy
-from micropref._validation import Groups, check_groups, check_labels, check_sample_weight
+from micropref._arrays.backend import to_numpy
+from micropref._rows.validation import Groups, check_groups, check_labels, check_sample_weight
 from micropref.metrics._calibration import bin_sums
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._backend import to_numpy
-from micropref._validation import check_groups, check_labels, check_sample_weight
+from micropref._arrays.backend import to_numpy
+from micropref._rows.validation import check_groups, check_labels, check_sample_weight
 from micropref.metrics._groups import groups_with_rows
 
 

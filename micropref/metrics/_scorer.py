@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from micropref._backend import Array
+from micropref._arrays.backend import Array
 
 _METADATA = ("groups", "sample_weight")
 

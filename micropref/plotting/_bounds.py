@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from micropref._backend import to_numpy
+from micropref._arrays.backend import to_numpy
 from micropref.plotting._style import COLORS, axes_for, tidy
 from micropref.theory import IrreducibleErrorBounds, irreducible_error_bounds
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from micropref._backend import to_numpy
-from micropref._prediction import accuracy
+from micropref._arrays.backend import to_numpy
+from micropref._engine.prediction import accuracy
 from micropref.plotting._style import axes_for, style, tidy
 
 

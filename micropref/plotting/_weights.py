@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._backend import to_numpy
+from micropref._arrays.backend import to_numpy
 from micropref.plotting._style import COLORS, HATCHES, axes_for, legend_above, tidy
 
 

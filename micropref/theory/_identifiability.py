@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._backend import to_numpy
-from micropref._validation import check_groups
+from micropref._arrays.backend import to_numpy
+from micropref._rows.validation import check_groups
 from micropref.pairs import split_pairs
 
 _ENOUGH = 10  # as many observations for each number to be found, as is usual for regressions

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.special import expit, log_expit, log_softmax, logsumexp
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._backend import to_numpy
-from micropref._validation import check_groups, check_labels, check_sample_weight
+from micropref._arrays.backend import to_numpy
+from micropref._rows.validation import check_groups, check_labels, check_sample_weight
 from micropref.pairs import split_pairs
 
 BLOCK_ROWS = 2048

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._backend import Array, compute_dtype, is_torch, namespace
+from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace
 
 # A block and its products fit the last-level cache of a CPU, and keep a GPU busy.
 _BLOCK_BYTES = 1 << 23

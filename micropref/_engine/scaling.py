@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from micropref._gates import Gate
+from micropref._engine.gates import Gate
 
 # Offsets of a gate move slowly beside its weights, which share each step among all inputs.
 _OFFSET_STEP = 0.1

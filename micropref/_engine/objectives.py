@@ -24,18 +24,19 @@ from typing import Any
 
 import numpy as np
 
-from micropref._backend import Array, add_at, compute_dtype, index_like, is_torch, like, namespace, to_numpy
-from micropref._blocks import row_blocks, shared_mapping, stored_blocks
-from micropref._gates import Gate, flatten, unflatten
-from micropref._pointwise import log_odds as log_odds
-from micropref._pointwise import log_sigmoid, log_softmax, sigmoid, unit_terms
-from micropref._pointwise import log_sum_exp as log_sum_exp
-from micropref._pointwise import posterior as posterior
-from micropref._validation import Groups
-from micropref.distributed import ALONE, Communicator
+from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, is_torch, like, namespace, to_numpy
+from micropref._arrays.blocks import row_blocks, shared_mapping, stored_blocks
+from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._rows.layout import PairReader
+from micropref._rows.validation import Groups
+from micropref.distributed import Communicator
+from micropref.distributed._communicator import ALONE
 from micropref.kernels import Sums, mixture_sums
+from micropref.kernels._pointwise import log_odds as log_odds
+from micropref.kernels._pointwise import log_sigmoid, log_softmax, sigmoid, unit_terms
+from micropref.kernels._pointwise import log_sum_exp as log_sum_exp
+from micropref.kernels._pointwise import posterior as posterior
 from micropref.kernels._products import linear_gradient, linear_products
-from micropref.pairs import PairReader
 
 # Margins of all rows are kept between the two passes of a grouped evaluation up to this size, and computed twice above.
 _MARGIN_BYTES = 1 << 26

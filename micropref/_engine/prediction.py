@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score
 
-from micropref._backend import Array, compute_dtype, like, namespace, to_numpy
-from micropref._blocks import row_blocks, stored_blocks
-from micropref._gates import Gate
-from micropref._objective import log_softmax, sigmoid
-from micropref._validation import check_labels
+from micropref._arrays.backend import Array, compute_dtype, like, namespace, to_numpy
+from micropref._arrays.blocks import row_blocks, stored_blocks
+from micropref._engine.gates import Gate
+from micropref._engine.objectives import log_softmax, sigmoid
+from micropref._rows.layout import PairReader, non_finite
+from micropref._rows.validation import check_labels
 from micropref.kernels._products import linear_products
-from micropref.pairs import PairReader, non_finite
 
 
 def head_margins(reader: PairReader, coef: np.ndarray) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._backend import Array, namespace, zeros
+from micropref._arrays.backend import Array, namespace, zeros
 from micropref.kernels._products import linear_gradient, linear_products
 
 GATES = ("linear", "mlp")

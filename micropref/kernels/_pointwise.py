@@ -5,7 +5,7 @@ Arrays are component-first, (n_components, n_rows): reductions over the few comp
 
 from __future__ import annotations
 
-from micropref._backend import Array, namespace
+from micropref._arrays.backend import Array, namespace
 
 
 def log_sigmoid(margins: Array) -> Array:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
-from micropref._backend import Array, is_torch, to_numpy
+from micropref._arrays.backend import Array, is_torch, to_numpy
 
 _FLOATS = [np.float64, np.float32, np.float16]
 UNGROUPED = -1

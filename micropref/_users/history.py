@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._evidence import EvidenceTable
+from micropref._users.evidence import EvidenceTable
 
 
 class UserHistory:

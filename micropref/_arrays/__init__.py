@@ -1,0 +1,1 @@
+"""Arrays of NumPy and torch, and how large ones are read; nothing here knows of preferences."""

@@ -1,0 +1,1 @@
+"""Pure functions that fits are made of: gates, objectives, solvers, scales, predictions. They know no estimator."""

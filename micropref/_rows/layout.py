@@ -1,0 +1,173 @@
+"""The layout of X: one comparison per row, ``[context | difference]``. No other module knows it.
+
+The first `n_context_features` columns describe the context c of the comparison (an embedding of the prompt, of a stated
+criterion, of a user profile); the remaining columns are the difference of the features of its two responses,
+d = φ(first) − φ(second). Swapping the responses negates the difference and leaves the context alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace, to_numpy
+from micropref._arrays.blocks import row_blocks
+from micropref._rows.validation import check_context_width
+from micropref.kernels import _threads
+
+
+class PairBlock(NamedTuple):
+    """Consecutive rows of X in the dtype of computation."""
+
+    rows: slice
+    context: Array
+    difference: Array
+
+
+class PairReader:
+    """Reads X in blocks of rows, so that nothing of its size is ever allocated.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_context_features + n_features)
+        Already checked by `micropref._rows.validation.check_matrix`.
+    n_context_features : int
+        Number of leading context columns.
+    """
+
+    def __init__(self, X: Array, n_context_features: int):
+        check_context_width(n_context_features, X.shape[1])
+        self.X = X
+        self.n_context_features = n_context_features
+        self.n_samples = int(X.shape[0])
+        self.n_features = int(X.shape[1]) - n_context_features
+
+    def __iter__(self) -> Iterator[PairBlock]:
+        for rows, block in row_blocks(self.X):
+            yield PairBlock(rows, block[:, : self.n_context_features], block[:, self.n_context_features :])
+
+
+def root_mean_square_norms(X: Array, n_context_features: int, sample_weight: ArrayLike | None = None) -> np.ndarray:
+    """Root mean square Euclidean norm of the contexts and of the differences, as ``[context, difference]``.
+
+    Non-finite entries are an error that names the first one's row and column. Extremely small or large features
+    neither under- nor overflow.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_context_features + n_features)
+    n_context_features : int
+        Number of leading context columns.
+    sample_weight : array-like of shape (n_samples,), optional
+        Weights of the rows in the mean.
+
+    Returns
+    -------
+    norms : ndarray of shape (2,)
+    """
+    reader = PairReader(X, n_context_features)
+    weight = None if sample_weight is None else to_numpy(sample_weight)
+    mass = float(X.shape[0] if weight is None else weight.sum())
+    quick = _sums_of_squares(reader, weight)
+    if quick is not None:
+        return np.sqrt(quick / max(mass, np.finfo(np.float64).tiny))
+    total, largest = np.zeros(2), np.zeros(2)
+    xp = namespace(X)
+    for rows, *parts in reader:
+        for which, part in enumerate(parts):
+            peak = float(xp.max(xp.abs(part))) if part.shape[1] and part.shape[0] else 0.0
+            if not np.isfinite(peak):
+                raise non_finite(X, rows)
+            if peak == 0.0:
+                continue
+            # Squares are taken relative to the largest entry so far: 1e-30 squared is 0 in float32, 1e30 is infinite.
+            if peak > largest[which]:
+                total[which] *= (largest[which] / peak) ** 2
+                largest[which] = peak
+            unit = part / peak
+            squares = unit * unit
+            if weight is None:
+                sum_of_squares = float(xp.sum(squares, dtype=xp.float64))
+            else:
+                sum_of_squares = float(weight[rows] @ to_numpy(xp.sum(squares, axis=1)))
+            total[which] += sum_of_squares * (peak / largest[which]) ** 2
+    return largest * np.sqrt(total / max(mass, np.finfo(np.float64).tiny))
+
+
+def root_mean_square(norms: np.ndarray, weights: np.ndarray) -> float:
+    """Root mean square of all rows from that of parts and their weights; exact for one part."""
+    largest = float(norms.max(initial=0.0))
+    if largest == 0.0 or len(norms) == 1:
+        return largest
+    # Relative to the largest: squares of extremely small or large norms would under- or overflow.
+    return largest * float(np.sqrt((norms / largest) ** 2 @ weights / weights.sum()))
+
+
+def _sums_of_squares(reader: PairReader, weight: np.ndarray | None) -> np.ndarray | None:
+    """Weighted sums of squares of contexts and differences in one read of X; None where a square may have lost digits.
+
+    That is where one is not finite, or where they are so small that squares underflow.
+    """
+    low, high = 1e-20, 1e30  # squares of float32 keep their digits well inside of these
+    total = np.zeros(2)
+    for rows, *parts in reader:
+        for which, part in enumerate(parts):
+            if not part.shape[1]:
+                continue
+            squares = to_numpy(_row_squares(part))
+            peak = float(squares.max(initial=0.0))
+            if not peak < high:  # NaN is not less than anything
+                return None
+            total[which] += squares.sum(dtype=np.float64) if weight is None else weight[rows] @ squares
+            # Rows of zeros only are what they are: nothing was lost where even the largest entry is zero.
+            if peak < low and (peak > 0.0 or bool(namespace(part).any(part != 0.0))):
+                return None
+    return total
+
+
+def _row_squares(part: Array) -> Array:
+    """Sum of squares of every row."""
+    if is_torch(part):
+        return namespace(part).vecdot(part, part, axis=1)
+    out = np.empty(len(part), part.dtype)
+
+    def some(rows: slice) -> None:
+        np.einsum("ij,ij->i", part[rows], part[rows], out=out[rows])
+
+    with np.errstate(over="ignore"):
+        _threads.run(some, _threads.split(*part.shape))
+    return out
+
+
+def non_finite(X: Array, rows: slice) -> ValueError:
+    """The error for the first entry of ``X[rows]`` that is NaN or infinite."""
+    block = to_numpy(namespace(X).astype(X[rows], compute_dtype(X)))
+    row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(block)))
+    kind = "NaN" if np.isnan(block[row, column]) else "infinity"
+    return ValueError(f"X contains NaN or infinity: {kind} in row {rows.start + row}, column {column}")
+
+
+def narrow_context(X: Array, n_context_features: int, n_kept: int) -> Array:
+    """Keep only the first `n_kept` context columns, as for a mixture whose gate sees less than its router.
+
+    Parameters
+    ----------
+    X : array of shape (n_samples, n_context_features + n_features)
+    n_context_features : int
+        Number of leading context columns of X.
+    n_kept : int
+        Number of them to keep, from the left.
+
+    Returns
+    -------
+    X : array of shape (n_samples, n_kept + n_features)
+        A view where that is possible (all or none of the context kept).
+    """
+    if n_kept == n_context_features:
+        return X
+    check_context_width(n_context_features, X.shape[1])
+    difference = X[:, n_context_features:]
+    return difference if n_kept == 0 else namespace(X).concat([X[:, :n_kept], difference], axis=1)

@@ -1,0 +1,52 @@
+"""Ranks as torchrun starts them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from micropref._optional import require
+from micropref.distributed._communicator import ALONE, Communicator, TorchCommunicator
+
+# Ranks embed for hours before they meet; one that dies closes its connections, which the others notice at once.
+_PATIENCE = timedelta(days=7)
+
+
+def launched() -> tuple[int, int]:
+    """Number of this process and how many there are, as torchrun says in the environment; ``(0, 1)`` elsewhere.
+
+    Returns
+    -------
+    rank, world_size : int
+    """
+    rank, size = os.environ.get("RANK", ""), os.environ.get("WORLD_SIZE", "")
+    if rank.isdigit() and size.isdigit() and int(size) > 1 and "MASTER_ADDR" in os.environ:
+        return int(rank), int(size)
+    return 0, 1
+
+
+@contextmanager
+def torchrun() -> Iterator[Communicator]:
+    """The ranks that torchrun started, for the length of a block; one alone elsewhere.
+
+    A process group of gloo is made where the environment has RANK, MASTER_ADDR and a WORLD_SIZE above 1 and
+    torch.distributed is not initialised yet, and is destroyed at the end.
+
+    Yields
+    ------
+    communicator : Communicator
+    """
+    if launched()[1] == 1:
+        yield ALONE
+        return
+    distributed = require("torch.distributed", "running under torchrun")
+    if distributed.is_initialized():
+        yield TorchCommunicator()
+        return
+    distributed.init_process_group("gloo", timeout=_PATIENCE)
+    try:
+        yield TorchCommunicator()
+    finally:
+        distributed.destroy_process_group()

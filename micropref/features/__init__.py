@@ -1,0 +1,7 @@
+"""Transformers of X that estimators can follow in a pipeline."""
+
+from __future__ import annotations
+
+from micropref.features.scaler import PairScaler
+
+__all__ = ["PairScaler"]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from micropref._engine.objectives import log_sigmoid
 from micropref._optional import require
 from micropref._rows.layout import narrow_context
 from micropref.datasets.demo import DemoWorld, load_demo
 from micropref.datasets.table import PreferenceTable
 from micropref.embed import PairEncoder
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import mean_interval
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter

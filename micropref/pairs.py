@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import Array, is_torch, namespace
-from micropref._rows.validation import check_context_width
+from micropref._rows.matrix import check_context_width
 from micropref.features.scaler import PairScaler
 
 __all__ = ["PairScaler", "make_pairs", "split_pairs", "swap_pairs"]

@@ -11,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone
 
-from micropref._engine.objectives import log_sigmoid
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import mean_interval
 from micropref.mixture import MixtureBradleyTerry
 from micropref.persistence import ModelFileError, pack, read_folder, unpack, write_folder

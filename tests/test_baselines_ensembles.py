@@ -19,9 +19,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from micropref._rows.validation import check_groups
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import check_groups
+from micropref._rows.layout import PairReader
 from micropref.baselines import DecomposedRewards, HypothesisReweighting, LowRankRewards, SharedBaseEnsemble
-from micropref.baselines._base import PersonalRewards, TrainingRows, Votes, known_users
+from micropref.baselines._base import PersonalRewards, Votes, known_users
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
 from micropref.baselines.shared_base import _EnsembleObjective
 from micropref.mixture import MixtureBradleyTerry
@@ -73,11 +75,13 @@ def rows(seed: int = 0, n_users: int = 30, n_each: int = 6, d: int = 4):
     return D, y, users
 
 
-def training_rows(seed: int = 0, **kind) -> TrainingRows:
+def training_rows(seed: int = 0, **kind) -> Comparisons:
     D, y, users = rows(seed, **kind)
     rng = np.random.default_rng(seed)
     users = np.where(rng.random(len(users)) < 0.2, -1, users)
-    return TrainingRows(D[:, :0], D, 2.0 * y - 1, rng.uniform(0.2, 2, len(D)), check_groups(users, len(D)))
+    return Comparisons(
+        PairReader(D, 0), (2 * y - 1).astype(np.int8), rng.uniform(0.2, 2, len(D)), check_groups(users, len(D))
+    )
 
 
 # ---------------------------------------------------------------------------------------------- scikit-learn's checks

@@ -22,7 +22,9 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from micropref import MixtureBradleyTerry, baselines
-from micropref._rows.validation import check_groups
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import check_groups
+from micropref._rows.layout import PairReader
 from micropref.baselines import (
     CategoricalRewards,
     ContextNeighbors,
@@ -31,7 +33,7 @@ from micropref.baselines import (
     MeanVarianceRewards,
     UserRewards,
 )
-from micropref.baselines._base import TrainingRows, known_users
+from micropref.baselines._base import known_users
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines.categorical import CategoricalObjective
 from micropref.baselines.mean_variance import MeanVarianceObjective
@@ -152,7 +154,7 @@ def test_all_are_exported():
 
 def training_rows(seed=0, n=30, d=4):
     X, y, user, weight = small(seed, n=n, d=d)
-    return TrainingRows(X[:, :CONTEXT], X[:, CONTEXT:], 2.0 * y - 1, weight, check_groups(user, n))
+    return Comparisons(PairReader(X, CONTEXT), (2 * y - 1).astype(np.int8), weight, check_groups(user, n))
 
 
 @pytest.mark.parametrize("size", [0.1, 1.0, 10.0])

@@ -18,6 +18,8 @@ import micropref.heads._audit
 import micropref.heads._mask
 import micropref.heads._merge
 from micropref import ContextRouter, MixtureBradleyTerry, persistence
+from micropref._engine.gates import Gate
+from micropref._engine.prediction import mean_weights
 from micropref.heads import audit_heads, mask_heads, merge_heads
 from micropref.metrics import mean_interval
 
@@ -40,7 +42,8 @@ def planted(kind: str, coef, gate_parameters=None, seed: int = 0) -> MixtureBrad
     if gate_parameters is None:
         gate_parameters = [rng.normal(size=p.shape) for p in mixture.gate_parameters_]
     mixture._set_parameters([coef, *gate_parameters])
-    mixture._set_mean_weights(X, None)
+    gate = Gate.of(mixture.gate_parameters_, width, k)
+    mixture.weights_ = mean_weights(X[:, :width], gate, mixture.gate_parameters_)
     return mixture
 
 

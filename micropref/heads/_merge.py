@@ -12,11 +12,12 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from micropref._arrays.backend import Array, compute_dtype, like, precision, to_numpy
+from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, flatten, unflatten
-from micropref._engine.objectives import GateObjective
 from micropref._engine.scaling import gate_scale
 from micropref._engine.solvers import lbfgs
-from micropref._rows.layout import PairReader, root_mean_square_norms
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.layout import PairReader
 from micropref.heads._rebuilt import checked_rows, fitted_mixture, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
 
@@ -166,18 +167,17 @@ def _merged_gate(
     if not mixture.n_context_features:
         return start, 0.0
     gate = Gate.create(mixture.gate, mixture.n_context_features, len(into), mixture.hidden_units)
-    reader = PairReader(X, mixture.n_context_features)
+    rows = Comparisons(PairReader(X, mixture.n_context_features), weight=weight)
     contexts = X[:, : mixture.n_context_features]
     old = np.exp(to_numpy(mixture.context_log_weights(contexts)).astype(np.float64))
     wanted = into @ old
     wanted /= wanted.sum(axis=0)
     nothing = like(np.zeros(wanted.shape), X, compute_dtype(X))
-    objective = GateObjective(reader, gate, evidence=nothing, offset=nothing, sample_weight=weight)
-    context_norm = root_mean_square_norms(X, mixture.n_context_features, weight)[0]
+    objective = GateObjective(rows, gate, evidence=nothing, offset=nothing)
     found = lbfgs(
         partial(objective.cross_entropy, targets=like(wanted, X, objective.dtype)),
         flatten(start),
-        scale=flatten(gate_scale(context_norm, gate)),
+        scale=flatten(gate_scale(rows.norms[0], gate)),
         max_iter=_MAX_ITER,
         tol=_TOL,
         precision=max(precision(contexts), gate.precision),

@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._arrays.backend import Array, to_numpy
 from micropref._arrays.blocks import row_blocks
 from micropref._rows.layout import root_mean_square_norms
-from micropref._rows.validation import check_matrix, check_sample_weight
+from micropref._rows.matrix import check_matrix
+from micropref._rows.weights import check_sample_weight
 from micropref.mixture import MixtureBradleyTerry
 from micropref.pairs import split_pairs
 

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from micropref._arrays.backend import to_numpy
-from micropref._engine.prediction import accuracy
 from micropref.plotting._style import axes_for, style, tidy
 
 
@@ -110,7 +108,7 @@ class LabelBudgetDisplay:
                 rows = np.sort(np.concatenate([one[:budget] for one in order]))
                 copy = type(router)(**router.get_params(deep=False))
                 copy.fit(X[rows], None if labels is None else labels[rows])
-                found[draw, j] = accuracy(to_numpy(copy.decision_function(X_test)), y_test, copy.classes_)
+                found[draw, j] = copy.score(X_test, y_test)
         return cls(budgets, {type(router).__name__: found}, references).plot(ax)
 
     @classmethod

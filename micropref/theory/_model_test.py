@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_sample_weight
+from micropref._rows.weights import check_sample_weight
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._single import best_single_reward
 from micropref.theory._units import Model, Rows, check_smooth, units_of_rows

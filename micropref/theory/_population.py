@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._rows.validation import check_sample_weight
+from micropref._rows.weights import check_sample_weight
 
 _ROUNDING = 1e-5  # single precision, summed over the components
 

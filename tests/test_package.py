@@ -43,10 +43,10 @@ LAYERS = [
     {"_engine"},
     {"distributed"},
     {"_rows"},
-    {"_fitting", "_parameters", "_progress"},
+    {"_fitting", "_model_folder", "_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
-    {"_optional"},
+    {"_files", "_optional"},
     {""},
 ]
 

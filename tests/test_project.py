@@ -1,4 +1,4 @@
-"""What surrounds the package: workflow, templates, hooks, citation and daily commands are read as their tools read them."""
+"""What surrounds the package: workflow, templates, hooks, citation and daily commands, read as their tools do."""
 
 from __future__ import annotations
 

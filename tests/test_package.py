@@ -11,15 +11,13 @@ import subprocess
 import sys
 import tomllib
 from functools import cache
-from pathlib import Path
 
 import pytest
+from _package import PACKAGE, ROOT, imports, is_public, modules, part_of
 
 import micropref
 from micropref._optional import _EXTRA_OF, require
 
-PACKAGE = Path(micropref.__file__).parent
-ROOT = PACKAGE.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 HEAVY = {
@@ -27,68 +25,30 @@ HEAVY = {
     *("triton", "numba"),
 }
 
-# What stands above what: a module imports from its own layer and from those below it.
+# What stands above what: a module imports from its own layer and from those below it. docs/architecture.md has the map.
 LAYERS = [
+    {"__main__"},
     {"cli"},
     {"bench"},
     {"plotting"},
     {"demo", "reward"},
     {"embed", "persistence", "selection"},
-    {"baselines", "heads"},
+    {"heads"},
     {"datasets", "metrics", "theory"},
-    {"mixture", "router"},
+    {"mixture", "router", "baselines"},
     {"pairs"},
     {"features"},
+    {"_base"},
     {"_users"},
     {"_engine"},
     {"distributed"},
     {"_rows"},
-    {"_parameters", "_progress"},
+    {"_fitting", "_model_folder", "_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
-    {"_optional"},
+    {"_files", "_optional"},
     {""},
 ]
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(["micropref", *(parts[:-1] if parts[-1] == "__init__" else parts)])] = path
-    return found
-
-
-def part_of(module: str) -> str:
-    """The first name below micropref; empty for micropref itself."""
-    return [*module.split("."), ""][1]
-
-
-def imports(module: str, *, at_import_time: bool) -> set[str]:
-    """Modules that a module imports; those for type checkers only are left out."""
-    found = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
-        if at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            return
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: a relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in modules() else str(node.module))
-                # `from micropref import make_pairs` would hide where the arrow goes.
-                assert node.module != "micropref" or whole in modules() or alias.name == "__version__", module
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(modules()[module].read_text(encoding="utf-8")))
-    return found
 
 
 def run(code: str) -> str:
@@ -170,9 +130,23 @@ def test_an_error_inside_a_module_is_not_hidden(monkeypatch):
         micropref.PairScaler  # noqa: B018
 
 
-def test_the_version_is_that_of_the_project():
-    assert micropref.__version__ == PYPROJECT["project"]["version"]
+def test_the_version_is_in_one_place():
+    assert "version" in PYPROJECT["project"]["dynamic"]
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "micropref.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", micropref.__version__)
+    again = [
+        name
+        for name in ("pyproject.toml", "setup.cfg", "CITATION.cff", "README.md", "docs/conf.py", "docs/index.rst")
+        if micropref.__version__ in (ROOT / name).read_text(encoding="utf-8")
+    ]
+    assert again == []
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_changelog_knows_the_version():
+    """A development version has a section for what is not released; a release has one of its own."""
+    heads = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert heads[0] == ("Unreleased" if "dev" in micropref.__version__ else micropref.__version__)
 
 
 def test_the_command_is_that_of_the_project():
@@ -268,7 +242,8 @@ def test_what_a_part_must_not_know(part, forbidden):
 
 
 def test_nothing_imports_the_command():
-    assert [module for module in modules() if "micropref.cli" in imports(module, at_import_time=False)] == []
+    importers = {module for module in modules() if "micropref.cli" in imports(module, at_import_time=False)}
+    assert importers <= {"micropref.__main__"}  # python -m micropref
 
 
 @pytest.mark.parametrize("module", modules())
@@ -283,12 +258,26 @@ def test_heavy_packages_are_imported_where_they_are_needed(module):
 # -------------------------------------------------------------------------------------------------------- docstrings
 
 
+def public_names() -> dict[str, object]:
+    """What every public module offers in ``__all__``, each under the shortest name by which users import it."""
+    found: dict[int, tuple[str, object]] = {}
+    for module in sorted(modules(), key=lambda name: name.count(".")):
+        if not is_public(module) or part_of(module) in ("cli", "__main__"):
+            continue
+        home = importlib.import_module(module)
+        for name in getattr(home, "__all__", ()):
+            value = getattr(home, name)
+            if getattr(value, "__module__", "").startswith("micropref"):
+                found.setdefault(id(value), (f"{module}.{name}".removeprefix("micropref."), value))
+    return dict(found.values())
+
+
+@cache
 def public_callables() -> dict[str, object]:
-    """Names in `__all__`, and the methods of the classes among them that are documented here."""
+    """Public functions and classes, and the methods of the classes that are documented here."""
     found: dict[str, object] = {}
-    for name in micropref.__all__:
-        value = getattr(micropref, name)
-        if name == "__version__":
+    for name, value in public_names().items():
+        if not (inspect.isroutine(value) or inspect.isclass(value)):
             continue
         found[name] = value
         if inspect.isclass(value):
@@ -299,13 +288,27 @@ def public_callables() -> dict[str, object]:
     return found
 
 
-def documented_parameters(docstring: str) -> set[str]:
-    """Names in the section Parameters of a numpydoc docstring."""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", inspect.cleandoc(docstring), re.S | re.M)
-    if section is None:
+# Methods that scikit-learn or torch define; their pages say what they are.
+OF_PROTOCOLS = {"get_params", "set_params", "get_metadata_routing", "forward"}
+
+
+def documented_names(docstring: str, *sections: str) -> set[str]:
+    """Names in the first of some sections of a numpydoc docstring that is there."""
+    text = inspect.cleandoc(docstring)
+    for title in sections:
+        section = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", text, re.S | re.M)
+        if section is not None:
+            heads = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : .*)?$", section.group(1), re.M)
+            return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
+    return set()
+
+
+def arguments_of(value: object) -> set[str]:
+    """What a user passes; nothing for what only the library makes."""
+    is_error = inspect.isclass(value) and issubclass(value, BaseException)
+    if is_error or getattr(value, "_is_protocol", False) or getattr(value, "__name__", "") in OF_PROTOCOLS:
         return set()
-    heads = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : .*)?$", section.group(1), re.M)
-    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
+    return {name for name in inspect.signature(value).parameters if name not in ("self", "cls")}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", public_callables())
@@ -314,28 +317,37 @@ def test_every_argument_is_documented(name):
     docstring = inspect.getdoc(value)
     assert docstring, f"{name} has no docstring"
     assert docstring.splitlines()[0].rstrip().endswith((".", "?")), f"{name}: the first line is no sentence"
-    arguments = {
-        parameter.name
-        for parameter in inspect.signature(value).parameters.values()
-        if parameter.name not in ("self", "cls")
-    }
-    assert documented_parameters(docstring) == arguments
+    # Results are records: users read their fields, and do not pass them.
+    is_record = hasattr(value, "__dataclass_fields__") or hasattr(value, "_fields")
+    documented = documented_names(docstring, *(("Attributes", "Parameters") if is_record else ("Parameters",)))
+    expected = arguments_of(value)
+    assert documented >= expected if is_record else not expected or documented == expected
 
 
-@pytest.mark.parametrize("name", [name for name, value in public_callables().items() if not inspect.isclass(value)])
+@pytest.mark.parametrize("name", [name for name, value in public_callables().items() if inspect.isroutine(value)])
 def test_every_result_is_documented(name):
     value = public_callables()[name]
+    if name.rpartition(".")[2] in OF_PROTOCOLS:
+        return
     returned = inspect.signature(value).return_annotation
     sections = re.findall(r"^(\w[\w ]*)\n-+$", inspect.getdoc(value) or "", re.M)
-    assert ("Returns" in sections) == (returned not in (None, "None"))
+    # A context manager yields nothing.
+    assert bool({"Returns", "Yields"} & set(sections)) == (returned not in (None, "None", "Iterator[None]"))
+
+
+def test_every_public_module_is_walked():
+    assert {"MixtureBradleyTerry.fit", "theory.error_decomposition", "baselines.UserRewards.fit"} <= set(
+        public_callables()
+    )
 
 
 def test_the_check_of_docstrings_can_fail():
     text = (
         "Title.\n\nParameters\n----------\nx, y : int\n    Of it.\n**more\n    Of more.\n\nReturns\n-------\nz : int\n"
     )
-    assert documented_parameters(text) == {"x", "y", "more"}
-    assert documented_parameters("Title.\n\nReturns\n-------\nz : int\n") == set()
+    assert documented_names(text, "Parameters") == {"x", "y", "more"}
+    assert documented_names(text, "Attributes", "Parameters") == {"x", "y", "more"}
+    assert documented_names("Title.\n\nReturns\n-------\nz : int\n", "Parameters") == set()
 
 
 @pytest.mark.parametrize("module", modules())

@@ -124,3 +124,14 @@ def test_published_sets_come_through_their_loaders(tmp_path):
     task = make_task(data, spec, seed=0, budgets=(0, 1), n_draws=1)
     assert 0 < len(task.weight) < 15
     assert len(task.inputs.train) + len(task.inputs.pool) == 57
+
+
+@pytest.mark.parametrize(("n", "note"), [(1, "1 row could not be read and is left out"), (2, "2 rows could")])
+def test_rows_that_cannot_be_read_are_counted_in_a_note(tmp_path, n, note):
+    rows = [{"prompt": f"p{i}", "chosen": f"a{i}", "rejected": f"b{i}", "user": f"u{i % 4}"} for i in range(24)]
+    for row in rows[:n]:
+        del row["chosen"]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    spec = load_suite(config("single", datasets=[{"name": "r", "kind": "file", "path": "rows.jsonl"}])).datasets[0]
+    task = make_task(load_data(spec, tmp_path), spec, seed=0, budgets=(0,), n_draws=1)
+    assert any(note in one for one in task.notes)

@@ -7,6 +7,7 @@ import pytest
 
 from micropref.bench._bootstrap import two_way_bootstrap
 from micropref.bench._document import Grid, Heading, Image, Paragraph, as_html, as_markdown
+from micropref.bench._words import counted
 from micropref.metrics import paired_bootstrap
 
 
@@ -55,3 +56,12 @@ def test_markdown_and_html_escape(tmp_path):
     assert "&lt;1&gt;" in page
     assert "1 &lt; 2" in page
     assert "prefers-color-scheme: dark" in page
+
+
+@pytest.mark.parametrize(
+    ("n", "noun", "text"),
+    [(0, "row", "0 rows"), (1, "row", "1 row"), (2, "new user", "2 new users"), (1, "new user", "1 new user")],
+)
+def test_numbers_with_their_nouns(n, noun, text):
+    assert counted(n, noun) == text
+    assert counted(n, noun, "mice") == (text if n == 1 else f"{n} mice")

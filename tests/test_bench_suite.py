@@ -116,6 +116,9 @@ def test_pages_are_whole(folder):
         assert "1 of 3 contexts has no test rows and is left out" in text or "no labels" in text
     assert page.count("data:image/png;base64,") == 3
     assert 'src="http' not in page
+    assert not re.search(r"\b1 (seeds|rows|draws|labels|units|contexts|cells|test rows|new users)\b(?! ha)", markdown)
+    assert "over 1 seed," in markdown
+    assert "1 draw of the labels for each seed" in markdown
     assert (out / "contexts.png").stat().st_size > 10_000
     about = json.loads((out / "suite.json").read_text(encoding="utf-8"))
     assert about["suite"]["budgets"] == [0, 1, 50]
@@ -155,6 +158,27 @@ def test_losses_are_reported(folder):
     (other.where / "lore.npz").unlink()
     with pytest.raises(RuntimeError, match="lore is missing or damaged; run the suite again"):
         gather(suite, [other])
+
+
+PINNED = {
+    ("single", "0"): (0.660377, 1.433039),
+    ("single", "2"): (0.660377, 1.433039),
+    ("micro_history", "0"): (0.622642, 1.000414),
+    ("micro_history", "2"): (0.641509, 1.184386),
+    ("lore", "0"): (0.584906, 1.929818),
+    ("lore", "2"): (0.584906, 2.187650),
+}
+
+
+def test_results_are_those_of_version_0_1(tmp_path):
+    """Numbers that 0.1 wrote: a change of the code of bench must not change what a suite finds."""
+    run_suite(config("single", "micro_history", "lore"), tmp_path)
+    rows = table(tmp_path / "results.csv")
+    assert {row["split_hash"] for row in rows} == {"d34c5d4ba92599c3"}
+    found = {(row["method"], row["budget"]): (float(row["accuracy"]), float(row["log_loss"])) for row in rows}
+    assert found.keys() == PINNED.keys()
+    for cell, numbers in PINNED.items():
+        assert found[cell] == pytest.approx(numbers, abs=1e-4), cell
 
 
 def test_an_interrupted_run_resumes(tmp_path, monkeypatch):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
-from bench_cases import (
-    WORLD,
-    but_time,
-    config,
-)
+from bench_cases import WORLD, but_time, config, table
 
 from micropref.bench import _jobs as jobs
 from micropref.bench import run_suite
 from micropref.bench._cells import read_cell, write_cell
+from micropref.bench._methods.registry import RUNNERS
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +67,15 @@ def test_other_versions_make_other_cells(tmp_path, monkeypatch):
     assert run_suite(suite, tmp_path).n_run == 0
     monkeypatch.setattr(jobs, "_versions", lambda: ["0"])
     assert run_suite(suite, tmp_path).n_run == 1
+
+
+def test_other_code_of_a_method_makes_its_cells_alone_new(tmp_path, monkeypatch):
+    suite = config("single", "lore")
+    run_suite(suite, tmp_path)
+    before = {row["method"]: row["code_hash"] for row in table(tmp_path / "results.csv")}
+    monkeypatch.setitem(RUNNERS, "lore", partial(RUNNERS["lore"], max_iter=200))
+    assert run_suite(suite, tmp_path).n_run == 1
+    after = {row["method"]: row["code_hash"] for row in table(tmp_path / "results.csv")}
+    assert {name for name in before if before[name] != after[name]} == {"lore"}
+    monkeypatch.setattr(jobs, "_task_code", lambda: "other")
+    assert run_suite(suite, tmp_path).n_run == 2

@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench_cases import (
-    WORLD,
-    config,
-)
+from bench_cases import WORLD, config
 
 from micropref.bench import load_suite
 from micropref.bench._specs import KINDS, resolve_settings

@@ -6,12 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from bench_cases import (
-    assert_filled,
-    config,
-    table,
-    write_contexts,
-)
+from bench_cases import assert_filled, config, table, write_contexts
 
 from micropref.bench import load_suite, run_suite
 from micropref.bench._loading import _without_shared_pairs, load_data

@@ -8,12 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench_cases import (
-    SPEC,
-    cell_of,
-    odds_of,
-    preference_rows,
-)
+from bench_cases import SPEC, cell_of, odds_of, preference_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -47,7 +47,7 @@ def model_and_data(tmp_path_factory):
 def test_a_planted_world(capsys):
     shown = run(capsys, "theory", "--groups", 3).out
     exact = sweep_error("diversity", [1 / 3], n_components=3)
-    for value in (exact.terms[0].group_information, exact.bounds[0].printed, exact.terms[0].cross_entropy):
+    for value in (exact.terms[0].group_information, exact.bounds[0].theorem_3_2, exact.terms[0].cross_entropy):
         assert f"{value:.4f}" in shown
     assert "hidden group" in shown
 

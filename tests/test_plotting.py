@@ -103,7 +103,7 @@ def test_bounds_and_what_each_step_gives_away():
 def test_bounds_without_prompts_and_of_a_fit(world):
     assert len(texts(BoundsDisplay.from_predictions([0.5, 0.5], [[0.9, 0.1]]).ax_)) == 2
     display = BoundsDisplay.from_estimator(world.mixture, world.D, prompt=np.arange(len(world.D)) // 2)
-    assert 0 < display.bounds.printed < display.bounds.averaged < display.bounds.information
+    assert 0 < display.bounds.theorem_3_2 < display.bounds.averaged < display.bounds.information
 
 
 def test_weights_are_means_of_the_rows_of_a_context(world):

@@ -19,7 +19,7 @@ def test_terms_add_up_and_bounds_stay_below(parameter):
         parts = terms.label_noise + terms.group_information + terms.misspecification
         assert terms.cross_entropy == pytest.approx(parts, abs=1e-12)
         assert bounds.information == pytest.approx(terms.group_information, abs=1e-12)
-        chain = [bounds.information, bounds.pairwise, bounds.averaged, bounds.printed, 0.0]
+        chain = [bounds.information, bounds.pairwise, bounds.averaged, bounds.theorem_3_2, 0.0]
         assert (np.diff(chain) <= 1e-12).all()
 
 

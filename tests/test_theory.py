@@ -1,4 +1,4 @@
-"""The theory: an exact identity, an ordered chain, and the two corrections to the printed theorem."""
+"""The theory: an exact identity, an ordered chain, and the two corrections to Theorem 3.2."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def test_every_step_of_the_chain(population):
     assert parts.cross_entropy - parts.label_noise >= bounds.information - 1e-12
     assert bounds.pairwise_slack >= -1e-12
     assert bounds.averaged_slack >= -1e-12
-    assert bounds.printed_slack >= -1e-12
-    assert bounds.printed >= 0
+    assert bounds.theorem_3_2_slack >= -1e-12
+    assert bounds.theorem_3_2 >= 0
     assert bounds.information <= np.log(weights.shape[1]) + 1e-12
 
 
@@ -78,8 +78,8 @@ def test_the_first_two_bounds_hold_for_any_weights(population):
     weights, probs, _, omega, _ = population
     bounds = irreducible_error_bounds(weights, probs, sample_weight=omega)
     assert bounds.pairwise_slack >= -1e-12
-    assert (bounds.averaged, bounds.printed, bounds.diversity) == (None, None, None)
-    assert (bounds.averaged_slack, bounds.printed_slack) == (None, None)
+    assert (bounds.averaged, bounds.theorem_3_2, bounds.diversity) == (None, None, None)
+    assert (bounds.averaged_slack, bounds.theorem_3_2_slack) == (None, None)
 
 
 @given(populations())
@@ -104,7 +104,7 @@ def test_order_of_heads_and_names_of_answers_do_not_matter(population, random):
         for name in ("cross_entropy", "label_noise", "group_information", "misspecification"):
             assert getattr(again, name) == pytest.approx(getattr(parts, name), abs=1e-12)
         chain = irreducible_error_bounds(w, p, prompt, sample_weight=omega)
-        for name in ("information", "pairwise", "averaged", "printed"):
+        for name in ("information", "pairwise", "averaged", "theorem_3_2"):
             assert getattr(chain, name) == pytest.approx(getattr(bounds, name), abs=1e-12)
 
 
@@ -122,14 +122,14 @@ def random_world(exchangeable, seed=0, prompts=6, answers=5, k=3):
     return weights, probs, prompt, ids
 
 
-def test_the_printed_bound_is_zero_exactly_where_pairs_are_exchangeable():
+def test_theorem_3_2_is_zero_exactly_where_pairs_are_exchangeable():
     weights, probs, prompt, _ = random_world(exchangeable=True)
     bounds = irreducible_error_bounds(weights, probs, prompt)
-    assert bounds.printed == pytest.approx(0, abs=1e-15)
+    assert bounds.theorem_3_2 == pytest.approx(0, abs=1e-15)
     assert bounds.averaged == pytest.approx(0, abs=1e-15)
     assert bounds.pairwise > 0.5 * bounds.information > 0.01
     weights, probs, prompt, _ = random_world(exchangeable=False)
-    assert irreducible_error_bounds(weights, probs, prompt).printed > 1e-4
+    assert irreducible_error_bounds(weights, probs, prompt).theorem_3_2 > 1e-4
 
 
 @pytest.mark.parametrize("exchangeable", [True, False])
@@ -149,18 +149,18 @@ def test_every_bound_equals_its_definition(exchangeable):
     bounds = irreducible_error_bounds(weights, probs, prompt, omega)
     assert bounds.pairwise == pytest.approx(pairwise / omega.sum(), rel=1e-12)
     assert bounds.averaged == pytest.approx(averaged / omega.sum(), rel=1e-12)
-    assert bounds.printed == pytest.approx(2 * weights.min() * 3 * uniform / omega.sum(), rel=1e-12)
-    assert bounds.printed > 1e-5
+    assert bounds.theorem_3_2 == pytest.approx(2 * weights.min() * 3 * uniform / omega.sum(), rel=1e-12)
+    assert bounds.theorem_3_2 > 1e-5
     assert bounds.diversity == pytest.approx(weights.min())
 
 
 def test_with_raw_scores_the_theorem_would_be_false():
-    """Two equal groups with scores ±5: the printed right-hand side is 50 nats, the whole information log 2."""
+    """Two equal groups with scores ±5: the right-hand side is 50 nats, the whole information log 2."""
     scores = np.array([[5.0, -5.0]])
-    printed_with_scores = 2 * 0.5 * 2 * scores.var(axis=1).mean()
+    right_hand_side = 2 * 0.5 * 2 * scores.var(axis=1).mean()
     bounds = irreducible_error_bounds([0.5, 0.5], expit(scores), prompt=[0])
-    assert printed_with_scores == 50
-    assert bounds.printed <= bounds.information < np.log(2) < printed_with_scores
+    assert right_hand_side == 50
+    assert bounds.theorem_3_2 <= bounds.information < np.log(2) < right_hand_side
     with pytest.raises(ValueError, match=r"probabilities between 0 and 1, not scores; row 0, column 0 has 5\.0"):
         irreducible_error_bounds([0.5, 0.5], scores, prompt=[0])
 
@@ -235,8 +235,8 @@ def test_a_repeated_row_equals_weight_two():
     omega = np.ones(len(probs))
     omega[3] = 2
     again = np.append(np.arange(len(probs)), 3)
-    assert irreducible_error_bounds(weights, probs, prompt, omega).printed == pytest.approx(
-        irreducible_error_bounds(weights[again], probs[again], prompt[again]).printed, rel=1e-12
+    assert irreducible_error_bounds(weights, probs, prompt, omega).theorem_3_2 == pytest.approx(
+        irreducible_error_bounds(weights[again], probs[again], prompt[again]).theorem_3_2, rel=1e-12
     )
     weighted = error_decomposition(weights, probs, sample_weight=omega, responses=ids)
     repeated = error_decomposition(weights[again], probs[again], responses=(ids[0][again], ids[1][again]))
@@ -246,7 +246,7 @@ def test_a_repeated_row_equals_weight_two():
 def test_weights_that_vary_within_a_prompt_are_named():
     weights = np.array([[0.5, 0.5], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
     probs = np.full((4, 2), 0.3)
-    message = "function of the prompt alone; prompt 'b' has different weights in rows 1 and 3"
+    message = "function of the prompt alone, got different weights for prompt 'b' in rows 1 and 3"
     with pytest.raises(ValueError, match=message):
         irreducible_error_bounds(weights, probs, prompt=np.array(["a", "b", "a", "b"], dtype=object))
     with pytest.raises(ValueError, match="in rows 1 and 3"):  # rows of the caller, not of what weights left over

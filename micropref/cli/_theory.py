@@ -34,7 +34,7 @@ _BOUNDS = {
     "information": ("information", "I(Y; Z | X, A, B)"),
     "pairwise": ("pairwise", "2 E Var(σ)"),
     "averaged": ("averaged", "2 E Var(E σ), pairs of a prompt averaged"),
-    "printed": ("printed", "2 ρ K E Var(E σ), Theorem 3.2"),
+    "theorem_3_2": ("Theorem 3.2", "2 ρ K E Var(E σ)"),
 }
 
 

@@ -16,7 +16,7 @@ _STEPS = {
     "information": ("information\nI(Y; Z | X, A, B)", ""),
     "pairwise": ("pairwise\n2 E Var", "Pinsker"),
     "averaged": ("averaged over pairs\n2 E Var E", "Jensen"),
-    "printed": ("as printed\n2 ρ K E Var", "smallest weight"),
+    "theorem_3_2": ("Theorem 3.2\n2 ρ K E Var", "smallest weight"),
 }
 
 

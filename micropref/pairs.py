@@ -45,7 +45,8 @@ def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = 
         raise ValueError(f"second: expected the shape of first, {tuple(preferred.shape)}, got {tuple(other.shape)}")
     if is_torch(preferred) != is_torch(other):
         raise TypeError(
-            f"first and second: expected two NumPy arrays or two torch tensors, got {_kind(preferred)} and {_kind(other)}"
+            "first and second: expected NumPy arrays alone or torch tensors alone, "
+            f"got {_kind(preferred)} and {_kind(other)}"
         )
     difference = preferred - other
     if context is None:

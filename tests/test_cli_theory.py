@@ -87,7 +87,7 @@ def test_who_answered_is_not_known(model_and_data, capsys, tmp_path):
     anonymous = tmp_path / "anonymous.jsonl"
     kept = ({name: value for name, value in line.items() if name != "user"} for line in lines)
     anonymous.write_text("\n".join(json.dumps(line) for line in kept))
-    assert "Give groups: who answered what" in run(capsys, "theory", model, anonymous, code=1).err
+    assert "Give groups: the annotator of every row" in run(capsys, "theory", model, anonymous, code=1).err
 
 
 def test_usage(model_and_data, capsys):

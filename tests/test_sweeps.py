@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_numbers():
 @pytest.mark.parametrize(
     ("parameter", "values", "message"),
     [
-        ("rho", [1], "parameter must be one of"),
+        ("rho", [1], "parameter: expected one of"),
         ("diversity", [0.6], "between 0 and"),
         ("diversity", [], "sequence of finite"),
         ("diversity", [np.nan], "sequence of finite"),

@@ -155,9 +155,7 @@ def irreducible_error_bounds(
     pairwise = 2 * float(share @ _variance(population.weights, population.probs))
     if prompt is None:
         return IrreducibleErrorBounds(exact, pairwise)
-    ids = population.rows(prompt, "prompt")
-    if ids.ndim != 1:
-        raise ValueError(f"prompt must have one dimension; got {ids.ndim}")
+    ids = population.column(prompt, "prompt")
     _, start, index = np.unique(ids, return_index=True, return_inverse=True)
     _check_constant(population, ids, start[index])
     mass = np.bincount(index, share)
@@ -176,7 +174,8 @@ def irreducible_error_bounds(
 def _variance(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Variance of the values of every row under its weights."""
     mean = (weights * values).sum(axis=1, keepdims=True)
-    return (weights * (values - mean) ** 2).sum(axis=1)
+    variance: np.ndarray = (weights * (values - mean) ** 2).sum(axis=1)
+    return variance
 
 
 def _check_constant(population: Population, ids: np.ndarray, first: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""Array-likes as arrays: matrices of numbers from lists, tables and tensors."""
+"""Lists, tables and tensors: as matrices of numbers, and some of their rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.utils import _safe_indexing
 
-from micropref._arrays.backend import Array, is_torch
+from micropref._arrays.backend import Array, index_like, is_torch
 
 
 def as_rows(values: ArrayLike, name: str = "X") -> Array:
@@ -47,3 +48,8 @@ def as_rows(values: ArrayLike, name: str = "X") -> Array:
     if not is_torch(array) and array.dtype.kind != "f":
         raise ValueError(f"{name}: expected numbers, got a {kind} with entries of type {array.dtype}")
     return array
+
+
+def take_rows(X: Array, rows: np.ndarray) -> Any:
+    """Some rows of a list, an array, a table or a tensor, as an object of the same kind; `rows` holds their numbers."""
+    return X[index_like(rows, X)] if is_torch(X) else _safe_indexing(X, rows)

@@ -14,7 +14,9 @@ from micropref.bench._cells import Cell
 from micropref.bench._config import MethodSpec, Suite
 from micropref.bench._methods import ANNOTATORS, CONTEXTS, KINDS, TARGETS, TRAINING_CONTEXTS, TRUTH, effective
 from micropref.bench._runner import Job
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
+from micropref.metrics._accuracy import tie_half
 
 _ORDER = (ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH)
 BASE_KIND = "single"
@@ -56,13 +58,12 @@ class Pooled:
     def right(self, budget: int) -> np.ndarray:
         """Whether each row is right in each draw of labels, (n_draws, n)."""
         assert self.odds is not None
-        odds = self.odds[:, budget]
-        return (odds > 0) + 0.5 * (odds == 0)
+        return tie_half(self.odds[:, budget])
 
     def loss(self, budget: int) -> np.ndarray:
         """Log-loss of each row in each draw of labels, (n_draws, n), in nats."""
         assert self.odds is not None
-        return np.logaddexp(0.0, -self.odds[:, budget].astype(np.float64))
+        return -np.asarray(log_sigmoid(self.odds[:, budget].astype(np.float64)))
 
 
 @dataclass(frozen=True, eq=False)

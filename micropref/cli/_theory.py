@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Table
 
@@ -82,6 +81,7 @@ def theory(
             raise typer.BadParameter("is for planted worlds, not for a model and its data", param_hint=name)
     from micropref.reward import PreferenceModel
     from micropref.theory import estimate_irreducible_error, identifiability_report, single_reward_test
+    from micropref.theory._bounds import bounds_of_fit
 
     with working() as report:
         report("loading the model")
@@ -99,7 +99,7 @@ def theory(
         if test:
             report("fitting one reward and several on halves of the annotators")
             verdict = single_reward_test(mixture, X, None, users, weight, random_state=seed)
-        bounds = _bounds_of(mixture, X)
+        bounds = bounds_of_fit(mixture, X)
     if output is not None:
         _draw(output, [estimate], ["these data"])
     if as_json:
@@ -168,16 +168,6 @@ def _planted(
     print_table(shown)
     if output is not None:
         out.print(f"Figure: {output}")
-
-
-def _bounds_of(mixture: Any, X: Any) -> Any:
-    from scipy.special import expit
-
-    from micropref.theory import irreducible_error_bounds
-
-    weights = np.asarray(mixture.mixture_weights(X), dtype=np.float64)
-    probs = expit(np.asarray(mixture.component_scores(X), dtype=np.float64))
-    return irreducible_error_bounds(weights / weights.sum(axis=1, keepdims=True), probs)
 
 
 def _draw(path: Path, found: Any, labels: list[str]) -> None:

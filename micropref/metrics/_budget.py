@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, is_torch, like, to_numpy
+from micropref._arrays.backend import Array, to_numpy
+from micropref._rows.arrays import take_rows
 from micropref._rows.validation import Groups, check_groups, check_labels
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics._accuracy import tie_half
@@ -233,6 +234,5 @@ def _adapted(estimator: Any, X: Array, labels: np.ndarray | None, members: Group
     if not len(rows):
         return estimator
     adapted = deepcopy(estimator)
-    taken = X[like(rows, X)] if is_torch(X) else _safe_indexing(X, rows)
     users = members.ids[members.index[rows]]
-    return adapted.partial_fit(taken, None if labels is None else labels[rows], groups=users)
+    return adapted.partial_fit(take_rows(X, rows), None if labels is None else labels[rows], groups=users)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from micropref._arrays.backend import to_numpy
+from micropref.kernels._pointwise import sigmoid
 from micropref.theory._population import Population, check_population, information
 
 _SAME = 1e-6  # weights in single precision that differ by less are the same
@@ -169,6 +172,25 @@ def irreducible_error_bounds(
         theorem_3_2=2 * rho * pi.shape[1] * float(mass @ mean.var(axis=1)),
         diversity=rho,
     )
+
+
+def bounds_of_fit(estimator: Any, X: Any, prompt: ArrayLike | None = None) -> IrreducibleErrorBounds:
+    """Bounds of the population that a fitted mixture describes, without correction for the noise of its fit.
+
+    Parameters
+    ----------
+    estimator : MixtureBradleyTerry
+    X : array-like of shape (n_samples, n_features)
+    prompt : array-like of shape (n_samples,), optional
+        As in `irreducible_error_bounds`.
+
+    Returns
+    -------
+    bounds : IrreducibleErrorBounds
+    """
+    weights = to_numpy(estimator.mixture_weights(X)).astype(np.float64)
+    probs = sigmoid(to_numpy(estimator.component_scores(X)).astype(np.float64))
+    return irreducible_error_bounds(weights / weights.sum(axis=1, keepdims=True), probs, prompt)
 
 
 def _variance(weights: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 # Importing a family of commands registers it; this order is the order of the help.
 from micropref.cli import _bench, _demo, _embed, _models, _theory  # noqa: F401
 from micropref.cli._app import app, err
-from micropref.distributed import RankError
 
 __all__ = ["app", "main"]
 
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="replace")
     try:
         app(args=None if arguments is None else list(arguments))
-    except RankError as error:
+    except _rank_error() as error:
         # The process that failed says so too; of the others one is enough.
         if os.environ.get("RANK", "0") == "0":
             err.print(f"micropref: error: {error}")
@@ -31,3 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, TypeError, OSError, ImportError, sqlite3.Error) as error:
         err.print(f"micropref: error: {error}")
         sys.exit(1)
+
+
+def _rank_error() -> type[BaseException] | tuple[()]:
+    """RankError where a command has started a distributed fit; to import it for others would take a second."""
+    distributed = sys.modules.get("micropref.distributed")
+    return () if distributed is None else distributed.RankError

@@ -92,6 +92,6 @@ def test_who_answered_is_not_known(model_and_data, capsys, tmp_path):
 
 def test_usage(model_and_data, capsys):
     model, data = model_and_data
-    assert "give both" in run(capsys, "theory", model, code=2).err
+    assert "expected MODEL and DATA" in run(capsys, "theory", model, code=2).err
     assert "planted" in run(capsys, "theory", model, data, "--sweep", "diversity", code=2).err
     assert "between 0 and" in run(capsys, "theory", "--diversity", "0.9", code=1).err

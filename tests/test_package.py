@@ -47,7 +47,7 @@ LAYERS = [
     {"_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
-    {"_optional"},
+    {"_optional", "_text"},
     {""},
 ]
 

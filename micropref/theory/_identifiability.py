@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
 from micropref._rows.validation import check_groups
+from micropref._text import counted
 from micropref.pairs import split_pairs
 
 _ENOUGH = 10  # as many observations for each number to be found, as is usual for regressions
@@ -56,7 +57,8 @@ class IdentifiabilityReport:
     def explanation(self) -> str:
         """The verdict in words, with what to do."""
         low, middle, high = self.pairs_per_group
-        design = f"{self.n_rows} comparisons, {self.n_groups} groups of {low:g} to {high:g} (median {middle:g})"
+        groups = counted(self.n_groups, "group")
+        design = f"{counted(self.n_rows, 'comparison')}, {groups} of {low:g} to {high:g} (median {middle:g})"
         if self.n_repeats == 0:
             return (
                 f"{design}: no annotator is known to answer twice. One comparison each shows only the population's "

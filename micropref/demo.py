@@ -21,12 +21,25 @@ from micropref.metrics._accuracy import tie_half
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 
+__all__ = ["BUDGETS", "DemoResult", "DemoRow", "plot_demo", "run_demo"]
+
 BUDGETS = (5, 10, 50)
 
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One line of the table: accuracy and log-loss (nats) with 95 % intervals that resample users."""
+    """One line of the table: accuracy and log-loss (nats) with 95 % intervals that resample users.
+
+    Attributes
+    ----------
+    method : str
+    knows : str
+        The information that the method uses.
+    accuracy, accuracy_low, accuracy_high : float
+        The mean and the ends of its interval.
+    log_loss, log_loss_low, log_loss_high : float
+        Likewise.
+    """
 
     method: str
     knows: str
@@ -55,7 +68,13 @@ class DemoResult:
     n_users: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it."""
+        """The result in types of JSON.
+
+        Returns
+        -------
+        values : dict
+            With the names of the attributes; `rows` is a list of dicts.
+        """
         return asdict(self)
 
 

@@ -17,6 +17,8 @@ from micropref._arrays.backend import Array
 from micropref._rows.validation import check_groups, check_sample_weight
 from micropref.metrics import grouped_log_likelihood
 
+__all__ = ["ComponentSelection", "select_n_components"]
+
 _RULES = ("best", "one_se")
 
 

@@ -6,6 +6,8 @@ import doctest
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from scipy.special import expit, log_expit
@@ -209,6 +211,17 @@ def test_labels_of_any_two_names_and_tensors(world):
         X_test=torch.tensor(test["X_test"]), y_test=words[test["y_test"]], groups_test=test["groups_test"],
     )  # fmt: skip
     assert named.accuracy == numbers.accuracy
+
+
+@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame, np.ndarray.tolist], ids=["pandas", "polars", "lists"])
+def test_rows_of_tables_and_lists(world, table):
+    """Rows are drawn, not columns."""
+    (X, y, users), test = halves(world)
+    rival = OneDirection().fit(world.X, world.y)
+    arrays = budget_curve(rival, X, y, users, budgets=(0, 3), n_draws=2, **test)
+    tables = test | {"X_test": table(test["X_test"])}
+    assert budget_curve(rival, table(X), y, users, budgets=(0, 3), n_draws=2, **tables).accuracy == arrays.accuracy
 
 
 @pytest.mark.parametrize(

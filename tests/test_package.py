@@ -1,10 +1,9 @@
-"""The package as a whole: a free import, extras with their pip command, arrows one way, complete docstrings."""
+"""The package as a whole: a free import, extras with their pip command, and arrows one way."""
 
 from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import json
 import re
 import subprocess
@@ -296,62 +295,7 @@ def test_heavy_packages_are_imported_where_they_are_needed(module):
     assert not imports(module, at_import_time=False) & {"pickle", "joblib", "shelve", "dill"}
 
 
-# -------------------------------------------------------------------------------------------------------- docstrings
-
-
-def public_callables() -> dict[str, object]:
-    """Names in `__all__`, and the methods of the classes among them that are documented here."""
-    found: dict[str, object] = {}
-    for name in micropref.__all__:
-        value = getattr(micropref, name)
-        if name == "__version__":
-            continue
-        found[name] = value
-        if inspect.isclass(value):
-            for method, function in inspect.getmembers(value, callable):
-                own = getattr(function, "__module__", "") or ""
-                if not method.startswith("_") and own.startswith("micropref"):
-                    found[f"{name}.{method}"] = function
-    return found
-
-
-def documented_parameters(docstring: str) -> set[str]:
-    """Names in the section Parameters of a numpydoc docstring."""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", inspect.cleandoc(docstring), re.S | re.M)
-    if section is None:
-        return set()
-    heads = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : .*)?$", section.group(1), re.M)
-    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
-
-
-@pytest.mark.parametrize("name", public_callables())
-def test_every_argument_is_documented(name):
-    value = public_callables()[name]
-    docstring = inspect.getdoc(value)
-    assert docstring, f"{name} has no docstring"
-    assert docstring.splitlines()[0].rstrip().endswith((".", "?")), f"{name}: the first line is no sentence"
-    arguments = {
-        parameter.name
-        for parameter in inspect.signature(value).parameters.values()
-        if parameter.name not in ("self", "cls")
-    }
-    assert documented_parameters(docstring) == arguments
-
-
-@pytest.mark.parametrize("name", [name for name, value in public_callables().items() if not inspect.isclass(value)])
-def test_every_result_is_documented(name):
-    value = public_callables()[name]
-    returned = inspect.signature(value).return_annotation
-    sections = re.findall(r"^(\w[\w ]*)\n-+$", inspect.getdoc(value) or "", re.M)
-    assert ("Returns" in sections) == (returned not in (None, "None"))
-
-
-def test_the_check_of_docstrings_can_fail():
-    text = (
-        "Title.\n\nParameters\n----------\nx, y : int\n    Of it.\n**more\n    Of more.\n\nReturns\n-------\nz : int\n"
-    )
-    assert documented_parameters(text) == {"x", "y", "more"}
-    assert documented_parameters("Title.\n\nReturns\n-------\nz : int\n") == set()
+# ------------------------------------------------------------------------------------------------------- all modules
 
 
 @pytest.mark.parametrize("module", modules())

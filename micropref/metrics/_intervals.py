@@ -14,7 +14,13 @@ _RESAMPLED_ROWS = 1 << 20
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval."""
+    """A mean and the ends of its interval.
+
+    Attributes
+    ----------
+    mean : float
+    low, high : float
+    """
 
     mean: float
     low: float

@@ -126,7 +126,12 @@ class GroupedLogLikelihood:
         return scorer
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """The metadata that this scorer asks for."""
+        """The metadata that this scorer asks for.
+
+        Returns
+        -------
+        request : MetadataRequest
+        """
         return self._request
 
     def __repr__(self) -> str:

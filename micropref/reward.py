@@ -18,6 +18,7 @@ from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import mean_interval
+from micropref.metrics._accuracy import tie_half
 from micropref.mixture import MixtureBradleyTerry
 from micropref.persistence import ModelFileError, pack, read_folder, unpack, write_folder
 from micropref.router import ContextRouter
@@ -343,7 +344,7 @@ class PreferenceModel:
                 row: dict[str, Any] = {"method": method, "subset": subset, "n": len(index)}
                 weight = None if table.weight is None else table.weight[index]
                 log_loss = -log_sigmoid(odds[index].astype(np.float64))
-                for name, each in (("accuracy", (odds[index] > 0) + 0.5 * (odds[index] == 0)), ("log_loss", log_loss)):
+                for name, each in (("accuracy", tie_half(odds[index])), ("log_loss", log_loss)):
                     row[name], row[f"{name}_low"], row[f"{name}_high"] = _interval(
                         each, clusters[index], weight, random_state
                     )

@@ -1,19 +1,17 @@
-"""The package as a whole: a free import, extras with their pip command, arrows one way, complete docstrings."""
+"""The package as a whole: a free import, extras with their pip command, and arrows one way."""
 
 from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import json
 import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
 
 import pytest
-from _package import PACKAGE, ROOT, imports, is_public, modules, part_of
+from _package import PACKAGE, ROOT, imports, modules, part_of
 
 import micropref
 from micropref._optional import _EXTRA_OF, require
@@ -46,7 +44,7 @@ LAYERS = [
     {"_fitting", "_model_folder", "_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
-    {"_files", "_optional"},
+    {"_files", "_optional", "_text"},
     {""},
 ]
 
@@ -154,6 +152,20 @@ def test_the_command_is_that_of_the_project():
     assert callable(getattr(importlib.import_module(module), function))
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"], ["nope"]])
+def test_the_help_of_the_command_is_light(arguments):
+    """Run as ``python -m micropref``; -X importtime lists every module that was imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "micropref", *arguments],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert done.returncode == (2 if arguments == ["nope"] else 0)
+    assert ("micropref" in done.stdout) == ("--help" in arguments)
+    assert "micropref.cli" in imported
+    assert not {name.split(".")[0] for name in imported} & {"sklearn", "scipy", "numpy", *HEAVY}
+
+
 # ------------------------------------------------------------------------------------------------------------ extras
 
 
@@ -255,99 +267,7 @@ def test_heavy_packages_are_imported_where_they_are_needed(module):
     assert not imports(module, at_import_time=False) & {"pickle", "joblib", "shelve", "dill"}
 
 
-# -------------------------------------------------------------------------------------------------------- docstrings
-
-
-def public_names() -> dict[str, object]:
-    """What every public module offers in ``__all__``, each under the shortest name by which users import it."""
-    found: dict[int, tuple[str, object]] = {}
-    for module in sorted(modules(), key=lambda name: name.count(".")):
-        if not is_public(module) or part_of(module) in ("cli", "__main__"):
-            continue
-        home = importlib.import_module(module)
-        for name in getattr(home, "__all__", ()):
-            value = getattr(home, name)
-            if getattr(value, "__module__", "").startswith("micropref"):
-                found.setdefault(id(value), (f"{module}.{name}".removeprefix("micropref."), value))
-    return dict(found.values())
-
-
-@cache
-def public_callables() -> dict[str, object]:
-    """Public functions and classes, and the methods of the classes that are documented here."""
-    found: dict[str, object] = {}
-    for name, value in public_names().items():
-        if not (inspect.isroutine(value) or inspect.isclass(value)):
-            continue
-        found[name] = value
-        if inspect.isclass(value):
-            for method, function in inspect.getmembers(value, callable):
-                own = getattr(function, "__module__", "") or ""
-                if not method.startswith("_") and own.startswith("micropref"):
-                    found[f"{name}.{method}"] = function
-    return found
-
-
-# Methods that scikit-learn or torch define; their pages say what they are.
-OF_PROTOCOLS = {"get_params", "set_params", "get_metadata_routing", "forward"}
-
-
-def documented_names(docstring: str, *sections: str) -> set[str]:
-    """Names in the first of some sections of a numpydoc docstring that is there."""
-    text = inspect.cleandoc(docstring)
-    for title in sections:
-        section = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", text, re.S | re.M)
-        if section is not None:
-            heads = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : .*)?$", section.group(1), re.M)
-            return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
-    return set()
-
-
-def arguments_of(value: object) -> set[str]:
-    """What a user passes; nothing for what only the library makes."""
-    is_error = inspect.isclass(value) and issubclass(value, BaseException)
-    if is_error or getattr(value, "_is_protocol", False) or getattr(value, "__name__", "") in OF_PROTOCOLS:
-        return set()
-    return {name for name in inspect.signature(value).parameters if name not in ("self", "cls")}  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("name", public_callables())
-def test_every_argument_is_documented(name):
-    value = public_callables()[name]
-    docstring = inspect.getdoc(value)
-    assert docstring, f"{name} has no docstring"
-    assert docstring.splitlines()[0].rstrip().endswith((".", "?")), f"{name}: the first line is no sentence"
-    # Results are records: users read their fields, and do not pass them.
-    is_record = hasattr(value, "__dataclass_fields__") or hasattr(value, "_fields")
-    documented = documented_names(docstring, *(("Attributes", "Parameters") if is_record else ("Parameters",)))
-    expected = arguments_of(value)
-    assert documented >= expected if is_record else not expected or documented == expected
-
-
-@pytest.mark.parametrize("name", [name for name, value in public_callables().items() if inspect.isroutine(value)])
-def test_every_result_is_documented(name):
-    value = public_callables()[name]
-    if name.rpartition(".")[2] in OF_PROTOCOLS:
-        return
-    returned = inspect.signature(value).return_annotation
-    sections = re.findall(r"^(\w[\w ]*)\n-+$", inspect.getdoc(value) or "", re.M)
-    # A context manager yields nothing.
-    assert bool({"Returns", "Yields"} & set(sections)) == (returned not in (None, "None", "Iterator[None]"))
-
-
-def test_every_public_module_is_walked():
-    assert {"MixtureBradleyTerry.fit", "theory.error_decomposition", "baselines.UserRewards.fit"} <= set(
-        public_callables()
-    )
-
-
-def test_the_check_of_docstrings_can_fail():
-    text = (
-        "Title.\n\nParameters\n----------\nx, y : int\n    Of it.\n**more\n    Of more.\n\nReturns\n-------\nz : int\n"
-    )
-    assert documented_names(text, "Parameters") == {"x", "y", "more"}
-    assert documented_names(text, "Attributes", "Parameters") == {"x", "y", "more"}
-    assert documented_names("Title.\n\nReturns\n-------\nz : int\n", "Parameters") == set()
+# ------------------------------------------------------------------------------------------------------- all modules
 
 
 @pytest.mark.parametrize("module", modules())

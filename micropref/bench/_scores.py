@@ -13,7 +13,9 @@ from micropref.bench._bootstrap import two_way_bootstrap
 from micropref.bench._cells import Cell
 from micropref.bench._jobs import Job, method_code
 from micropref.bench._specs import CONTEXTS, INFORMATION, KINDS, TARGETS, MethodSpec, Suite, resolve_settings
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
+from micropref.metrics._accuracy import tie_half
 
 BASE_KIND = "single"
 _DIFFERENCE = ("difference", "difference_low", "difference_high")
@@ -57,13 +59,12 @@ class Pooled:
     def right(self, budget: int) -> np.ndarray:
         """Whether each row is right in each draw of labels, (n_draws, n)."""
         assert self.odds is not None
-        odds = self.odds[:, budget]
-        return np.asarray((odds > 0) + 0.5 * (odds == 0))
+        return tie_half(self.odds[:, budget])
 
     def loss(self, budget: int) -> np.ndarray:
         """Log-loss of each row in each draw of labels, (n_draws, n), in nats."""
         assert self.odds is not None
-        return np.asarray(np.logaddexp(0.0, -self.odds[:, budget].astype(np.float64)))
+        return -np.asarray(log_sigmoid(self.odds[:, budget].astype(np.float64)))
 
 
 @dataclass(frozen=True, eq=False)

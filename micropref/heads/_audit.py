@@ -13,6 +13,7 @@ from micropref._arrays.backend import Array, to_numpy
 from micropref._rows.labels import check_labels
 from micropref.heads._rebuilt import checked_rows, fitted_mixture
 from micropref.metrics import mean_interval
+from micropref.metrics._accuracy import tie_half
 
 _RULES = ("estimate", "interval")
 
@@ -151,8 +152,7 @@ def audit_heads(
     X, weight = checked_rows(mixture, X, sample_weight)
     margins = to_numpy(mixture.component_scores(X))
     signs, _ = check_labels(y, len(margins), classes=mixture.classes_)
-    margins = margins if signs is None else margins * signs[:, None]
-    right = (margins > 0) + 0.5 * (margins == 0)
+    right = tie_half(margins, None if signs is None else signs[:, None])
     seed = check_random_state(random_state).randint(2**31 - 1)
     accuracy, low, high = np.transpose(
         [

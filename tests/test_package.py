@@ -41,7 +41,7 @@ LAYERS = [
     {"_engine"},
     {"distributed"},
     {"_rows"},
-    {"_fitting", "_model_folder", "_parameters", "_progress"},
+    {"_fitting", "_model_folder", "_parameters", "_progress", "_state"},
     {"kernels"},
     {"_arrays"},
     {"_files", "_optional", "_text"},

@@ -22,15 +22,10 @@ from micropref._engine.scaling import RunningNorms, gate_scale, gate_step, head_
 from micropref._engine.solvers import Adam, Minimum, lbfgs
 from micropref._parameters import check_choice, check_integer, check_real
 from micropref._progress import FitProgress
+from micropref._rows.groups import Groups, check_groups
+from micropref._rows.labels import check_labels, distinct_labels
 from micropref._rows.layout import PairReader, root_mean_square_norms
-from micropref._rows.validation import (
-    Groups,
-    check_groups,
-    check_labels,
-    check_matrix,
-    check_sample_weight,
-    distinct_labels,
-)
+from micropref._rows.validation import check_matrix, check_sample_weight
 from micropref._users.evidence import EvidenceTable
 from micropref.distributed import Communicator, active_communicator
 from micropref.distributed._agreement import Share, Whole

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import warnings
+from collections.abc import Hashable, Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 import micropref
+from micropref._rows.ids import user_id
 from micropref._users.neighbors import NeighborGate
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
@@ -260,11 +262,32 @@ def _unpack_router(arrays: Arrays, description: dict[str, Any]) -> ContextRouter
     router._start(width, _unpack_classes(description["classes"]))
     _restore(router, description)
     router.gate_parameters_ = _gathered("gate", arrays)
-    users = arrays["users"].tolist() if description["users"] is None else description["users"]
-    router.history_.restore(users, arrays["history"])
+    if description["users"] is None:
+        router.history_.restore(arrays["users"].tolist(), arrays["history"])
+    else:
+        router.history_.restore(*_by_user(description["users"], arrays["history"]))
     if router._neighbors is not None:
         router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
     return router
+
+
+def _by_user(saved: list[Any], evidence: np.ndarray) -> tuple[list[Hashable], np.ndarray]:
+    """Users and their evidence by today's rule for ids: 0.1 knew 12 and "12" as two users, and "-1" as one."""
+    rows_of: dict[Hashable, list[int]] = {}
+    for row, user in enumerate(saved):
+        id = user_id(user)
+        if id is not None:
+            rows_of.setdefault(id, []).append(row)
+    merged = [id for id, rows in rows_of.items() if len(rows) > 1]
+    if merged:
+        warnings.warn(
+            f"saved users that are one by now were merged: {', '.join(map(repr, merged[:5]))}"
+            f"{', ...' if len(merged) > 5 else ''}; integers and texts that spell them are the same id",
+            UserWarning,
+            stacklevel=5,
+        )
+    total = np.array([evidence[rows].sum(axis=0) for rows in rows_of.values()]).reshape(-1, evidence.shape[1])
+    return list(rows_of), total - total.max(axis=1, keepdims=True)
 
 
 def _user_id(user: Any) -> str | int:

@@ -21,8 +21,10 @@ from micropref._engine.prediction import accuracy, gate_log_weights, head_margin
 from micropref._engine.scaling import RunningNorms, gate_scale, gate_step
 from micropref._engine.solvers import Adam, lbfgs
 from micropref._parameters import check_choice, check_integer, check_real
+from micropref._rows.groups import check_groups
+from micropref._rows.labels import check_labels
 from micropref._rows.layout import PairReader, narrow_context, root_mean_square_norms
-from micropref._rows.validation import check_groups, check_labels, check_matrix, check_sample_weight
+from micropref._rows.validation import check_matrix, check_sample_weight
 from micropref._users.history import UserHistory
 from micropref._users.neighbors import NeighborGate
 from micropref.kernels._threads import blas_threads

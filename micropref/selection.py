@@ -14,7 +14,8 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 
 from micropref._arrays.backend import Array
-from micropref._rows.validation import check_groups, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.validation import check_sample_weight
 from micropref.metrics import grouped_log_likelihood
 
 _RULES = ("best", "one_se")

@@ -19,7 +19,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.baselines import DecomposedRewards, HypothesisReweighting, LowRankRewards, SharedBaseEnsemble
 from micropref.baselines._base import PersonalRewards, TrainingRows, Votes, known_users
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
@@ -794,8 +794,8 @@ def test_bad_input(model):
         model.rewards(np.ones((2, 3)))
     with pytest.raises(ValueError, match="features contains NaN or infinity in row 7, column 2"):
         model.rewards(broken)
-    with pytest.raises(ValueError, match=r"classes is \['a', 'b'\] but was \[0, 1\]"):
-        model.partial_fit(D, y, classes=["a", "b"])
+    with pytest.raises(ValueError, match=r"classes is \['no', 'yes'\] but was \[0, 1\]"):
+        model.partial_fit(D, y, classes=["no", "yes"])
 
 
 def test_heads_of_another_width():

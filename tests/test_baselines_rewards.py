@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from micropref import MixtureBradleyTerry, baselines
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.baselines import (
     CategoricalRewards,
     ContextNeighbors,

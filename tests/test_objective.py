@@ -27,8 +27,8 @@ from micropref._engine.objectives import (
     sigmoid,
     unit_terms,
 )
+from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
-from micropref._rows.validation import check_groups
 
 N_DIFFERENCE = 3
 

@@ -27,8 +27,8 @@ import numpy as np
 from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, is_torch, like, namespace, to_numpy
 from micropref._arrays.blocks import row_blocks, shared_mapping, stored_blocks
 from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._rows.groups import Groups
 from micropref._rows.layout import PairReader
-from micropref._rows.validation import Groups
 from micropref.distributed import Communicator
 from micropref.distributed._communicator import ALONE
 from micropref.kernels import Sums, mixture_sums

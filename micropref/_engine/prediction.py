@@ -12,8 +12,8 @@ from micropref._arrays.backend import Array, compute_dtype, like, namespace, to_
 from micropref._arrays.blocks import row_blocks, stored_blocks
 from micropref._engine.gates import Gate
 from micropref._engine.objectives import log_softmax, sigmoid
+from micropref._rows.labels import check_labels
 from micropref._rows.layout import PairReader, non_finite
-from micropref._rows.validation import check_labels
 from micropref.kernels._products import linear_products
 
 

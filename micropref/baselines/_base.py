@@ -16,8 +16,10 @@ from micropref._arrays.backend import Array, to_numpy
 from micropref._engine.objectives import log_sigmoid
 from micropref._engine.prediction import accuracy, labels, probabilities
 from micropref._parameters import check_integer
+from micropref._rows.groups import Groups, check_groups
+from micropref._rows.labels import check_labels
 from micropref._rows.layout import root_mean_square_norms
-from micropref._rows.validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
+from micropref._rows.validation import check_matrix, check_sample_weight
 from micropref.pairs import split_pairs
 
 # Numbers of who is asked that are laid out beside the rows at a time.

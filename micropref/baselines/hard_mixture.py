@@ -10,8 +10,8 @@ from sklearn.utils import check_random_state
 
 from micropref._engine.objectives import Units, log_sigmoid
 from micropref._parameters import check_integer, check_real
+from micropref._rows.groups import Groups
 from micropref._rows.layout import root_mean_square_norms
-from micropref._rows.validation import Groups
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
 

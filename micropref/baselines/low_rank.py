@@ -14,7 +14,7 @@ from micropref._arrays.backend import precision
 from micropref._engine.objectives import log_softmax
 from micropref._engine.solvers import Minimum, lbfgs
 from micropref._parameters import check_integer, check_real
-from micropref._rows.validation import Groups
+from micropref._rows.groups import Groups
 from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._heads import HeadRewards
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from micropref._rows.labels import check_labels
 from micropref._rows.layout import root_mean_square
-from micropref._rows.validation import check_labels
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.distributed._communicator import Communicator
 
 # Ids whose hashes meet are compared themselves; a few are enough to name one.

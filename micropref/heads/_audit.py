@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import Array, to_numpy
-from micropref._rows.validation import check_labels
+from micropref._rows.labels import check_labels
 from micropref.heads._rebuilt import checked_rows, fitted_mixture
 from micropref.metrics import mean_interval
 

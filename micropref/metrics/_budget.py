@@ -15,7 +15,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, like, to_numpy
-from micropref._rows.validation import Groups, check_groups, check_labels
+from micropref._rows.groups import Groups, check_groups
+from micropref._rows.labels import check_labels
 from micropref.metrics._groups import check_log_odds
 from micropref.metrics._intervals import Interval, mean_interval
 

@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, log_expit
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import Groups, check_groups, check_labels, check_sample_weight
+from micropref._rows.groups import Groups, check_groups
+from micropref._rows.labels import check_labels
+from micropref._rows.validation import check_sample_weight
 from micropref.metrics._calibration import bin_sums
 
 

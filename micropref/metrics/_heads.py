@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_groups, check_labels, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.labels import check_labels
+from micropref._rows.validation import check_sample_weight
 from micropref.metrics._groups import groups_with_rows
 
 

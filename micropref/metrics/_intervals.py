@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from micropref._rows.validation import check_groups, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.validation import check_sample_weight
 
 _RESAMPLED_ROWS = 1 << 20
 

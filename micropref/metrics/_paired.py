@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.metrics._intervals import cluster_sums, cluster_totals, resampled_means
 
 # Additions of the exact distribution of a sum of signs; beyond, with that many clusters, its normal limit serves.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_labels
+from micropref._rows.labels import check_labels
 from micropref.plotting._style import axes_for, heat_map
 
 

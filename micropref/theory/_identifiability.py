@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.pairs import split_pairs
 
 _ENOUGH = 10  # as many observations for each number to be found, as is usual for regressions

@@ -10,7 +10,9 @@ from scipy.special import expit, log_expit, log_softmax, logsumexp
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_groups, check_labels, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.labels import check_labels
+from micropref._rows.validation import check_sample_weight
 from micropref.pairs import split_pairs
 
 BLOCK_ROWS = 2048

@@ -363,8 +363,8 @@ def test_an_error_in_the_midst_of_a_fit_reaches_all(monkeypatch):
             lambda share: share.update(X=share["X"][:, 1:]),
             r"expected the same number of columns on all ranks, got 4 on rank 0 and 3 on",
         ),
-        (lambda share: share.update(y=share["y"] + 5), "y has 4 different labels"),
-        (lambda share: share.update(y=np.where(share["y"] == 1, 1, -1)), "y has 3 different labels"),
+        (lambda share: share.update(y=share["y"] + 5), "got 4 different labels"),
+        (lambda share: share.update(y=np.where(share["y"] == 1, 1, -1)), "got 3 different labels"),
         (
             lambda share: share.update(groups=share["groups"] - 40),
             r"expected all rows of a group on one rank, got rows of the group \d+ on ranks 0 and 1",
@@ -465,7 +465,8 @@ def test_a_rank_that_does_not_exist(rank, world_size):
     [
         ([["ann", "bob"], ["cy", "ann"]], "the group 'ann' on ranks 0 and 1"),
         ([[7, 8], np.array([9.0, 7.0])], "the group 7 on ranks 0 and 1"),
-        ([np.array([0.5, 7.0]), [7]], "the group 7 on ranks 0 and 1"),
+        ([np.array([np.nan, 7.0]), [7]], "the group 7 on ranks 0 and 1"),
+        ([["7"], [7]], "the group 7 on ranks 0 and 1"),
         ([[1], ["a", 2], np.array(["a"], dtype=object)], "the group 'a' on ranks 1 and 2"),
         ([[("x", 1)], [("x", 1)]], r"the group \('x', 1\) on ranks 0 and 1"),
         ([[2**70], [2**70]], f"the group {2**70} on ranks"),
@@ -487,7 +488,7 @@ def listed(ids):
 
 @pytest.mark.parametrize(
     "groups",
-    [[["ann", None], ["bob", -1]], [["7"], [7]], [None, ["ann"]], [[-1, -1], None], [[0.5], [1]]],
+    [[["ann", None], ["bob", -1]], [["7.0"], [7]], [None, ["ann"]], [[-1, -1], None], [[b"7"], ["7"]]],
 )
 def test_groups_on_one_rank_each(groups):
     given = [None if one is None else listed(one) for one in groups]

@@ -105,7 +105,7 @@ def test_the_two_rules():
     assert by_interval.high[0] > 0.5
     assert audit_heads(mixture, X, rule="interval", threshold=0.99).unsafe.all()
     # Two prompts only: 90 wrong out of 100 prove nothing.
-    assert not audit_heads(mixture, X, rule="interval", clusters=np.arange(100) >= 90).unsafe.any()
+    assert not audit_heads(mixture, X, rule="interval", clusters=np.arange(100) // 90).unsafe.any()
 
 
 def test_heads_are_judged_on_the_same_resamples():

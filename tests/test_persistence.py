@@ -58,7 +58,7 @@ def frame(columns: np.ndarray) -> pd.DataFrame:
 
 
 def mixtures() -> dict:
-    words = np.where(Y == 1, "first", "second")
+    words = np.where(Y == 1, "yes", "no")
     return {
         "static": lambda: mixture().fit(DIFFERENCE, Y, groups=ANNOTATOR),
         "linear gate": lambda: mixture(n_context_features=C).fit(X, Y),
@@ -113,7 +113,7 @@ def routers() -> dict:
         "frozen router": lambda: FrozenEstimator(ContextRouter(heads()).fit(X, Y)),
         "own first stage": lambda: ContextRouter(mixture(), n_context_features=C, prefit=False).fit(X, Y),
         "feature names": lambda: ContextRouter(heads()).fit(frame(X), Y),
-        "string classes": lambda: ContextRouter(heads()).fit(X, np.where(Y == 1, "x", "a")),
+        "string classes": lambda: ContextRouter(heads()).fit(X, np.where(Y == 1, "x", "m")),
         "stream": lambda: ContextRouter(heads()).partial_fit(X, Y),
         **{name: lambda users=users: voted(ContextRouter(heads()), users) for name, users in USERS.items()},
     }
@@ -253,7 +253,7 @@ def test_the_device_is_saved_by_name(tmp_path):
     assert load(tmp_path).device == "cpu"
 
 
-@pytest.mark.parametrize("user", [1.5, ("a", 1), b"ann"])
+@pytest.mark.parametrize("user", [("a", 1), b"ann"])
 def test_users_that_are_neither_text_nor_integers_cannot_be_saved(heads, user, tmp_path):
     router = ContextRouter(heads)
     users = np.empty(2, dtype=object)

@@ -789,7 +789,7 @@ def test_integer_users_are_the_same_in_any_array(planted, again):
 
 def test_users_of_every_kind_live_together(planted):
     mixture, X, y, _ = planted
-    users = ["ann", 7, "7", (1, "b"), 2.5, b"raw"]
+    users = ["ann", 7, "7.0", (1, "b"), ("b", 1), b"raw"]
     objects = np.empty(60, dtype=object)
     objects[:] = users * 10
     together = ContextRouter(mixture).partial_fit(X[:60], y[:60], groups=objects)

@@ -270,6 +270,8 @@ def _refused(value: object) -> ValueError:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, np.floating):
+        return str(value)
     try:
         return reprlib.repr(value)
     except ValueError:  # an integer in it that is too long to be written

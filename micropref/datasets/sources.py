@@ -76,8 +76,8 @@ def open_source(source: Any) -> Source:
         return Source(f"the {type(source).__name__}", "row", _records_of_columns(columns_of_frame(source)))
     hint = "; .collect() makes a DataFrame of it" if hasattr(source, "collect") else ""
     raise TypeError(
-        "expected a path, a DataFrame (pandas, Polars or Arrow), a datasets.Dataset, a list of dicts, a dict of columns "
-        f"or a PreferenceTable, got a {type(source).__name__}{hint}"
+        "expected a path, a DataFrame (pandas, Polars or Arrow), a datasets.Dataset, a list of dicts, a dict of "
+        f"columns or a PreferenceTable, got a {type(source).__name__}{hint}"
     )
 
 

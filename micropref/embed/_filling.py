@@ -16,7 +16,8 @@ from micropref._arrays.backend import is_torch, to_numpy
 from micropref.embed._folder import ShardFolder
 from micropref.embed._progress import EmbeddingProgress, Interruption
 from micropref.embed._shards import check_same_encoder, key_table, text_keys
-from micropref.embed.protocol import Encoder, check_texts
+from micropref.embed._texts import check_texts
+from micropref.embed.protocol import Encoder
 
 _WINDOW_SHARDS = 4
 # Texts given to the encoder at once: few enough that Ctrl-C and the bar need not wait long; more where it is quick,

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from micropref._optional import require
-from micropref.embed.protocol import check_texts
+from micropref.embed._texts import check_texts
 
 DTYPES = ("float32", "float16", "bfloat16")
 PURPOSE = "Embedding texts with a sentence-transformers model"

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from micropref.embed.protocol import check_texts
+from micropref.embed._texts import check_texts
 
 # Words, single punctuation marks and line breaks: taste shows in lists, exclamations and brackets.
 _TOKEN = r"(?u)\w+|[^\w\s]|\n"

@@ -15,8 +15,9 @@ from micropref.embed._filling import fill
 from micropref.embed._folder import ShardFolder, is_store
 from micropref.embed._index import MISSING, shard_of
 from micropref.embed._shards import KEY_BYTES, DamagedShardError, damaged_names, key_table, text_keys
+from micropref.embed._texts import check_texts
 from micropref.embed._upkeep import Compaction, compact, export_keys, export_vectors, merge
-from micropref.embed.protocol import Encoder, check_texts
+from micropref.embed.protocol import Encoder
 from micropref.pairs import make_pairs
 
 _DTYPES = ("float16", "float32")

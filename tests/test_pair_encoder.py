@@ -402,7 +402,7 @@ def test_bad_parameters_are_named_in_fit(arguments, message):
 
 
 def test_bad_encoder_is_named_in_fit():
-    with pytest.raises(TypeError, match="found a int without encode and fingerprint"):
+    with pytest.raises(TypeError, match="got a int without encode and fingerprint"):
         contextual(3).fit(ROWS)
 
 

@@ -500,7 +500,11 @@ def test_blank_lines_are_no_rows(tmp_path):
         ([], ValueError, "the list is empty"),
         ({}, ValueError, "the dict of columns is empty"),
         (pd.DataFrame({"chosen": [], "rejected": []}), ValueError, "the DataFrame is empty"),
-        (pd.DataFrame([["a", "b"]], columns=["chosen", "chosen"]), ValueError, "expected each column name once, got 'chosen', 'chosen'"),
+        (
+            pd.DataFrame([["a", "b"]], columns=["chosen", "chosen"]),
+            ValueError,
+            "each column name once, got 'chosen', 'ch",
+        ),
         (hf_datasets.DatasetDict(train=hf_datasets.Dataset.from_list(ROWS)), ValueError, "splits 'train', wanted one"),
         (ROWS[0], ValueError, "column 'prompt' holds 'Tea.', wanted a list"),
         ({"chosen": 3, "rejected": ["a"]}, ValueError, "column 'chosen' holds 3, wanted a list"),

@@ -50,8 +50,8 @@ class PairEncoder(TransformerMixin, BaseEstimator):
         Text that stands for a response; ``{prompt}`` and ``{response}`` are filled in.
     context : {"auto"} or tuple of str, default=()
         Columns that become context features, out of ``("prompt", "context")`` and in this order. ``"auto"`` takes the
-        prompt, and the context where the table has that column. With any, what follows in a pipeline has to be told how
-        wide they are (`n_context_features_`): taken for differences, they would say that the first response is better.
+        prompt, and the context where the table has that column. With any, what follows in a pipeline needs their width
+        (`n_context_features_`): taken for differences, they would say that the first response is better.
     norms : dict, optional
         Root mean square Euclidean norm of each part after scaling, blank cells left out. Missing keys have the
         defaults ``{"response": 3.0, "prompt": 0.3, "context": 1.5}``, where ``"response"`` is the difference.

@@ -473,8 +473,8 @@ def test_a_column_that_is_not_there(here, run):
         (["fit", "train.jsonl", "m", "-k", "1000"], "n_samples=480 is fewer than n_components=1000"),
         (["fit", "train.jsonl", "m", "--alpha", "-1"], "alpha must be"),
         (["fit", "train.jsonl", "m", "--restarts", "0"], "n_init must be"),
-        (["fit", "train.jsonl", "m", "--template", "{answer}"], "template must have {response}"),
-        (["fit", "train.jsonl", "m", "--encoder", " "], "found an empty encoder name"),
+        (["fit", "train.jsonl", "m", "--template", "{answer}"], "expected a template with {response}"),
+        (["fit", "train.jsonl", "m", "--encoder", " "], "got an empty encoder name"),
         (["fit", "train.jsonl", "train.jsonl", "-k", "1"], "train.jsonl is a file; a model is saved as a folder"),
         (["route", "heads", "labelled.jsonl", "--gate", "bogus"], "gate must be one of 'linear', 'mlp', 'knn'"),
         (["route", "heads", "labelled.jsonl", "--temperature", "0"], "temperature must be"),
@@ -550,7 +550,7 @@ def test_another_encoder(command, here, run):
     done = run(command, "routed", data, "--encoder", "hashing")
     assert (done.code, done.out) == (1, "")
     assert re.search(
-        r"fitted with the encoder hashing\(.*n_features=256.* but found the encoder .*n_features=768", done.err
+        r"expected the encoder of the fit, hashing\(.*n_features=256.* got the encoder .*n_features=768", done.err
     )
 
 

@@ -585,7 +585,7 @@ def test_encoders_must_be_the_same():
         PairEncoder(HashingEncoder(64 + 64 * ranks.rank)).fit(table)
 
     for error in on_ranks(2, work)[1]:
-        assert re.search(r"found hashing.* of width 64 .* on rank 0 and hashing.* of width 128", str(error))
+        assert re.search(r"got hashing.* of width 64 .* on rank 0 and hashing.* of width 128", str(error))
 
 
 def test_a_table_that_cannot_be_read_on_one_rank():

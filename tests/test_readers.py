@@ -496,11 +496,15 @@ def test_blank_lines_are_no_rows(tmp_path):
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        (7, TypeError, "found a int, wanted a path"),
+        (7, TypeError, "expected a path, .* got a int"),
         ([], ValueError, "the list is empty"),
         ({}, ValueError, "the dict of columns is empty"),
         (pd.DataFrame({"chosen": [], "rejected": []}), ValueError, "the DataFrame is empty"),
-        (pd.DataFrame([["a", "b"]], columns=["chosen", "chosen"]), ValueError, "'chosen', 'chosen', wanted each name"),
+        (
+            pd.DataFrame([["a", "b"]], columns=["chosen", "chosen"]),
+            ValueError,
+            "each column name once, got 'chosen', 'ch",
+        ),
         (hf_datasets.DatasetDict(train=hf_datasets.Dataset.from_list(ROWS)), ValueError, "splits 'train', wanted one"),
         (ROWS[0], ValueError, "column 'prompt' holds 'Tea.', wanted a list"),
         ({"chosen": 3, "rejected": ["a"]}, ValueError, "column 'chosen' holds 3, wanted a list"),

@@ -260,5 +260,5 @@ def test_an_empty_file(tmp_path):
 def test_no_file_and_no_source(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         read_responses(tmp_path / "nowhere.jsonl")
-    with pytest.raises(TypeError, match="found a PreferenceTable, wanted a path"):
+    with pytest.raises(TypeError, match=r"expected a path, .* got a PreferenceTable"):
         read_responses(PreferenceTable(["p"], ["a"], ["b"]))

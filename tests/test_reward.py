@@ -357,10 +357,10 @@ def test_exchanged_answers_turn_the_log_odds_around(routed, world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([PROMPT], [SHORT, LONG]), "found 1 prompts and 2 responses"),
-        (([PROMPT] * 2, [SHORT, LONG], [BRIEF_WISH]), "found 2 prompts and 1 contexts"),
+        (([PROMPT], [SHORT, LONG]), "expected as many prompts as responses, got 1 prompts"),
+        (([PROMPT] * 2, [SHORT, LONG], [BRIEF_WISH]), "expected as many prompts as contexts, got 2 prompts"),
         (([PROMPT] * 2, [SHORT, LONG], None, ["ann"]), "inconsistent"),
-        (([PROMPT], [" "]), "text 0: found ' ', wanted something to read"),
+        (([PROMPT], [" "]), "text 0: expected something to read, got ' '"),
     ],
 )
 def test_rewards_of_lists_that_do_not_fit(routed, arguments, message):
@@ -369,9 +369,9 @@ def test_rewards_of_lists_that_do_not_fit(routed, arguments, message):
 
 
 def test_rewards_of_one_string_instead_of_a_list(routed):
-    with pytest.raises(TypeError, match="found one string"):
+    with pytest.raises(TypeError, match="got one string"):
         routed.reward([PROMPT], SHORT)
-    with pytest.raises(TypeError, match="found one string"):
+    with pytest.raises(TypeError, match="got one string"):
         routed.rank(PROMPT, SHORT)
 
 
@@ -583,7 +583,7 @@ def test_a_loaded_model_is_routed_on(small, world, tmp_path):
 
 def test_another_encoder_is_refused_by_name(small, tmp_path):
     small.save(tmp_path)
-    with pytest.raises(EncoderMismatchError, match=r"n_features=64.*but found the encoder hashing\(.*n_features=768"):
+    with pytest.raises(EncoderMismatchError, match=r"n_features=64.*got the encoder hashing\(.*n_features=768"):
         PreferenceModel.load(tmp_path, "hashing")
     loaded = PreferenceModel.load(tmp_path, HashingEncoder(64, n_hashes=2**12))
     assert loaded.encoder.encoder_.n_features == 64

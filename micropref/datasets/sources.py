@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from micropref._optional import require
+from micropref.datasets._frames import columns_of_frame, is_frame
 from micropref.datasets.table import is_unicode
 
 _LONGEST_CSV_FIELD = 2**31 - 1
@@ -63,8 +64,6 @@ def open_source(source: Any) -> Source:
         return source
     if isinstance(source, str | os.PathLike):
         return _open_file(Path(source))
-    if _is_a(source, "pandas", "DataFrame"):
-        return Source("the DataFrame", "row", _records_of_columns(_columns_of_frame(source)))
     if _is_a(source, "datasets", "Dataset"):
         return Source("the Dataset", "row", _records_of_columns(source.to_dict()))
     if _is_a(source, "datasets", "DatasetDict"):
@@ -73,9 +72,12 @@ def open_source(source: Any) -> Source:
         return Source("the dict of columns", "row", _records_of_columns(source))
     if isinstance(source, list | tuple):
         return Source("the list", "row", _records_of_objects(source))
+    if is_frame(source):
+        return Source(f"the {type(source).__name__}", "row", _records_of_columns(columns_of_frame(source)))
+    hint = "; .collect() makes a DataFrame of it" if hasattr(source, "collect") else ""
     raise TypeError(
-        f"found a {type(source).__name__}, wanted a path, a pandas DataFrame, a datasets.Dataset, a list of dicts, "
-        "a dict of columns or a PreferenceTable"
+        "expected a path, a DataFrame (pandas, Polars or Arrow), a datasets.Dataset, a list of dicts, a dict of "
+        f"columns or a PreferenceTable, got a {type(source).__name__}{hint}"
     )
 
 
@@ -83,17 +85,6 @@ def _is_a(source: object, module: str, name: str) -> bool:
     # What was not imported cannot have made the object, so nothing is imported to find out.
     kind = getattr(sys.modules.get(module), name, None)
     return kind is not None and isinstance(source, kind)
-
-
-def _columns_of_frame(frame: Any) -> dict[str, list[Any]]:
-    names = [str(name) for name in frame.columns]
-    if len(set(names)) < len(names):
-        raise ValueError(f"the DataFrame: found the columns {listed(names)}, wanted each name once")
-    columns = (frame.iloc[:, place] for place in range(len(names)))
-    return {
-        name: [None if missing else cell for cell, missing in zip(column.tolist(), column.isna(), strict=True)]
-        for name, column in zip(names, columns, strict=True)
-    }
 
 
 def _records_of_columns(columns: Mapping[str, Any]) -> list[Record]:

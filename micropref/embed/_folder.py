@@ -248,7 +248,8 @@ class ShardFolder:
         """Which rows of a shard the index points to; the others are vectors that another shard holds, too."""
         number = self._shards().get(shard.name)
         found = self.find([key.tobytes() for key in shard.keys])
-        return (shard_of(found) == number) & (row_of(found) == np.arange(len(found)))
+        points_here: np.ndarray = (shard_of(found) == number) & (row_of(found) == np.arange(len(found)))
+        return points_here
 
     def faults(self) -> list[str]:
         """What is wrong with the index and with each damaged or missing shard, after reading all of them again."""
@@ -293,7 +294,8 @@ class ShardFolder:
         """Which keys have no sound vector."""
         positions = self.find(keys)
         damaged = self.check(np.unique(shard_of(positions[positions != MISSING])))
-        return (positions == MISSING) | np.isin(shard_of(positions), damaged)
+        absent: np.ndarray = (positions == MISSING) | np.isin(shard_of(positions), damaged)
+        return absent
 
     def set_aside(self, numbers: Sequence[int]) -> None:
         """Forget damaged shards, so that what they held is missing; their files stay under another name."""
@@ -322,7 +324,7 @@ class ShardFolder:
                 (self.path / name).unlink(missing_ok=True)
 
     def refresh(self) -> None:
-        """Take in what other processes wrote, or somebody copied here; forget what is gone."""
+        """Take in what other processes wrote, or a user copied here; forget what is gone."""
         if not self.writable:
             if set(self._shards()) != shard_names(self.path):
                 self._index.close()
@@ -357,7 +359,7 @@ class ShardFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One writer at a time, of all threads and processes; may be entered again by who holds it."""
+        """One writer at a time, of all threads and processes; may be entered again by the thread that holds it."""
         depth = getattr(self._held, "depth", 0)
         if not self.writable or fcntl is None or depth:
             self._held.depth = depth + 1
@@ -433,7 +435,7 @@ class ShardFolder:
                 continue
 
     def _adopted(self, name: str) -> bool:
-        """Take in a shard that a killed process had written and not entered, or somebody copied; False if damaged."""
+        """Take in a shard that a killed process had written and not entered, or a user copied; False if damaged."""
         path = self.path / name
         try:
             check_shard(path)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 import pickle
+import signal
+import sys
+import threading
 import tracemalloc
 from collections import defaultdict
 from itertools import pairwise
 
+import joblib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -167,6 +172,145 @@ def test_a_million_integer_users_fit_in_200_megabytes():
         (evidence - evidence.max(axis=0)).T[[0, -1]],
         atol=1e-6,
     )
+
+
+# -------------------------------------------------------------------------------------------- threads, children, copies
+
+
+def vote(history: UserHistory, user, evidence) -> None:
+    history.update([user], np.zeros(1, dtype=np.int32), np.asarray(evidence)[:, None], 1.0)
+
+
+@pytest.fixture
+def hasty_threads():
+    """Threads that are interrupted between any two steps."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_every_vote_of_four_threads_is_counted():
+    """Also where at the same time others ask, copy and pickle, and users appear."""
+    history, errors = UserHistory(K), []
+
+    def cast(thread: int) -> None:
+        try:
+            for i in range(1000):
+                vote(history, "ann", [0.0, -1.0, -2.0])
+                if i % 10 == 0:
+                    vote(history, (thread, i), [0.0, -1.0, -2.0])
+                    found = history.evidence(["ann"], np.zeros(1, dtype=int))[:, 0]
+                    assert found[0] == 0
+                    assert found[2] == 2 * found[1]
+                if i % 100 == 0:
+                    for other in (history.copy(), copy.deepcopy(history), pickle.loads(pickle.dumps(history))):
+                        vote(other, "ann", [0.0, -1e6, 0.0])
+        except Exception as error:  # a thread's error is not the test's
+            errors.append(error)
+
+    threads = [threading.Thread(target=cast, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    np.testing.assert_array_equal(state_of(history, ["ann"])[0], [0, -4000, -8000])
+    assert len(history) == 401
+    np.testing.assert_array_equal(state_of(history, [(3, 990)])[0], [0, -1, -2])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_child_forked_while_a_thread_votes_votes_too():
+    history = UserHistory(K)
+    vote(history, "ann", [0.0, -1.0, -2.0])
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with history._lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            signal.alarm(20)  # ends a child that waits
+            vote(history, "ann", [0.0, -1.0, -2.0])
+            os._exit(0 if state_of(history, ["ann"])[0].tolist() == [0, -2, -4] else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+    finally:
+        done.set()
+        thread.join()
+    np.testing.assert_array_equal(state_of(history, ["ann"])[0], [0, -1, -2])
+
+
+@pytest.mark.parametrize("how", [UserHistory.copy, copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))])
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_a_copy_changes_on_its_own(how, first, monkeypatch):
+    monkeypatch.setattr(micropref._users.evidence, "_CHUNK_ROWS", 2)
+    users = ["ann", "bob", "cid", 4, 5]
+    history = UserHistory(K)
+    feed(history, *random_votes(30, users), 0.9)
+    other = how(history)
+    before = state_of(history, users)
+    changed, kept = (history, other) if first == "original" else (other, history)
+    for user in ("ann", "eve", 6, 7):
+        vote(changed, user, [0.0, -1.0, -2.0])
+    np.testing.assert_array_equal(state_of(kept, users), before)
+    assert len(kept) == 5
+    assert len(changed) == 8
+    vote(kept, "eve", [0.0, -3.0, 0.0])
+    np.testing.assert_array_equal(state_of(kept, ["eve", 6]), [[0, -3, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(state_of(changed, ["eve", 6]), [[0, -1, -2], [0, -1, -2]])
+    np.testing.assert_array_equal(state_of(changed, users)[1:], before[1:])
+
+
+def test_a_copy_of_many_users_takes_neither_time_nor_memory():
+    users = list(range(300_000))
+    history = UserHistory(K)
+    history.restore(users, np.zeros((len(users), K)))
+    tracemalloc.start()
+    try:
+        other = history.copy()
+        vote(other, 7, [0.0, -1.0, -2.0])
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert used < 1e6
+    assert len(other) == 300_000
+
+
+def test_an_update_that_is_refused_leaves_no_user_behind():
+    history = UserHistory(K)
+    with pytest.raises(TypeError, match="unhashable"):
+        history.update(["ann", ["bob"]], np.array([0, 1]), -np.ones((K, 2)), 1.0)
+    with pytest.raises(ValueError, match="length"):
+        history.update(["ann"], np.array([0]), -np.ones((K, 2)), 1.0)
+    assert len(history) == 0
+    assert history.export()[1].shape == (0, K)
+
+
+def test_a_history_read_from_a_file_that_must_not_change_takes_votes(tmp_path):
+    users = list(range(200_000))
+    history = UserHistory(K)
+    history.restore(users, -np.random.default_rng(0).random((len(users), K)))
+    joblib.dump(history, tmp_path / "history")
+    mapped = joblib.load(tmp_path / "history", mmap_mode="r")
+    for each in (history, mapped):
+        vote(each, 7, [0.0, -1.0, -2.0])
+        vote(each, -1, [0.0, -1.0, -2.0])
+    np.testing.assert_array_equal(state_of(mapped, [-1, *users]), state_of(history, [-1, *users]))
+
+
+def test_evidence_beyond_single_precision_is_the_largest():
+    history = UserHistory(K)
+    vote(history, "ann", [0.0, -1e60, -2.0])
+    vote(history, "ann", [0.0, -1e60, -2.0])
+    assert state_of(history, ["ann"])[0].tolist() == [0, float(np.finfo(np.float32).min), -4]
 
 
 # --------------------------------------------------------------------------------------------------------------- table

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-import micropref._users.neighbors
+import micropref._users.nearest
 import micropref.router
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, flatten
@@ -398,12 +398,12 @@ def test_mlp_and_knn_learn_what_a_linear_gate_cannot():
 def test_knn_with_a_faiss_index_gives_the_same(planted, monkeypatch):
     mixture, X, y, _ = planted
     plain = ContextRouter(mixture, gate="knn", n_neighbors=7).fit(X[:100], y[:100]).partial_fit(X[100:200], y[100:200])
-    monkeypatch.setattr(micropref._users.neighbors, "_FAISS_ROWS", 50)
+    monkeypatch.setattr(micropref._users.nearest, "_FAISS_ROWS", 50)
     indexed = (
         ContextRouter(mixture, gate="knn", n_neighbors=7).fit(X[:100], y[:100]).partial_fit(X[100:200], y[100:200])
     )
-    assert plain._neighbors._index is None
-    assert indexed._neighbors._index.ntotal == 200
+    assert plain._neighbors._points._index is None
+    assert indexed._neighbors._points._index.ntotal == 200
     np.testing.assert_allclose(indexed.mixture_weights(X), plain.mixture_weights(X), atol=1e-9)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import joblib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -112,6 +115,48 @@ def test_running_norms_are_the_norms_of_all_batches():
         running.observe(pair, weight)
     expected = np.sqrt(np.average(norms**2, axis=0, weights=weights))
     np.testing.assert_allclose([running.context, running.difference], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-250, 1e250])
+def test_running_norms_of_extreme_sizes(size):
+    running = RunningNorms()
+    for norm in (3.0, 4.0):
+        running.observe(np.array([norm, 2 * norm]) * size, 5.0)
+    np.testing.assert_allclose([running.context, running.difference], size * np.sqrt([12.5, 50.0]), rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------ read-only state
+
+
+def test_adam_read_from_a_file_that_must_not_change_steps_on(tmp_path):
+    gradients = np.random.default_rng(0).normal(size=(3, 200_000))
+    adam, x = Adam(0.1), np.zeros(200_000)
+    for gradient in gradients[:2]:
+        x = adam.step(x, gradient, 1.0)
+    joblib.dump(adam, tmp_path / "adam")
+    mapped = joblib.load(tmp_path / "adam", mmap_mode="r")
+    assert not mapped.first.flags.writeable
+    assert not mapped.second.flags.writeable
+    np.testing.assert_array_equal(mapped.step(x, gradients[2], 1.0), adam.step(x, gradients[2], 1.0))
+
+
+def test_a_copy_of_adam_keeps_its_own_state():
+    adam = Adam(0.1)
+    adam.step(np.zeros(3), np.ones(3), 1.0)
+    shallow = dataclasses.replace(adam)
+    before = shallow.first.copy(), shallow.second.copy()
+    adam.step(np.zeros(3), -np.ones(3), 1.0)
+    np.testing.assert_array_equal((shallow.first, shallow.second), before)
+
+
+def test_running_norms_that_are_read_only_go_on():
+    running, other = RunningNorms(), RunningNorms()
+    for each in (running, other):
+        each.observe(np.array([1.0, 2.0]), 3.0)
+    running.norms.flags.writeable = False
+    for each in (running, other):
+        each.observe(np.array([5.0, 1.0]), 2.0)
+    np.testing.assert_array_equal(running.norms, other.norms)
 
 
 def test_scales_are_usual_sizes_of_features():

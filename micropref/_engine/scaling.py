@@ -10,6 +10,8 @@ import numpy as np
 
 from micropref._engine.gates import Gate
 
+__all__ = ["RunningNorms", "gate_scale", "gate_step", "head_scale", "head_step", "with_penalties"]
+
 # Offsets of a gate move slowly beside its weights, which share each step among all inputs.
 _OFFSET_STEP = 0.1
 
@@ -18,21 +20,25 @@ class RunningNorms:
     """Root mean square norms of contexts and differences over the batches of a stream."""
 
     def __init__(self) -> None:
-        self.mean_squares = np.zeros(2)
+        self.norms = np.zeros(2)
         self.total_weight = 0.0
 
     def observe(self, norms: np.ndarray, weight: float) -> None:
         """Take in the norms of a batch of total weight `weight`."""
         self.total_weight += float(weight)
-        self.mean_squares += (norms**2 - self.mean_squares) * (float(weight) / self.total_weight)
+        share = float(weight) / self.total_weight
+        # A new array, since the old one may be read-only; squares of extreme norms would leave the range of floats.
+        self.norms = np.hypot(np.sqrt(1 - share) * self.norms, np.sqrt(share) * norms)
 
     @property
     def context(self) -> float:
-        return float(np.sqrt(self.mean_squares[0]))
+        """Of the contexts."""
+        return float(self.norms[0])
 
     @property
     def difference(self) -> float:
-        return float(np.sqrt(self.mean_squares[1]))
+        """Of the differences."""
+        return float(self.norms[1])
 
 
 def head_scale(difference_norm: float, shape: tuple[int, ...]) -> np.ndarray:

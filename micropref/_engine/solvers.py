@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import minimize
 
+__all__ = ["Adam", "Minimum", "Objective", "lbfgs"]
+
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -108,8 +110,9 @@ class Adam:
         if self.count == 0:
             self.first, self.second = np.zeros_like(gradient), np.zeros_like(gradient)
         self.count += 1
-        self.first += (1 - self.momentum) * (gradient - self.first)
-        self.second += (1 - self.memory) * (gradient * gradient - self.second)
+        # New arrays: the old ones may lie in a file that is mapped read-only, or belong to a copy.
+        self.first = self.first + (1 - self.momentum) * (gradient - self.first)
+        self.second = self.second + (1 - self.memory) * (gradient * gradient - self.second)
         first = self.first / (1 - self.momentum**self.count)
         second = self.second / (1 - self.memory**self.count)
         return vector - self.rate * size * first / ((np.sqrt(second) + 1e-12) * scale)

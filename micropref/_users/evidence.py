@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["EvidenceTable"]
+
 _CHUNK_ROWS = 1 << 14
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class EvidenceTable:
     """K floating numbers for each key seen so far; a key never seen has zeros.
 
     Rows live in chunks of fixed size, so that growing copies nothing: a million integer keys with K = 10 take about
-    150 MB, of which the keys' dictionary is the larger part.
+    150 MB, of which the keys' dictionary is the larger part. A copy shares chunks and dictionary until one of the two
+    changes them.
 
     Parameters
     ----------
@@ -25,7 +29,9 @@ class EvidenceTable:
     def __init__(self, n_components: int):
         self.n_components = n_components
         self._row: dict[Hashable, int] = {}
+        self._row_is_shared = False
         self._chunks: list[np.ndarray] = []
+        self._shared_chunks: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._row)
@@ -35,12 +41,18 @@ class EvidenceTable:
 
     def rows(self, keys: Iterable[Hashable], *, insert: bool = False) -> np.ndarray:
         """Row of every key; a key never seen is inserted, or has row -1."""
-        known = self._row
-        if not insert:
-            return np.fromiter((known.get(key, -1) for key in keys), dtype=np.int64)
-        rows = np.fromiter((known.setdefault(key, len(known)) for key in keys), dtype=np.int64)
-        while len(self._chunks) * _CHUNK_ROWS < len(known):
-            self._chunks.append(np.zeros((_CHUNK_ROWS, self.n_components), dtype=np.float32))
+        keys = list(keys)
+        rows = np.fromiter((self._row.get(key, -1) for key in keys), dtype=np.int64, count=len(keys))
+        if insert and (rows < 0).any():
+            # No key is inserted unless all can be.
+            new = list(dict.fromkeys(key for key, row in zip(keys, rows, strict=True) if row < 0))
+            end = len(self._row) + len(new)
+            while len(self._chunks) * _CHUNK_ROWS < end:
+                self._chunks.append(np.zeros((_CHUNK_ROWS, self.n_components), dtype=np.float32))
+            if self._row_is_shared:
+                self._row, self._row_is_shared = dict(self._row), False
+            self._row.update(zip(new, range(len(self._row), end), strict=True))
+            rows = np.fromiter((self._row[key] for key in keys), dtype=np.int64, count=len(keys))
         return rows
 
     def get(self, rows: np.ndarray) -> np.ndarray:
@@ -51,9 +63,21 @@ class EvidenceTable:
         return values
 
     def set(self, rows: np.ndarray, values: np.ndarray) -> None:
-        """Replace the numbers of distinct rows."""
+        """Replace the numbers of distinct rows; those beyond the range of float32 become its largest."""
+        values = np.minimum(np.maximum(values, -_LARGEST), _LARGEST)
         for chunk, where in self._by_chunk(rows):
+            if chunk in self._shared_chunks:
+                self._chunks[chunk] = self._chunks[chunk].copy()
+                self._shared_chunks.remove(chunk)
             self._chunks[chunk][rows[where] % _CHUNK_ROWS] = values[where]
+
+    def copy(self) -> EvidenceTable:
+        """A table with the same numbers that changes on its own, made without reading them."""
+        other = EvidenceTable(self.n_components)
+        other._row, other._chunks = self._row, list(self._chunks)
+        for table in (self, other):
+            table._row_is_shared, table._shared_chunks = True, set(range(len(self._chunks)))
+        return other
 
     @staticmethod
     def _by_chunk(rows: np.ndarray) -> Iterable[tuple[int, Any]]:

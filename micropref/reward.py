@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.base import clone
 
 from micropref._engine.objectives import log_sigmoid
+from micropref._model_folder import read_folder, write_folder
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
@@ -19,7 +20,7 @@ from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.metrics import mean_interval
 from micropref.mixture import MixtureBradleyTerry
-from micropref.persistence import ModelFileError, pack, read_folder, unpack, write_folder
+from micropref.persistence import ModelFileError, pack, unpack
 from micropref.router import ContextRouter
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")

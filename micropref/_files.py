@@ -36,11 +36,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def briefly_locked(path: Path, timeout: float) -> Iterator[None]:
-    """Hold a lock file that is there only while it is held.
+def briefly_locked(path: Path, timeout: float) -> Iterator[Path]:
+    """Hold a lock file that is there only while it is held; its holder may read and write it.
 
-    A file that a killed process left blocks nobody, because the system has released its lock. Where there is no flock,
-    the lock is that a file of the same name and ".held" exists; if its holder is killed, it has to be removed by hand.
+    A file that a killed process left does not block, because the system has released its lock; what that process wrote
+    into it is still there. Where there is no flock, the lock is that a file of the same name and ".held" exists; if its
+    holder is killed, it has to be removed by hand.
 
     Parameters
     ----------
@@ -49,6 +50,11 @@ def briefly_locked(path: Path, timeout: float) -> Iterator[None]:
     timeout : float
         Seconds to wait for another process or thread.
 
+    Yields
+    ------
+    lock : Path
+        The file that is held.
+
     Raises
     ------
     TimeoutError
@@ -56,7 +62,7 @@ def briefly_locked(path: Path, timeout: float) -> Iterator[None]:
     """
     deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
     substitute = path.with_name(f"{path.name}.held")
-    while (release := _taken(path, substitute)) is None:
+    while (taken := _taken(path, substitute)) is None:
         if time.monotonic() > deadline:
             by_hand = f"; if no process writes there any more, remove {substitute}" if substitute.exists() else ""
             raise TimeoutError(
@@ -64,14 +70,15 @@ def briefly_locked(path: Path, timeout: float) -> Iterator[None]:
             )
         time.sleep(pause)
         pause = min(2 * pause, _LONGEST_PAUSE_S)
+    held, release = taken
     try:
-        yield
+        yield held
     finally:
         release()
 
 
-def _taken(path: Path, substitute: Path) -> Callable[[], None] | None:
-    """What releases the lock and removes its file; None if another process holds it."""
+def _taken(path: Path, substitute: Path) -> tuple[Path, Callable[[], None]] | None:
+    """The file that is held, and what removes it and releases the lock; None if another process holds it."""
     if CAN_FLOCK:
         try:
             descriptor = _flocked(path, wait=False)
@@ -80,12 +87,12 @@ def _taken(path: Path, substitute: Path) -> Callable[[], None] | None:
                 raise
             path.unlink(missing_ok=True)
         else:
-            return None if descriptor is None else partial(_remove_and_release, path, descriptor)
+            return None if descriptor is None else (path, partial(_remove_and_release, path, descriptor))
     try:
         os.close(os.open(substitute, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except FileExistsError:
         return None
-    return partial(substitute.unlink, missing_ok=True)
+    return substitute, partial(substitute.unlink, missing_ok=True)
 
 
 def _flocked(path: Path, *, wait: bool) -> int | None:

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ Arrays = dict[str, np.ndarray]
 _DESCRIPTION = "model.json"
 _LOCK = "model.lock"
 _TENSORS = re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
-_STALE = re.compile(rf"\.({re.escape(_DESCRIPTION)}|{_TENSORS.pattern})\.\d+\.part")
+_PART = re.compile(rf"\.({re.escape(_DESCRIPTION)}|{_TENSORS.pattern})\.\d+\.part")
 _FORMAT = "micropref"
 _VERSION = 1
 # How long a save waits for another one.
@@ -70,35 +71,34 @@ def write_folder(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray],
             **description,
         }
     )
-    with briefly_locked(folder / _LOCK, _PATIENCE_S):
-        _remove_leftovers(folder)
-        replaced = _tensors_of(folder / _DESCRIPTION)
+    with briefly_locked(folder / _LOCK, _PATIENCE_S) as lock:
+        _remove_leftovers(folder, lock.read_text(errors="replace"))
+        concerned = {name, _tensors_of(folder / _DESCRIPTION)} - {None}
+        lock.write_text("\n".join(map(str, concerned)))  # the next save reads it if this one is killed
         try:
-            # The new description is on the disk, if not in its place, before the tensors are: see `_remove_leftovers`.
-            with _replacing(folder / _DESCRIPTION) as new_description:
-                new_description.write_bytes(text)
-                with _replacing(folder / name) as new_tensors:
-                    new_tensors.write_bytes(tensors)
+            with _replacing(folder / name) as file:
+                file.write_bytes(tensors)
+            with _replacing(folder / _DESCRIPTION) as file:
+                file.write_bytes(text)
         finally:
-            _remove_tensors(folder, {replaced, name})
+            _remove_tensors(folder, concerned)
 
 
-def _replacing(path: Path) -> Any:
+def _replacing(path: Path) -> AbstractContextManager[Path]:
     return replacing(path, path.with_name(f".{path.name}.{os.getpid()}.part"))
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left; only for the holder of the lock, beside whom no other process writes."""
-    stale = [entry for entry in folder.iterdir() if _STALE.fullmatch(entry.name)]
-    # A description that never took its place names tensors that may have.
-    _remove_tensors(folder, {_tensors_of(file) for file in stale if _DESCRIPTION in file.name})
-    for file in stale:
-        file.unlink(missing_ok=True)
+def _remove_leftovers(folder: Path, concerned: str) -> None:
+    """Remove what a killed save left; only for the holder of the lock, beside whom no other process writes."""
+    for file in folder.iterdir():
+        if _PART.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+    _remove_tensors(folder, {name for name in concerned.split() if _TENSORS.fullmatch(name)})
 
 
-def _remove_tensors(folder: Path, names: set[str | None]) -> None:
+def _remove_tensors(folder: Path, names: Iterable[str | None]) -> None:
     """Remove files of tensors, but not that of the current model."""
-    for name in names - {None, _tensors_of(folder / _DESCRIPTION)}:
+    for name in {*names} - {_tensors_of(folder / _DESCRIPTION)}:
         (folder / str(name)).unlink(missing_ok=True)
 
 

@@ -31,6 +31,7 @@ from micropref._rows.validation import (
     check_sample_weight,
     distinct_labels,
 )
+from micropref._state import Arrays, describe, gathered, numbered, recover
 from micropref._users.evidence import EvidenceTable
 from micropref.distributed import Communicator, active_communicator
 from micropref.distributed._agreement import Share, Whole
@@ -50,6 +51,8 @@ _START_MARGIN = 0.3
 # What may differ between the ranks of one fit.
 _OWN_SETTINGS = frozenset({"device", "random_state", "verbose"})
 _ALL_ZERO = "every difference is zero: the two responses have equal features in every row"
+
+_STATE = ("objective_", "n_iter_", "converged_")
 
 
 class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
@@ -651,6 +654,22 @@ class MixtureBradleyTerry(ClassifierMixin, BaseEstimator):
         X = check_matrix(self, X, reset=False)
         reader = PairReader(X, self.n_context_features)
         return head_margins(reader, self.coef_), self.context_log_weights(split_pairs(X, self.n_context_features)[0])
+
+    def _export(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays, and what JSON can say, of the fitted mixture; what a stream remembers besides is left out."""
+        check_is_fitted(self)
+        arrays = {"coef": self.coef_, "weights": self.weights_, **numbered("gate", self.gate_parameters_)}
+        return arrays, describe(self, _STATE)
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        """The mixture that `_export` described."""
+        mixture = cls(**description["parameters"])
+        mixture.coef_, mixture.weights_ = arrays["coef"], arrays["weights"]
+        mixture.gate_parameters_ = gathered("gate", arrays)
+        mixture._stream = None
+        recover(mixture, description, _STATE)
+        return mixture
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -23,7 +23,10 @@ from micropref._engine.solvers import Adam, lbfgs
 from micropref._parameters import check_choice, check_integer, check_real
 from micropref._rows.layout import PairReader, narrow_context, root_mean_square_norms
 from micropref._rows.validation import check_groups, check_labels, check_matrix, check_sample_weight
+from micropref._saveable import pack, under, unpack
+from micropref._state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._users.history import UserHistory
+from micropref._users.merging import merged_users
 from micropref._users.neighbors import NeighborGate
 from micropref.kernels._threads import blas_threads
 
@@ -31,6 +34,8 @@ _SOLVERS = ("direct", "hedge")
 _MAX_ITER = 500
 _TOL = 1e-6
 _STEP_RATE = 0.1
+
+_STATE = ("objective_", "n_iter_", "converged_")
 
 
 class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
@@ -627,6 +632,33 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)
             log_weights = namespace(updated).where(has_evidence, updated, log_weights)
         return margins, log_weights
+
+    def _export(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays, and what JSON can say, of the fitted router, its mixture and its users."""
+        check_is_fitted(self, "history_")
+        of_mixture, mixture = pack(self.mixture_)
+        arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
+        arrays.update(numbered("gate", self.gate_parameters_))
+        if self._neighbors is not None:
+            arrays.update({f"neighbors.{name}": array for name, array in self._neighbors.export().items()})
+        users, arrays["history"] = self.history_.export()
+        description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
+        description["parameters"]["mixture"] = None
+        return arrays, {**description, "mixture": mixture, "users": store_ids(users, arrays)}
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        """The router that `_export` described; its first stage comes fitted, also where it had fitted it by itself."""
+        mixture = unpack(under("mixture", arrays), description["mixture"])
+        router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
+        router.mixture_ = mixture
+        router._start(description["state"]["n_context_features_"], np.empty(0))
+        recover(router, description, (*_STATE, "loss_curve_"))
+        router.gate_parameters_ = gathered("gate", arrays)
+        router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
+        if router._neighbors is not None:
+            router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
+        return router
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")

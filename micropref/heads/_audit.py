@@ -1,4 +1,4 @@
-"""Which heads prefer what somebody has labelled as unsafe."""
+"""Which heads prefer what is labelled as unsafe."""
 
 from __future__ import annotations
 
@@ -145,9 +145,9 @@ def audit_heads(
     """
     mixture = fitted_mixture(mixture)
     if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must lie between 0 and 1; got {threshold!r}")
+        raise ValueError(f"expected a threshold between 0 and 1, got {threshold!r}")
     if rule not in _RULES:
-        raise ValueError(f"rule must be one of {', '.join(map(repr, _RULES))}; got {rule!r}")
+        raise ValueError(f"expected a rule of {', '.join(map(repr, _RULES))}, got {rule!r}")
     X, weight = checked_rows(mixture, X, sample_weight)
     margins = to_numpy(mixture.component_scores(X))
     signs, _ = check_labels(y, len(margins), classes=mixture.classes_)

@@ -17,7 +17,7 @@ from micropref._engine.objectives import GateObjective
 from micropref._engine.scaling import gate_scale
 from micropref._engine.solvers import lbfgs
 from micropref._rows.layout import PairReader, root_mean_square_norms
-from micropref.heads._rebuilt import checked_rows, fitted_mixture, mean_weights, rebuilt
+from micropref.heads._rebuilt import checked_rows, fitted_mixture, gate_of, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
 
 _MAX_ITER = 500
@@ -111,7 +111,7 @@ def merge_heads(
     """
     mixture = fitted_mixture(mixture)
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must lie in (0, 1]; got {threshold!r}")
+        raise ValueError(f"expected a threshold in (0, 1], got {threshold!r}")
     X, weight = checked_rows(mixture, X, sample_weight)
     correlation = _correlation(to_numpy(mixture.component_scores(X)).astype(np.float64), weight)
     label = _sets(correlation, threshold)
@@ -126,11 +126,12 @@ def merge_heads(
     if 1 < n_sets < len(label):
         gate_parameters, divergence = _merged_gate(mixture, X, weight, into, share)
     weights = into @ common if mixture.n_context_features else into @ mixture.weights_
-    merged = rebuilt(mixture, share @ mixture.coef_, gate_parameters, weights)
-    members = [tuple(np.flatnonzero(label == one).tolist()) for one in range(n_sets)]
-    order = np.argsort(-merged.weights_, kind="stable")
-    merged._sort_components()
-    return HeadMerge(merged, tuple(members[one] for one in order), correlation, divergence)
+    order = np.argsort(-weights, kind="stable")
+    if n_sets > 1:
+        gate_parameters = gate_of(order, gate_parameters)
+    merged = rebuilt(mixture, (share @ mixture.coef_)[order], gate_parameters, weights[order])
+    members = [tuple(np.flatnonzero(label == one).tolist()) for one in order]
+    return HeadMerge(merged, tuple(members), correlation, divergence)
 
 
 def _correlation(margins: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -139,7 +140,7 @@ def _correlation(margins: np.ndarray, weight: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(predictions, axis=0)
     silent = length == 0
     predictions = predictions / np.where(silent, 1.0, length)
-    cosines = np.clip(predictions.T @ predictions, -1.0, 1.0)
+    cosines: np.ndarray = np.clip(predictions.T @ predictions, -1.0, 1.0)
     cosines[np.ix_(silent, silent)] = 1.0
     np.fill_diagonal(cosines, 1.0)
     return cosines
@@ -153,7 +154,8 @@ def _sets(correlation: np.ndarray, threshold: float) -> np.ndarray:
     np.fill_diagonal(distance, 0.0)
     found = fcluster(linkage(squareform(distance), "complete"), 1.0 - threshold + _ROUNDING, "distance")
     _, first, label = np.unique(found, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[label]
+    number: np.ndarray = np.argsort(np.argsort(first))
+    return number[label]
 
 
 def _merged_gate(

@@ -1,0 +1,66 @@
+"""Which estimators can be saved, by the names that saved models call them, and the way to and from a saved one."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from micropref._model_folder import ModelFileError
+
+# Imported when asked for: they import this module, for estimators that hold others.
+_HOME = {
+    "MixtureBradleyTerry": "micropref.mixture",
+    "ContextRouter": "micropref.router",
+    "CategoricalRewards": "micropref.baselines.categorical",
+    "ContextNeighbors": "micropref.baselines.neighbors",
+    "DecomposedRewards": "micropref.baselines.decomposed",
+    "GroupRewards": "micropref.baselines.group_rewards",
+    "HardMixture": "micropref.baselines.hard_mixture",
+    "HypothesisReweighting": "micropref.baselines.hyre",
+    "LowRankRewards": "micropref.baselines.low_rank",
+    "MeanVarianceRewards": "micropref.baselines.mean_variance",
+    "SharedBaseEnsemble": "micropref.baselines.shared_base",
+    "UserRewards": "micropref.baselines.user_rewards",
+}
+
+
+def pack(estimator: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and a description for JSON of a fitted estimator, which is taken out of a FrozenEstimator.
+
+    Raises
+    ------
+    TypeError
+        If it is none of the estimators that can be saved.
+    NotFittedError
+    """
+    while isinstance(estimator, FrozenEstimator):
+        estimator = estimator.estimator
+    kind = type(estimator)
+    if _HOME.get(kind.__name__) != kind.__module__:
+        raise TypeError(f"expected one of {', '.join(_HOME)} to save, got a {kind.__name__}")
+    check_is_fitted(estimator)
+    arrays, description = estimator._export()
+    return arrays, description
+
+
+def unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Any:
+    """The estimator that `pack` described.
+
+    Raises
+    ------
+    ModelFileError
+        If the description names none of the estimators that can be saved.
+    """
+    name = description["estimator"]
+    if name not in _HOME:
+        raise ModelFileError(f"expected one of {', '.join(_HOME)} in a saved model, got {name!r}")
+    return getattr(import_module(_HOME[name]), name)._restore(arrays, description)
+
+
+def under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The arrays of an estimator within another, whose names begin with the prefix and a point."""
+    return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}.")}

@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from micropref._engine.objectives import log_sigmoid
 from micropref._model_folder import read_folder, write_folder
+from micropref._saveable import pack, unpack
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
@@ -20,7 +21,7 @@ from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.metrics import mean_interval
 from micropref.mixture import MixtureBradleyTerry
-from micropref.persistence import ModelFileError, pack, unpack
+from micropref.persistence import ModelFileError
 from micropref.router import ContextRouter
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")

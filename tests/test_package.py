@@ -39,6 +39,7 @@ LAYERS = [
     {"mixture", "router"},
     {"pairs"},
     {"features"},
+    {"_saveable", "_state"},
     {"_users"},
     {"_engine"},
     {"distributed"},

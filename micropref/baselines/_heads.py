@@ -9,7 +9,8 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._arrays.backend import Array, compute_dtype, to_numpy
 from micropref._engine.objectives import log_odds, log_sigmoid, log_softmax
 from micropref._parameters import check_choice, check_real
-from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
+from micropref.baselines._base import PersonalRewards, TrainingRows
+from micropref.baselines._votes import Votes
 from micropref.kernels._products import linear_products
 
 AVERAGES = ("rewards", "probabilities")

@@ -16,7 +16,8 @@ from micropref._engine.objectives import MixtureObjective
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import Minimum, lbfgs
 from micropref._rows.layout import PairReader, root_mean_square_norms
-from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
+from micropref.baselines._base import PersonalRewards, TrainingRows
+from micropref.baselines._votes import Votes
 from micropref.kernels._threads import blas_threads
 
 

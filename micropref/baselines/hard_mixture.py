@@ -12,8 +12,9 @@ from micropref._engine.objectives import Units, log_sigmoid
 from micropref._parameters import check_integer, check_real
 from micropref._rows.layout import root_mean_square_norms
 from micropref._rows.validation import Groups
-from micropref.baselines._base import TrainingRows, Votes
+from micropref.baselines._base import TrainingRows
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._votes import Votes
 
 _HEAD_ITERATIONS = 300
 # Standard deviation of the margins at a random start.
@@ -95,6 +96,9 @@ class HardMixture(LinearRewards):
     >>> model.partial_fit(X[:4], y[:4], groups=["ann"] * 4).rewards([[1.0, 0.0]], groups=["ann"]) < 0
     array([ True])
     """
+
+    _STATE_ARRAYS = ("coef_", "weights_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
         self,

@@ -17,10 +17,11 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._base import TrainingRows, Votes
+from micropref.baselines._base import TrainingRows
 from micropref.baselines._linear import remember_annotators, response_rows, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import UtilityDistribution, boxed, unboxed
+from micropref.baselines._votes import Votes
 from micropref.kernels._threads import blas_threads
 
 # σ(x / sqrt(1 + π/8 · variance)) is the mean of σ over a normal distribution, to within 0.02 (MacKay, 1992).
@@ -109,6 +110,9 @@ class MeanVarianceRewards(UtilityDistribution):
     >>> bool(agreed < disputed)
     True
     """
+
+    _STATE_ARRAYS = ("coef_", "scale_", "factors_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
         self,

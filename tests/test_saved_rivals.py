@@ -149,6 +149,16 @@ def test_a_rival_without_users_comes_back(name, tmp_path):
     assert baselines._base.known_users(loaded) == []
 
 
+@pytest.mark.parametrize("name", ["LowRankRewards", "GroupRewards", "UserRewards"])
+def test_what_fit_found_for_its_annotators_comes_back(name, tmp_path):
+    """To the last bit, although it would follow from their votes to within the tolerance of a solver."""
+    model = MAKE[name]().fit(X, Y, groups=ANNOTATOR)
+    expected = model.decision_function(X, groups=ANNOTATOR)
+    save(model, tmp_path)
+    loaded = load(tmp_path)
+    np.testing.assert_array_equal(loaded.decision_function(X, groups=ANNOTATOR), expected)
+
+
 def test_heads_of_other_libraries_cannot_be_saved(tmp_path):
     class Heads(LogisticRegression):
         """Whose coef_ (1, D) is a head."""

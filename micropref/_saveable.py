@@ -5,11 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from numpy.typing import NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._fitting import fitted, lock_of
 from micropref._model_folder import ModelFileError
+from micropref._state import Arrays, describe
+
+__all__ = ["pack", "under", "unpack"]
 
 # Imported when asked for: they import this module, for estimators that hold others.
 _HOME = {
@@ -28,7 +31,7 @@ _HOME = {
 }
 
 
-def pack(estimator: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def pack(estimator: Any) -> tuple[Arrays, dict[str, Any]]:
     """Arrays and a description for JSON of a fitted estimator, which is taken out of a FrozenEstimator.
 
     Raises
@@ -43,11 +46,15 @@ def pack(estimator: Any) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     if _HOME.get(kind.__name__) != kind.__module__:
         raise TypeError(f"expected one of {', '.join(_HOME)} to save, got a {kind.__name__}")
     check_is_fitted(estimator)
-    arrays, description = estimator._export()
-    return arrays, description
+    with lock_of(estimator):
+        learned = fitted(estimator)
+        arrays, description = learned._export()
+        changed = _changed(describe(estimator, ())["parameters"], describe(learned, ())["parameters"])
+    # Prediction does not read them before the next call that learns, neither here nor in what is loaded.
+    return arrays, {**description, **({"parameters_since": changed} if changed else {})}
 
 
-def unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Any:
+def unpack(arrays: Arrays, description: dict[str, Any]) -> Any:
     """The estimator that `pack` described.
 
     Raises
@@ -58,9 +65,19 @@ def unpack(arrays: dict[str, NDArray[Any]], description: dict[str, Any]) -> Any:
     name = description["estimator"]
     if name not in _HOME:
         raise ModelFileError(f"expected one of {', '.join(_HOME)} in a saved model, got {name!r}")
-    return getattr(import_module(_HOME[name]), name)._restore(arrays, description)
+    estimator = getattr(import_module(_HOME[name]), name)._restore(arrays, description)
+    return estimator.set_params(**description.get("parameters_since", {}))
 
 
-def under(prefix: str, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _changed(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """Parameters that were set after the estimator had learned; not estimators, which are saved as they were fitted."""
+    return {
+        name: value
+        for name, value in now.items()
+        if not hasattr(value, "fit") and (type(value) is not type(then[name]) or value != then[name])
+    }
+
+
+def under(prefix: str, arrays: Arrays) -> Arrays:
     """The arrays of an estimator within another, whose names begin with the prefix and a point."""
     return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}.")}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._fitting import keep_parameters
 from micropref._rows.ids import restored_id, storable_id
 
 __all__ = ["Arrays", "describe", "gathered", "numbered", "recover", "restore_ids", "store_ids"]
@@ -40,6 +41,7 @@ def recover(estimator: Any, description: Mapping[str, Any], attributes: Iterable
         value = description["state"].get(name)
         if value is not None:
             setattr(estimator, name, value)
+    keep_parameters(estimator)
 
 
 def store_ids(users: list[Any], arrays: Arrays) -> list[Any] | None:

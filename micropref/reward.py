@@ -11,7 +11,6 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone
 
-from micropref._engine.objectives import log_sigmoid
 from micropref._model_folder import read_folder, write_folder
 from micropref._saveable import pack, unpack
 from micropref.datasets.readers import read_preferences
@@ -19,7 +18,9 @@ from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import mean_interval
+from micropref.metrics._accuracy import tie_half
 from micropref.mixture import MixtureBradleyTerry
 from micropref.persistence import ModelFileError
 from micropref.router import ContextRouter
@@ -345,7 +346,7 @@ class PreferenceModel:
                 row: dict[str, Any] = {"method": method, "subset": subset, "n": len(index)}
                 weight = None if table.weight is None else table.weight[index]
                 log_loss = -log_sigmoid(odds[index].astype(np.float64))
-                for name, each in (("accuracy", (odds[index] > 0) + 0.5 * (odds[index] == 0)), ("log_loss", log_loss)):
+                for name, each in (("accuracy", tie_half(odds[index])), ("log_loss", log_loss)):
                     row[name], row[f"{name}_low"], row[f"{name}_high"] = _interval(
                         each, clusters[index], weight, random_state
                     )

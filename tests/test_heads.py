@@ -116,13 +116,13 @@ def test_heads_are_judged_on_the_same_resamples():
     [
         ({"threshold": 1.5}, r"expected a threshold between 0 and 1, got 1\.5"),
         ({"rule": "upper"}, "expected a rule of 'estimate', 'interval', got 'upper'"),
-        ({"clusters": ["p"] * 4}, "at least two clusters with positive weight; got 1"),
+        ({"clusters": ["p"] * 4}, "at least two clusters with positive weight for an interval, got 1"),
         ({"clusters": ["p"]}, "inconsistent numbers of samples"),
         ({"y": [1, 0]}, "X has 4 rows, y has 2"),
         ({"X": np.full((4, 2), np.nan)}, "NaN"),
         ({"X": np.ones((4, 3))}, "X has 3 features"),
         ({"X": np.ones((0, 2))}, "0 sample"),
-        ({"level": 2}, "level must lie between 0 and 1"),
+        ({"level": 2}, "level: expected a number between 0 and 1, got 2"),
         ({"sample_weight": [0, 0, 0, 0]}, "sample_weight is zero in every row"),
     ],
 )

@@ -20,6 +20,8 @@ from sklearn.linear_model import LogisticRegression
 
 from micropref import MixtureBradleyTerry, mixture
 from micropref._arrays import blocks as array_blocks
+from micropref._rows import comparisons
+from micropref._users.stream import Stream
 from micropref.pairs import swap_pairs
 
 
@@ -372,7 +374,8 @@ def test_torch_learns_and_predicts_what_numpy_does(c, gate, dtype, in_groups):
 def test_a_device_moves_arrays_to_torch(monkeypatch):
     X, y, groups, _ = small()
     seen = []
-    monkeypatch.setattr(mixture, "PairReader", lambda rows, c: seen.append(type(rows)) or original(rows, c))
+    original = comparisons.PairReader
+    monkeypatch.setattr(comparisons, "PairReader", lambda rows, c: seen.append(type(rows)) or original(rows, c))
     one = quick(device="cpu").fit(X, y, groups=groups)
     assert set(seen) == {torch.Tensor}
     monkeypatch.undo()
@@ -381,9 +384,6 @@ def test_a_device_moves_arrays_to_torch(monkeypatch):
     np.testing.assert_allclose(
         quick(device="cpu").partial_fit(X, y, groups=groups).coef_, quick().partial_fit(X, y, groups=groups).coef_
     )
-
-
-original = mixture.PairReader
 
 
 @few
@@ -570,19 +570,19 @@ def test_evidence_counts_and_is_kept_across_pickling():
 
 def test_old_evidence_fades_as_the_heads_that_it_was_taken_with():
     """Evidence of age t₀ is worth (t₀ / t)³ at age t, however often it was taken up in between."""
-    streams = [mixture._Stream.create(2, 1) for _ in range(2)]
+    streams = [Stream.create(2, from_fit=False) for _ in range(2)]
     evidence = np.array([[0.0, -4.0], [-1.5, 0.0]])
     keys = np.array([0, 1])
     for stream in streams:
         assert np.array_equal(stream.evidence.rows(["a", "b"], insert=True), keys)
         stream.adam.count = 3
-        stream.record(keys, evidence)
-        np.testing.assert_allclose(stream.recall(keys), evidence, rtol=1e-6)
+        stream._record(keys, evidence)
+        np.testing.assert_allclose(stream._recall(keys), evidence, rtol=1e-6)
     streams[1].adam.count = 5
-    streams[1].record(keys, streams[1].recall(keys))
+    streams[1]._record(keys, streams[1]._recall(keys))
     for stream in streams:
         stream.adam.count = 7
-        np.testing.assert_allclose(stream.recall(keys), evidence / 8, rtol=1e-6)
+        np.testing.assert_allclose(stream._recall(keys), evidence / 8, rtol=1e-6)
 
 
 def test_evidence_taken_with_fitted_heads_stays():
@@ -590,10 +590,10 @@ def test_evidence_taken_with_fitted_heads_stays():
     model = quick().fit(X, y, groups=groups)
     model.partial_fit(X[:5], y[:5], groups=["ann"] * 5)
     key = model._stream.evidence.rows(["ann"])
-    before = model._stream.recall(key)
+    before = model._stream._recall(key)
     for batch in np.array_split(np.arange(400), 50):
         model.partial_fit(X[batch], y[batch], groups=groups[batch])
-    np.testing.assert_allclose(model._stream.recall(key), before * (1001 / 1051) ** 3, rtol=1e-5)
+    np.testing.assert_allclose(model._stream._recall(key), before * (1001 / 1051) ** 3, rtol=1e-5)
 
 
 def test_string_and_integer_ids_are_remembered_alike():
@@ -661,7 +661,9 @@ def test_classes_of_a_stream():
     model.partial_fit(X, np.where(y == 1, "yes", "no"))
     model.partial_fit(X[:1], ["yes"], classes=["no", "yes"])
     assert set(model.predict(X)) <= {"no", "yes"}
-    with pytest.raises(ValueError, match=r"classes is \['yes', 'no'\] but was \['no', 'yes'\] in the first call"):
+    with pytest.raises(
+        ValueError, match=r"expected classes=\['no', 'yes'\], as in the first call, got \['yes', 'no'\]"
+    ):
         model.partial_fit(X[:1], ["yes"], classes=["yes", "no"])
     with pytest.raises(ValueError, match="'maybe'"):
         model.partial_fit(X[:1], ["maybe"])

@@ -284,7 +284,9 @@ def test_part_files_of_killed_saves_go(routers, tmp_path, what):
     assert is_two_files(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "../notes.txt", "model.json", "tensors-of-mine.safetensors\n\nx", "{}", "\xff"])
+@pytest.mark.parametrize(
+    "content", ["", "../notes.txt", "model.json", "tensors-of-mine.safetensors\n\nx", "{}", "\xff"]
+)
 def test_a_lock_file_of_a_killed_save_names_no_other_files(routers, tmp_path, content):
     folder = tmp_path / "model"
     save(routers[0], folder)

@@ -10,14 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 
-from micropref._rows import validation
-from micropref._rows.validation import (
-    check_context_width,
-    check_groups,
-    check_labels,
-    check_matrix,
-    check_sample_weight,
-)
+from micropref._rows import groups
+from micropref._rows.groups import check_groups
+from micropref._rows.labels import check_labels
+from micropref._rows.matrix import check_context_width, check_matrix
+from micropref._rows.weights import check_sample_weight
 
 
 class Estimator(BaseEstimator):
@@ -216,7 +213,7 @@ def test_ids_further_apart_than_their_type_can_say(dtype, reach):
 
 
 def test_integer_groups_longer_than_a_chunk(monkeypatch):
-    monkeypatch.setattr(validation, "_CHUNK", 7)
+    monkeypatch.setattr(groups, "_CHUNK", 7)
     ids = np.random.default_rng(0).integers(-1, 30, size=100)
     present, index = plain_groups(ids.tolist(), lambda u: u == -1)
     found = check_groups(ids, 100)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._engine.objectives import log_sum_exp
+from micropref.kernels._pointwise import log_sum_exp
 
 # From this many labelled contexts on, an index of faiss is used where it is installed.
 _FAISS_ROWS = 10_000

@@ -8,8 +8,8 @@ import numpy as np
 
 from micropref._engine.solvers import Minimum
 from micropref._parameters import check_integer, check_real
+from micropref._rows.comparisons import Comparisons
 from micropref._state import Arrays
-from micropref.baselines._base import TrainingRows
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
 from micropref.baselines._votes import Votes
 
@@ -110,7 +110,7 @@ class GroupRewards(LinearRewards):
             check_real(self, name, 0.0, above_minimum=True)
         check_real(self, "pooling", 0.0)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         # These rows are read again when votes come.
         self._votes_of_all = remember_annotators(self, rows, rows.difference, ungrouped=True)
         pooled = self._solved(self._votes_of_all, self._start())

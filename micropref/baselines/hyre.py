@@ -11,10 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._fitting import frozen
 from micropref._parameters import check_choice, check_integer
+from micropref._rows.comparisons import Comparisons
 from micropref._saveable import pack, under, unpack
 from micropref._state import Arrays
-from micropref.baselines._base import TrainingRows
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.baselines.shared_base import SharedBaseEnsemble
 
@@ -136,7 +137,7 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
         """Whether given heads are used as they are; frozen ones never learn."""
         return self.prefit or isinstance(self.heads, FrozenEstimator)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         width = rows.difference.shape[1]
         if isinstance(self.heads, str):
             random = check_random_state(self.random_state)
@@ -165,9 +166,9 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
                 "The heads of this HypothesisReweighting are not fitted, or were cloned and lost their fit. Fit them "
                 "first, wrap them in sklearn.frozen.FrozenEstimator so that clones keep them, or use prefit=False"
             ) from None
-        return self.heads
+        return frozen(self.heads)
 
-    def _fit_heads(self, rows: TrainingRows) -> Any:
+    def _fit_heads(self, rows: Comparisons) -> Any:
         if self.heads is None:
             heads, own = SharedBaseEnsemble(self.n_components, random_state=self.random_state), 0
         else:
@@ -184,7 +185,7 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
         X = rows.difference if own == 0 else np.hstack([rows.context[:, :own], rows.difference])
         # Not every estimator with heads knows what annotators are.
         annotators = {} if rows.groups is None else {"groups": rows.groups.index}
-        return heads.fit(X, rows.signs, sample_weight=rows.weight, **annotators)
+        return heads.fit(X, rows.dense_signs, sample_weight=rows.dense_weight, **annotators)
 
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         arrays, description = super()._export()

@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from micropref._parameters import check_integer, check_real
-from micropref._rows.validation import Groups
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import Groups
 from micropref._state import Arrays
-from micropref.baselines._base import TrainingRows
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import boxed
@@ -123,9 +123,12 @@ class ContextNeighbors(LinearRewards):
         for name in ("local_alpha", "alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         found = bradley_terry(
-            Votes(rows.difference, rows.signs, rows.weight), self.alpha, max_iter=self.max_iter, tol=self.tol
+            Votes(rows.difference, rows.dense_signs, rows.dense_weight),
+            self.alpha,
+            max_iter=self.max_iter,
+            tol=self.tol,
         )
         self.coef_, self.n_iter_, self.converged_ = found.vector, found.n_iter, found.converged
         warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")

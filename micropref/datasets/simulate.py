@@ -7,9 +7,10 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
-from scipy.special import expit, softmax
+from scipy.special import softmax
 from sklearn.utils import check_random_state
 
+from micropref.kernels._pointwise import sigmoid
 from micropref.pairs import make_pairs
 
 
@@ -185,7 +186,7 @@ def make_preferences(
 
     wanted = difference.astype(np.float64) @ coef.T
     margins = wanted + length_bias * difference[:, -1:].astype(np.float64) if length_bias else wanted
-    preferred = coin < expit(margins[np.arange(n_samples), components])
+    preferred = coin < sigmoid(margins[np.arange(n_samples), components])
     y = (preferred ^ (flip < noise)).astype(np.int64)
 
     row = np.repeat(np.arange(n_samples), np.where(is_tie, 2, 1))
@@ -193,8 +194,8 @@ def make_preferences(
     order = np.where(is_second, -1, 1).astype(dtype)[:, None]
     difference = order * difference[row]
     mixture_weights = mixture_weights[row]
-    component_probabilities = expit(order * margins[row])
-    unbiased = expit(order * wanted[row]) if length_bias else component_probabilities
+    component_probabilities = sigmoid(order * margins[row])
+    unbiased = sigmoid(order * wanted[row]) if length_bias else component_probabilities
     return PlantedPreferences(
         X=make_pairs(difference, np.zeros_like(difference), context[row] if n_context_features else None),
         y=np.where(is_tie[row], 1, y[row]),

@@ -109,7 +109,7 @@ class Communicator:
         return result
 
     def sum(self, work: Callable[[], np.ndarray], size: int, at: np.ndarray) -> np.ndarray:
-        """Sum of the ranks' results, in one reduction that also tells of errors.
+        """Sum of the ranks' results, in one reduction that also reports errors.
 
         Parameters
         ----------
@@ -145,8 +145,8 @@ class Communicator:
         # The variance of the marks: zero exactly if all are equal, and the same number on every rank.
         if self.world_size * total[2] != total[1] ** 2:
             raise RuntimeError(
-                "the ranks evaluate different parameters: found different arithmetic or starts, wanted the same "
-                "processors, libraries and settings on all of them"
+                "expected all ranks to evaluate the same parameters, got different ones: their arithmetic or their "
+                "starts differ; use the same processors, libraries and settings on all of them"
             )
         return total[3:]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.distributed._communicator import Communicator
 
 # Ids whose hashes meet are compared themselves; a few are enough to name one.
@@ -48,7 +48,7 @@ def shard_rows(n_samples: int, groups: ArrayLike | None, rank: int, world_size: 
     [[0, 2, 3], [1, 4, 5]]
     """
     if world_size < 1 or not 0 <= rank < world_size:
-        raise ValueError(f"found rank={rank} of world_size={world_size}, wanted 0 <= rank < world_size")
+        raise ValueError(f"expected 0 <= rank < world_size, got rank={rank} and world_size={world_size}")
     members = check_groups(groups, n_samples)
     if members is None:
         unit, size = np.arange(n_samples), np.ones(n_samples, dtype=np.int64)
@@ -108,8 +108,8 @@ def refuse_split_groups(
         for name in names:
             if name in rank_of:
                 raise ValueError(
-                    f"found rows of the group {name.partition(' ')[2]} on ranks {rank_of[name]} and {rank}, wanted "
-                    "all rows of a group on one rank; shard_rows never splits a group"
+                    f"expected all rows of a group on one rank, got rows of the group {name.partition(' ')[2]} on "
+                    f"ranks {rank_of[name]} and {rank}; shard_rows never splits a group"
                 )
             rank_of[name] = rank
 

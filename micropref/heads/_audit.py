@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import Array, to_numpy
-from micropref._rows.validation import check_labels
-from micropref.heads._rebuilt import checked_rows, fitted_mixture
+from micropref._rows.comparisons import Comparisons
+from micropref.heads._rebuilt import fitted_mixture
 from micropref.metrics import mean_interval
+from micropref.metrics._accuracy import tie_half
 
 _RULES = ("estimate", "interval")
 
@@ -148,11 +149,9 @@ def audit_heads(
         raise ValueError(f"expected a threshold between 0 and 1, got {threshold!r}")
     if rule not in _RULES:
         raise ValueError(f"expected a rule of {', '.join(map(repr, _RULES))}, got {rule!r}")
-    X, weight = checked_rows(mixture, X, sample_weight)
-    margins = to_numpy(mixture.component_scores(X))
-    signs, _ = check_labels(y, len(margins), classes=mixture.classes_)
-    margins = margins if signs is None else margins * signs[:, None]
-    right = (margins > 0) + 0.5 * (margins == 0)
+    rows = Comparisons.read(mixture, X, y, sample_weight, first=False, classes=mixture.classes_)
+    margins, weight = to_numpy(mixture.component_scores(rows.reader.X)), rows.dense_weight
+    right = tie_half(margins, None if rows.signs is None else rows.signs[:, None])
     seed = check_random_state(random_state).randint(2**31 - 1)
     accuracy, low, high = np.transpose(
         [

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import Array
-from micropref.heads._rebuilt import checked_rows, fitted_mixture, gate_of, mean_weights, rebuilt
+from micropref._rows.comparisons import Comparisons
+from micropref.heads._rebuilt import fitted_mixture, gate_of, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
 
 
@@ -64,7 +65,7 @@ def mask_heads(
     gate_parameters = gate_of(kept, mixture.gate_parameters_)
     masked = rebuilt(mixture, mixture.coef_[kept], gate_parameters, mixture.weights_[kept])
     if X is not None:
-        masked.weights_ = mean_weights(masked, *checked_rows(masked, X, sample_weight))
+        masked.weights_ = mean_weights(masked, Comparisons.read(masked, X, sample_weight=sample_weight, first=False))
     return masked
 
 

@@ -42,7 +42,7 @@ LAYERS = [
     {"distributed"},
     {"_saveable", "_state"},
     {"_rows"},
-    {"_fitting", "_model_folder", "_parameters", "_progress", "_state"},
+    {"_fitting", "_model_folder", "_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
     {"_files", "_optional", "_text"},

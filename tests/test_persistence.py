@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from uuid import UUID
 
@@ -230,6 +231,49 @@ def test_a_loaded_model_of_named_features_refuses_others(tmp_path):
     save(mixture().fit(frame(DIFFERENCE), Y), tmp_path)
     with pytest.raises(ValueError, match="feature names should match"):
         load(tmp_path).predict(frame(DIFFERENCE).iloc[:, ::-1])
+
+
+def test_parameters_set_after_fit_are_saved_and_change_no_prediction(heads, tmp_path):
+    router = voted(ContextRouter(heads, history_temperature=2.0), ["ann", 7])
+    users = np.array(["ann", 7] * (N // 2), dtype=object)
+    before = router.predict_proba(DIFFERENCE, groups=users)
+    router.set_params(history_temperature=5.0, random_state=3)
+    save(router, tmp_path)
+    loaded = load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(DIFFERENCE, groups=users), before)
+    assert (loaded.history_temperature, loaded.random_state) == (5.0, 3)
+    for either in (router, loaded):
+        either.partial_fit(DIFFERENCE[2:4], Y[2:4], groups=users[:2])
+    after = router.predict_proba(DIFFERENCE, groups=users)
+    np.testing.assert_array_equal(loaded.predict_proba(DIFFERENCE, groups=users), after)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_a_model_that_learns_is_saved_between_two_votes(heads, tmp_path):
+    """Every saved history is that of some number of votes: none is half there."""
+    router = voted(ContextRouter(heads), ["first"])
+    pair = np.tile(DIFFERENCE[:1], (2, 1))
+    stop = threading.Event()
+
+    def vote():
+        for i in range(100_000):
+            if stop.is_set():
+                return
+            router.partial_fit(pair, [1, 1], groups=np.array([f"a {i}", f"b {i}"]))
+
+    thread = threading.Thread(target=vote)
+    thread.start()
+    try:
+        for _ in range(15):
+            save(router, tmp_path)
+            users, evidence = load(tmp_path).history_.export()
+            assert len(users) % 2 == 1
+            assert (evidence[1:] == evidence[1:2]).all()
+            assert len(users) == 1 or evidence[1].any()
+    finally:
+        stop.set()
+        thread.join()
+    assert len(users) > 10
 
 
 def test_a_generator_is_not_saved(tmp_path):

@@ -11,16 +11,16 @@ Both rules are decorators, so that no estimator can forget one.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from copy import copy, deepcopy
 from functools import wraps
-from threading import Lock, RLock
 from typing import Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
+
+from micropref._locks import Lock
 
 __all__ = ["check_same_parameters", "fitted", "frozen", "keep_parameters", "learning", "lock_of", "predicting", "twin"]
 
@@ -33,24 +33,14 @@ _PARAMETERS = "_fitted_parameters"
 _MUTABLE = (dict, list, set, np.ndarray)
 
 # Locks live beside the estimators: an attribute would have to be left out of pickles, clones and comparisons.
-_locks: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+_locks: WeakKeyDictionary[Any, Lock] = WeakKeyDictionary()
 _registry = Lock()
 
 
-def _forget_locks() -> None:
-    """In a child of fork: a lock that another thread of the parent held would never be released."""
-    global _locks, _registry
-    _locks, _registry = WeakKeyDictionary(), Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_locks)
-
-
-def lock_of(owner: Any) -> Any:
+def lock_of(owner: Any) -> Lock:
     """The lock that lets one thread at a time learn; always the same for the same object."""
     with _registry:
-        return _locks.setdefault(owner, RLock())
+        return _locks.setdefault(owner, Lock())
 
 
 def learning(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._fitting import keep_parameters
-from micropref._rows.ids import restored_id, storable_id, user_id
+from micropref._rows.ids import restored_id, storable_id
 
 __all__ = ["Arrays", "describe", "gathered", "numbered", "recover", "restore_ids", "store_ids"]
 
@@ -54,7 +54,7 @@ def store_ids(users: list[Any], arrays: Arrays) -> list[Any] | None:
 
 def restore_ids(users: list[Any] | None, arrays: Arrays) -> list[Any]:
     """The ids that `store_ids` took."""
-    return arrays["users"].tolist() if users is None else [user_id(restored_id(user)) for user in users]
+    return arrays["users"].tolist() if users is None else [restored_id(user) for user in users]
 
 
 def numbered(prefix: str, arrays: list[NDArray[Any]]) -> Arrays:

@@ -11,6 +11,8 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import clone
 
+from micropref._model_folder import read_folder, write_folder
+from micropref._saveable import pack, unpack
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
@@ -20,7 +22,7 @@ from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import mean_interval
 from micropref.metrics._accuracy import tie_half
 from micropref.mixture import MixtureBradleyTerry
-from micropref.persistence import ModelFileError, pack, read_folder, unpack, write_folder
+from micropref.persistence import ModelFileError
 from micropref.router import ContextRouter
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
@@ -334,7 +336,7 @@ class PreferenceModel:
         methods = {"mixture": self.log_odds(table, routed=False)}
         if self.router is not None:
             methods["routed"] = self.log_odds(table, history=False)
-            known = self.router.history_.table
+            known = self.router.history_
             users = _users(table.group)
             if users is not None and any(user in known for user in users):
                 methods["history"] = self.log_odds(table)

@@ -28,12 +28,13 @@ from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader, narrow_context
 from micropref._rows.matrix import check_matrix
+from micropref._saveable import pack, under, unpack
 from micropref._state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._users.history import UserHistory
+from micropref._users.merging import merged_users
 from micropref._users.neighbors import NeighborGate
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._threads import blas_threads
-from micropref.mixture import MixtureBradleyTerry
 
 __all__ = ["ContextRouter"]
 
@@ -526,7 +527,6 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
         contexts, votes, weight = to_numpy(rows.context), to_numpy(evidence), rows.dense_weight
         counted = slice(None) if rows.weight is None else weight > 0
         assert self._neighbors is not None
-        self._neighbors = copy(self._neighbors)
         self._neighbors.add(contexts[counted], votes[:, counted], weight[counted])
 
     def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
@@ -556,7 +556,7 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays, and what JSON can say, of the fitted router, its mixture and its users."""
         check_is_fitted(self, "history_")
-        of_mixture, mixture = self.mixture_._export()
+        of_mixture, mixture = pack(self.mixture_)
         arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
         arrays.update(numbered("gate", self.gate_parameters_))
         if self._neighbors is not None:
@@ -569,14 +569,13 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         """The router that `_export` described; its first stage comes fitted, also where it had fitted it by itself."""
-        part = {name.removeprefix("mixture."): array for name, array in arrays.items() if name.startswith("mixture.")}
-        mixture = MixtureBradleyTerry._restore(part, description["mixture"])
+        mixture = unpack(under("mixture", arrays), description["mixture"])
         router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
         router.mixture_ = mixture
         router._start(description["state"]["n_context_features_"], np.empty(0))
         recover(router, description, (*_STATE, "loss_curve_"))
         router.gate_parameters_ = gathered("gate", arrays)
-        router.history_.restore(restore_ids(description["users"], arrays), arrays["history"])
+        router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
         if router._neighbors is not None:
             router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
         return router

@@ -40,11 +40,12 @@ LAYERS = [
     {"_users"},
     {"_engine"},
     {"distributed"},
+    {"_saveable", "_state"},
     {"_rows"},
-    {"_fitting", "_model_folder", "_parameters", "_progress", "_state"},
+    {"_fitting", "_model_folder", "_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
-    {"_files", "_optional", "_text"},
+    {"_files", "_locks", "_optional", "_text"},
     {""},
 ]
 

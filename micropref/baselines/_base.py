@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,58 +17,12 @@ from micropref._parameters import check_integer
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups, check_groups
 from micropref._rows.labels import check_labels
+from micropref._saveable import under
+from micropref._state import Arrays, describe, recover, restore_ids, store_ids
+from micropref.baselines._votes import Votes, flattened, unflattened
 
 # Numbers of who is asked that are laid out beside the rows at a time.
 _NUMBERS_BYTES = 1 << 26
-
-
-@dataclass(frozen=True)
-class Votes:
-    """Labelled rows as an adaptation sees them.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_votes, n_values)
-        What `PersonalRewards._represent` made of the rows.
-    signs : ndarray of shape (n_votes,)
-        +1 where the first response was preferred, else −1.
-    weight : ndarray of shape (n_votes,)
-    """
-
-    values: np.ndarray
-    signs: np.ndarray
-    weight: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.signs)
-
-    def __add__(self, later: Votes) -> Votes:
-        return Votes(
-            np.concatenate([self.values, later.values]),
-            np.concatenate([self.signs, later.signs]),
-            np.concatenate([self.weight, later.weight]),
-        )
-
-    def of(self, rows: np.ndarray) -> Votes:
-        """Some of them, by position or mask."""
-        return Votes(self.values[rows], self.signs[rows], self.weight[rows])
-
-    def part(self, first: int, end: int) -> Votes:
-        """Those of positions first, …, end − 1, without a copy, in pickles neither."""
-        rows = slice(first, end)
-        return _Part(self.values[rows], self.signs[rows], self.weight[rows], self, first, end)
-
-
-@dataclass(frozen=True)
-class _Part(Votes):
-    """Votes in the arrays of others; a pickle of views would hold their rows again."""
-
-    whole: Votes
-    first: int
-    end: int
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Votes.part, (self.whole, self.first, self.end)
 
 
 class PersonalRewards(PersonalPreferenceClassifier):
@@ -84,6 +37,12 @@ class PersonalRewards(PersonalPreferenceClassifier):
     _votes_of: dict[Hashable, Votes]
     _votes_of_all: Votes | None
     _numbers_of: dict[Hashable | None, np.ndarray]
+
+    # What is saved of a fitted method besides the votes and numbers of users.
+    _STATE_ARRAYS: ClassVar[tuple[str, ...]] = ("coef_",)
+    _STATE_VALUES: ClassVar[tuple[str, ...]] = ()
+    # Votes that are no single user's.
+    _STATE_VOTES: ClassVar[tuple[str, ...]] = ("_votes_of_all",)
 
     # --------------------------------------------------------------------------------------------- steps of a method
 
@@ -229,6 +188,41 @@ class PersonalRewards(PersonalPreferenceClassifier):
         check_is_fitted(self)
         context, difference = self._checked(X)
         return self._answers(self._represent(context, difference), groups)
+
+    # -------------------------------------------------------------------------------------------------------- saving
+
+    def _export(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays, and what JSON can say, of the fitted method and of its users."""
+        check_is_fitted(self)
+        arrays = {name.strip("_"): getattr(self, name) for name in self._STATE_ARRAYS}
+        users, votes = list(self._votes_of), [*self._votes_of.values()]
+        shared = [getattr(self, name, None) for name in self._STATE_VOTES]
+        arrays.update({f"votes.{name}": array for name, array in flattened([*votes, *shared]).items()})
+        # Others, which are no plain numbers, follow from the votes.
+        plain = {user: numbers for user, numbers in self._numbers_of.items() if numbers.dtype != object}
+        if plain:
+            row: dict[Hashable | None, int] = {None: -1, **{user: i for i, user in enumerate(users)}}
+            arrays["numbers"] = np.stack(list(plain.values()))
+            arrays["numbers_of"] = np.array([row[user] for user in plain], dtype=np.int64)
+        description = describe(self, self._STATE_VALUES)
+        return arrays, {**description, "users": store_ids(users, arrays)}
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        """The method that `_export` described."""
+        model = cls(**description["parameters"])
+        for name in cls._STATE_ARRAYS:
+            setattr(model, name, arrays[name.strip("_")])
+        model._forget()
+        users = restore_ids(description["users"], arrays)
+        votes = unflattened(under("votes", arrays))
+        model._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
+        for name, shared in zip(cls._STATE_VOTES, votes[len(users) :], strict=True):
+            setattr(model, name, shared)
+        for row, numbers in zip(arrays.get("numbers_of", ()), arrays.get("numbers", ()), strict=True):
+            model._numbers_of[None if row < 0 else users[row]] = numbers
+        recover(model, description, cls._STATE_VALUES)
+        return model
 
     # ----------------------------------------------------------------------------------------------------- internals
 

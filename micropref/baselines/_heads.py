@@ -10,7 +10,8 @@ from micropref._arrays.backend import Array, compute_dtype, to_numpy
 from micropref._fitting import predicting
 from micropref._parameters import check_choice, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref.baselines._base import PersonalRewards, Votes
+from micropref.baselines._base import PersonalRewards
+from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._products import linear_products
 

@@ -18,7 +18,8 @@ from micropref._engine.solvers import Minimum, lbfgs
 from micropref._fitting import predicting
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
-from micropref.baselines._base import PersonalRewards, Votes
+from micropref.baselines._base import PersonalRewards
+from micropref.baselines._votes import Votes
 from micropref.kernels._threads import blas_threads
 
 

@@ -12,9 +12,9 @@ from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._base import Votes
 from micropref.baselines._linear import remember_annotators, warn_if_stopped
 from micropref.baselines._utility import UtilityDistribution
+from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sigmoid, log_sum_exp
 from micropref.kernels._threads import blas_threads
 
@@ -103,6 +103,9 @@ class CategoricalRewards(UtilityDistribution):
     >>> model.predict_proba([[2.0, 0.0], [6.0, 0.0]])[:, 1].round(1)
     array([0.8, 0.8])
     """
+
+    _STATE_ARRAYS = ("atoms_", "coef_", "intercept_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
         self,

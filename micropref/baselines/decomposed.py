@@ -102,6 +102,9 @@ class DecomposedRewards(ReweightedHeads):
     True
     """
 
+    _STATE_ARRAYS = ("coef_", "explained_variance_", "weights_", "_log_prior")
+    _STATE_VALUES = ("n_components_",)
+
     def __init__(
         self,
         n_components: int = 20,

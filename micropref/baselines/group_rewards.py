@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import numpy as np
 
 from micropref._engine.solvers import Minimum
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref.baselines._base import Votes
+from micropref._state import Arrays
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._votes import Votes
 
 
 class GroupRewards(LinearRewards):
@@ -82,6 +85,9 @@ class GroupRewards(LinearRewards):
     np.int64(1)
     """
 
+    _STATE_ARRAYS = ("coef_", "pooled_coef_")
+    _STATE_VALUES = ("n_iter_", "converged_")
+
     def __init__(
         self,
         alpha: float = 1e-3,
@@ -115,6 +121,12 @@ class GroupRewards(LinearRewards):
         everything = [pooled, *found.values()]
         self.n_iter_ = max(minimum.n_iter for minimum in everything)
         self.converged_ = all(minimum.converged for minimum in everything)
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        model = super()._restore(arrays, description)
+        model.groups_ = list(model._votes_of)[: len(model.coef_)]  # others came later
+        return model
 
     def _start(self) -> np.ndarray:
         return np.zeros(self._votes_of_all.values.shape[1])  # type: ignore[union-attr]

@@ -13,8 +13,8 @@ from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref._rows.layout import root_mean_square_norms
 from micropref._rows.units import Units
-from micropref.baselines._base import Votes
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sigmoid
 
 _HEAD_ITERATIONS = 300
@@ -97,6 +97,9 @@ class HardMixture(LinearRewards):
     >>> model.partial_fit(X[:4], y[:4], groups=["ann"] * 4).rewards([[1.0, 0.0]], groups=["ann"]) < 0
     array([ True])
     """
+
+    _STATE_ARRAYS = ("coef_", "weights_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import MetaEstimatorMixin, clone
@@ -14,6 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._fitting import frozen
 from micropref._parameters import check_choice, check_integer
 from micropref._rows.comparisons import Comparisons
+from micropref._saveable import pack, under, unpack
+from micropref._state import Arrays
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.baselines.shared_base import SharedBaseEnsemble
 
@@ -90,6 +92,8 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
     >>> bool(model.score(X[:400], X[:400, 0] < 0, groups=["ann"] * 400) > 0.9)
     True
     """
+
+    _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
 
     def __init__(
         self,
@@ -182,6 +186,26 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
         # Not every estimator with heads knows what annotators are.
         annotators = {} if rows.groups is None else {"groups": rows.groups.index}
         return heads.fit(X, rows.dense_signs, sample_weight=rows.dense_weight, **annotators)
+
+    def _export(self) -> tuple[Arrays, dict[str, Any]]:
+        arrays, description = super()._export()
+        description["parameters"]["heads"] = self.heads if isinstance(self.heads, str) else None
+        if self.heads_ is None:
+            return arrays, {**description, "heads": None}
+        of_heads, heads = pack(self.heads_)
+        arrays.update({f"heads.{name}": array for name, array in of_heads.items()})
+        return arrays, {**description, "heads": heads, "given": self._given()}
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        heads = None if description["heads"] is None else unpack(under("heads", arrays), description["heads"])
+        if heads is not None and description["given"]:
+            # They come fitted, also where they were fitted here.
+            parameters = {**description["parameters"], "heads": heads, "prefit": True}
+            description = {**description, "parameters": parameters}
+        model = super()._restore(arrays, description)
+        model.heads_ = heads
+        return model
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

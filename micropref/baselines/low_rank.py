@@ -15,9 +15,9 @@ from micropref._engine.solvers import Minimum, lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
-from micropref.baselines._base import Votes
 from micropref.baselines._heads import HeadRewards
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
+from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_softmax
 from micropref.kernels._threads import blas_threads
 
@@ -116,6 +116,9 @@ class LowRankRewards(HeadRewards):
     >>> model.score(X, X[:, 1] > 0, groups=["ann"] * 3000) > 0.9
     True
     """
+
+    _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
         self,

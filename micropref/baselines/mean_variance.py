@@ -18,10 +18,10 @@ from micropref._fitting import predicting
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._base import Votes
 from micropref.baselines._linear import remember_annotators, response_rows, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import UtilityDistribution, boxed, unboxed
+from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._threads import blas_threads
 
@@ -111,6 +111,9 @@ class MeanVarianceRewards(UtilityDistribution):
     >>> bool(agreed < disputed)
     True
     """
+
+    _STATE_ARRAYS = ("coef_", "scale_", "factors_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
         self,

@@ -108,6 +108,9 @@ class SharedBaseEnsemble(ReweightedHeads):
     array([0, 0])
     """
 
+    _STATE_ARRAYS = ("coef_", "prior_coef_", "weights_", "_log_prior")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+
     def __init__(
         self,
         n_components: int = 32,

@@ -10,9 +10,9 @@ from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._base import Votes
 from micropref.baselines._linear import LinearRewards, remember_annotators, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
+from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._threads import blas_threads
 
@@ -84,6 +84,8 @@ class UserRewards(LinearRewards):
     >>> model.rewards([[0.0, 1.0]], groups=["ann"]) < 0
     array([ True])
     """
+
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
         self,

@@ -14,12 +14,13 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from micropref._files import CAN_FLOCK, file_state, locked
 from micropref.embed._index import MISSING, Index, row_of, shard_of
 from micropref.embed._shards import (
     DamagedShardError,
@@ -27,18 +28,12 @@ from micropref.embed._shards import (
     check_same_encoder,
     check_same_kind,
     check_shard,
-    file_state,
     map_shard,
     remove_leftovers,
     set_aside,
     shard_names,
     write_shard,
 )
-
-try:
-    import fcntl
-except ImportError:  # no advisory locks: one writer at a time is then the user's care
-    fcntl = None  # type: ignore[assignment]
 
 # Mapped at the same time; each holds a file descriptor, of which a process often has no more than 1 024.
 _OPEN_SHARDS = 256
@@ -361,22 +356,14 @@ class ShardFolder:
     def locked(self) -> Iterator[None]:
         """One writer at a time, of all threads and processes; may be entered again by the thread that holds it."""
         depth = getattr(self._held, "depth", 0)
-        if not self.writable or fcntl is None or depth:
+        # Without advisory locks, one writer at a time is the user's care.
+        unlocked = not self.writable or not CAN_FLOCK or depth
+        with nullcontext() if unlocked else locked(self.path / "lock"):
             self._held.depth = depth + 1
             try:
                 yield
             finally:
                 self._held.depth = depth
-            return
-        with (self.path / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            self._held.depth = 1
-            try:
-                yield
-            finally:
-                self._held.depth = 0
-                # Closing is not enough where a process was forked meanwhile, which has the open file, too.
-                fcntl.flock(file, fcntl.LOCK_UN)
 
     # ------------------------------------------------------------------------------------------------------- internals
 

@@ -7,14 +7,15 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
+from micropref import _files
 from micropref.embed.encoders import EncoderMismatchError
 
 KEY_BYTES = 16
@@ -83,32 +84,9 @@ def write_shard(folder: Path, fingerprint: str, keys: np.ndarray, vectors: np.nd
     return name
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to: at the end its bytes go to the disk, it takes the name, and the folder follows.
-
-    Where anything fails, what has that name stays as it was.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or the names of a folder, to the disk, where the system can."""
-    if path.is_dir() and os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def replacing(path: Path) -> AbstractContextManager[Path]:
+    """A temporary name to write to, by which `remove_leftovers` knows the files that killed writers left."""
+    return _files.replacing(path, path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}"))
 
 
 def _name_of(checksum: str) -> str:
@@ -142,7 +120,7 @@ def set_aside(folder: Path, name: str) -> None:
     """Give a damaged shard a name under which it is not read."""
     if (folder / name).exists():
         os.replace(folder / name, folder / f"{name}{DAMAGED_SUFFIX}")
-        _sync(folder)
+        _files.sync(folder)
 
 
 def file_state(path: Path) -> tuple[int, ...]:

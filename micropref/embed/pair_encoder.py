@@ -16,8 +16,9 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._rows.layout import root_mean_square, root_mean_square_norms
+from micropref.datasets._text import is_blank
 from micropref.datasets.readers import read_preferences
-from micropref.datasets.table import PreferenceTable, is_blank
+from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed.encoders import EncoderMismatchError, encoder_config, encoder_from_config, resolve_encoder
 from micropref.embed.protocol import Encoder, check_texts

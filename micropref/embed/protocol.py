@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from micropref.datasets.table import is_blank, is_unicode
+from micropref.datasets._text import is_blank, is_unicode
 
 
 @runtime_checkable

@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from micropref import ContextRouter, MixtureBradleyTerry
-from micropref._rows.labels import (
-    FIRST_NAMES,
-    SECOND_NAMES,
-    TIE_NAMES,
-    check_labels,
-    distinct_labels,
-    meaning_of,
-    normalized,
-)
+from micropref._rows.labels import check_labels, distinct_labels
+from micropref._rows.vocabulary import FIRST_NAMES, SECOND_NAMES, TIE_NAMES, meaning_of, normalized
 
 
 def objects(values):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from micropref._arrays.backend import to_numpy
+from micropref.datasets._sources import open_source
+from micropref.datasets._unoriented import check_labels, read_unoriented
 from micropref.datasets.readers import read_preferences
-from micropref.datasets.sources import open_source
 from micropref.datasets.table import PreferenceTable
-from micropref.datasets.unoriented import check_labels, read_unoriented
 
 CHOSEN_FIRST = "chosen-first"
 AS_GIVEN = "as-given"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Sequence
 
-from micropref.datasets.table import is_blank, is_unicode
+from micropref.datasets._text import is_blank, is_unicode
 
 
 def check_texts(texts: Sequence[str], what: str = "text", *, allow_blank: bool = False, start: int = 0) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref.datasets.table import is_blank
+from micropref.datasets._text import is_blank
 from micropref.embed.protocol import Encoder, Store
 
 _BATCH_TEXTS = 1_024

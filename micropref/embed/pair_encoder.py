@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from micropref.datasets._unoriented import read_unoriented
 from micropref.datasets.table import PreferenceTable
-from micropref.datasets.unoriented import read_unoriented
 from micropref.distributed import active_communicator
 from micropref.embed._columns import CONTEXT_PARTS, are_context_parts, context_columns, context_texts, pair_columns
 from micropref.embed._learned import Learned, check_description, describe, learn, restore

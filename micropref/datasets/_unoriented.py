@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from micropref.datasets.readers import _RESPONSE_PAIRS, read_preferences
-from micropref.datasets.sources import Record, Source, open_source
+from micropref.datasets._layout import RESPONSE_PAIRS
+from micropref.datasets._sources import Record, Source, open_source
+from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 
 __all__ = ["check_labels", "read_unoriented"]
@@ -90,7 +91,7 @@ def check_labels(source: Any, first_is_preferred: Sequence[bool] | None) -> None
 def _response_pair(source: Source) -> tuple[str, str] | None:
     """The two columns with the responses; None where there are none."""
     present = {name for record in source.records if not record.fault for name in record.cells}
-    pairs = [pair for pair in _RESPONSE_PAIRS if present.issuperset(pair)]
+    pairs = [pair for pair in RESPONSE_PAIRS if present.issuperset(pair)]
     if len(pairs) > 1:
         raise ValueError(
             f"{source.name}: expected one pair of columns with responses, so that y can be about these, got "

@@ -141,7 +141,8 @@ def predictions(estimator, users: list | None = None) -> dict[str, np.ndarray]:
         "mixture_weights": estimator.mixture_weights(rows),
     }
     for i, user in enumerate(users or ()):
-        who = np.array([user] * len(rows), dtype=object)
+        who = np.empty(len(rows), dtype=object)
+        who[:] = [user] * len(rows)  # np.array would make two dimensions of tuples
         found[f"decision_function of user {i}"] = estimator.decision_function(rows, groups=who)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from copy import copy
+from copy import copy, deepcopy
 from typing import Any, Self
 
 import numpy as np
@@ -551,6 +551,12 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
             has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)
             log_weights = namespace(updated).where(has_evidence, updated, log_weights)
         return margins, log_weights
+
+    def _forked(self) -> Self:
+        """The same router, whose learning leaves this one as it is; the table of users is copied where it changes."""
+        other = twin(self)
+        other.history_, other._neighbors = self.history_.copy(), deepcopy(self._neighbors)
+        return other
 
     @predicting
     def _export(self) -> tuple[Arrays, dict[str, Any]]:

@@ -141,8 +141,7 @@ def predictions(estimator, users: list | None = None) -> dict[str, np.ndarray]:
         "mixture_weights": estimator.mixture_weights(rows),
     }
     for i, user in enumerate(users or ()):
-        who = np.empty(len(rows), dtype=object)
-        who[:] = [user] * len(rows)  # np.array would make two dimensions of tuples
+        who = [user] * len(rows)
         found[f"decision_function of user {i}"] = estimator.decision_function(rows, groups=who)
     return found
 

@@ -23,7 +23,7 @@ from micropref.kernels._pointwise import log_sigmoid, sigmoid
 __all__ = ["PersonalPreferenceClassifier", "PreferenceClassifier"]
 
 
-class _FromLogOdds(ClassifierMixin, BaseEstimator, ABC):
+class _FromLogOdds(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """The arithmetic from log-odds to every other answer."""
 
     classes_: NDArray[Any]

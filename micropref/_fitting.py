@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy, deepcopy
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,8 +24,7 @@ from micropref._locks import Lock
 
 __all__ = ["check_same_parameters", "fitted", "frozen", "keep_parameters", "learning", "lock_of", "predicting", "twin"]
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
+Method = TypeVar("Method", bound=Callable[..., Any])
 Estimator = TypeVar("Estimator")
 
 _PARAMETERS = "_fitted_parameters"
@@ -43,13 +42,11 @@ def lock_of(owner: Any) -> Lock:
         return _locks.setdefault(owner, Lock())
 
 
-def learning(
-    method: Callable[Concatenate[Estimator, Arguments], Any],
-) -> Callable[Concatenate[Estimator, Arguments], Estimator]:
+def learning(method: Method) -> Method:
     """Make a method that learns a transaction that returns the estimator itself."""
 
     @wraps(method)
-    def learn(self: Estimator, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Estimator:
+    def learn(self: Any, *args: Any, **kwargs: Any) -> Any:
         with lock_of(self):
             work = twin(self, dict(vars(self)))
             method(work, *args, **kwargs)
@@ -57,19 +54,17 @@ def learning(
             self.__dict__ = vars(work)  # one assignment: a thread that predicts sees all of it or nothing
         return self
 
-    return learn
+    return cast(Method, learn)
 
 
-def predicting(
-    method: Callable[Concatenate[Estimator, Arguments], Result],
-) -> Callable[Concatenate[Estimator, Arguments], Result]:
+def predicting(method: Method) -> Method:
     """Make a method read what was fitted, and nothing that was set since."""
 
     @wraps(method)
-    def predict(self: Estimator, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def predict(self: Any, *args: Any, **kwargs: Any) -> Any:
         return method(fitted(self), *args, **kwargs)
 
-    return predict
+    return cast(Method, predict)
 
 
 def fitted(estimator: Estimator) -> Estimator:
@@ -106,7 +101,7 @@ def frozen(estimator: Estimator) -> Estimator:
     What a stream remembers besides, which may be large, is left out. Of a FrozenEstimator it is what lies inside.
     """
     if isinstance(estimator, FrozenEstimator):
-        return frozen(estimator.estimator)
+        return cast(Estimator, frozen(estimator.estimator))
     state = vars(fitted(estimator))
     return twin(
         estimator,

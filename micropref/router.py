@@ -47,7 +47,7 @@ _SHAPE = ("gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
 _STATE = ("objective_", "n_iter_", "converged_")
 
 
-class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
+class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: ignore[misc]
     """Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
 
     Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With

@@ -63,7 +63,7 @@ class Layout:
             raise ValueError(f"expected the columns {listed(missing)} too, got {listed(cells)}")
         prompt, first, second = self._texts(cells)
         context = self._context(cells)
-        group = None if self.group is None else read_id(cells.get(self.group), self.group, self.all_cells_are_text)
+        group = None if self.group is None else user_of_cell(cells.get(self.group), self.group, self.all_cells_are_text)
         weight = 1.0 if self.weight is None else _weight(cells[self.weight], self.weight)
         share = self._share_of_first(cells)
         if share == 0.5:
@@ -157,7 +157,7 @@ def find_layout(source: Source, renamed: Mapping[str, str]) -> Layout:
     )
 
 
-def read_id(cell: Any, column: str, all_cells_are_text: bool) -> Hashable | None:
+def user_of_cell(cell: Any, column: str, all_cells_are_text: bool) -> Hashable | None:
     """The user in a cell. A list, which is how JSON and Parquet hold a tuple, is that tuple."""
     try:
         if all_cells_are_text and isinstance(cell, str):

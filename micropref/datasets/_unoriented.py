@@ -11,7 +11,7 @@ from micropref.datasets._sources import Record, Source, open_source
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 
-__all__ = ["check_labels", "read_unoriented"]
+__all__ = ["read_unoriented", "refuse_contradictions"]
 
 _SETTLED = ("chosen", "rejected")
 
@@ -44,7 +44,7 @@ def read_unoriented(source: Any) -> PreferenceTable:
     return read_preferences(replace(opened, records=[_as_it_stands(record, pair) for record in opened.records]))
 
 
-def check_labels(source: Any, first_is_preferred: Sequence[bool] | None) -> None:
+def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None) -> None:
     """Compare the labels that a source has itself with labels that came separately.
 
     Parameters
@@ -120,19 +120,19 @@ def _stated(source: Source, pair: tuple[str, str] | None) -> list[float | None]:
     share_of = {spelled: _share_of_first(source, label) for spelled, label in distinct.items()}
     # A fault of labels together, such as 0 beside -1, is an error here.
     if understood := [label for spelled, label in distinct.items() if share_of[spelled] is not None]:
-        _read_labels(source, understood)
+        _oriented_by_label(source, understood)
     return [share_of[repr(label)] for label in labels]
 
 
 def _share_of_first(source: Source, label: Mapping[str, Any]) -> float | None:
     try:
-        orders = _read_labels(source, [label]).chosen
+        orders = _oriented_by_label(source, [label]).chosen
     except ValueError:
         return None
     return orders.count("first") / len(orders)
 
 
-def _read_labels(source: Source, labels: Iterable[Mapping[str, Any]]) -> PreferenceTable:
+def _oriented_by_label(source: Source, labels: Iterable[Mapping[str, Any]]) -> PreferenceTable:
     """Comparisons of "first" and "second" with these labels: `read_preferences` alone knows what a label means."""
     texts = {"prompt": "", "response_a": "first", "response_b": "second"}
     rows = [{**texts, **({} if "preference" in label else {"label": None}), **label} for label in labels]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from micropref.datasets._chat import Speech, read_cell, read_speech, render, split_explicit
-from micropref.datasets._layout import USER_COLUMNS, read_id
+from micropref.datasets._layout import USER_COLUMNS, user_of_cell
 from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
 from micropref.datasets._text import is_blank, listed
 
@@ -111,7 +111,7 @@ def _asked(source: Source, record: Record) -> _Asked:
             raise ValueError("expected text, got an empty response")
         answers.append((shown_prompt, text))
     context = render(speech(cells["context"], "context"), "user") if "context" in cells else None
-    ids = (read_id(cells[name], name, source.all_cells_are_text) for name in USER_COLUMNS if name in cells)
+    ids = (user_of_cell(cells[name], name, source.all_cells_are_text) for name in USER_COLUMNS if name in cells)
     return _Asked(answers, context, next((user for user in ids if user is not None), None))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -151,13 +151,9 @@ def make_preferences(
         pairs_per_group=(1 if pairs_per_group is None else pairs_per_group, 1),
     )
     _check_rates(tie_rate=tie_rate, noise=noise, drift=drift)
-    if drift > 0 and pairs_per_group is None:
-        raise ValueError(f"expected pairs_per_group where there is a drift within groups, got drift={drift!r} only")
-    if not isinstance(length_bias, Real) or not np.isfinite(length_bias):
-        raise ValueError(f"expected length_bias to be a finite number, got {length_bias!r}")
-    dtype = np.dtype(dtype)
-    if dtype.kind != "f":
-        raise ValueError(f"expected a floating dtype, got {dtype}")
+    _check_drift(drift, pairs_per_group)
+    _check_length_bias(length_bias)
+    dtype = _floating(dtype)
     static_weights = _check_weights(weights, n_components, n_context_features)
 
     rng = check_random_state(random_state)
@@ -170,23 +166,16 @@ def make_preferences(
 
     unit_of_row = np.arange(n_samples) // (1 if pairs_per_group is None else pairs_per_group)
     log_odds = _unit_means(context, unit_of_row) @ gate_coef.T + np.log(static_weights)
-    unit_weights = softmax(log_odds, axis=1)
-    unit_component = _draw(unit_weights, rng)
-    mixture_weights = unit_weights[unit_of_row]
-    coin, flip, tie = rng.random_sample(n_samples), rng.random_sample(n_samples), rng.random_sample(n_samples)
-    # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
-    components, redrawn = unit_component[unit_of_row], np.zeros(n_samples, dtype=bool)
-    if drift > 0:
-        components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
+    drawn = _Drawn.of(softmax(log_odds, axis=1), unit_of_row, drift, rng)
 
     unbiased = difference.astype(np.float64) @ coef.T
     margins = unbiased + length_bias * difference[:, -1:].astype(np.float64) if length_bias else unbiased
-    preferred = coin < sigmoid(margins[np.arange(n_samples), components])
-    y = (preferred ^ (flip < noise)).astype(np.int64)
-    rows = _Rows.of(tie < tie_rate)
+    preferred = drawn.coin < sigmoid(margins[np.arange(n_samples), drawn.components])
+    y = (preferred ^ (drawn.flip < noise)).astype(np.int64)
+    rows = _Rows.of(drawn.tie < tie_rate)
     probabilities = rows.oriented(margins)
     unbiased_probabilities = rows.oriented(unbiased) if length_bias else probabilities
-    mixture_weights = mixture_weights[rows.row]
+    mixture_weights = drawn.mixture_weights[rows.row]
     difference = rows.order.astype(dtype)[:, None] * difference[rows.row]
     context_of_row = context[rows.row] if n_context_features else None
     return PlantedPreferences(
@@ -194,8 +183,8 @@ def make_preferences(
         y=np.where(rows.is_tie, 1, y[rows.row]),
         groups=None if pairs_per_group is None else unit_of_row[rows.row],
         sample_weight=np.where(rows.is_tie, 0.5, 1.0) if tie_rate > 0 else None,
-        components=components[rows.row],
-        redrawn=redrawn[rows.row] & (rows.order > 0),
+        components=drawn.components[rows.row],
+        redrawn=drawn.redrawn[rows.row] & (rows.order > 0),
         coef=coef,
         gate_coef=gate_coef,
         probabilities=(mixture_weights * probabilities).sum(axis=1),
@@ -206,6 +195,27 @@ def make_preferences(
         n_context_features=n_context_features,
         length_bias=float(length_bias),
     )
+
+
+class _Drawn(NamedTuple):
+    """What chance decides of every comparison: its component, and numbers from [0, 1) for label, flip and tie."""
+
+    mixture_weights: np.ndarray
+    components: np.ndarray
+    redrawn: np.ndarray
+    coin: np.ndarray
+    flip: np.ndarray
+    tie: np.ndarray
+
+    @classmethod
+    def of(cls, unit_weights: np.ndarray, unit_of_row: np.ndarray, drift: float, rng: np.random.RandomState) -> _Drawn:
+        components = _draw(unit_weights, rng)[unit_of_row]
+        mixture_weights, redrawn = unit_weights[unit_of_row], np.zeros(len(unit_of_row), dtype=bool)
+        coin, flip, tie = (rng.random_sample(len(unit_of_row)) for _ in range(3))
+        # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
+        if drift > 0:
+            components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
+        return cls(mixture_weights, components, redrawn, coin, flip, tie)
 
 
 class _Rows(NamedTuple):
@@ -283,3 +293,20 @@ def _check_weights(weights: ArrayLike | None, n_components: int, n_context_featu
         raise ValueError(f"expected weights that are positive and finite, got {checked.tolist()}")
     normalized: np.ndarray = checked / checked.sum()
     return normalized
+
+
+def _check_drift(drift: float, pairs_per_group: int | None) -> None:
+    if drift > 0 and pairs_per_group is None:
+        raise ValueError(f"expected pairs_per_group where there is a drift within groups, got drift={drift!r} only")
+
+
+def _check_length_bias(length_bias: float) -> None:
+    if not isinstance(length_bias, Real) or not np.isfinite(length_bias):
+        raise ValueError(f"expected length_bias to be a finite number, got {length_bias!r}")
+
+
+def _floating(dtype: DTypeLike) -> np.dtype[Any]:
+    found = np.dtype(dtype)
+    if found.kind != "f":
+        raise ValueError(f"expected a floating dtype, got {found}")
+    return found

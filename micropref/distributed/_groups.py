@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -122,20 +121,11 @@ def hash_ids(ids: np.ndarray) -> np.ndarray:
 
 
 def _hash(group: Any) -> int:
-    whole = _whole(group)
-    if whole is not None and -(1 << 63) <= whole < 1 << 64:
-        return whole % (1 << 64)
+    if isinstance(group, int) and -(1 << 63) <= group < 1 << 64:
+        return group % (1 << 64)
     return int.from_bytes(blake2b(_name(group).encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _name(group: Any) -> str:
-    """Type and representation; equal numbers and equal texts have one name, whatever their types."""
-    whole = _whole(group)
-    if whole is not None:
-        return f"int {whole}"
-    return f"str {str(group)!r}" if isinstance(group, str) else f"{type(group).__name__} {group!r}"
-
-
-def _whole(group: Any) -> int | None:
-    is_whole = isinstance(group, Integral) or (isinstance(group, float) and group.is_integer())
-    return int(group) if is_whole else None
+    """Type and representation of an id."""
+    return f"{type(group).__name__} {group!r}"

@@ -10,7 +10,7 @@ import numpy as np
 
 from micropref._arrays.backend import to_numpy
 from micropref.datasets._sources import open_source
-from micropref.datasets._unoriented import check_labels, read_unoriented
+from micropref.datasets._unoriented import read_unoriented, refuse_contradictions
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 
@@ -75,7 +75,7 @@ def read_training_rows(source: Any, y: Any) -> tuple[PreferenceTable, str]:
     labels = np.asarray(to_numpy(y))
     if labels.shape not in ((len(table),), (len(table), 1)):
         raise ValueError(f"expected a label in y for each of the {len(table)} rows, got y of shape {labels.shape}")
-    check_labels(source, _first_is_preferred(labels.ravel().tolist()))
+    refuse_contradictions(source, _first_is_preferred(labels.ravel().tolist()))
     return table, AS_GIVEN
 
 

@@ -26,7 +26,7 @@ from micropref.embed.protocol import Encoder, Store
 __all__ = ["PairEncoder", "Store", "TruncationWarning"]
 
 
-class PairEncoder(TransformerMixin, BaseEstimator):
+class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turn a table of comparisons into ``X = [prompt | context | φ(chosen) − φ(rejected)]``.
 
     Every distinct text is embedded once. Each of the parts is scaled by one number, learned in `fit`, so that the

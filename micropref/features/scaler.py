@@ -18,7 +18,7 @@ from micropref._rows.weights import check_sample_weight
 from micropref.distributed import active_communicator
 
 
-class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Scale contexts and differences, each by one number, to a given root mean square norm.
 
     The penalties of the estimators are stated for features of a usual size; this brings embeddings of any size there.

@@ -135,6 +135,12 @@ def _read(y: np.ndarray) -> _Reading:
         raise ValueError(
             f"Unknown label type: continuous. expected two labels, got {y[row]} in row {row}; {TIE_RECIPE}"
         )
+    if kind == "unknown":
+        shown = list(dict.fromkeys(map(repr, y.tolist())))
+        raise ValueError(
+            f"Unknown label type: unknown. expected two labels of one type, got {', '.join(shown[:4])}"
+            f"{', ...' if len(shown) > 4 else ''}"
+        )
     check_classification_targets(y)
     found = np.unique(y)
     if len(found) > 2:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import OptimizeResult, rosen, rosen_der
 
+from micropref import MixtureBradleyTerry
 from micropref._engine import solvers
 from micropref._engine.gates import Gate
 from micropref._engine.scaling import RunningNorms, gate_scale, gate_step, head_scale, head_step, with_penalties
@@ -123,6 +124,41 @@ def test_running_norms_of_extreme_sizes(size):
     for norm in (3.0, 4.0):
         running.observe(np.array([norm, 2 * norm]) * size, 5.0)
     np.testing.assert_allclose([running.context, running.difference], size * np.sqrt([12.5, 50.0]), rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------ extreme numbers
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-160, 1e160, 1e300])
+def test_scales_with_penalties_of_extreme_sizes(size):
+    found = with_penalties(np.array([3.0, 3.0, 0.0]) * size, np.array([0.0, 16.0, 16.0]))
+    np.testing.assert_allclose(found, [3 * size, max(3 * size, 4.0), 4.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200])
+def test_adam_takes_a_step_against_gradients_of_any_size(size):
+    """Such as a penalty's where features are tiny and parameters large."""
+    adam, x = Adam(0.1), np.zeros(3)
+    for _ in range(3):
+        moved = adam.step(x, np.array([1.0, -2.0, 0.0]) / size, size)
+        assert np.isfinite(moved).all()
+        assert (np.sign(moved - x) == ([-1, 1, 0] if size < 1 else [0, 0, 0])).all()
+        x = moved
+
+
+@pytest.mark.parametrize("power", [-290, -160, -100, 100, 160, 290])
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_a_fit_in_extreme_units_is_the_fit_in_usual_ones(power, n_components):
+    rng = np.random.default_rng(0)
+    D = rng.normal(size=(200, 3))
+    y = D[:, 0] * np.where(np.arange(200) % 8 < 4, -3, 3) + rng.logistic(size=200) > 0
+    fits = []
+    for X in (D, np.ldexp(D, round(power * np.log2(10)))):
+        model = MixtureBradleyTerry(n_components, alpha=0.0, random_state=0)
+        fits.append((model.fit(X, y, groups=np.arange(200) // 4), model.predict_proba(X)))
+    (usual, expected), (other, found) = fits
+    assert other.objective_ == pytest.approx(usual.objective_, rel=1e-9)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------ read-only state

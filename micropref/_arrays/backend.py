@@ -10,6 +10,20 @@ import numpy as np
 
 from micropref._optional import require
 
+__all__ = [
+    "Array",
+    "add_at",
+    "compute_dtype",
+    "index_like",
+    "is_torch",
+    "like",
+    "namespace",
+    "place",
+    "precision",
+    "to_numpy",
+    "zeros",
+]
+
 Array = Any  # a NumPy array or a torch tensor
 
 

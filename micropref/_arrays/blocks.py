@@ -10,6 +10,8 @@ import numpy as np
 
 from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace
 
+__all__ = ["row_blocks", "shared_mapping", "stored_blocks"]
+
 # A block and its products fit the last-level cache of a CPU, and keep a GPU busy.
 _BLOCK_BYTES = 1 << 23
 _DEVICE_BLOCK_BYTES = 1 << 28

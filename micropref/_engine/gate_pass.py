@@ -59,6 +59,7 @@ def penalised(
 ) -> tuple[float, NDArray[np.float64]]:
     """A mean loss and its summed gradients, with ½ penalty ‖p‖² of every parameter added."""
     for i, (parameter, penalty) in enumerate(zip(parameters, penalties, strict=True)):
-        value += 0.5 * penalty * float(np.vdot(parameter, parameter))
+        if penalty:  # zero times a square that overflowed is NaN
+            value += 0.5 * penalty * float(np.vdot(parameter, parameter))
         gradients[i] = gradients[i] / total_weight + penalty * parameter
     return value, flatten(gradients)

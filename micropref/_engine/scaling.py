@@ -48,7 +48,7 @@ def head_scale(difference_norm: float, shape: tuple[int, ...]) -> np.ndarray:
 
 def with_penalties(scale: np.ndarray, penalties: np.ndarray) -> np.ndarray:
     """Root of the usual curvature: the data's, scale², and the penalty's, all that is left where features are tiny."""
-    return np.asarray(np.sqrt(scale**2 + penalties))
+    return np.asarray(np.hypot(scale, np.sqrt(penalties)))  # whose squares stay in the range of floats
 
 
 def head_step(shape: tuple[int, ...]) -> np.ndarray:

@@ -10,6 +10,8 @@ from scipy.optimize import minimize
 
 __all__ = ["Adam", "Minimum", "Objective", "lbfgs"]
 
+_LARGEST_GRADIENT = 1e150
+
 Objective = Callable[[np.ndarray], tuple[float, np.ndarray]]
 
 
@@ -106,7 +108,9 @@ class Adam:
         self, vector: np.ndarray, gradient: np.ndarray, scale: np.ndarray | float, size: np.ndarray | float = 1.0
     ) -> np.ndarray:
         """The parameters after one step against `gradient`."""
-        gradient = gradient / scale
+        # A step depends on the size of gradients no more than squares in the range of floats let it.
+        with np.errstate(over="ignore"):
+            gradient = np.clip(gradient / scale, -_LARGEST_GRADIENT, _LARGEST_GRADIENT)
         if self.count == 0:
             self.first, self.second = np.zeros_like(gradient), np.zeros_like(gradient)
         self.count += 1

@@ -86,7 +86,7 @@ def linear_gradient(
             add_gradient(total, d_products[:, block], widened(X[block, columns], bfloat16_bits, d_products.dtype))
         return total
 
-    return np.sum(_threads.run(part, _threads.split(*X.shape)), axis=0)
+    return np.asarray(np.sum(_threads.run(part, _threads.split(*X.shape)), axis=0))
 
 
 def _blocks(problem: Problem, rows: slice) -> list[slice]:

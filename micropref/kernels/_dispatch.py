@@ -49,7 +49,7 @@ def use_path(path: str) -> Iterator[None]:
         If there is no such path.
     """
     if path not in PATHS:
-        raise ValueError(f"path must be one of {', '.join(map(repr, PATHS))}; got {path!r}")
+        raise ValueError(f"path: expected one of {', '.join(map(repr, PATHS))}, got {path!r}")
     token = _forced.set(path)
     try:
         yield
@@ -105,7 +105,7 @@ def host_rows(X: Array) -> tuple[np.ndarray, bool]:
         return X, False
     torch = require("torch", "fitting torch tensors")
     if X.device.type != "cpu":
-        raise ValueError(f"X is on {X.device}, which neither the numba nor the blas path can read")
+        raise ValueError(f"X: expected a tensor on the CPU for the numba or blas path, got one on {X.device}")
     X = X.detach()
     if X.dtype == torch.bfloat16:
         return X.view(torch.int16).numpy().view(np.uint16), True

@@ -81,19 +81,19 @@ class Problem:
         _check_matrix(X)
         width = int(X.shape[1])
         if isinstance(n_context_features, bool) or not isinstance(n_context_features, Integral):
-            raise ValueError(f"n_context_features must be an integer; got {n_context_features!r}")
+            raise ValueError(f"n_context_features: expected an integer, got {n_context_features!r}")
         c = int(n_context_features)
         if not 0 <= c < width:
-            raise ValueError(f"n_context_features={c} must be at least 0 and less than the {width} columns of X")
+            raise ValueError(f"n_context_features: expected at least 0 and less than the {width} columns of X, got {c}")
         _check_kind("W", W, X)
         if W.ndim != 2 or W.shape[0] < 1 or W.shape[1] != width - c:
             raise ValueError(
-                f"W has shape {tuple(W.shape)}; expected (n_components, {width - c}), the columns of X after its "
-                f"{c} context features"
+                f"W: expected shape (n_components, {width - c}), the columns of X after its {c} context features, "
+                f"got shape {tuple(W.shape)}"
             )
         n, k = int(X.shape[0]), int(W.shape[0])
         if logits is not None and not (V is None and b is None):
-            raise ValueError("logits replace the linear gate: with logits, V and b must be None")
+            raise ValueError("expected either logits or V and b, the linear gate that they replace, got both")
         dtype = compute_dtype(X)
         V = _checked("V", V, (k, c), X, dtype)
         b = _checked("b", b, (k,), X, dtype)
@@ -144,25 +144,25 @@ class Posterior(NamedTuple):
 
 def _check_matrix(X: Array) -> None:
     if not (isinstance(X, np.ndarray) or is_torch(X)):
-        raise ValueError(f"X must be a NumPy array or a torch tensor; got {type(X).__name__}")
+        raise ValueError(f"X: expected a NumPy array or a torch tensor, got a {type(X).__name__}")
     if X.ndim != 2:
-        raise ValueError(f"X must have two dimensions, (n_rows, n_columns); got shape {tuple(X.shape)}")
+        raise ValueError(f"X: expected two dimensions, (n_rows, n_columns), got shape {tuple(X.shape)}")
     _check_floating("X", X)
 
 
 def _check_floating(name: str, array: Array) -> None:
     floating = array.dtype.is_floating_point if is_torch(array) else array.dtype in (np.float16, np.float32, np.float64)
     if not floating:
-        raise ValueError(f"{name} has dtype {array.dtype}; expected float16, bfloat16, float32 or float64")
+        raise ValueError(f"{name}: expected float16, bfloat16, float32 or float64, got dtype {array.dtype}")
 
 
 def _check_kind(name: str, array: Array, X: Array) -> None:
     if is_torch(X):
         if not is_torch(array) or array.device != X.device:
-            found = f"on {array.device}" if is_torch(array) else f"a {type(array).__name__}"
-            raise ValueError(f"{name} is {found}, but X is a torch tensor on {X.device}")
+            got = f"one on {array.device}" if is_torch(array) else f"a {type(array).__name__}"
+            raise ValueError(f"{name}: expected a torch tensor on {X.device}, as X is, got {got}")
     elif not isinstance(array, np.ndarray):
-        raise ValueError(f"{name} is a {type(array).__name__}, but X is a NumPy array")
+        raise ValueError(f"{name}: expected a NumPy array, as X is, got a {type(array).__name__}")
     _check_floating(name, array)
 
 
@@ -171,7 +171,7 @@ def _checked(name: str, array: Array | None, shape: tuple[int, ...], X: Array, d
         return None
     _check_kind(name, array, X)
     if tuple(array.shape) != shape:
-        raise ValueError(f"{name} has shape {tuple(array.shape)}; expected {shape}")
+        raise ValueError(f"{name}: expected shape {shape}, got {tuple(array.shape)}")
     return _cast(array, dtype)
 
 

@@ -71,8 +71,9 @@ def linear_gradient(d_products: Array, X: Array, first_column: int, width: int) 
             total += to_numpy(d_products[:, rows] @ block)
         return total
     if path == "direct":
-        return (d_products @ X[:, columns].astype(d_products.dtype, copy=False)).astype(np.float64)
-    return _module(path).linear_gradient(to_numpy(d_products), *_dispatch.host_rows(X), first_column, width)
+        return np.asarray(d_products @ X[:, columns].astype(d_products.dtype, copy=False), dtype=np.float64)
+    gradient = _module(path).linear_gradient(to_numpy(d_products), *_dispatch.host_rows(X), first_column, width)
+    return np.asarray(gradient)
 
 
 def _module(path: str) -> Any:

@@ -66,7 +66,8 @@ def blas_threads(wanted: bool) -> AbstractContextManager[Any]:
     """
     if wanted or current_thread() is not main_thread():
         return nullcontext()
-    return _libraries().limit(limits=1, user_api="blas")
+    limited: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
+    return limited
 
 
 @cache

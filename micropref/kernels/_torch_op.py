@@ -127,4 +127,5 @@ def mixture_nll(
     [[-0.5, -0.25]]
     """
     row_gradients = X.requires_grad or (logits is not None and logits.requires_grad)
-    return _mixture_nll(X, W, V, b, logits, sample_weight, n_context_features, row_gradients)[0]
+    loss: Tensor = _mixture_nll(X, W, V, b, logits, sample_weight, n_context_features, row_gradients)[0]
+    return loss

@@ -160,8 +160,8 @@ def _mixture(
 def _tensor(problem: Problem) -> torch.Tensor:
     X = problem.X
     if not isinstance(X, torch.Tensor) or X.dtype == torch.float64:
-        found = f"of {X.dtype}" if isinstance(X, torch.Tensor) else f"a {type(X).__name__}"
-        raise ValueError(f"X is {found}; the triton path takes tensors of float16, bfloat16 or float32")
+        got = f"a tensor of {X.dtype}" if isinstance(X, torch.Tensor) else f"a {type(X).__name__}"
+        raise ValueError(f"X: expected a tensor of float16, bfloat16 or float32 for the triton path, got {got}")
     return X.detach()
 
 

@@ -403,7 +403,7 @@ def test_a_bad_row_stops_with_file_and_line(command, spoiled, run):
     done = run(command, *arguments.get(command, ["routed", "spoiled.jsonl"]))
     assert (done.code, done.out) == (1, "")
     assert re.fullmatch(
-        r"micropref: error: spoiled\.jsonl, line 3: found .* wanted two different responses\n", done.err
+        r"micropref: error: spoiled\.jsonl, line 3: expected two different responses, got .*\n", done.err
     )
     assert not (spoiled / "new").exists()
 
@@ -413,7 +413,7 @@ def test_skip_bad_goes_on_and_keeps_the_rows(spoiled, run):
     assert done.code == 0
     assert (done.json["n_comparisons"], done.json["n_rejected"]) == (480, 2)
     assert "micropref: warning: spoiled.jsonl: 2 of 482 rows are left out" in done.err
-    assert "spoiled.jsonl.rejected.jsonl; the first is line 3: found" in done.err
+    assert "spoiled.jsonl.rejected.jsonl; the first is line 3: expected" in done.err
     assert done.err.count("\n") == 1
     kept = [json.loads(line) for line in (spoiled / "spoiled.jsonl.rejected.jsonl").read_text().splitlines()]
     assert [row["line"] for row in kept] == [3, 483 - 1]
@@ -447,7 +447,7 @@ def test_other_columns(here, run):
     assert mine.out == run("evaluate", "routed", "test.jsonl").out
     done = run("evaluate", "routed", "mine.jsonl")
     assert done.code == 1
-    assert "mine.jsonl, line 1: found the columns 'prompt', 'better', 'worse'" in done.err
+    assert "mine.jsonl, line 1: expected chosen and rejected" in done.err
 
 
 @pytest.mark.parametrize("option", ["chosen", "=better", "chosen=", "="])
@@ -460,15 +460,15 @@ def test_column_options_that_are_none(option, here, run):
 def test_a_column_that_is_not_there(here, run):
     done = run("evaluate", "routed", "test.jsonl", "--column", "chosen=best")
     assert done.code == 1
-    assert "'chosen' is 'best', but test.jsonl has only 'prompt', 'chosen'" in done.err
+    assert "got 'best'; there are only 'prompt', 'chosen'" in done.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["fit", "nowhere.jsonl", "m"], "nowhere.jsonl: there is no such file"),
-        (["fit", "data.xlsx", "m"], "data.xlsx: found the suffix '.xlsx', wanted one of .jsonl"),
-        (["fit", "empty.jsonl", "m"], "empty.jsonl is empty: found no rows of comparisons"),
+        (["fit", "data.xlsx", "m"], "data.xlsx: expected one of .jsonl"),
+        (["fit", "empty.jsonl", "m"], "empty.jsonl: expected rows of comparisons, got an empty source"),
         (["fit", "train.jsonl", "m", "-k", "0"], "n_components must be an integer of at least 1; got 0"),
         (["fit", "train.jsonl", "m", "-k", "1000"], "n_samples=480 is fewer than n_components=1000"),
         (["fit", "train.jsonl", "m", "--alpha", "-1"], "alpha must be"),
@@ -479,8 +479,11 @@ def test_a_column_that_is_not_there(here, run):
         (["route", "heads", "labelled.jsonl", "--gate", "bogus"], "gate must be one of 'linear', 'mlp', 'knn'"),
         (["route", "heads", "labelled.jsonl", "--temperature", "0"], "temperature must be"),
         (["route", "heads", "history.jsonl", "--history-decay", "2"], "history_decay must be"),
-        (["score", "routed", "test.jsonl"], "line 1: found the columns 'prompt', 'chosen', 'rejected'"),
-        (["score", "routed", "empty.jsonl"], "empty.jsonl: found no responses"),
+        (
+            ["score", "routed", "test.jsonl"],
+            "line 1: expected 'response' or 'responses', got the columns 'prompt', 'chosen'",
+        ),
+        (["score", "routed", "empty.jsonl"], "empty.jsonl: expected at least one response, got none"),
         (["evaluate", "nowhere", "test.jsonl"], "nowhere: no saved model there"),
         (["evaluate", "train.jsonl", "test.jsonl"], "train.jsonl: no saved model there"),
         (["evaluate", "features", "test.jsonl"], "estimator without encoder"),

@@ -129,7 +129,7 @@ def test_columns_renames():
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"chosen": "best"}, "got 'best' for 'chosen'; it has only 'prompt', 'chosen', 'rejected'"),
+        ({"chosen": "best"}, "is there as 'chosen', got 'best'; there are only 'prompt', 'chosen', 'rejected'"),
         ({"context": "prompt", "topic": "prompt"}, "expected columns to give 'prompt' one new name, got more"),
         ({"chosen": "prompt"}, "there is a column 'chosen' as well; give that one another name"),
     ],

@@ -200,8 +200,8 @@ def _check_renamed(source: Source, renamed: Mapping[str, str], present: list[str
     for new, old in renamed.items():
         if old not in present:
             raise ValueError(
-                f"{source.name}: expected columns to name a column of it, got {old!r} for {new!r}; "
-                f"it has only {listed(present)}"
+                f"{source.name}: expected a column that is there as {new!r}, got {old!r}; there are only "
+                f"{listed(present)}"
             )
         if list(renamed.values()).count(old) > 1:
             raise ValueError(f"{source.name}: expected columns to give {old!r} one new name, got more")

@@ -98,15 +98,15 @@ def check_same_parameters(estimator: Any, names: tuple[str, ...]) -> None:
 def frozen(estimator: Estimator) -> Estimator:
     """A copy of what prediction reads: nothing that happens to the estimator later changes it.
 
-    What a stream remembers besides, which may be large, is left out. Of a FrozenEstimator it is what lies inside.
+    What only learning reads, which may be large and which a class lists in `_LEARNS_FROM`, is left out. Of a
+    FrozenEstimator it is what lies inside.
     """
     if isinstance(estimator, FrozenEstimator):
         return cast(Estimator, frozen(estimator.estimator))
     state = vars(fitted(estimator))
-    return twin(
-        estimator,
-        {name: deepcopy(value) if name.endswith("_") else value for name, value in state.items() if _is_kept(name)},
-    )
+    for name in getattr(type(estimator), "_LEARNS_FROM", ()):
+        state.pop(name, None)
+    return twin(estimator, {name: deepcopy(value) if name.endswith("_") else value for name, value in state.items()})
 
 
 def twin(estimator: Estimator, state: dict[str, Any] | None = None) -> Estimator:
@@ -114,7 +114,3 @@ def twin(estimator: Estimator, state: dict[str, Any] | None = None) -> Estimator
     other = object.__new__(type(estimator))
     other.__dict__ = dict(vars(estimator)) if state is None else state
     return other
-
-
-def _is_kept(name: str) -> bool:
-    return name == _PARAMETERS or not name.startswith("_")

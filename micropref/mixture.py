@@ -147,6 +147,8 @@ class MixtureBradleyTerry(PreferenceClassifier):
     converged_: bool
     _stream: Stream | None
 
+    _LEARNS_FROM = ("_stream",)
+
     def __init__(
         self,
         n_components: int = 4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,32 +13,64 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array
 from micropref._base import PersonalPreferenceClassifier
-from micropref._fitting import fitted, learning, predicting
+from micropref._fitting import check_same_parameters, learning, predicting
 from micropref._parameters import check_integer
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups, check_groups
-from micropref._rows.labels import check_labels
 from micropref._saveable import under
 from micropref._state import Arrays, describe, recover, restore_ids, store_ids
 from micropref.baselines._votes import Votes, flattened, unflattened
 
-# Numbers of who is asked that are laid out beside the rows at a time.
+__all__ = ["PersonalRewards", "known_users"]
+
+# Bytes of the users' numbers that are laid out beside the rows at a time.
 _NUMBERS_BYTES = 1 << 26
 
 
+@dataclass(frozen=True, eq=False)
+class _Adaptation:
+    """Numbers of a user or of the population, with all that they were computed from.
+
+    Computed once they are asked for and kept from then on, by threads that predict while others learn: what a
+    prediction computed from old votes must never answer for new ones.
+
+    Attributes
+    ----------
+    numbers : ndarray of shape (n_numbers,)
+    votes : Votes or None
+    start : _Adaptation or None
+        The population's, from which a user begins; None for the population itself.
+    settings : tuple
+        Values of the parameters that `_adapt` reads.
+    """
+
+    numbers: np.ndarray
+    votes: Votes | None
+    start: _Adaptation | None
+    settings: tuple[Any, ...]
+
+    def is_of(self, votes: Votes | None, start: _Adaptation | None, settings: tuple[Any, ...]) -> bool:
+        """Whether the numbers were computed from just this."""
+        return self.votes is votes and self.start is start and self.settings == settings
+
+
 class PersonalRewards(PersonalPreferenceClassifier):
-    """Base of the rival methods: the public methods of a two-stage estimator around three private steps.
+    """Base of the rival methods: the public methods of a two-stage estimator around a few private steps.
 
     A method says how it is learned from all rows (`_learn`), what an adaptation sees of a row (`_represent`), which
-    numbers describe somebody with given votes (`_adapt`), and what they make of a row (`_log_odds`). Everybody starts
-    from `_start`; rows without a group adapt everybody, rows with one adapt that user from there.
+    numbers describe a user with given votes (`_adapt`), and what they make of a row (`_log_odds`). The population
+    starts from `_start`; rows without a group adapt the population, rows with one adapt that user from there.
     """
 
     n_context_features: int
     _votes_of: dict[Hashable, Votes]
     _votes_of_all: Votes | None
-    _numbers_of: dict[Hashable | None, np.ndarray]
+    _adaptations: dict[Hashable | None, _Adaptation]
 
+    # Parameters that shape what was learned: `partial_fit` cannot go on with others.
+    _SHAPE: ClassVar[tuple[str, ...]] = ("n_context_features",)
+    # Parameters that `_start` and `_adapt` read.
+    _ADAPTS_BY: ClassVar[tuple[str, ...]] = ()
     # What is saved of a fitted method besides the votes and numbers of users.
     _STATE_ARRAYS: ClassVar[tuple[str, ...]] = ("coef_",)
     _STATE_VALUES: ClassVar[tuple[str, ...]] = ()
@@ -64,15 +97,15 @@ class PersonalRewards(PersonalPreferenceClassifier):
 
     @abstractmethod
     def _start(self) -> np.ndarray:
-        """Numbers (n_numbers,) that describe somebody of whom nothing is known."""
+        """Numbers (n_numbers,) that describe a user of whom nothing is known."""
 
     @abstractmethod
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
-        """Numbers (n_numbers,) that describe somebody with these votes, at least one, who began at `start`."""
+        """Numbers (n_numbers,) that describe a user with these votes, at least one, who began at `start`."""
 
     @abstractmethod
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """Log-odds (n,) from values (n, n_values) and the numbers (n, n_numbers) of who is asked."""
+        """Log-odds (n,) from values (n, n_values) and the numbers (n, n_numbers) of each row's user."""
 
     # ------------------------------------------------------------------------------------------------------ learning
 
@@ -107,12 +140,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
             two, negative or all-zero weights, lengths that do not agree, and parameters out of range.
         """
         self._check_parameters()
-        rows = Comparisons.read(self, X, y, sample_weight, groups, first=True, host=True)
-        rows.refuse_all_zero()
-        self._forget()
-        self._learn(rows)
-        assert rows.classes is not None
-        self.classes_ = rows.classes
+        self._begin(Comparisons.read(self, X, y, sample_weight, groups, first=True, host=True))
         return self
 
     @learning
@@ -124,10 +152,10 @@ class PersonalRewards(PersonalPreferenceClassifier):
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Adapt to a few labelled rows: those with a group adapt that user, the others everybody.
+        """Adapt to a few labelled rows: those with a group adapt that user, the others the population.
 
-        What was learned from all annotators stays as it is. Before `fit`, this is `fit`, unless the method was given
-        what it would learn.
+        What was learned from all annotators stays as it is: parameters that adaptation does not read take effect at
+        the next `fit`. Before `fit`, this is `fit`, unless the method was given what it would learn.
 
         Parameters
         ----------
@@ -143,27 +171,32 @@ class PersonalRewards(PersonalPreferenceClassifier):
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            As in `fit`; and where labels, width, or a parameter that shapes what was learned are not as they were.
         """
-        known = self._known_classes(classes)
-        if not self.__sklearn_is_fitted__():
-            signs, named = check_labels(y, len(X), classes=known)
-            self.fit(X, signs, sample_weight, groups)
-            self.classes_ = named
-            if self._learns_first_rows():
-                return self
+        started = self.__sklearn_is_fitted__()
+        self._check_parameters()
+        check_same_parameters(self, self._SHAPE)
         rows = Comparisons.read(
             self,
             X,
             y,
             sample_weight,
             groups,
-            first=False,
-            n_context_features=self._context_width(),
-            classes=self.classes_,
+            first=not started,
+            classes=self._known_classes(classes),
             host=True,
-            weight_may_be_zero=True,
+            weight_may_be_zero=started,
         )
-        self._votes_of, self._numbers_of = dict(self._votes_of), dict(self._numbers_of)
+        if not started:
+            self._begin(rows)
+            if self._learns_first_rows():
+                return self
+        # Threads that predict meanwhile read the dictionaries of before.
+        self._votes_of, self._adaptations = self._votes_of.copy(), self._adaptations.copy()
         votes = Votes(self._represent(rows.context, rows.difference), rows.dense_signs, rows.dense_weight)
         self._remember(votes, rows.groups)
         return self
@@ -178,7 +211,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
         ----------
         X : array of shape (n_samples, n_features_in_)
         groups : array-like of shape (n_samples,), optional
-            User of every row; an unknown user, None, NaN or -1 stands for anybody.
+            User of every row; an unknown user, None, NaN or -1 gets the answer of the population.
 
         Returns
         -------
@@ -191,6 +224,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
 
     # -------------------------------------------------------------------------------------------------------- saving
 
+    @predicting
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays, and what JSON can say, of the fitted method and of its users."""
         check_is_fitted(self)
@@ -198,8 +232,13 @@ class PersonalRewards(PersonalPreferenceClassifier):
         users, votes = list(self._votes_of), [*self._votes_of.values()]
         shared = [getattr(self, name, None) for name in self._STATE_VOTES]
         arrays.update({f"votes.{name}": array for name, array in flattened([*votes, *shared]).items()})
-        # Others, which are no plain numbers, follow from the votes.
-        plain = {user: numbers for user, numbers in self._numbers_of.items() if numbers.dtype != object}
+        # A copy, to which threads that predict meanwhile add nothing. What is no row of numbers follows from the votes.
+        kept = self._adaptations.copy()
+        plain = {
+            user: one.numbers
+            for user, one in kept.items()
+            if self._kept(kept, user) is one and one.numbers.dtype != object
+        }
         if plain:
             row: dict[Hashable | None, int] = {None: -1, **{user: i for i, user in enumerate(users)}}
             arrays["numbers"] = np.stack(list(plain.values()))
@@ -219,20 +258,30 @@ class PersonalRewards(PersonalPreferenceClassifier):
         model._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
         for name, shared in zip(cls._STATE_VOTES, votes[len(users) :], strict=True):
             setattr(model, name, shared)
-        for row, numbers in zip(arrays.get("numbers_of", ()), arrays.get("numbers", ()), strict=True):
-            model._numbers_of[None if row < 0 else users[row]] = numbers
+        # The population's come first, because those of users depend on them.
+        kept = zip(arrays.get("numbers_of", ()), arrays.get("numbers", ()), strict=True)
+        for row, numbers in sorted(kept, key=lambda pair: int(pair[0])):
+            model._keep(None if row < 0 else users[row], numbers)
         recover(model, description, cls._STATE_VALUES)
         return model
 
     # ----------------------------------------------------------------------------------------------------- internals
 
+    def _begin(self, rows: Comparisons) -> None:
+        """Learn from the rows of all annotators."""
+        rows.refuse_all_zero()
+        self._forget()
+        self._learn(rows)
+        assert rows.classes is not None
+        self.classes_ = rows.classes
+
     def _forget(self) -> None:
         self._votes_of = {}
         self._votes_of_all = None
-        self._numbers_of = {}
+        self._adaptations = {}
 
     def _remember(self, votes: Votes, users: Groups | None) -> None:
-        """Add votes to what is known of who cast them."""
+        """Add votes to what is known of the users who cast them, or of the population."""
         counted = votes.weight > 0  # a vote without weight was never cast
         index = np.full(len(votes), -1) if users is None else users.index
         if users is not None:
@@ -242,60 +291,92 @@ class PersonalRewards(PersonalPreferenceClassifier):
             ends = np.cumsum(np.bincount(index[order], minlength=users.n_groups))
             for name, rows in zip(users.ids.tolist(), np.split(order, ends[:-1]), strict=True):
                 self._know(name, votes.of(rows))
-        everybody = votes.of(counted & (index < 0))
-        if len(everybody):
-            self._votes_of_all = everybody if self._votes_of_all is None else self._votes_of_all + everybody
-            self._numbers_of.clear()
+        ungrouped = votes.of(counted & (index < 0))
+        if len(ungrouped):
+            self._votes_of_all = ungrouped if self._votes_of_all is None else self._votes_of_all + ungrouped
+            self._adaptations.clear()  # only to free the memory, as below: none of them is valid
 
     def _know(self, user: Hashable, votes: Votes) -> None:
         """Add votes to what is known of a user."""
         if len(votes):
             known = self._votes_of.get(user)
             self._votes_of[user] = votes if known is None else known + votes
-            self._numbers_of.pop(user, None)
+            self._adaptations.pop(user, None)
 
     def _answers(self, values: np.ndarray, groups: ArrayLike | None) -> np.ndarray:
-        """Log-odds (n,) from values (n, n_values) by who is asked, in blocks: numbers may be as many as features."""
-        table, who = self._who(groups, len(values))
+        """Log-odds (n,) from values (n, n_values), in blocks: a user's numbers may be as many as features."""
+        table, position = self._tables(groups, len(values))
         size = max(1, _NUMBERS_BYTES // (table.itemsize * table.shape[1]))
-        if who is None:
+        if position is None:
             return self._log_odds(values, np.broadcast_to(table[0], (len(values), table.shape[1])))
         blocks = (slice(first, first + size) for first in range(0, len(values), size))
-        return np.concatenate([self._log_odds(values[block], table[who[block]]) for block in blocks])
+        return np.concatenate([self._log_odds(values[block], table[position[block]]) for block in blocks])
 
     def _numbers(self, groups: ArrayLike | None, n_rows: int) -> np.ndarray:
-        """The numbers of who is asked in every row, (n_rows, n_numbers)."""
-        table, who = self._who(groups, n_rows)
-        return np.broadcast_to(table[0], (n_rows, table.shape[1])) if who is None else table[who]
+        """The numbers of every row's user, (n_rows, n_numbers)."""
+        table, position = self._tables(groups, n_rows)
+        return np.broadcast_to(table[0], (n_rows, table.shape[1])) if position is None else table[position]
 
-    def _who(self, groups: ArrayLike | None, n_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Numbers of everybody who is asked, (n_asked, n_numbers), and positions (n_rows,) in them; None: one is."""
+    def _tables(self, groups: ArrayLike | None, n_rows: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Numbers of all users among the rows, (n_users, n_numbers), and each row's position in them (n_rows,).
+
+        Without positions, all rows are the population's.
+        """
         users = check_groups(groups, n_rows)
         common = self._describe(None)
         if users is None:
             return common[None], None
-        # Position -1, a row without a user, is everybody's at the end.
+        # Position -1, a row without a user, is the population's at the end.
         return np.stack([*map(self._describe, users.ids.tolist()), common]), users.index
 
     def _describe(self, user: Hashable | None) -> np.ndarray:
-        """Numbers of one user; everybody's for None and for who is not known."""
+        """Numbers of one user; the population's for None and for an unknown user."""
+        return self._adaptation(user).numbers
+
+    def _adaptation(self, user: Hashable | None) -> _Adaptation:
+        """What describes one user, or the population, computed where it is not known for their votes of now."""
         user = user if user in self._votes_of else None
-        if user not in self._numbers_of:
-            if user is None:
-                start, votes = self._start(), self._votes_of_all
-                self._numbers_of[None] = start if votes is None else self._adapt(votes, start)
-            else:
-                self._numbers_of[user] = self._adapt(self._votes_of[user], self._describe(None))
-        return self._numbers_of[user]
+        kept = self._kept(self._adaptations, user)
+        if kept is not None:
+            return kept
+        votes = self._votes(user)
+        start = self._start() if user is None else self._describe(None)
+        return self._keep(user, start if votes is None else self._adapt(votes, start))
 
-    def _context_width(self) -> int:
-        """Context columns of X, as they were in `fit`."""
-        return int(fitted(self).n_context_features)
+    def _keep(self, user: Hashable | None, numbers: np.ndarray) -> _Adaptation:
+        """Keep the numbers that describe a user, or the population, by the votes of now."""
+        start = None if user is None else self._adaptation(None)
+        made = _Adaptation(numbers, self._votes(user), start, self._settings())
+        self._adaptations[user] = made
+        return made
 
-    def _checked(self, X: Array, *, reset: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    def _kept(self, adaptations: dict[Hashable | None, _Adaptation], user: Hashable | None) -> _Adaptation | None:
+        """What is kept of a user, or of the population, if it was computed from the votes and parameters of now."""
+        start = None
+        if user is not None:
+            start = self._kept(adaptations, None)
+            if start is None:
+                return None
+        one = adaptations.get(user)
+        return one if one is not None and one.is_of(self._votes(user), start, self._settings()) else None
+
+    def _votes(self, user: Hashable | None) -> Votes | None:
+        return self._votes_of_all if user is None else self._votes_of[user]
+
+    def _settings(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self._ADAPTS_BY)
+
+    def _checked(self, X: Array) -> tuple[np.ndarray, np.ndarray]:
         """Context and difference of X as NumPy arrays in the precision of computation."""
-        rows = Comparisons.read(self, X, first=reset, n_context_features=self._context_width(), host=True)
+        rows = Comparisons.read(self, X, first=False, host=True)
         return rows.context, rows.difference
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        if "_adaptations" in state:
+            # Threads that predict may add to it while it is pickled.
+            state["_adaptations"] = state["_adaptations"].copy()
+        return state
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classes_")

@@ -6,16 +6,19 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, compute_dtype, to_numpy
+from micropref._arrays.backend import Array, compute_dtype
 from micropref._fitting import predicting
 from micropref._parameters import check_choice, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._base import PersonalRewards
+from micropref.baselines._responses import response_rows
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._products import linear_products
 
-AVERAGES = ("rewards", "probabilities")
+__all__ = ["HeadRewards", "ReweightedHeads", "scaled_to_margin", "uniform"]
+
+_AVERAGES = ("rewards", "probabilities")
 
 
 class HeadRewards(PersonalRewards):
@@ -29,19 +32,22 @@ class HeadRewards(PersonalRewards):
     average: str = "rewards"
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
-        return linear_products(difference, self.coef_.astype(compute_dtype(difference))).T
+        margins: np.ndarray = linear_products(difference, self.coef_.astype(compute_dtype(difference))).T
+        return margins
 
     def _start(self) -> np.ndarray:
         return self._log_prior
 
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         if self.average == "probabilities":
-            return log_odds(numbers.T, values.T.astype(np.float64, copy=False))
+            odds: np.ndarray = log_odds(numbers.T, values.T.astype(np.float64, copy=False))
+            return odds
         return self._mean_reward(values, numbers)
 
     def _mean_reward(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Σ_k π_uk v_k of every row."""
-        return np.einsum("nk,nk->n", np.exp(numbers), values)
+        rewards: np.ndarray = np.einsum("nk,nk->n", np.exp(numbers), values)
+        return rewards
 
     @predicting
     def component_scores(self, X: Array) -> np.ndarray:
@@ -54,7 +60,7 @@ class HeadRewards(PersonalRewards):
         Returns
         -------
         margins : ndarray of shape (n_samples, n_components)
-            In nats: log-odds that the first response is preferred by somebody who goes by that head alone.
+            In nats: log-odds that the first response is preferred by a user who has that head alone.
         """
         check_is_fitted(self)
         return self._represent(*self._checked(X))
@@ -74,7 +80,8 @@ class HeadRewards(PersonalRewards):
         weights : ndarray of shape (n_samples, n_components)
         """
         check_is_fitted(self)
-        return np.exp(self._numbers(groups, len(self._checked(X)[1])))
+        weights: np.ndarray = np.exp(self._numbers(groups, len(self._checked(X)[1])))
+        return weights
 
     @predicting
     def rewards(self, features: Array, context: Array | None = None, groups: ArrayLike | None = None) -> np.ndarray:
@@ -100,18 +107,8 @@ class HeadRewards(PersonalRewards):
             If the features are not as wide as the differences of X, or an entry is NaN or infinite.
         """
         check_is_fitted(self)
-        features = np.asarray(to_numpy(features))
-        if features.ndim != 2 or features.shape[1] != self.coef_.shape[1]:
-            raise ValueError(
-                f"features has shape {tuple(features.shape)}; expected (n_responses, {self.coef_.shape[1]}), "
-                "the features of single responses without context"
-            )
-        if features.dtype.kind != "f":
-            features = features.astype(np.float64)
-        if not np.isfinite(features).all():
-            row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(features)))
-            raise ValueError(f"features contains NaN or infinity in row {row}, column {column}")
-        return self._mean_reward(self._represent(features[:, :0], features), self._numbers(groups, len(features)))
+        contexts, values = response_rows(self, features, None)
+        return self._mean_reward(self._represent(contexts, values), self._numbers(groups, len(values)))
 
 
 class ReweightedHeads(HeadRewards):
@@ -126,14 +123,17 @@ class ReweightedHeads(HeadRewards):
 
     temperature: float
 
+    _ADAPTS_BY = ("temperature",)
+
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_real(self, "temperature", 0.0, above_minimum=True)
-        check_choice(self, "average", AVERAGES)
+        check_choice(self, "average", _AVERAGES)
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         evidence = votes.weight @ log_sigmoid(votes.values.astype(np.float64) * votes.signs[:, None])
-        return log_softmax((start + evidence / self.temperature)[:, None])[:, 0]
+        log_weights: np.ndarray = log_softmax((start + evidence / self.temperature)[:, None])[:, 0]
+        return log_weights
 
 
 def uniform(n_components: int) -> np.ndarray:
@@ -147,5 +147,6 @@ def scaled_to_margin(heads: np.ndarray, rows: Comparisons, margin: float) -> np.
     A head whose margins are all zero stays as it is.
     """
     margins = linear_products(rows.difference, heads.astype(compute_dtype(rows.difference))).astype(np.float64)
-    size = np.sqrt((margins * margins) @ rows.dense_weight / rows.dense_weight.sum())
-    return heads * np.divide(margin, size, out=np.ones_like(size), where=size > 0)[:, None]
+    size = np.sqrt((margins * margins) @ rows.dense_weight / rows.total_weight)
+    scaled: np.ndarray = heads * np.divide(margin, size, out=np.ones_like(size), where=size > 0)[:, None]
+    return scaled

@@ -1,16 +1,14 @@
-"""One linear reward per person: its Bradley-Terry fit, and the shared methods of the estimators that give one."""
+"""One linear reward per user: its Bradley-Terry fit, and the shared methods of the estimators that give one."""
 
 from __future__ import annotations
 
-import warnings
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, precision, to_numpy
+from micropref._arrays.backend import Array, precision
 from micropref._engine.gates import Gate
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.scaling import head_scale, with_penalties
@@ -19,8 +17,13 @@ from micropref._fitting import predicting
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref.baselines._base import PersonalRewards
+from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._responses import response_rows
+from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._votes import Votes
 from micropref.kernels._threads import blas_threads
+
+__all__ = ["LinearRewards", "bradley_terry", "remember_annotators", "shrunk_reward"]
 
 
 def bradley_terry(
@@ -68,14 +71,15 @@ def bradley_terry(
         )
 
 
-def warn_if_stopped(converged: bool, what: str) -> None:
-    """A ConvergenceWarning unless a solver arrived."""
-    if not converged:
-        warnings.warn(
-            f"{what} before the gradient fell below tol. Increase max_iter, or scale the features with PairScaler.",
-            ConvergenceWarning,
-            stacklevel=3,
-        )
+def shrunk_reward(votes: Votes, common: np.ndarray, penalty: float) -> np.ndarray:
+    """The reward (d,) of a user with these votes under the prior N(common, I / penalty)."""
+    rows = votes.values.astype(np.float64)
+    with blas_threads(False):
+        basis, root = row_basis(rows[None])
+        found = deviations(root, (rows @ common)[None], votes.signs[None], votes.weight[None], penalty)
+    warn_if_stopped(found.converged, "Newton's method for one user stopped")
+    reward: np.ndarray = common + basis[0] @ found.variables[0]
+    return reward
 
 
 def remember_annotators(
@@ -101,13 +105,14 @@ def remember_annotators(
 
 
 class LinearRewards(PersonalRewards):
-    """Base of the methods under which everybody's log-odds are linear in the difference, in a given context."""
+    """Base of the methods under which every user's log-odds are linear in the difference, in a given context."""
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
         return difference
 
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        return np.einsum("nd,nd->n", values, numbers)
+        odds: np.ndarray = np.einsum("nd,nd->n", values, numbers)
+        return odds
 
     @predicting
     def rewards(self, features: Array, context: ArrayLike | None = None, groups: ArrayLike | None = None) -> np.ndarray:
@@ -133,23 +138,5 @@ class LinearRewards(PersonalRewards):
             If features or contexts are not of the width seen in `fit`.
         """
         check_is_fitted(self)
-        values, contexts = response_rows(self, features, context)
+        contexts, values = response_rows(self, features, context)
         return self._answers(self._represent(contexts, values), groups)
-
-
-def response_rows(
-    estimator: PersonalRewards, features: Array, context: ArrayLike | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features of single responses and their contexts, checked as rows of X are."""
-    values = to_numpy(features)
-    width = estimator.n_context_features
-    if values.ndim != 2 or values.shape[1] != estimator.n_features_in_ - width:
-        raise ValueError(
-            f"features has shape {tuple(values.shape)}; expected (n_responses, {estimator.n_features_in_ - width}), "
-            "the features of single responses without context"
-        )
-    contexts = np.zeros((len(values), width), dtype=values.dtype) if context is None else to_numpy(context)
-    if contexts.shape != (len(values), width):
-        raise ValueError(f"context has shape {tuple(contexts.shape)}; expected {(len(values), width)}")
-    about, rewarded = estimator._checked(np.hstack([contexts, values]))
-    return rewarded, about

@@ -12,6 +12,8 @@ from micropref._rows.comparisons import Comparisons
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 
+__all__ = ["LowRankObjective", "WeightObjective"]
+
 # Usual distance between the margins of two heads once they are learned, in nats. Between 3 and 20 the solver needs as
 # many iterations; at 1, which is how heads begin, it needs three times as many.
 _SPREAD = 6.0
@@ -53,11 +55,11 @@ class LowRankObjective:
         self.width = rows.difference.shape[1]
         self.n_components = n_components
         self.alpha = alpha / n_components
-        self.total = float(rows.dense_weight.sum())
+        self.total = rows.total_weight
         self.weight_penalty = weight_penalty / self.total
         self.share = rows.dense_weight / self.total
         self.signs = rows.dense_signs.astype(self.dtype)
-        # The last row of weights is everybody's, to which position -1 leads.
+        # The last row of weights is the population's, to which position -1 leads.
         self.index = index
         members = np.where(index < 0, n_users, index)
         self.membership = csr_array(
@@ -105,7 +107,7 @@ class LowRankObjective:
         size = self.n_components * self.width
         if not self.has_weights:
             return np.zeros(size)
-        basis = random.normal(size=size) * margin / self._norm()
+        basis = random.normal(size=size) * margin / self.rows.norms[1]
         offsets = logit * random.normal(size=self.n_users * self.n_components)
         return np.concatenate([basis, np.zeros(self.n_components), offsets])
 
@@ -113,17 +115,13 @@ class LowRankObjective:
         """Root of the usual curvature of J in every parameter."""
         shape = (self.n_components, self.width)
         # At equal weights a head has a K-th of every margin, and its curvature a K-th of that again.
-        heads = head_scale(self._norm() / self.n_components, shape).ravel()
+        heads = head_scale(self.rows.norms[1] / self.n_components, shape).ravel()
         parts = [with_penalties(heads, np.full(heads.shape, self.alpha))]
         if self.has_weights:
             mass = np.concatenate([[1.0], (self.membership @ self.share)[:-1]])
             logits = np.sqrt(mass * (_SPREAD / self.n_components) ** 2 + self.weight_penalty)
             parts.append(np.repeat(logits, self.n_components))
         return np.concatenate(parts)
-
-    def _norm(self) -> float:
-        squares = np.einsum("nd,nd->n", self.rows.difference, self.rows.difference, dtype=np.float64)
-        return float(np.sqrt(self.share @ squares))
 
 
 class WeightObjective:

@@ -1,4 +1,4 @@
-"""Rewards shrunk towards a common one, solved by Newton steps in the space that a person's few rows span.
+"""Rewards shrunk towards a common one, solved by Newton steps in the space that a user's few rows span.
 
 Many small problems at once, b = 1, 2, …, each with m rows d_i, margins base_i under the common reward, and
 
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
+
+__all__ = ["Deviations", "deviations", "row_basis"]
 
 # A Newton step squares the error: one that gains less than this many nats is the last one needed.
 _DECREMENT = 1e-9
@@ -74,54 +76,73 @@ def deviations(
     -------
     Deviations
     """
+    problems = _Problems(root, base, signs, weight, penalty)
     z = np.zeros((len(root), root.shape[2])) if start is None else start.copy()
-    diagonal = np.arange(root.shape[2])
     unsolved = np.arange(len(root))
     for _ in range(_MAX_STEPS):
-        R, b, s, ω = (part if len(unsolved) == len(root) else part[unsolved] for part in (root, base, signs, weight))
+        some = problems if len(unsolved) == len(root) else problems.of(unsolved)
         here = z[unsolved]
-        margins = s * (b + _times(R, here))
-        wrong = sigmoid(-margins)
-        gradient = penalty * here - _times(np.swapaxes(R, 1, 2), ω * s * wrong)
-        hessian = np.swapaxes(R, 1, 2) @ (R * (ω * wrong * (1 - wrong))[:, :, None])
-        hessian[:, diagonal, diagonal] += penalty
-        step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
-        decrement = -np.einsum("br,br->b", gradient, step)
-        z[unsolved] = _descended(here, step, decrement, R, b, s, ω, penalty)
+        step, decrement = some.newton_step(here)
+        z[unsolved] = some.descended(here, step, decrement)
         unsolved = unsolved[decrement > _DECREMENT]
         if not len(unsolved):
             break
-    margins = signs * (base + _times(root, z))
-    return Deviations(z, weight * signs * sigmoid(-margins), _loss(z, margins, weight, penalty), not len(unsolved))
+    margins = problems.margins(z)
+    return Deviations(z, weight * signs * sigmoid(-margins), problems.loss(z, margins), not len(unsolved))
 
 
-def _descended(
-    here: np.ndarray,
-    step: np.ndarray,
-    decrement: np.ndarray,
-    R: np.ndarray,
-    base: np.ndarray,
-    signs: np.ndarray,
-    weight: np.ndarray,
-    penalty: float,
-) -> np.ndarray:
-    """Where halved steps first decrease F sufficiently; far from the minimum, a whole one may lead upwards."""
-    before, along = signs * (base + _times(R, here)), signs * _times(R, step)
-    loss = _loss(here, before, weight, penalty)
-    rounding = 1e-14 * (1 + np.abs(loss))
-    size = np.ones(len(here))
-    for _ in range(_MAX_HALVINGS):
-        there = _loss(here + size[:, None] * step, before + size[:, None] * along, weight, penalty)
-        too_far = there > loss - _SUFFICIENT * size * decrement + rounding
-        if not too_far.any():
-            break
-        size[too_far] /= 2
-    return here + size[:, None] * step
+@dataclass(frozen=True)
+class _Problems:
+    """A batch of problems, in the terms of `deviations`; points and steps are (n_problems, r)."""
 
+    root: np.ndarray
+    base: np.ndarray
+    signs: np.ndarray
+    weight: np.ndarray
+    penalty: float
 
-def _loss(z: np.ndarray, margins: np.ndarray, weight: np.ndarray, penalty: float) -> np.ndarray:
-    return -np.einsum("bm,bm->b", weight, log_sigmoid(margins)) + 0.5 * penalty * np.einsum("br,br->b", z, z)
+    def of(self, which: np.ndarray) -> _Problems:
+        """Some of them, by position."""
+        return _Problems(self.root[which], self.base[which], self.signs[which], self.weight[which], self.penalty)
+
+    def margins(self, z: np.ndarray) -> np.ndarray:
+        """Margins (n_problems, m) of the rows."""
+        margins: np.ndarray = self.signs * (self.base + _times(self.root, z))
+        return margins
+
+    def loss(self, z: np.ndarray, margins: np.ndarray) -> np.ndarray:
+        """F (n_problems,) at points with these margins."""
+        squares = np.einsum("br,br->b", z, z)
+        loss: np.ndarray = -np.einsum("bm,bm->b", self.weight, log_sigmoid(margins)) + 0.5 * self.penalty * squares
+        return loss
+
+    def newton_step(self, here: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Step to the minimum of the quadratic that F resembles here, and what that would gain twice over, in nats."""
+        transposed = np.swapaxes(self.root, 1, 2)
+        wrong = sigmoid(-self.margins(here))
+        gradient = self.penalty * here - _times(transposed, self.weight * self.signs * wrong)
+        hessian = transposed @ (self.root * (self.weight * wrong * (1 - wrong))[:, :, None])
+        diagonal = np.arange(here.shape[1])
+        hessian[:, diagonal, diagonal] += self.penalty
+        step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        return step, -np.einsum("br,br->b", gradient, step)
+
+    def descended(self, here: np.ndarray, step: np.ndarray, decrement: np.ndarray) -> np.ndarray:
+        """Where halved steps first decrease F sufficiently; far from the minimum, a full one may lead upwards."""
+        before, along = self.margins(here), self.signs * _times(self.root, step)
+        loss = self.loss(here, before)
+        rounding = 1e-14 * (1 + np.abs(loss))
+        size = np.ones(len(here))
+        for _ in range(_MAX_HALVINGS):
+            there = self.loss(here + size[:, None] * step, before + size[:, None] * along)
+            too_far = there > loss - _SUFFICIENT * size * decrement + rounding
+            if not too_far.any():
+                break
+            size[too_far] /= 2
+        reached: np.ndarray = here + size[:, None] * step
+        return reached
 
 
 def _times(matrices: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    return (matrices @ vectors[:, :, None])[:, :, 0]
+    products: np.ndarray = (matrices @ vectors[:, :, None])[:, :, 0]
+    return products

@@ -14,6 +14,8 @@ from micropref._fitting import predicting
 from micropref._rows.weights import check_sample_weight
 from micropref.baselines._base import PersonalRewards
 
+__all__ = ["UtilityDistribution", "boxed", "unboxed"]
+
 
 class UtilityDistribution(PersonalRewards):
     """Base of distributional preference learning: mean and variance of the utility difference of a comparison."""
@@ -90,7 +92,7 @@ class UtilityDistribution(PersonalRewards):
 
 
 def boxed(content: Any) -> np.ndarray:
-    """The "numbers" (1,) of somebody who is described by more than a row of numbers."""
+    """The "numbers" (1,) of a user who is described by more than a row of numbers."""
     box = np.empty(1, dtype=object)
     box[0] = content
     return box

@@ -61,16 +61,16 @@ class Votes:
 class _Part(Votes):
     """Votes in the arrays of others; a pickle of views would hold their rows again."""
 
-    whole: Votes
+    source: Votes
     first: int
     end: int
 
     @property
     def place(self) -> tuple[Votes, int, int]:
-        return self.whole, self.first, self.end
+        return self.source, self.first, self.end
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Votes.part, (self.whole, self.first, self.end)
+        return Votes.part, (self.source, self.first, self.end)
 
 
 def flattened(votes: Sequence[Votes | None]) -> dict[str, NDArray[Any]]:
@@ -78,7 +78,7 @@ def flattened(votes: Sequence[Votes | None]) -> dict[str, NDArray[Any]]:
 
     None has the table -1.
     """
-    wholes: list[list[Votes]] = []
+    sources: list[list[Votes]] = []
     table_of: dict[np.dtype[Any], int] = {}
     placed: dict[int, tuple[int, int]] = {}
     lengths: list[int] = []
@@ -87,19 +87,19 @@ def flattened(votes: Sequence[Votes | None]) -> dict[str, NDArray[Any]]:
         if one is None:
             places[i] = _NO_VOTES
             continue
-        whole, first, end = one.place
-        if id(whole) not in placed:
-            table = table_of.setdefault(whole.values.dtype, len(table_of))
-            if table == len(wholes):
-                wholes.append([])
+        source, first, end = one.place
+        if id(source) not in placed:
+            table = table_of.setdefault(source.values.dtype, len(table_of))
+            if table == len(sources):
+                sources.append([])
                 lengths.append(0)
-            placed[id(whole)] = table, lengths[table]
-            wholes[table].append(whole)
-            lengths[table] += len(whole)
-        table, start = placed[id(whole)]
+            placed[id(source)] = table, lengths[table]
+            sources[table].append(source)
+            lengths[table] += len(source)
+        table, start = placed[id(source)]
         places[i] = table, start + first, start + end
     arrays: dict[str, NDArray[Any]] = {"places": places}
-    for table, parts in enumerate(wholes):
+    for table, parts in enumerate(sources):
         for field in _FIELDS:
             arrays[f"{table}.{field}"] = np.concatenate([getattr(part, field) for part in parts])
     return arrays

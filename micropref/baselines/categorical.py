@@ -11,12 +11,20 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._linear import remember_annotators, warn_if_stopped
+from micropref.baselines._categorical_objective import (
+    CategoricalObjective,
+    atom_terms,
+    both_signs,
+    log_unnormalised,
+)
+from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._linear import remember_annotators
 from micropref.baselines._utility import UtilityDistribution
 from micropref.baselines._votes import Votes
-from micropref.kernels._pointwise import log_sigmoid, log_sum_exp
+from micropref.kernels._pointwise import log_sum_exp
 from micropref.kernels._threads import blas_threads
+
+__all__ = ["CategoricalRewards"]
 
 # Where a user's agreement is looked for.
 _PRIOR_DEVIATIONS = 4.0
@@ -43,15 +51,16 @@ class CategoricalRewards(UtilityDistribution):
     one Bradley-Terry reward would go on growing. A split and a small difference that all agree on look the same in
     single comparisons; the variance says which values the choices need, not who holds them.
 
-    **Users.** The paper has none, and by antisymmetry nobody can have an offset. What a user's votes change is one
-    number, their agreement t with everybody,
+    **Users.** The paper has none, and by antisymmetry no user can have an offset. What a user's votes change is
+    one number, their agreement t with the population,
 
         q_{±j}(d; t) ∝ exp(b_j ± t w_jᵀd),        t_u = argmax_t Σ_i ω_i log p(y_i; t) − ½ user_alpha (t − t_0)²,
 
-    with t_0 = 1 for everybody: t > 1 is surer, 0 indifferent, negative of the opposite opinion; mirrors stay exact. The
-    maximum is the best of a grid within four standard deviations of the prior, improved by Brent's method. Annotators
-    in `fit` are known by their votes afterwards. Rows without a group in `partial_fit` change everybody's t_0. Log-odds
-    are not linear in d, so single responses have no rewards. Context columns of X are not used.
+    with t_0 = 1 for the population: t > 1 is surer, 0 indifferent, negative of the opposite opinion; mirrors stay
+    exact. The maximum is the best of a grid within four standard deviations of the prior, improved by Brent's method.
+    Annotators in `fit` are known by their votes afterwards. Rows without a group in `partial_fit` change the
+    population's t_0. Log-odds are not linear in d, so single responses have no rewards. Context columns of X are not
+    used.
 
     Parameters
     ----------
@@ -104,6 +113,8 @@ class CategoricalRewards(UtilityDistribution):
     array([0.8, 0.8])
     """
 
+    _SHAPE = ("n_context_features", "n_atoms", "largest")
+    _ADAPTS_BY = ("user_alpha",)
     _STATE_ARRAYS = ("atoms_", "coef_", "intercept_")
     _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
@@ -136,8 +147,7 @@ class CategoricalRewards(UtilityDistribution):
     def _learn(self, rows: Comparisons) -> None:
         self.atoms_ = self.largest * np.arange(1, self.n_atoms + 1) / self.n_atoms
         objective = CategoricalObjective(rows, self.atoms_, self.alpha)
-        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
-        usual = flatten([head_scale(norm, objective.shapes[0]), np.ones(self.n_atoms)])
+        usual = flatten([head_scale(rows.norms[1], objective.shapes[0]), np.ones(self.n_atoms)])
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
@@ -154,7 +164,8 @@ class CategoricalRewards(UtilityDistribution):
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
         """w_jᵀd of every row, (n, n_atoms)."""
-        return difference @ self.coef_.T
+        scores: np.ndarray = difference @ self.coef_.T
+        return scores
 
     def _start(self) -> np.ndarray:
         return np.ones(1)
@@ -164,7 +175,7 @@ class CategoricalRewards(UtilityDistribution):
 
         def objective(agreement: float) -> float:
             likelihood = atom_terms(agreement * scores, self.intercept_, self.atoms_)[0]
-            return 0.5 * self.user_alpha * (agreement - start[0]) ** 2 - float(votes.weight @ likelihood)
+            return float(0.5 * self.user_alpha * (agreement - start[0]) ** 2 - votes.weight @ likelihood)
 
         # More than one agreement may be likelier than all around it.
         grid = start[0] + np.linspace(-_PRIOR_DEVIATIONS, _PRIOR_DEVIATIONS, _GRID) / np.sqrt(self.user_alpha)
@@ -176,56 +187,13 @@ class CategoricalRewards(UtilityDistribution):
 
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         scores = (numbers * values).T
-        return _log_unnormalised(scores, self.intercept_, self.atoms_) - _log_unnormalised(
-            -scores, self.intercept_, self.atoms_
-        )
+        first, second = (log_unnormalised(sign * scores, self.intercept_, self.atoms_) for sign in (1, -1))
+        odds: np.ndarray = first - second
+        return odds
 
     def _moments(self, values: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits = _both_signs((numbers * values).T, self.intercept_)
+        logits = both_signs((numbers * values).T, self.intercept_)
         share = np.exp(logits - log_sum_exp(logits))
         atoms = np.concatenate([self.atoms_, -self.atoms_])
         mean = atoms @ share
         return mean, ((atoms[:, None] - mean) ** 2 * share).sum(axis=0)
-
-
-class CategoricalObjective:
-    """J of `CategoricalRewards` as a function of one flat vector: W, then b."""
-
-    def __init__(self, rows: Comparisons, atoms: np.ndarray, alpha: float):
-        self.rows = rows
-        self.atoms = atoms
-        self.alpha = alpha
-        self.total_weight = float(rows.dense_weight.sum())
-        self.shapes: tuple[tuple[int, ...], ...] = ((len(atoms), rows.difference.shape[1]), (len(atoms),))
-
-    def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
-        """J in nats and its gradient."""
-        heads, offsets = unflatten(vector, self.shapes)
-        D, signs, weight = self.rows.difference, self.rows.dense_signs, self.rows.dense_weight
-        likelihood, d_scores, d_offsets = atom_terms(signs * (heads.astype(D.dtype) @ D.T), offsets, self.atoms)
-        gradient = -flatten([(weight * signs * d_scores).astype(D.dtype) @ D, d_offsets @ weight]) / self.total_weight
-        value = -float(weight @ likelihood) / self.total_weight + 0.5 * self.alpha * float(vector @ vector)
-        return value, gradient + self.alpha * vector
-
-
-def atom_terms(scores: np.ndarray, offsets: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log-likelihood (n,) of rows whose label has the scores (n_atoms, n); derivatives by scores and by offsets."""
-    logits = _both_signs(scores, offsets)
-    joint = logits + _log_chosen(atoms)
-    normaliser, total = log_sum_exp(logits), log_sum_exp(joint)
-    change = np.exp(joint - total) - np.exp(logits - normaliser)
-    positive, negative = change[: len(atoms)], change[len(atoms) :]
-    return total - normaliser, positive - negative, positive + negative
-
-
-def _both_signs(scores: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Logits (2 n_atoms, n) of the positive and then of the negative values."""
-    return np.concatenate([offsets[:, None] + scores, offsets[:, None] - scores])
-
-
-def _log_chosen(atoms: np.ndarray) -> np.ndarray:
-    return log_sigmoid(np.concatenate([atoms, -atoms]))[:, None]
-
-
-def _log_unnormalised(scores: np.ndarray, offsets: np.ndarray, atoms: np.ndarray) -> np.ndarray:
-    return log_sum_exp(_both_signs(scores, offsets) + _log_chosen(atoms))

@@ -13,6 +13,8 @@ from micropref._rows.comparisons import Comparisons
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.kernels._pointwise import log_sigmoid, log_softmax
 
+__all__ = ["DecomposedRewards"]
+
 _BASES = ("pca", "random")
 _PRIORS = ("population", "uniform")
 # Share of the largest variance below which a direction holds rounding errors, which no scale may blow up.
@@ -59,8 +61,8 @@ class DecomposedRewards(ReweightedHeads):
         τ.
     prior : {"population", "uniform"}, default="population"
         π_k ∝ exp((1/τΩ) Σ_i ω_i log σ(s_i w_kᵀ d_i)) over the training rows, as much as one vote says; or equal, as in
-        the paper, where nobody is asked without labels: the two signs of each direction then cancel and everything
-        is ½.
+        the paper, where every user has labels: without any, the two signs of each direction cancel and all
+        probabilities are ½.
     average : {"rewards", "probabilities"}, default="rewards"
         Predict by the weighted mean of the rewards, as the paper does, or of the heads' probabilities.
     random_state : int, RandomState instance or None, default=None
@@ -102,6 +104,7 @@ class DecomposedRewards(ReweightedHeads):
     True
     """
 
+    _SHAPE = ("n_context_features", "n_components", "basis", "center", "prior")
     _STATE_ARRAYS = ("coef_", "explained_variance_", "weights_", "_log_prior")
     _STATE_VALUES = ("n_components_",)
 
@@ -137,13 +140,13 @@ class DecomposedRewards(ReweightedHeads):
 
     def _learn(self, rows: Comparisons) -> None:
         difference = rows.difference.astype(np.float64, copy=False)
-        share = rows.dense_weight / rows.dense_weight.sum()
+        share = rows.dense_weight / rows.total_weight
         mean = (share * rows.dense_signs) @ difference
         moment = (difference * share[:, None]).T @ difference
         size = float(np.sqrt(np.trace(moment)))
         covariance = moment - np.outer(mean, mean) if self.center else moment
         if np.trace(covariance) <= _NEGLIGIBLE * np.trace(moment):
-            covariance = moment  # everybody chose the same difference: it is all there is to say
+            covariance = moment  # all chose the same difference: it is all there is to say
         directions = self._directions(covariance)
         self.explained_variance_ = np.einsum("nd,de,ne->n", directions, covariance, directions)
         directions = scaled_to_margin(_oriented(directions, mean, size), rows, self.margin)
@@ -161,18 +164,21 @@ class DecomposedRewards(ReweightedHeads):
         n = min(self.n_components, width)
         if self.basis == "random":
             random = check_random_state(self.random_state)
-            return np.linalg.qr(random.normal(size=(width, n)))[0].T
+            drawn: np.ndarray = np.linalg.qr(random.normal(size=(width, n)))[0].T
+            return drawn
         variance, directions = eigh(covariance, subset_by_index=(width - n, width - 1))
-        return directions.T[variance > _NEGLIGIBLE * variance[-1]][::-1]
+        found: np.ndarray = directions.T[variance > _NEGLIGIBLE * variance[-1]][::-1]
+        return found
 
     def _mean_reward(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         # Two signs of equal weights cancel exactly, in whatever order sums are taken.
         n, weights = self.n_components_, np.exp(numbers)
-        return np.einsum("nk,nk->n", weights[:, :n] - weights[:, n:], values[:, :n])
+        rewards: np.ndarray = np.einsum("nk,nk->n", weights[:, :n] - weights[:, n:], values[:, :n])
+        return rewards
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # Equal weights of both signs are a coin until somebody votes, and random directions may miss what matters.
+        # Equal weights of both signs are a coin until a user votes, and random directions may miss what matters.
         tags.classifier_tags.poor_score = self.prior == "uniform" or self.basis == "random"
         return tags
 

@@ -1,4 +1,4 @@
-"""GroupRewards: the ceiling, one reward for each group whose name is told."""
+"""GroupRewards: the ceiling, one reward for each known group."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from micropref._engine.solvers import Minimum
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._state import Arrays
-from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators
 from micropref.baselines._votes import Votes
+
+__all__ = ["GroupRewards"]
 
 
 class GroupRewards(LinearRewards):
@@ -22,7 +25,7 @@ class GroupRewards(LinearRewards):
 
         w_g = argmin_w  −(1/Ω_g) Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖²,
 
-    independently of all other groups. Who is in no known group gets the pooled reward w_0, fitted to all rows in the
+    independently of all other groups. A row of no known group gets the pooled reward w_0, fitted to all rows in the
     same way. A group of few rows then learns little, and a method that shares what groups have in common can do better:
     this is a ceiling only where every group has rows enough. With ``pooling > 0``, groups share it here, too,
 
@@ -85,6 +88,7 @@ class GroupRewards(LinearRewards):
     np.int64(1)
     """
 
+    _ADAPTS_BY = ("alpha", "pooling", "max_iter", "tol")
     _STATE_ARRAYS = ("coef_", "pooled_coef_")
     _STATE_VALUES = ("n_iter_", "converged_")
 
@@ -115,12 +119,14 @@ class GroupRewards(LinearRewards):
         self._votes_of_all = remember_annotators(self, rows, rows.difference, ungrouped=True)
         pooled = self._solved(self._votes_of_all, self._start())
         found = {name: self._solved(votes, pooled.vector) for name, votes in self._votes_of.items()}
-        self._numbers_of = {None: pooled.vector} | {name: minimum.vector for name, minimum in found.items()}
+        self._keep(None, pooled.vector)
+        for name, minimum in found.items():
+            self._keep(name, minimum.vector)
         self.pooled_coef_, self.groups_ = pooled.vector, list(found)
         self.coef_ = np.reshape([minimum.vector for minimum in found.values()], (-1, rows.difference.shape[1]))
-        everything = [pooled, *found.values()]
-        self.n_iter_ = max(minimum.n_iter for minimum in everything)
-        self.converged_ = all(minimum.converged for minimum in everything)
+        minima = [pooled, *found.values()]
+        self.n_iter_ = max(minimum.n_iter for minimum in minima)
+        self.converged_ = all(minimum.converged for minimum in minima)
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
@@ -129,7 +135,8 @@ class GroupRewards(LinearRewards):
         return model
 
     def _start(self) -> np.ndarray:
-        return np.zeros(self._votes_of_all.values.shape[1])  # type: ignore[union-attr]
+        assert self._votes_of_all is not None  # those of `fit`, at least
+        return np.zeros(self._votes_of_all.values.shape[1])
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         return self._solved(votes, start).vector

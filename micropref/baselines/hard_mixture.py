@@ -11,11 +11,13 @@ from sklearn.utils import check_random_state
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
-from micropref._rows.layout import root_mean_square_norms
 from micropref._rows.units import Units
-from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sigmoid
+
+__all__ = ["HardMixture"]
 
 _HEAD_ITERATIONS = 300
 # Standard deviation of the margins at a random start.
@@ -38,7 +40,7 @@ class HardMixture(LinearRewards):
     annotators whom a coin describes better than their own head does, and stays empty where there are none.
 
     A new user belongs to the head under which their votes are most likely, and it alone predicts; where heads are
-    equally likely, to the one that everybody gets: the most frequent head, or, after rows without a group in
+    equally likely, to the one that the population gets: the most frequent head, or, after rows without a group in
     `partial_fit`, the head under which these are most likely.
 
     What differs from the paper: heads are linear on frozen features and each is refitted until it has converged, not by
@@ -98,6 +100,7 @@ class HardMixture(LinearRewards):
     array([ True])
     """
 
+    _SHAPE = ("n_context_features", "n_components")
     _STATE_ARRAYS = ("coef_", "weights_")
     _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
@@ -130,9 +133,9 @@ class HardMixture(LinearRewards):
     def _learn(self, rows: Comparisons) -> None:
         random = check_random_state(self.random_state)
         n_rows, width = rows.difference.shape
-        nobody = Groups(np.empty(0, dtype=int), np.full(n_rows, -1, dtype=np.int32))
-        units = Units.create(nobody if rows.groups is None else rows.groups, rows.dense_weight)
-        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
+        ungrouped = Groups(np.empty(0, dtype=int), np.full(n_rows, -1, dtype=np.int32))
+        units = Units.create(ungrouped if rows.groups is None else rows.groups, rows.dense_weight)
+        norm = rows.norms[1]
         size = _START_MARGIN / norm if norm > 0 else 0.0
         best: _Clusters | None = None
         for _ in range(1 if self.n_components == 1 else self.n_init):
@@ -166,7 +169,7 @@ class HardMixture(LinearRewards):
             n_iter += 1
             heads = heads.copy()
             for k in range(len(heads)):
-                # Who has moved into or out of this head; nobody else changes it.
+                # Only annotators who moved into or out of this head change it.
                 if n_iter > 1 and arrived[k] and np.array_equal(before == k, assignment == k):
                     continue
                 mine = weighed & (assignment[units.index] == k)
@@ -187,15 +190,22 @@ class HardMixture(LinearRewards):
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
         """Margins (n, K) of every head."""
-        return difference @ self.coef_.T
+        margins: np.ndarray = difference @ self.coef_.T
+        return margins
 
     def _start(self) -> np.ndarray:
-        return np.eye(self.n_components)[0]
+        return _one_hot(0, len(self.coef_))
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         evidence = votes.weight @ log_sigmoid(votes.signs[:, None] * votes.values)
         head = int(evidence.argmax())
-        return start if evidence[start.argmax()] >= evidence[head] else np.eye(self.n_components)[head]
+        return start if evidence[start.argmax()] >= evidence[head] else _one_hot(head, len(self.coef_))
+
+
+def _one_hot(head: int, n_components: int) -> np.ndarray:
+    numbers = np.zeros(n_components)
+    numbers[head] = 1.0
+    return numbers
 
 
 @dataclass(frozen=True)

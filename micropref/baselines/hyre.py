@@ -19,10 +19,12 @@ from micropref._state import Arrays
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.baselines.shared_base import SharedBaseEnsemble
 
+__all__ = ["HypothesisReweighting"]
+
 _PRIORS = ("uniform", "heads")
 
 
-class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
+class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignore[misc]
     """Weights the heads of an ensemble, any ensemble, by a few labels.
 
     HyRe (Lee et al., 2024). From heads w_k with prior weights π_k, and with the loss
@@ -32,7 +34,7 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
 
     The paper has equal π_k and τ = 1, for which the weights are Bayes' posterior of "one of the heads is this user's".
 
-    `partial_fit` takes in votes: rows with a group are that user's, rows without one everybody's. `fit` learns the
+    `partial_fit` takes in votes: rows with a group are that user's, rows without one the population's. `fit` learns the
     heads, or, where they are given, only looks at the shape of X; given heads need no `fit` before `partial_fit`.
 
     What differs from the paper: votes may have weights; a temperature; prior weights; heads from any source. Heads are
@@ -93,6 +95,7 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
     True
     """
 
+    _SHAPE = ("n_context_features", "heads", "n_components", "prior", "prefit")
     _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
 
     def __init__(
@@ -209,6 +212,6 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        # Random heads know nothing before somebody votes.
+        # Random heads know nothing before a user votes.
         tags.classifier_tags.poor_score = isinstance(self.heads, str)
         return tags

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 from scipy.special import softmax
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import precision
@@ -15,11 +13,14 @@ from micropref._engine.solvers import Minimum, lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
+from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._heads import HeadRewards
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_softmax
 from micropref.kernels._threads import blas_threads
+
+__all__ = ["LowRankRewards"]
 
 # Sizes of the margins of random heads and of users' logits at the start.
 _START_MARGIN = 3.0
@@ -43,7 +44,7 @@ class LowRankRewards(HeadRewards):
 
         δ_u = argmin  −Σ_{i∈u} ω_i log σ(s_i Σ_k π_uk b_kᵀ d_i) + ½ weight_penalty ‖δ_u‖²,
 
-    that is, exactly what joint training would do to a user too few to move the basis. Who is not known has
+    that is, exactly what joint training would do to a user too few to move the basis. An unknown user has
     π = softmax(θ_0), the mean weights (of the users' logits). The users of `fit` are known from then on.
 
     What differs from the paper: both penalties are ours. The paper pulls the basis to the reward head of the language
@@ -79,7 +80,7 @@ class LowRankRewards(HeadRewards):
     coef_ : ndarray of shape (n_components, n_features)
         The basis b_k, the heads of largest `weights_` first.
     weights_ : ndarray of shape (n_components,)
-        softmax(θ_0), the weights of whom nothing is known.
+        softmax(θ_0), the weights of an unknown user.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -117,6 +118,8 @@ class LowRankRewards(HeadRewards):
     True
     """
 
+    _SHAPE = ("n_context_features", "n_components")
+    _ADAPTS_BY = ("weight_penalty",)
     _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
     _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
@@ -163,7 +166,7 @@ class LowRankRewards(HeadRewards):
         self.weights_ = np.exp(self._log_prior)
         self.objective_, self.n_iter_, self.converged_ = best.value, best.n_iter, best.converged
         votes = Votes(self._represent(rows.context, rows.difference), rows.dense_signs, rows.dense_weight)
-        # Ungrouped rows have done their part to the centre; as votes of everybody they would count twice.
+        # Ungrouped rows have done their part to the centre; as votes of the population they would count twice.
         if users is not None:
             shown = index[index >= 0]
             _, first = np.unique(shown, return_index=True)
@@ -173,14 +176,9 @@ class LowRankRewards(HeadRewards):
         else:
             self._remember(votes.of(index >= 0), None)
         weights = log_softmax((center + offsets)[:, order].T).T
-        self._numbers_of.update(zip(names, weights, strict=True))
-        if not best.converged:
-            warnings.warn(
-                f"L-BFGS stopped after {best.n_iter} iterations before the gradient fell below tol={self.tol} "
-                f"({best.message}). Increase max_iter, or scale the features with PairScaler.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        for name, weights in zip(names, log_softmax((center + offsets)[:, order].T).T, strict=True):
+            self._keep(name, weights)
+        warn_if_stopped(best.converged, f"L-BFGS stopped after {best.n_iter} iterations")
 
     def _best_start(self, objective: LowRankObjective, precision: float) -> Minimum:
         random = check_random_state(self.random_state)
@@ -206,7 +204,8 @@ class LowRankRewards(HeadRewards):
         margins = votes.values.astype(np.float64) * votes.signs[:, None]
         objective = WeightObjective(margins, votes.weight, start, self.weight_penalty)
         found = lbfgs(objective.value_and_gradient, start, max_iter=_WEIGHT_ITERATIONS, tol=_WEIGHT_TOL)
-        return np.log(softmax(found.vector))
+        log_weights: np.ndarray = np.log(softmax(found.vector))
+        return log_weights
 
 
 def _in_order_of_votes(rows: Comparisons) -> Groups | None:

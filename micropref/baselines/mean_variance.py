@@ -17,16 +17,17 @@ from micropref._engine.solvers import lbfgs
 from micropref._fitting import predicting
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._linear import remember_annotators, response_rows, warn_if_stopped
+from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._linear import remember_annotators
+from micropref.baselines._mean_variance_objective import FLATTENING, MeanVarianceObjective
+from micropref.baselines._responses import response_rows
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import UtilityDistribution, boxed, unboxed
 from micropref.baselines._votes import Votes
-from micropref.kernels._pointwise import log_sigmoid, sigmoid
+from micropref.kernels._pointwise import sigmoid
 from micropref.kernels._threads import blas_threads
 
-# σ(x / sqrt(1 + π/8 · variance)) is the mean of σ over a normal distribution, to within 0.02 (MacKay, 1992).
-_FLATTENING = np.pi / 8
+__all__ = ["MeanVarianceRewards"]
 
 
 class MeanVarianceRewards(UtilityDistribution):
@@ -52,8 +53,8 @@ class MeanVarianceRewards(UtilityDistribution):
     N(w_u, Σ_u) of their posterior: w_u maximises Σ_i ω_i log σ(s_i wᵀd_i) + log N(w; μ, Σ), Σ_u⁻¹ is the curvature
     there, and predictions use both in the equation above; with Σ = 0, votes change nothing. Annotators in `fit` are
     known by their votes afterwards, of which the model and its pickles carry one copy. Rows without a group in
-    `partial_fit` move everybody in the same way; a user then starts from there, with the prior's Σ. Context columns of
-    X are not used.
+    `partial_fit` move the population in the same way; a user then starts from there, with the prior's Σ. Context
+    columns of X are not used.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ class MeanVarianceRewards(UtilityDistribution):
 
     Examples
     --------
-    All agree on the first feature, and nobody on the second one.
+    All agree on the first feature, and no two on the second one.
 
     >>> import numpy as np
     >>> from micropref.baselines import MeanVarianceRewards
@@ -112,6 +113,7 @@ class MeanVarianceRewards(UtilityDistribution):
     True
     """
 
+    _SHAPE = ("n_context_features", "rank")
     _STATE_ARRAYS = ("coef_", "scale_", "factors_")
     _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
@@ -144,7 +146,7 @@ class MeanVarianceRewards(UtilityDistribution):
     def _learn(self, rows: Comparisons) -> None:
         objective = MeanVarianceObjective(rows, self.rank, self.alpha, self.variance_alpha)
         width = rows.difference.shape[1]
-        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
+        norm = rows.norms[1]
         size = 1 / norm if norm > 0 else 1.0  # a variance of one nat² for a difference of usual size
         random = check_random_state(self.random_state)
         start = [np.zeros(width), np.full(width, size), size * random.normal(size=(width, self.rank))]
@@ -188,14 +190,14 @@ class MeanVarianceRewards(UtilityDistribution):
             If features or contexts are not of the width seen in `fit`.
         """
         check_is_fitted(self)
-        values, _ = response_rows(self, features, context)
+        _, values = response_rows(self, features, context)
         return self._moments(values, self._numbers(groups, len(values)))[0]
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
         return difference
 
     def _start(self) -> np.ndarray:
-        return boxed(Taste(self.coef_, np.empty((0, self.scale_.size + self.rank))))
+        return boxed(_Taste(self.coef_, np.empty((0, self.scale_.size + self.factors_.shape[1]))))
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         mean, rows = start[0].mean, self._spread(votes.values.astype(np.float64))
@@ -211,7 +213,7 @@ class MeanVarianceRewards(UtilityDistribution):
         _, singular, directions = np.linalg.svd(np.sqrt(curvature)[:, None] * rows, full_matrices=False)
         known = (singular / np.sqrt(1 + singular**2))[:, None] * directions
         width = self.scale_.size
-        return boxed(Taste(mean + self.scale_ * change[:width] + self.factors_ @ change[width:], known))
+        return boxed(_Taste(mean + self.scale_ * change[:width] + self.factors_ @ change[width:], known))
 
     def _spread(self, difference: np.ndarray) -> np.ndarray:
         """Aᵀd of every row, with Σ = A Aᵀ, A = [diag(τ), L]."""
@@ -227,42 +229,12 @@ class MeanVarianceRewards(UtilityDistribution):
 
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         mean, variance = self._moments(values, numbers)
-        return mean / np.sqrt(1 + _FLATTENING * variance)
+        return mean / np.sqrt(1 + FLATTENING * variance)
 
 
 @dataclass(frozen=True)
-class Taste:
+class _Taste:
     """A normal distribution of tastes: mean (d,), covariance A (I − CᵀC) Aᵀ with `known` C (n, d + rank) from votes."""
 
     mean: np.ndarray
     known: np.ndarray
-
-
-class MeanVarianceObjective:
-    """J of `MeanVarianceRewards` as a function of one flat vector: μ, τ, L."""
-
-    def __init__(self, rows: Comparisons, rank: int, alpha: float, variance_alpha: float):
-        self.difference, self.signs, self.weight = rows.difference, rows.dense_signs, rows.dense_weight
-        self.squares = rows.difference**2
-        self.total_weight = float(rows.dense_weight.sum())
-        width = rows.difference.shape[1]
-        self.shapes: tuple[tuple[int, ...], ...] = ((width,), (width,), (width, rank))
-        self.penalties = np.repeat([alpha, variance_alpha], [width, width * (1 + rank)])
-
-    def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
-        """J in nats and its gradient."""
-        mean, scale, factors = unflatten(vector, self.shapes)
-        D, squares = self.difference, self.squares
-        along = D @ factors.astype(D.dtype)
-        margins = self.signs * (D @ mean.astype(D.dtype))
-        variance = squares @ (scale**2).astype(D.dtype) + np.einsum("nr,nr->n", along, along)
-        flattening = 1 / np.sqrt(1 + _FLATTENING * variance.astype(np.float64))
-        slope = -self.weight * sigmoid(-margins * flattening)
-        d_margins = (slope * flattening * self.signs).astype(D.dtype)
-        d_variance = (slope * margins * (-0.5 * _FLATTENING) * flattening**3).astype(D.dtype)
-        gradient = flatten(
-            [d_margins @ D, 2 * scale * (d_variance @ squares), 2 * (D.T @ (d_variance[:, None] * along))]
-        )
-        loss = -float(self.weight @ log_sigmoid(margins * flattening)) / self.total_weight
-        penalised = self.penalties * vector
-        return loss + 0.5 * float(penalised @ vector), gradient / self.total_weight + penalised

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Self
 
 import numpy as np
@@ -11,18 +10,18 @@ from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref._state import Arrays
-from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, shrunk_reward
+from micropref.baselines._nearest_rows import MOST_ROWS, NearestRows, nearest_shares
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import boxed
 from micropref.baselines._votes import Votes
-from micropref.baselines.user_rewards import shrunk_reward
 from micropref.kernels._threads import blas_threads
+
+__all__ = ["ContextNeighbors"]
 
 # Rows gathered around the queries taken at once.
 _GATHERED_BYTES = 1 << 26
-# Weights below 1 need more rows for the same count; so many times more at most.
-_MOST_ROWS = 4
-_FALLOFF = 2.0
 
 
 class ContextNeighbors(LinearRewards):
@@ -42,7 +41,7 @@ class ContextNeighbors(LinearRewards):
     Bradley-Terry model w_0, shifted by a user's own votes as in `UserRewards`.
 
     **Users.** A user's own votes are neighbours of theirs wherever they were cast: the nearest ones, of total weight up
-    to `n_neighbors`, are added with κ = 1 to the nearest rows of everybody. Annotators in `fit` are known by their
+    to `n_neighbors`, are added with κ = 1 to the nearest rows of all. Annotators in `fit` are known by their
     votes. Rows without a group in `partial_fit` join the labelled rows; w_0 stays. The model and its pickles carry one
     copy of all labelled rows.
 
@@ -96,6 +95,8 @@ class ContextNeighbors(LinearRewards):
     array([ True, False])
     """
 
+    _SHAPE = ("n_context_features", "n_neighbors")
+    _ADAPTS_BY = ("local_alpha",)
     _STATE_VALUES = ("n_iter_", "converged_")
     _STATE_VOTES = ("_votes_of_all", "_labelled")
 
@@ -170,14 +171,14 @@ class ContextNeighbors(LinearRewards):
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         if not self.n_context_features:
             return shrunk_reward(votes, start, self.local_alpha)
-        # Those of no user are labelled rows, and not the votes of somebody.
+        # Those of no user are labelled rows, and not the votes of a user.
         return start if votes is self._votes_of_all else boxed(votes)
 
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         if not self.n_context_features:
             return super()._log_odds(values, numbers)
         owners = numbers[:, 0].tolist()
-        limit = _MOST_ROWS * self.n_neighbors
+        limit = MOST_ROWS * self.n_neighbors
         most_own = max((min(len(votes), limit) for votes in owners if votes is not None), default=0)
         row_bytes = 8 * values.shape[1] * (self._nearest.n_candidates + most_own)
         size = max(1, _GATHERED_BYTES // row_bytes)
@@ -206,56 +207,13 @@ class ContextNeighbors(LinearRewards):
                 near = np.argsort(distance, kind="stable")[:most_own]
                 taken = nearest_shares(distance[None, near], votes.weight[None, near], self.n_neighbors)[0]
                 votes = Votes(votes.values[near], votes.signs[near], taken[0])
-            own = slice(width, width + len(votes))
-            rows[query, own] = votes.values[:, n_context:]
-            signs[query, own], weights[query, own] = votes.signs, votes.weight
+            added = slice(width, width + len(votes))
+            rows[query, added] = votes.values[:, n_context:]
+            signs[query, added], weights[query, added] = votes.signs, votes.weight
         basis, root = row_basis(rows)
         found = deviations(root, rows @ self.coef_, signs, weights, self.local_alpha)
         warn_if_stopped(found.converged, "Newton's method around a context stopped")
         difference = values[:, n_context:]
-        return difference @ self.coef_ + np.einsum("nd,ndr,nr->n", difference, basis, found.variables, optimize=True)
-
-
-class NearestRows:
-    """Rows by their contexts (n, c), positive weights (n,): the nearest to a query that have a given total weight."""
-
-    def __init__(self, contexts: np.ndarray, weight: np.ndarray, total: int):
-        self._total = total
-        self._weight = weight
-        needed = min(math.ceil(total / weight.min()), _MOST_ROWS * total)
-        self.n_candidates = min(len(contexts), needed)
-        # Squares of centred contexts of unit size stay in the range and in the digits of float32.
-        self._centre = np.average(contexts, axis=0, weights=weight)
-        centred = contexts - self._centre
-        self._unit = 2.0 ** math.frexp(float(np.abs(centred).max()))[1]
-        self._contexts = (centred / self._unit).astype(np.float32)
-        self._squares = np.einsum("nc,nc->n", self._contexts, self._contexts)
-
-    def around(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions and kernel weights κ ω, both (n_queries, n_candidates); 0 beyond the total weight."""
-        scaled = ((queries - self._centre) / self._unit).astype(np.float32)
-        count = self.n_candidates
-        # Squared distance up to the query's own norm, which is the same for all rows.
-        rough = self._squares - 2 * (scaled @ self._contexts.T)
-        nearest = np.sort(np.argpartition(rough, count - 1, axis=1)[:, :count], axis=1)
-        apart = self._contexts[nearest].astype(np.float64) - scaled[:, None, :]
-        distance = np.einsum("qnc,qnc->qn", apart, apart)
-        order = np.argsort(distance, axis=1, kind="stable")
-        nearest, distance = (np.take_along_axis(part, order, axis=1) for part in (nearest, distance))
-        taken, farthest = nearest_shares(distance, self._weight[nearest], self._total)
-        relative = np.divide(distance, farthest, out=np.zeros_like(distance), where=farthest > 0)
-        return nearest, taken * np.exp(-_FALLOFF * np.minimum(relative, 1.0))
-
-
-def nearest_shares(distance: np.ndarray, weight: np.ndarray, total: float) -> tuple[np.ndarray, np.ndarray]:
-    """Parts (n_queries, n) of the weights of rows in order of their distance that add up to `total`, nearest first.
-
-    Rows of the last distance needed, (n_queries, 1), share what is left, so that their order does not matter.
-    """
-    reached = weight.cumsum(axis=1) >= total
-    last = np.where(reached.any(axis=1), reached.argmax(axis=1), weight.shape[1] - 1)[:, None]
-    farthest = np.take_along_axis(distance, last, axis=1)
-    nearer, at_last = distance < farthest, distance == farthest
-    left = total - (weight * nearer).sum(axis=1, keepdims=True)
-    share = np.minimum(1.0, left / (weight * at_last).sum(axis=1, keepdims=True))
-    return weight * (nearer + share * at_last), farthest
+        own = np.einsum("nd,ndr,nr->n", difference, basis, found.variables, optimize=True)
+        odds: np.ndarray = difference @ self.coef_ + own
+        return odds

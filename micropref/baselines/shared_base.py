@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import compute_dtype, precision
@@ -14,10 +12,13 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
+from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 from micropref.kernels._threads import blas_threads
+
+__all__ = ["SharedBaseEnsemble"]
 
 
 class SharedBaseEnsemble(ReweightedHeads):
@@ -88,7 +89,7 @@ class SharedBaseEnsemble(ReweightedHeads):
 
     Examples
     --------
-    Everybody likes the first feature; in training the second one never differs, so that heads keep their priors of it.
+    All annotators like the first feature; in training the second one never differs: heads keep their priors of it.
 
     >>> import numpy as np
     >>> from micropref.baselines import SharedBaseEnsemble
@@ -108,6 +109,7 @@ class SharedBaseEnsemble(ReweightedHeads):
     array([0, 0])
     """
 
+    _SHAPE = ("n_context_features", "n_components")
     _STATE_ARRAYS = ("coef_", "prior_coef_", "weights_", "_log_prior")
     _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
@@ -148,7 +150,7 @@ class SharedBaseEnsemble(ReweightedHeads):
         prior = scaled_to_margin(random.normal(size=(self.n_components, width)), rows, self.prior_margin)
         # Solved as K separate problems side by side, so that convergence does not depend on K.
         objective = _EnsembleObjective(rows, prior, self.alpha)
-        scale = with_penalties(head_scale(objective.norm, prior.shape), np.full(prior.shape, self.alpha)).ravel()
+        scale = with_penalties(head_scale(rows.norms[1], prior.shape), np.full(prior.shape, self.alpha)).ravel()
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
@@ -164,13 +166,7 @@ class SharedBaseEnsemble(ReweightedHeads):
         self._log_prior = uniform(self.n_components)
         self.objective_ = found.value / self.n_components
         self.n_iter_, self.converged_ = found.n_iter, found.converged
-        if not found.converged:
-            warnings.warn(
-                f"L-BFGS stopped after {found.n_iter} iterations before the gradient fell below tol={self.tol} "
-                f"({found.message}). Increase max_iter, or scale the features with PairScaler.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+        warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
 
 
 class _EnsembleObjective:
@@ -181,9 +177,7 @@ class _EnsembleObjective:
         self.prior = prior
         self.alpha = alpha
         self.dtype = compute_dtype(rows.difference)
-        self.share = rows.dense_weight / rows.dense_weight.sum()
-        squares = np.einsum("nd,nd->n", rows.difference, rows.difference, dtype=np.float64)
-        self.norm = float(np.sqrt(self.share @ squares))
+        self.share = rows.dense_weight / rows.total_weight
 
     def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         trained = vector.reshape(self.prior.shape)

@@ -9,12 +9,13 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._linear import LinearRewards, remember_annotators, warn_if_stopped
-from micropref.baselines._rowspace import deviations, row_basis
+from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._linear import LinearRewards, remember_annotators, shrunk_reward
+from micropref.baselines._profile_objective import ProfileObjective
 from micropref.baselines._votes import Votes
-from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._threads import blas_threads
+
+__all__ = ["UserRewards"]
 
 
 class UserRewards(LinearRewards):
@@ -32,8 +33,8 @@ class UserRewards(LinearRewards):
     L-BFGS minimises the profile min_v J over w_0, whose gradient is the partial one at the minimal v; every v_u is
     found by Newton's method in the space that the user's own rows span, with no more variables than votes. A new user's
     v_u is found in the same way from their votes, with w_0 fixed; rows without a group in `partial_fit` move
-    everybody's reward so. Annotators in `fit` are known by their votes, of which the model and its pickles carry one
-    copy.
+    the population's reward so. Annotators in `fit` are known by their votes, of which the model and its pickles carry
+    one copy.
 
     The model is the hierarchical ("multi-task") prior of Evgeniou and Pontil (2004), with Bradley-Terry's loss in place
     of the hinge. Context columns of X are not used.
@@ -69,7 +70,7 @@ class UserRewards(LinearRewards):
 
     Examples
     --------
-    Everybody likes the first feature; users differ about the second one.
+    All users like the first feature; they differ about the second one.
 
     >>> import numpy as np
     >>> from micropref.baselines import UserRewards
@@ -85,6 +86,7 @@ class UserRewards(LinearRewards):
     array([ True])
     """
 
+    _ADAPTS_BY = ("user_alpha",)
     _STATE_VALUES = ("objective_", "n_iter_", "converged_")
 
     def __init__(
@@ -111,12 +113,11 @@ class UserRewards(LinearRewards):
     def _learn(self, rows: Comparisons) -> None:
         objective = ProfileObjective(rows, self.alpha, self.user_alpha)
         width = rows.difference.shape[1]
-        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
                 np.zeros(width),
-                scale=with_penalties(head_scale(norm, (1, width)).ravel(), np.full(width, self.alpha)),
+                scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), np.full(width, self.alpha)),
                 max_iter=self.max_iter,
                 tol=self.tol,
                 precision=precision(rows.difference),
@@ -131,79 +132,3 @@ class UserRewards(LinearRewards):
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         return shrunk_reward(votes, start, self.user_alpha)
-
-
-def shrunk_reward(votes: Votes, common: np.ndarray, penalty: float) -> np.ndarray:
-    """The reward of somebody with these votes under the prior N(common, I / penalty)."""
-    rows = votes.values.astype(np.float64)
-    with blas_threads(False):
-        basis, root = row_basis(rows[None])
-        found = deviations(root, (rows @ common)[None], votes.signs[None], votes.weight[None], penalty)
-    warn_if_stopped(found.converged, "Newton's method for one user stopped")
-    return common + basis[0] @ found.variables[0]
-
-
-class ProfileObjective:
-    """min_v J of `UserRewards` as a function of the common reward.
-
-    Users with about as many rows are solved together, filled up with rows of weight 0 to the same number.
-    """
-
-    def __init__(self, rows: Comparisons, alpha: float, user_alpha: float):
-        self.rows = rows
-        self.alpha = alpha
-        self.user_alpha = user_alpha
-        self.total_weight = float(rows.dense_weight.sum())
-        self.converged = True
-        index = np.full(len(rows.dense_signs), -1) if rows.groups is None else rows.groups.index
-        index = np.where(rows.dense_weight > 0, index, -1)
-        self._alone = np.flatnonzero(index < 0)
-        order = np.argsort(index, kind="stable")[len(self._alone) :]
-        starts = np.flatnonzero(np.diff(index[order], prepend=-1))
-        members = np.split(order, starts[1:]) if len(order) else []
-        # Sizes are rounded up to powers of √2.
-        padded = np.array([int(2 ** (np.ceil(2 * np.log2(len(m))) / 2)) for m in members], dtype=int)
-        self._batches = [
-            _Batch.create(rows, [members[u] for u in np.flatnonzero(padded == size)]) for size in np.unique(padded)
-        ]
-
-    def value_and_gradient(self, common: np.ndarray) -> tuple[float, np.ndarray]:
-        """J in nats and its gradient with respect to w_0."""
-        rows = self.rows
-        base = (rows.difference @ common.astype(rows.difference.dtype)).astype(np.float64)
-        pull = np.zeros(len(base))
-        margins = rows.dense_signs[self._alone] * base[self._alone]
-        loss = -float(rows.dense_weight[self._alone] @ log_sigmoid(margins))
-        pull[self._alone] = rows.dense_weight[self._alone] * rows.dense_signs[self._alone] * sigmoid(-margins)
-        self.converged = True
-        for batch in self._batches:
-            found = deviations(
-                batch.root, base[batch.index], batch.signs, batch.weight, self.user_alpha, batch.variables
-            )
-            batch.variables[:] = found.variables
-            self.converged = self.converged and found.converged
-            loss += float(found.loss.sum())
-            real = batch.weight > 0
-            pull[batch.index[real]] = found.pull[real]
-        gradient = -(pull.astype(rows.difference.dtype) @ rows.difference).astype(np.float64)
-        value = loss / self.total_weight + 0.5 * self.alpha * float(common @ common)
-        return value, gradient / self.total_weight + self.alpha * common
-
-
-class _Batch:
-    """Users of about the same number of rows: positions, signs and weights (n_users, m), root of the rows, solution."""
-
-    def __init__(self, index: np.ndarray, signs: np.ndarray, weight: np.ndarray, root: np.ndarray):
-        self.index, self.signs, self.weight, self.root = index, signs, weight, root
-        self.variables = np.zeros((len(root), root.shape[2]))
-
-    @classmethod
-    def create(cls, rows: Comparisons, members: list[np.ndarray]) -> _Batch:
-        size = max(map(len, members))
-        index = np.zeros((len(members), size), dtype=np.intp)
-        real = np.arange(size) < np.array([len(m) for m in members])[:, None]
-        index[real] = np.concatenate(members)
-        root = np.concatenate(
-            [row_basis(rows.difference[i[None]] * r[None, :, None])[1] for i, r in zip(index, real, strict=True)]
-        )
-        return cls(index, rows.dense_signs[index], np.where(real, rows.dense_weight[index], 0.0), root)

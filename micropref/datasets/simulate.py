@@ -162,11 +162,10 @@ def make_preferences(
     unit_of_row = np.arange(n_samples) // (1 if pairs_per_group is None else pairs_per_group)
     log_odds = _unit_means(context, unit_of_row) @ gate_coef.T + np.log(static_weights)
     unit_weights = softmax(log_odds, axis=1)
-    unit_component = _draw(unit_weights, rng)
-    mixture_weights = unit_weights[unit_of_row]
+    components, mixture_weights = _draw(unit_weights, rng)[unit_of_row], unit_weights[unit_of_row]
     coin, flip, tie = rng.random_sample(n_samples), rng.random_sample(n_samples), rng.random_sample(n_samples)
     # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
-    components, redrawn = unit_component[unit_of_row], np.zeros(n_samples, dtype=bool)
+    redrawn = np.zeros(n_samples, dtype=bool)
     if drift > 0:
         components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
 

@@ -13,7 +13,7 @@ import polars
 import pyarrow
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from micropref._rows import groups as groups_module
@@ -217,6 +217,8 @@ def test_every_row_has_the_id_of_its_value(values):
         assert [isinstance(id, tuple) for id in read] == [isinstance(id, tuple) for id in expected]
 
 
+@example(["1", "00"])
+@example(["07", "7", "a"])
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=3), min_size=1))
 def test_arrays_of_texts_are_read_as_lists_of_texts(texts):
     as_list, as_array = check_groups(texts, len(texts)), check_groups(np.array(texts), len(texts))

@@ -121,7 +121,7 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: 
 
     Examples
     --------
-    Whoever writes the first context likes the first feature, the second one dislikes it.
+    Annotators of the first context like the first feature, those of the second dislike it.
 
     >>> import numpy as np
     >>> from micropref import ContextRouter, MixtureBradleyTerry, make_pairs

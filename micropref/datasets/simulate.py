@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -144,78 +145,48 @@ def make_preferences(
     ((1000, 96), (2, 64), 200)
     """
     _check_counts(
-        n_samples=(n_samples, 1),
-        n_features=(n_features, 1),
-        n_components=(n_components, 1),
-        n_context_features=(n_context_features, 0),
-        pairs_per_group=(1 if pairs_per_group is None else pairs_per_group, 1),
+        {"n_samples": n_samples, "n_features": n_features, "n_components": n_components},
+        {"n_context_features": n_context_features},
+        {} if pairs_per_group is None else {"pairs_per_group": pairs_per_group},
     )
-    _check_rates(tie_rate=tie_rate, noise=noise, drift=drift)
-    _check_drift(drift, pairs_per_group)
-    _check_length_bias(length_bias)
-    dtype = _floating(dtype)
+    _check_rates(pairs_per_group, tie_rate=tie_rate, noise=noise, drift=drift)
+    dtype = _check_numbers(length_bias, dtype)
     static_weights = _check_weights(weights, n_components, n_context_features)
 
     rng = check_random_state(random_state)
-    coef = rng.normal(scale=scale / np.sqrt(n_features), size=(n_components, n_features))
-    gate_spread = gate_scale / np.sqrt(max(n_context_features, 1))
-    gate_coef = rng.normal(scale=gate_spread, size=(n_components, n_context_features))
+    coef = _draw_rows(n_components, n_features, scale, rng)
+    gate_coef = _draw_rows(n_components, n_context_features, gate_scale, rng)
     # Rounded to dtype before any probability is taken from them, so that the truth holds for the stored rows.
     difference = rng.normal(size=(n_samples, n_features)).astype(dtype)
     context = rng.normal(size=(n_samples, n_context_features)).astype(dtype)
 
     unit_of_row = np.arange(n_samples) // (1 if pairs_per_group is None else pairs_per_group)
     log_odds = _unit_means(context, unit_of_row) @ gate_coef.T + np.log(static_weights)
-    drawn = _Drawn.of(softmax(log_odds, axis=1), unit_of_row, drift, rng)
+    unit_weights = softmax(log_odds, axis=1)
+    components, mixture_weights = _draw(unit_weights, rng)[unit_of_row], unit_weights[unit_of_row]
+    coin, flip, tie = rng.random_sample(n_samples), rng.random_sample(n_samples), rng.random_sample(n_samples)
+    # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
+    redrawn = np.zeros(n_samples, dtype=bool)
+    if drift > 0:
+        components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
 
     unbiased = difference.astype(np.float64) @ coef.T
     margins = unbiased + length_bias * difference[:, -1:].astype(np.float64) if length_bias else unbiased
-    preferred = drawn.coin < sigmoid(margins[np.arange(n_samples), drawn.components])
-    y = (preferred ^ (drawn.flip < noise)).astype(np.int64)
-    rows = _Rows.of(drawn.tie < tie_rate)
-    probabilities = rows.oriented(margins)
-    unbiased_probabilities = rows.oriented(unbiased) if length_bias else probabilities
-    mixture_weights = drawn.mixture_weights[rows.row]
-    difference = rows.order.astype(dtype)[:, None] * difference[rows.row]
-    context_of_row = context[rows.row] if n_context_features else None
+    preferred = coin < sigmoid(margins[np.arange(n_samples), components])
+    rows = _Rows.of(tie < tie_rate)
     return PlantedPreferences(
-        X=make_pairs(difference, np.zeros_like(difference), context_of_row),
-        y=np.where(rows.is_tie, 1, y[rows.row]),
+        X=rows.pairs(difference, context),
+        y=np.where(rows.is_tie, 1, (preferred ^ (flip < noise)).astype(np.int64)[rows.row]),
         groups=None if pairs_per_group is None else unit_of_row[rows.row],
         sample_weight=np.where(rows.is_tie, 0.5, 1.0) if tie_rate > 0 else None,
-        components=drawn.components[rows.row],
-        redrawn=drawn.redrawn[rows.row] & (rows.order > 0),
+        components=components[rows.row],
+        redrawn=redrawn[rows.row] & (rows.order > 0),
         coef=coef,
         gate_coef=gate_coef,
-        probabilities=(mixture_weights * probabilities).sum(axis=1),
-        component_probabilities=probabilities,
-        unbiased_probabilities=(mixture_weights * unbiased_probabilities).sum(axis=1),
-        unbiased_component_probabilities=unbiased_probabilities,
-        mixture_weights=mixture_weights,
+        **rows.probabilities(margins, unbiased, mixture_weights),
         n_context_features=n_context_features,
         length_bias=float(length_bias),
     )
-
-
-class _Drawn(NamedTuple):
-    """What chance decides of every comparison: its component, and numbers from [0, 1) for label, flip and tie."""
-
-    mixture_weights: np.ndarray
-    components: np.ndarray
-    redrawn: np.ndarray
-    coin: np.ndarray
-    flip: np.ndarray
-    tie: np.ndarray
-
-    @classmethod
-    def of(cls, unit_weights: np.ndarray, unit_of_row: np.ndarray, drift: float, rng: np.random.RandomState) -> _Drawn:
-        components = _draw(unit_weights, rng)[unit_of_row]
-        mixture_weights, redrawn = unit_weights[unit_of_row], np.zeros(len(unit_of_row), dtype=bool)
-        coin, flip, tie = (rng.random_sample(len(unit_of_row)) for _ in range(3))
-        # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
-        if drift > 0:
-            components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
-        return cls(mixture_weights, components, redrawn, coin, flip, tie)
 
 
 class _Rows(NamedTuple):
@@ -231,10 +202,32 @@ class _Rows(NamedTuple):
         is_second = np.concatenate(([False], row[1:] == row[:-1]))
         return cls(row, np.where(is_second, -1, 1), is_tie[row])
 
-    def oriented(self, margins: np.ndarray) -> np.ndarray:
-        """Probabilities of every row for margins of the comparisons."""
-        probabilities: np.ndarray = sigmoid(self.order[:, None] * margins[self.row])
-        return probabilities
+    def pairs(self, difference: np.ndarray, context: np.ndarray) -> np.ndarray:
+        """X of the rows, in the dtype of the differences."""
+        oriented = self.order.astype(difference.dtype)[:, None] * difference[self.row]
+        context_of_row = context[self.row] if context.shape[1] else None
+        X: np.ndarray = make_pairs(oriented, np.zeros_like(oriented), context_of_row)
+        return X
+
+    def probabilities(
+        self, margins: np.ndarray, unbiased: np.ndarray, mixture_weights: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What is true of the rows, from margins of the comparisons with and without the bias for length."""
+        weights = mixture_weights[self.row]
+        biased, fair = (sigmoid(self.order[:, None] * one[self.row]) for one in (margins, unbiased))
+        return {
+            "probabilities": (weights * biased).sum(axis=1),
+            "component_probabilities": biased,
+            "unbiased_probabilities": (weights * fair).sum(axis=1),
+            "unbiased_component_probabilities": fair,
+            "mixture_weights": weights,
+        }
+
+
+def _draw_rows(n_rows: int, width: int, scale: float, rng: np.random.RandomState) -> np.ndarray:
+    """Normal rows whose product with a standard normal vector has the standard deviation `scale`."""
+    rows: np.ndarray = rng.normal(scale=scale / np.sqrt(max(width, 1)), size=(n_rows, width))
+    return rows
 
 
 def _unit_means(context: np.ndarray, unit_of_row: np.ndarray) -> np.ndarray:
@@ -244,16 +237,32 @@ def _unit_means(context: np.ndarray, unit_of_row: np.ndarray) -> np.ndarray:
     return total / size[:, None]
 
 
-def _check_counts(**counts: tuple[object, int]) -> None:
-    for name, (count, least) in counts.items():
-        if not isinstance(count, Integral) or count < least:
-            raise ValueError(f"expected {name} to be an integer of at least {least}, got {count!r}")
+def _check_counts(
+    from_one: Mapping[str, object], from_zero: Mapping[str, object], optional: Mapping[str, object]
+) -> None:
+    for counts, least in ((from_one, 1), (from_zero, 0), (optional, 1)):
+        for name, count in counts.items():
+            if not isinstance(count, Integral) or count < least:
+                raise ValueError(f"expected {name} to be an integer of at least {least}, got {count!r}")
 
 
-def _check_rates(**rates: float) -> None:
+def _check_numbers(length_bias: float, dtype: DTypeLike) -> np.dtype[Any]:
+    if not isinstance(length_bias, Real) or not np.isfinite(length_bias):
+        raise ValueError(f"expected length_bias to be a finite number, got {length_bias!r}")
+    floating = np.dtype(dtype)
+    if floating.kind != "f":
+        raise ValueError(f"expected a floating dtype, got {floating}")
+    return floating
+
+
+def _check_rates(pairs_per_group: int | None, **rates: float) -> None:
     for name, rate in rates.items():
         if not isinstance(rate, Real) or not 0 <= rate <= 1:
             raise ValueError(f"expected {name} to be from 0 to 1, got {rate!r}")
+    if rates["drift"] > 0 and pairs_per_group is None:
+        raise ValueError(
+            f"expected pairs_per_group where there is a drift within groups, got drift={rates['drift']!r} only"
+        )
 
 
 def _drift(
@@ -293,20 +302,3 @@ def _check_weights(weights: ArrayLike | None, n_components: int, n_context_featu
         raise ValueError(f"expected weights that are positive and finite, got {checked.tolist()}")
     normalized: np.ndarray = checked / checked.sum()
     return normalized
-
-
-def _check_drift(drift: float, pairs_per_group: int | None) -> None:
-    if drift > 0 and pairs_per_group is None:
-        raise ValueError(f"expected pairs_per_group where there is a drift within groups, got drift={drift!r} only")
-
-
-def _check_length_bias(length_bias: float) -> None:
-    if not isinstance(length_bias, Real) or not np.isfinite(length_bias):
-        raise ValueError(f"expected length_bias to be a finite number, got {length_bias!r}")
-
-
-def _floating(dtype: DTypeLike) -> np.dtype[Any]:
-    found = np.dtype(dtype)
-    if found.kind != "f":
-        raise ValueError(f"expected a floating dtype, got {found}")
-    return found

@@ -17,6 +17,8 @@ from micropref._rows.matrix import check_matrix
 from micropref._rows.weights import check_sample_weight
 from micropref.distributed import active_communicator
 
+__all__ = ["PairScaler"]
+
 
 class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Scale contexts and differences, each by one number, to a given root mean square norm.

@@ -42,7 +42,7 @@ def load_prism(
 
     The group is the person (``user_id``). The prompt of a later turn is the whole conversation so far, with the answers
     that were chosen. Answers are rated from 1 to 100; where the chosen and another answer have the same score, or the
-    same text, nobody knows which was preferred, and the two give no row. Where a person scored the chosen answer lower
+    same text, it is unknown which was preferred, and the two give no row. Where a person scored the chosen answer lower
     than another one, the choice decides, and ``choice_below_score`` is true in that row: its sum counts such rows, and
     a `sample_weight` of 0 in `fit` leaves them out. Published are 68 371 rated answers in 8 011 conversations of 1 396
     people, in one split.

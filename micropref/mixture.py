@@ -464,6 +464,12 @@ class MixtureBradleyTerry(PreferenceClassifier):
 
     @property
     def n_context_features_(self) -> int:
+        """Number of columns of X that are context, as the mixture was fitted.
+
+        Returns
+        -------
+        n_context_features : int
+        """
         return int(self.n_features_in_ - self.coef_.shape[1])
 
     # -------------------------------------------------------------------------------------------------------- internals

@@ -274,7 +274,8 @@ def test_circles_can_be_found():
 def exported(module: str) -> list[str] | None:
     """What stands in ``__all__``."""
     for node in tree(module).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if target is not None and ast.unparse(target) == "__all__":
             return list(ast.literal_eval(node.value))
     return None
 

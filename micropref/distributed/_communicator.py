@@ -229,7 +229,12 @@ _active: ContextVar[Communicator] = ContextVar("micropref_communicator", default
 
 
 def active_communicator() -> Communicator:
-    """The one of the innermost `distributed_fit` around the caller; otherwise one that is alone."""
+    """The communicator of the innermost `distributed_fit` around the caller; otherwise one that is alone.
+
+    Returns
+    -------
+    communicator : Communicator
+    """
     return _active.get()
 
 

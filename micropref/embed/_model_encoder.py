@@ -117,7 +117,12 @@ class ModelEncoder(ABC):
         """Number of texts that `_embed` would cut."""
 
     def get_params(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """The arguments of the constructor.
+
+        Returns
+        -------
+        parameters : dict of str to object
+        """
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         return {name: getattr(self, name) for name in names}
 

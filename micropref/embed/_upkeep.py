@@ -27,7 +27,15 @@ _SAFETENSORS_NAME = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32"}
 
 
 class Compaction(NamedTuple):
-    """What `EmbeddingStore.compact` did."""
+    """What `EmbeddingStore.compact` did.
+
+    Attributes
+    ----------
+    n_shards_before, n_shards_after : int
+        Shards in the folder.
+    n_bytes_freed : int
+        By how much the folder is smaller.
+    """
 
     n_shards_before: int
     n_shards_after: int

@@ -117,7 +117,12 @@ class HashingEncoder:
         return f"hashing(scheme={_SCHEME}, {parameters}, max_length=None, normalize=True, dtype='float32')"
 
     def get_params(self) -> dict[str, Any]:
-        """The arguments of the constructor."""
+        """The arguments of the constructor.
+
+        Returns
+        -------
+        parameters : dict of str to object
+        """
         return {name: getattr(self, name) for name in ("n_features", "n_hashes", "ngram_range", "seed")}
 
     @cached_property

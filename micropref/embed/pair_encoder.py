@@ -327,10 +327,22 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_context_features_(self) -> int:
+        """Number of context features in X.
+
+        Returns
+        -------
+        n_context_features : int
+        """
         return sum(self.context_parts_.values())
 
     @property
     def n_prompt_features_(self) -> int:
+        """Number of context features that come from the prompt, the first columns of X.
+
+        Returns
+        -------
+        n_prompt_features : int
+        """
         return self.context_parts_.get("prompt", 0)
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:

@@ -48,4 +48,13 @@ class Store(Protocol):
         """The encoder whose vectors are kept."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Vectors of the texts, computed only where they are missing."""
+        """Vectors of the texts, computed only where they are missing.
+
+        Parameters
+        ----------
+        texts : sequence of n str
+
+        Returns
+        -------
+        vectors : ndarray of shape (n, n_dimensions), dtype float32
+        """

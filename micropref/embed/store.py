@@ -119,6 +119,12 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
+        """Fingerprint of the encoder whose vectors are kept; empty as long as there are none.
+
+        Returns
+        -------
+        fingerprint : str
+        """
         return self._folder.fingerprint or ""
 
     @property

@@ -43,6 +43,10 @@ def use_path(path: str) -> Iterator[None]:
     path : {"triton", "numba", "blas", "reference"}
         "triton" runs on CPU tensors too where triton was imported with ``TRITON_INTERPRET=1``.
 
+    Yields
+    ------
+    None
+
     Raises
     ------
     ValueError

@@ -59,5 +59,17 @@ class MixtureNLL(torch.nn.Module):
         self.b = torch.nn.Parameter(torch.zeros(n_components, **kind))
 
     def forward(self, X: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Mean negative log-likelihood in nats of rows ``[context | difference]``, preferred response first."""
+        """Mean negative log-likelihood of rows whose first response was preferred.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_rows, n_context_features + n_features)
+            ``[context | difference]``.
+        sample_weight : Tensor of shape (n_rows,), optional
+
+        Returns
+        -------
+        loss : Tensor of shape ()
+            In nats.
+        """
         return mixture_nll(X, self.W, self.V, self.b, self.n_context_features, sample_weight)

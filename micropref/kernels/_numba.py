@@ -21,12 +21,12 @@ from micropref.kernels._problem import Posterior, Problem, Sums
 
 # NaN and infinity must come through, so nothing here may assume that there are none.
 _REORDERED = {"reassoc", "contract", "nsz"}
-_ROWS = 4
-_ROWS_PER_FLUSH = 256
-_COPIED_ROWS = 64
+ROWS = 4
+ROWS_PER_FLUSH = 256
+COPIED_ROWS = 64
 _TINY = 1e-280
 
-_FLOAT16, _BFLOAT16 = 1, 2
+FLOAT16, BFLOAT16 = 1, 2
 _NO_ROWS, _GRADIENTS, _POSTERIORS = 0, 1, 2
 
 
@@ -95,7 +95,7 @@ def _add_one(x0, x1, x2, x3, p, k, g):
 
 
 @njit(nogil=True, cache=True)
-def _products(x0, x1, x2, x3, parameters, out):
+def row_products(x0, x1, x2, x3, parameters, out):
     n = parameters.shape[0]
     for k in range(0, n - 1, 2):
         _dot_two(x0, x1, x2, x3, parameters[k], parameters[k + 1], out, k)
@@ -104,7 +104,7 @@ def _products(x0, x1, x2, x3, parameters, out):
 
 
 @njit(nogil=True, cache=True)
-def _add_gradient(x0, x1, x2, x3, d_products, total):
+def add_gradient(x0, x1, x2, x3, d_products, total):
     n = total.shape[0]
     for k in range(0, n - 1, 2):
         _add_two(x0, x1, x2, x3, d_products, k, total[k], total[k + 1])
@@ -113,7 +113,7 @@ def _add_gradient(x0, x1, x2, x3, d_products, total):
 
 
 @njit(nogil=True, cache=True)
-def _flush(part, total):
+def flush(part, total):
     for k in range(part.shape[0]):
         for j in range(part.shape[1]):
             total[k, j] += part[k, j]
@@ -200,24 +200,24 @@ def _block(
 ):  # fmt: skip
     """Loss of the rows of x, which are rows `first`, `first` + 1, ... of all others; the gradients are added up."""
     n, n_components = x.shape[0], heads.shape[0]
-    margins = np.zeros((_ROWS, n_components), heads.dtype)
-    row_logits = np.zeros((_ROWS, n_components), heads.dtype)
+    margins = np.zeros((ROWS, n_components), heads.dtype)
+    row_logits = np.zeros((ROWS, n_components), heads.dtype)
     weights, responsibilities, wrong = np.zeros(n_components), np.zeros(n_components), np.zeros(n_components)
-    tail = np.zeros((_ROWS, x.shape[1]), x.dtype)
+    tail = np.zeros((ROWS, x.shape[1]), x.dtype)
     gated = gate.shape[0] > 0
     loss = 0.0
-    for i in range(0, n, _ROWS):
-        live = min(_ROWS, n - i)
+    for i in range(0, n, ROWS):
+        live = min(ROWS, n - i)
         source, at = x, i
-        if live < _ROWS:
+        if live < ROWS:
             # Rows of zeros behind the last add nothing to any gradient.
             source, at = tail, 0
             tail[:live] = x[i:]
         d0, d1, d2, d3 = source[at, c:], source[at + 1, c:], source[at + 2, c:], source[at + 3, c:]
         c0, c1, c2, c3 = source[at, :c], source[at + 1, :c], source[at + 2, :c], source[at + 3, :c]
-        _products(d0, d1, d2, d3, heads, margins)
+        row_products(d0, d1, d2, d3, heads, margins)
         if gated:
-            _products(c0, c1, c2, c3, gate, row_logits)
+            row_products(c0, c1, c2, c3, gate, row_logits)
         else:
             row_logits[:] = 0
         for r in range(live):
@@ -240,25 +240,25 @@ def _block(
                 rows[row, 1:] = responsibilities
         if kind == _POSTERIORS:
             continue
-        _add_gradient(d0, d1, d2, d3, margins, part_heads)
+        add_gradient(d0, d1, d2, d3, margins, part_heads)
         if gated:
-            _add_gradient(c0, c1, c2, c3, row_logits, part_gate)
-        if (i + _ROWS) % _ROWS_PER_FLUSH == 0:
-            _flush(part_heads, d_heads)
-            _flush(part_gate, d_gate)
-    _flush(part_heads, d_heads)
-    _flush(part_gate, d_gate)
+            add_gradient(c0, c1, c2, c3, row_logits, part_gate)
+        if (i + ROWS) % ROWS_PER_FLUSH == 0:
+            flush(part_heads, d_heads)
+            flush(part_gate, d_gate)
+    flush(part_heads, d_heads)
+    flush(part_gate, d_gate)
     return loss
 
 
-def _fill(x, half, out):
+def fill(x, half, out):
     """Copy rows of any layout and dtype; replaced by one of the loops below where numba compiles a call of it."""
 
 
-@overload(_fill)
+@overload(fill)
 def _fill_for(x, half, out):
     def widen(x, half, out):
-        if half == _FLOAT16:
+        if half == FLOAT16:
             for i in range(x.shape[0]):
                 for j in range(x.shape[1]):
                     out[i, j] = _from_float16(x[i, j])  # type: ignore[call-arg]  # numba passes its context
@@ -281,11 +281,11 @@ def _copied_blocks(
     part_heads, part_gate, d_heads, d_gate, d_offsets,
 ):  # fmt: skip
     """`_block` for rows that are stored in half precision or not next to each other."""
-    buffer = np.empty((_COPIED_ROWS, x.shape[1]), heads.dtype)
+    buffer = np.empty((COPIED_ROWS, x.shape[1]), heads.dtype)
     loss = 0.0
-    for start in range(0, x.shape[0], _COPIED_ROWS):
-        n = min(_COPIED_ROWS, x.shape[0] - start)
-        _fill(x[start : start + n], half, buffer)
+    for start in range(0, x.shape[0], COPIED_ROWS):
+        n = min(COPIED_ROWS, x.shape[0] - start)
+        fill(x[start : start + n], half, buffer)
         loss += _block(
             buffer[:n], first + start, heads, gate, offsets, logits, sample_weight, signs, c, balance, kind, rows,
             part_heads, part_gate, d_heads, d_gate, d_offsets,
@@ -316,7 +316,7 @@ def posteriors(problem: Problem) -> Posterior:
 
 def _evaluate(problem: Problem, kind: int, rows: np.ndarray) -> tuple[float, np.ndarray, np.ndarray, np.ndarray]:
     dtype, k = problem.dtype, problem.n_components
-    half = _BFLOAT16 if problem.bfloat16_bits else _FLOAT16 if problem.X.dtype == np.float16 else 0
+    half = BFLOAT16 if problem.bfloat16_bits else FLOAT16 if problem.X.dtype == np.float16 else 0
     X = problem.X.view(np.uint16) if half else problem.X
     direct = not half and X.flags.c_contiguous
     heads = np.ascontiguousarray(problem.heads)

@@ -7,27 +7,27 @@ from numba import njit
 
 from micropref.kernels import _threads
 from micropref.kernels._numba import (
-    _BFLOAT16,
-    _COPIED_ROWS,
-    _FLOAT16,
-    _ROWS,
-    _ROWS_PER_FLUSH,
-    _add_gradient,
-    _fill,
-    _flush,
-    _products,
+    BFLOAT16,
+    COPIED_ROWS,
+    FLOAT16,
+    ROWS,
+    ROWS_PER_FLUSH,
+    add_gradient,
+    fill,
+    flush,
+    row_products,
 )
 
 
 @njit(nogil=True, cache=True)
 def _product_block(x, start, vectors, first, out):
     stop = start + vectors.shape[1]
-    products = np.zeros((_ROWS, vectors.shape[0]), vectors.dtype)
-    tail = np.zeros((_ROWS, x.shape[1]), x.dtype)
-    for i in range(0, x.shape[0], _ROWS):
-        live = min(_ROWS, x.shape[0] - i)
+    products = np.zeros((ROWS, vectors.shape[0]), vectors.dtype)
+    tail = np.zeros((ROWS, x.shape[1]), x.dtype)
+    for i in range(0, x.shape[0], ROWS):
+        live = min(ROWS, x.shape[0] - i)
         source, at = x, i
-        if live < _ROWS:
+        if live < ROWS:
             source, at = tail, 0
             tail[:live] = x[i:]
         rows = (
@@ -36,7 +36,7 @@ def _product_block(x, start, vectors, first, out):
             source[at + 2, start:stop],
             source[at + 3, start:stop],
         )
-        _products(rows[0], rows[1], rows[2], rows[3], vectors, products)
+        row_products(rows[0], rows[1], rows[2], rows[3], vectors, products)
         for k in range(vectors.shape[0]):
             for r in range(live):
                 out[k, first + i + r] = products[r, k]
@@ -45,12 +45,12 @@ def _product_block(x, start, vectors, first, out):
 @njit(nogil=True, cache=True)
 def _gradient_block(x, start, d_products, first, part, total):
     stop = start + part.shape[1]
-    values = np.zeros((_ROWS, part.shape[0]), part.dtype)
-    tail = np.zeros((_ROWS, x.shape[1]), x.dtype)
-    for i in range(0, x.shape[0], _ROWS):
-        live = min(_ROWS, x.shape[0] - i)
+    values = np.zeros((ROWS, part.shape[0]), part.dtype)
+    tail = np.zeros((ROWS, x.shape[1]), x.dtype)
+    for i in range(0, x.shape[0], ROWS):
+        live = min(ROWS, x.shape[0] - i)
         source, at = x, i
-        if live < _ROWS:
+        if live < ROWS:
             # Rows of zeros behind the last add nothing; the values left over for them are finite or already counted.
             source, at = tail, 0
             tail[:live] = x[i:]
@@ -63,27 +63,27 @@ def _gradient_block(x, start, d_products, first, part, total):
             source[at + 2, start:stop],
             source[at + 3, start:stop],
         )
-        _add_gradient(rows[0], rows[1], rows[2], rows[3], values, part)
-        if (i + _ROWS) % _ROWS_PER_FLUSH == 0:
-            _flush(part, total)
-    _flush(part, total)
+        add_gradient(rows[0], rows[1], rows[2], rows[3], values, part)
+        if (i + ROWS) % ROWS_PER_FLUSH == 0:
+            flush(part, total)
+    flush(part, total)
 
 
 @njit(nogil=True, cache=True)
 def _copied_products(x, half, start, vectors, first, out):
-    buffer = np.empty((_COPIED_ROWS, vectors.shape[1]), vectors.dtype)
-    for i in range(0, x.shape[0], _COPIED_ROWS):
-        n = min(_COPIED_ROWS, x.shape[0] - i)
-        _fill(x[i : i + n, start : start + vectors.shape[1]], half, buffer)
+    buffer = np.empty((COPIED_ROWS, vectors.shape[1]), vectors.dtype)
+    for i in range(0, x.shape[0], COPIED_ROWS):
+        n = min(COPIED_ROWS, x.shape[0] - i)
+        fill(x[i : i + n, start : start + vectors.shape[1]], half, buffer)
         _product_block(buffer[:n], 0, vectors, first + i, out)
 
 
 @njit(nogil=True, cache=True)
 def _copied_gradient(x, half, start, d_products, first, part, total):
-    buffer = np.empty((_COPIED_ROWS, part.shape[1]), part.dtype)
-    for i in range(0, x.shape[0], _COPIED_ROWS):
-        n = min(_COPIED_ROWS, x.shape[0] - i)
-        _fill(x[i : i + n, start : start + part.shape[1]], half, buffer)
+    buffer = np.empty((COPIED_ROWS, part.shape[1]), part.dtype)
+    for i in range(0, x.shape[0], COPIED_ROWS):
+        n = min(COPIED_ROWS, x.shape[0] - i)
+        fill(x[i : i + n, start : start + part.shape[1]], half, buffer)
         _gradient_block(buffer[:n], 0, d_products, first + i, part, total)
 
 
@@ -123,5 +123,5 @@ def linear_gradient(
 
 
 def _bits(X: np.ndarray, bfloat16_bits: bool) -> tuple[np.ndarray, int]:
-    code = _BFLOAT16 if bfloat16_bits else _FLOAT16 if X.dtype == np.float16 else 0
+    code = BFLOAT16 if bfloat16_bits else FLOAT16 if X.dtype == np.float16 else 0
     return X.view(np.uint16) if code else X, code

@@ -25,7 +25,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from micropref import MixtureBradleyTerry, __version__
 from micropref._engine.gates import Gate
-from micropref._engine.objectives import MixtureObjective
+from micropref._engine.mixture_objective import MixtureObjective, Penalties
+from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref.distributed import Communicator, distributed_fit, shard_rows
 
@@ -58,13 +59,13 @@ def median(call: Callable[[], object], repeats: int) -> float:
 def measure(arguments: argparse.Namespace, ranks: Communicator) -> dict:
     X = rows_of(arguments, ranks.rank, ranks.world_size)
     objective = MixtureObjective(
-        PairReader(X, 0),
+        Comparisons(PairReader(X, 0)),
         Gate.create("linear", 0, arguments.components, 1),
-        alpha=1e-3,
+        Penalties(1e-3),
         communicator=ranks,
         total_weight=arguments.rows,
     )
-    size = objective.penalties.size
+    size = objective.stiffness.size
     vector = np.random.default_rng(0).normal(size=size) / arguments.width**0.5
     found = {
         "evaluation_ms": median(lambda: objective.value_and_gradient(vector), arguments.repeats),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 _HOME = {
     "MixtureBradleyTerry": "mixture",
@@ -18,32 +18,39 @@ _HOME = {
     "swap_pairs": "pairs",
     "split_pairs": "pairs",
     "PairEncoder": "embed",
+    "EmbeddingStore": "embed",
     "read_preferences": "datasets",
     "make_preferences": "datasets",
     "load_demo": "datasets",
     "PreferenceModel": "reward",
+    "save": "persistence",
+    "load": "persistence",
 }
 
 __all__ = [
     "ContextRouter",
+    "EmbeddingStore",
     "MixtureBradleyTerry",
     "PairEncoder",
     "PairScaler",
     "PreferenceModel",
     "__version__",
+    "load",
     "load_demo",
     "make_pairs",
     "make_preferences",
     "read_preferences",
+    "save",
     "split_pairs",
     "swap_pairs",
 ]
 
 if TYPE_CHECKING:
     from micropref.datasets import load_demo, make_preferences, read_preferences
-    from micropref.embed import PairEncoder
+    from micropref.embed import EmbeddingStore, PairEncoder
     from micropref.mixture import MixtureBradleyTerry
     from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs
+    from micropref.persistence import load, save
     from micropref.reward import PreferenceModel
     from micropref.router import ContextRouter
 

@@ -1,4 +1,4 @@
-"""The demonstration: four hidden tastes, found from annotators and routed by a few labels, in one table."""
+"""The demonstration: four hidden tastes, learned from annotators and routed by a few labels, in one table."""
 
 from __future__ import annotations
 
@@ -10,22 +10,36 @@ from typing import Any
 
 import numpy as np
 
-from micropref._engine.objectives import log_sigmoid
 from micropref._optional import require
 from micropref._rows.layout import narrow_context
 from micropref.datasets.demo import DemoWorld, load_demo
 from micropref.datasets.table import PreferenceTable
 from micropref.embed import PairEncoder
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import mean_interval
+from micropref.metrics._accuracy import tie_half
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
+
+__all__ = ["BUDGETS", "DemoResult", "DemoRow", "plot_demo", "run_demo"]
 
 BUDGETS = (5, 10, 50)
 
 
 @dataclass(frozen=True)
 class DemoRow:
-    """One line of the table: accuracy and log-loss (nats) with 95 % intervals, users resampled whole."""
+    """One line of the table: accuracy and log-loss (nats) with 95 % intervals that resample users.
+
+    Attributes
+    ----------
+    method : str
+    knows : str
+        The information that the method uses.
+    accuracy, accuracy_low, accuracy_high : float
+        The mean and the ends of its interval.
+    log_loss, log_loss_low, log_loss_high : float
+        Likewise.
+    """
 
     method: str
     knows: str
@@ -54,7 +68,13 @@ class DemoResult:
     n_users: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON can hold it."""
+        """The result in types of JSON.
+
+        Returns
+        -------
+        values : dict
+            With the names of the attributes; `rows` is a list of dicts.
+        """
         return asdict(self)
 
 
@@ -66,7 +86,7 @@ def run_demo(seed: int = 0, report: Callable[[str], None] = lambda step: None) -
     seed : int, default=0
         Seed of the world and of the fits.
     report : callable, optional
-        Told what is being done.
+        Called with each step before it starts.
 
     Returns
     -------
@@ -81,7 +101,7 @@ def run_demo(seed: int = 0, report: Callable[[str], None] = lambda step: None) -
     history = encoder.encode_pairs(world.history, parts=())
     test, plain = _with_and_without_context(encoder, world)
 
-    report("fitting one reward for everybody")
+    report("fitting one reward for all users")
     single = MixtureBradleyTerry(n_components=1).fit(train)
     report("fitting four heads from annotators")
     heads = MixtureBradleyTerry(n_components=len(world.taste_names), random_state=seed)
@@ -108,7 +128,7 @@ def run_demo(seed: int = 0, report: Callable[[str], None] = lambda step: None) -
     lines.append(("ceiling", "the truth", np.log(truth) - np.log1p(-truth)))
     report("resampling users")
     rows = [_row(method, knows, odds, world.test.group) for method, knows, odds in lines]
-    return DemoResult(rows, len(world.train), _n_people(world.train), len(world.test), _n_people(world.test))
+    return DemoResult(rows, len(world.train), _n_groups(world.train), len(world.test), _n_groups(world.test))
 
 
 def _with_and_without_context(encoder: PairEncoder, world: DemoWorld) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +136,7 @@ def _with_and_without_context(encoder: PairEncoder, world: DemoWorld) -> tuple[n
     return test, narrow_context(test, encoder.n_context_features_, 0)
 
 
-def _n_people(table: PreferenceTable) -> int:
+def _n_groups(table: PreferenceTable) -> int:
     assert table.group is not None
     return len(set(table.group))
 
@@ -126,17 +146,17 @@ def _tastes(table: Any) -> np.ndarray:
 
 
 def _best_head(heads: MixtureBradleyTerry, X: np.ndarray, taste: np.ndarray) -> np.ndarray:
-    """For every taste the head that is right most often on its test rows, which nobody knows in practice."""
+    """For every taste the head that is right most often on its test rows, which are not known in practice."""
     margins = heads.component_scores(X)
     odds = np.empty(len(X))
     for name in np.unique(taste):
         rows = taste == name
-        odds[rows] = margins[rows, np.argmax((margins[rows] > 0).mean(axis=0))]
+        odds[rows] = margins[rows, np.argmax(tie_half(margins[rows]).mean(axis=0))]
     return odds
 
 
 def _oracle(world: DemoWorld, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """One Bradley-Terry model per taste, told which comparisons express it."""
+    """One Bradley-Terry model per taste, fitted to the comparisons that express it."""
     learned, asked = _tastes(world.train), _tastes(world.test)
     odds = np.empty(len(test))
     for name in world.taste_names:
@@ -146,7 +166,7 @@ def _oracle(world: DemoWorld, train: np.ndarray, test: np.ndarray) -> np.ndarray
 
 
 def _row(method: str, knows: str, log_odds: np.ndarray, users: Any) -> DemoRow:
-    accuracy = mean_interval(log_odds > 0, users)
+    accuracy = mean_interval(tie_half(log_odds), users)
     log_loss = mean_interval(-log_sigmoid(log_odds.astype(np.float64)), users)
     return DemoRow(method, knows, *accuracy, *log_loss)
 

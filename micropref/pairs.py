@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import Array, is_torch, namespace
-from micropref._rows.validation import check_context_width
+from micropref._rows.arrays import as_rows
+from micropref._rows.matrix import check_context_width
 from micropref.features.scaler import PairScaler
 
 __all__ = ["PairScaler", "make_pairs", "split_pairs", "swap_pairs"]
@@ -20,7 +18,8 @@ def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = 
     Parameters
     ----------
     first, second : array-like of shape (n_samples, n_features)
-        Features φ of the first and of the second response of every comparison. NumPy arrays or torch tensors.
+        Features φ of the first and of the second response of every comparison: NumPy arrays, torch tensors, nested
+        lists, or tables of pandas, Polars or Arrow.
     context : array-like of shape (n_samples, n_context_features), optional
         Features of the context of every comparison.
 
@@ -32,7 +31,7 @@ def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = 
     Raises
     ------
     ValueError
-        If the shapes do not agree.
+        If the shapes do not agree, or an entry is no number.
     TypeError
         If NumPy arrays and torch tensors are mixed.
 
@@ -41,31 +40,38 @@ def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = 
     >>> make_pairs([[1.0, 2.0]], [[0.5, 4.0]], context=[[7.0]])
     array([[ 7. ,  0.5, -2. ]])
     """
-    preferred, other = _as_features(first, "first"), _as_features(second, "second")
+    preferred, other = as_rows(first, "first"), as_rows(second, "second")
     if tuple(preferred.shape) != tuple(other.shape):
-        raise ValueError(f"first has shape {tuple(preferred.shape)} but second has shape {tuple(other.shape)}")
+        raise ValueError(f"second: expected the shape of first, {tuple(preferred.shape)}, got {tuple(other.shape)}")
     if is_torch(preferred) != is_torch(other):
-        raise TypeError("first and second must both be NumPy arrays or both be torch tensors")
+        raise TypeError(
+            "first and second: expected NumPy arrays alone or torch tensors alone, "
+            f"got {_kind(preferred)} and {_kind(other)}"
+        )
     difference = preferred - other
     if context is None:
         return difference
-    about = _as_features(context, "context")
+    about = as_rows(context, "context")
     if about.shape[0] != difference.shape[0]:
-        raise ValueError(f"context has {about.shape[0]} rows but the responses have {difference.shape[0]}")
+        raise ValueError(f"context: expected {difference.shape[0]} rows, as the responses have, got {about.shape[0]}")
     if is_torch(about) != is_torch(difference):
-        raise TypeError("context and responses must both be NumPy arrays or both be torch tensors")
+        raise TypeError(
+            "context and responses: expected NumPy arrays alone or torch tensors alone, "
+            f"got {_kind(about)} and {_kind(difference)}"
+        )
     xp = namespace(difference)
     # The wider of the two types: a context of 1e5 would be infinite beside differences in half precision.
     dtype = xp.result_type(about, difference)
     return xp.concat([xp.astype(part, dtype, copy=False) for part in (about, difference)], axis=1)
 
 
-def split_pairs(X: Array, n_context_features: int) -> tuple[Array, Array]:
-    """Split X into views of its context and its difference columns.
+def split_pairs(X: ArrayLike, n_context_features: int) -> tuple[Array, Array]:
+    """Split X into its context and its difference columns.
 
     Parameters
     ----------
-    X : array of shape (n_samples, n_context_features + n_features)
+    X : array-like of shape (n_samples, n_context_features + n_features)
+        NumPy array, torch tensor, nested lists, or a table of pandas, Polars or Arrow.
     n_context_features : int
         Number of leading context columns.
 
@@ -73,32 +79,52 @@ def split_pairs(X: Array, n_context_features: int) -> tuple[Array, Array]:
     -------
     context : array of shape (n_samples, n_context_features)
     difference : array of shape (n_samples, n_features)
+        Views of X where it is an array or a tensor of a floating dtype; float64 where it has another dtype.
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional or not numeric, or no column is left for the difference.
+
+    Examples
+    --------
+    >>> context, difference = split_pairs([[7.0, 0.5, -2.0]], 1)
+    >>> context, difference
+    (array([[7.]]), array([[ 0.5, -2. ]]))
     """
-    check_context_width(n_context_features, X.shape[1])
-    return X[:, :n_context_features], X[:, n_context_features:]
+    rows = as_rows(X)
+    check_context_width(n_context_features, rows.shape[1])
+    return rows[:, :n_context_features], rows[:, n_context_features:]
 
 
-def swap_pairs(X: Array, n_context_features: int) -> Array:
+def swap_pairs(X: ArrayLike, n_context_features: int) -> Array:
     """Exchange the first and the second response of every row: the difference changes its sign, the context stays.
 
     Parameters
     ----------
-    X : array of shape (n_samples, n_context_features + n_features)
+    X : array-like of shape (n_samples, n_context_features + n_features)
+        NumPy array, torch tensor, nested lists, or a table of pandas, Polars or Arrow.
     n_context_features : int
         Number of leading context columns.
 
     Returns
     -------
-    X : array of the same shape and dtype
+    X : array of the same shape
+        In the dtype of X where that is floating, otherwise in float64.
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional or not numeric, or no column is left for the difference.
+
+    Examples
+    --------
+    >>> swap_pairs([[7.0, 0.5, -2.0]], 1)
+    array([[ 7. , -0.5,  2. ]])
     """
     context, difference = split_pairs(X, n_context_features)
-    return namespace(X).concat([context, -difference], axis=1)
+    return namespace(difference).concat([context, -difference], axis=1)
 
 
-def _as_features(values: ArrayLike, name: str) -> Array:
-    array: Any = values if is_torch(values) else np.asarray(values)
-    if array.ndim != 2:
-        raise ValueError(f"{name} must have shape (n_samples, n_features); got {array.ndim} dimension(s)")
-    if is_torch(array):
-        return array if array.dtype.is_floating_point else array.double()
-    return array if array.dtype.kind == "f" else array.astype(np.float64)
+def _kind(array: Array) -> str:
+    return "a torch tensor" if is_torch(array) else "a NumPy array"

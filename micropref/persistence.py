@@ -2,149 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-from collections.abc import Mapping
-from numbers import Integral
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
-from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
+from micropref._model_folder import ModelFileError, read_folder, write_folder
+from micropref._saveable import pack, unpack
 
-import micropref
-from micropref._users.neighbors import NeighborGate
-from micropref.mixture import MixtureBradleyTerry
-from micropref.router import ContextRouter
-
-_DESCRIPTION = "model.json"
-_FORMAT = "micropref"
-_VERSION = 1
-_LARGEST_ID = 2**63
-
-Arrays = dict[str, np.ndarray]
+__all__ = ["ModelFileError", "load", "save"]
 
 
-class ModelFileError(ValueError):
-    """A saved model that is incomplete, altered, or not one of ours."""
-
-
-# ------------------------------------------------------------------------------------------------------------- folders
-
-
-def write_folder(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], description: dict[str, Any]) -> None:
-    """Write arrays and a description as a folder; a folder that exists changes as a whole or not at all.
-
-    The tensors' file is named after its checksum and written first. Replacing the description, which names it, is the
-    one step that makes the new model the current one.
-    """
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise ModelFileError(f"{folder} is a file; a model is saved as a folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    checksum = hashlib.sha256(tensors).hexdigest()
-    name = f"tensors-{checksum[:16]}.safetensors"
-    content = {
-        "format": _FORMAT,
-        "version": _VERSION,
-        "micropref": micropref.__version__,
-        "tensors": {"file": name, "sha256": checksum},
-        **description,
-    }
-    text = _with_checksum(content)
-    _replace(folder / name, tensors)
-    _replace(folder / _DESCRIPTION, text)
-    for old in folder.glob("tensors-*.safetensors"):
-        if old.name != name:
-            old.unlink()
-
-
-def read_folder(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays and description of a folder, after their checksums have been compared.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such model.
-    ModelFileError
-        If a file is missing, cut short or altered, or of a later version.
-    """
-    folder = Path(path)
-    description = folder / _DESCRIPTION
-    if not description.exists():
-        raise FileNotFoundError(f"{folder}: no saved model there (a folder with {_DESCRIPTION} was expected)")
-    text = description.read_bytes()
-    try:
-        content = json.loads(text)
-        del content["sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise ModelFileError(f"{description} is damaged: it is not the JSON that was written") from None
-    if content.get("format") != _FORMAT:
-        raise ModelFileError(f"{description} describes no model of micropref")
-    if content.get("version") != _VERSION:
-        raise ModelFileError(
-            f"{folder} was written by micropref {content.get('micropref')} in its format {content.get('version')}, "
-            f"but micropref {micropref.__version__} reads format {_VERSION}"
-        )
-    if _with_checksum(content) != text:
-        raise ModelFileError(f"{description} was altered: its checksum does not match its content")
-    tensors = folder / content["tensors"]["file"]
-    if not tensors.exists():
-        raise ModelFileError(f"{tensors} is missing")
-    data = tensors.read_bytes()
-    if hashlib.sha256(data).hexdigest() != content["tensors"]["sha256"]:
-        raise ModelFileError(f"{tensors} was cut short or altered: its checksum does not match")
-    try:
-        return load_tensors(data), content
-    except SafetensorError as error:
-        raise ModelFileError(f"{tensors} cannot be read: {error}") from None
-
-
-def _with_checksum(content: Mapping[str, Any]) -> bytes:
-    """The one way to write this content, so that reading can compare every byte of it."""
-    checksum = hashlib.sha256(json.dumps(content, default=_plain).encode()).hexdigest()
-    return json.dumps({**content, "sha256": checksum}, default=_plain, indent=1).encode()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"found a {type(value).__name__} ({value!r}) in a model, wanted something that JSON can hold")
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is either the old or the whole new one, whenever the machine stops."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-# ---------------------------------------------------------------------------------------------------------- estimators
-
-
-def save(estimator: MixtureBradleyTerry | ContextRouter, path: str | os.PathLike[str]) -> None:
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """Save a fitted estimator as a folder of safetensors and JSON.
 
-    A router carries its mixture and the histories of its users. What a stream remembers besides (the state of the
-    stochastic steps, the evidence of annotators) is not saved: `partial_fit` starts anew from the saved parameters.
+    A router carries its mixture and the histories of its users, a rival method the votes of its users. What a stream
+    remembers besides (the state of the stochastic steps, the evidence of annotators) is not saved: `partial_fit` starts
+    anew from the saved parameters.
+
+    Several processes may save into one folder: they take turns, and the last one counts. Any number may load from it
+    meanwhile, and each gets one of the models as a whole.
 
     Parameters
     ----------
-    estimator : MixtureBradleyTerry or ContextRouter
+    estimator : MixtureBradleyTerry, ContextRouter or an estimator of `micropref.baselines`
+        Fitted. One in a `sklearn.frozen.FrozenEstimator` is saved without it.
     path : path
         Folder to write; an older model there is replaced as a whole.
+
+    Raises
+    ------
+    TypeError
+        If it is another estimator, or if a user's id is none of an integer, a string and a tuple of these.
+    NotFittedError
+        If it is not fitted.
+    ModelFileError
+        If the path is a file.
+    TimeoutError
+        If another process has been saving there for a minute; the lock file is named.
 
     Examples
     --------
@@ -161,7 +54,7 @@ def save(estimator: MixtureBradleyTerry | ContextRouter, path: str | os.PathLike
     write_folder(path, arrays, description)
 
 
-def load(path: str | os.PathLike[str]) -> MixtureBradleyTerry | ContextRouter:
+def load(path: str | os.PathLike[str]) -> Any:
     """Load what `save` wrote.
 
     Parameters
@@ -170,147 +63,19 @@ def load(path: str | os.PathLike[str]) -> MixtureBradleyTerry | ContextRouter:
 
     Returns
     -------
-    estimator : MixtureBradleyTerry or ContextRouter
+    estimator : MixtureBradleyTerry, ContextRouter or an estimator of `micropref.baselines`
 
     Raises
     ------
     FileNotFoundError, ModelFileError
         If the model is missing, incomplete, altered, or of a later version.
+
+    Warns
+    -----
+    UserWarning
+        If users that micropref 0.1 told apart, such as 12 and "12", are one by now; their votes are added up.
     """
     arrays, description = read_folder(path)
     if "estimator" not in description:
         raise ModelFileError(f"{path} is a model of texts; load it with PreferenceModel.load")
     return unpack(arrays, description)
-
-
-def pack(estimator: Any) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays and a JSON-able description of a fitted estimator."""
-    if isinstance(estimator, FrozenEstimator):
-        estimator = estimator.estimator
-    check_is_fitted(estimator)
-    if isinstance(estimator, MixtureBradleyTerry):
-        return _pack_mixture(estimator)
-    if isinstance(estimator, ContextRouter):
-        return _pack_router(estimator)
-    raise TypeError(f"expected a MixtureBradleyTerry or a ContextRouter; got a {type(estimator).__name__}")
-
-
-def unpack(arrays: Arrays, description: dict[str, Any]) -> Any:
-    """The estimator that `pack` described."""
-    return {"MixtureBradleyTerry": _unpack_mixture, "ContextRouter": _unpack_router}[description["estimator"]](
-        arrays, description
-    )
-
-
-def _pack_mixture(mixture: MixtureBradleyTerry) -> tuple[Arrays, dict[str, Any]]:
-    arrays = {"coef": mixture.coef_, "weights": mixture.weights_, **_numbered("gate", mixture.gate_parameters_)}
-    state = {name: getattr(mixture, name) for name in ("objective_", "n_iter_", "converged_", "n_features_in_")}
-    return arrays, {
-        "estimator": "MixtureBradleyTerry",
-        "parameters": _parameters(mixture),
-        "classes": _pack_classes(mixture.classes_),
-        "feature_names": _feature_names(mixture),
-        "state": state,
-    }
-
-
-def _unpack_mixture(arrays: Arrays, description: dict[str, Any]) -> MixtureBradleyTerry:
-    mixture = MixtureBradleyTerry(**description["parameters"])
-    mixture.coef_, mixture.weights_ = arrays["coef"], arrays["weights"]
-    mixture.gate_parameters_ = _gathered("gate", arrays)
-    mixture._stream = None
-    _restore(mixture, description)
-    return mixture
-
-
-def _pack_router(router: ContextRouter) -> tuple[Arrays, dict[str, Any]]:
-    mixture_arrays, mixture = pack(router.mixture_)
-    users, evidence = router.history_.export()
-    arrays = {
-        **{f"mixture.{name}": array for name, array in mixture_arrays.items()},
-        **_numbered("gate", router.gate_parameters_),
-        "history": evidence,
-    }
-    if router._neighbors is not None:
-        arrays.update({f"neighbors.{name}": array for name, array in router._neighbors.export().items()})
-    users = [_user_id(user) for user in users]
-    # A million integer ids are an array; other ids are JSON.
-    whole = all(isinstance(user, int) and -_LARGEST_ID <= user < _LARGEST_ID for user in users)
-    if whole:
-        arrays["users"] = np.array(users, dtype=np.int64)
-    state = {name: getattr(router, name, None) for name in ("objective_", "n_iter_", "converged_", "n_features_in_")}
-    return arrays, {
-        "estimator": "ContextRouter",
-        "parameters": {**_parameters(router), "mixture": None},
-        "mixture": mixture,
-        "classes": _pack_classes(router.classes_),
-        "feature_names": _feature_names(router),
-        "users": None if whole else users,
-        "state": {**state, "n_context_features_": router.n_context_features_, "loss_curve_": router.loss_curve_},
-    }
-
-
-def _unpack_router(arrays: Arrays, description: dict[str, Any]) -> ContextRouter:
-    part = {name.removeprefix("mixture."): array for name, array in arrays.items() if name.startswith("mixture.")}
-    mixture = unpack(part, description["mixture"])
-    # The first stage comes fitted, also where the router had fitted it by itself.
-    router = ContextRouter(**{**description["parameters"], "mixture": mixture, "prefit": True})
-    router.mixture_ = mixture
-    width = description["state"]["n_context_features_"]
-    router._start(width, _unpack_classes(description["classes"]))
-    _restore(router, description)
-    router.gate_parameters_ = _gathered("gate", arrays)
-    users = arrays["users"].tolist() if description["users"] is None else description["users"]
-    router.history_.restore(users, arrays["history"])
-    if router._neighbors is not None:
-        router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
-    return router
-
-
-def _user_id(user: Any) -> str | int:
-    if isinstance(user, str):
-        return str(user)
-    if isinstance(user, Integral):
-        return int(user)
-    raise TypeError(f"only users with integer or string ids can be saved; found {user!r}")
-
-
-def _parameters(estimator: Any) -> dict[str, Any]:
-    """Constructor arguments that JSON can hold; a generator or a device object becomes None or its name."""
-    parameters = estimator.get_params(deep=False)
-    if not isinstance(parameters["random_state"], Integral):
-        parameters["random_state"] = None
-    if parameters["device"] is not None:
-        parameters["device"] = str(parameters["device"])
-    return parameters
-
-
-def _pack_classes(classes: np.ndarray) -> dict[str, Any]:
-    return {"dtype": classes.dtype.str, "values": classes.tolist()}
-
-
-def _unpack_classes(classes: dict[str, Any]) -> np.ndarray:
-    return np.array(classes["values"], dtype=classes["dtype"])
-
-
-def _feature_names(estimator: Any) -> list[str] | None:
-    names = getattr(estimator, "feature_names_in_", None)
-    return None if names is None else list(names)
-
-
-def _restore(estimator: Any, description: dict[str, Any]) -> None:
-    estimator.classes_ = _unpack_classes(description["classes"])
-    if description["feature_names"] is not None:
-        estimator.feature_names_in_ = np.array(description["feature_names"], dtype=object)
-    for name, value in description["state"].items():
-        if value is not None:
-            setattr(estimator, name, value)
-
-
-def _numbered(prefix: str, arrays: list[np.ndarray]) -> Arrays:
-    return {f"{prefix}.{i}": array for i, array in enumerate(arrays)}
-
-
-def _gathered(prefix: str, arrays: Arrays) -> list[np.ndarray]:
-    count = sum(name.startswith(f"{prefix}.") for name in arrays)
-    return [arrays[f"{prefix}.{i}"] for i in range(count)]

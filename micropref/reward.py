@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 
-from micropref._engine.objectives import log_sigmoid
+from micropref._fitting import frozen, lock_of, twin
+from micropref._model_folder import read_folder, write_folder
+from micropref._saveable import pack, unpack
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
-from micropref.metrics import mean_interval
+from micropref.metrics._subsets import rows_by_value, score_subsets
 from micropref.mixture import MixtureBradleyTerry
-from micropref.persistence import ModelFileError, pack, read_folder, unpack, write_folder
+from micropref.persistence import ModelFileError
 from micropref.router import ContextRouter
+
+__all__ = ["PreferenceModel"]
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 
@@ -28,14 +32,15 @@ _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 # heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
 _DOUBLE_ENTRIES = 1 << 27
 
-_WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,17}")
-
 
 class PreferenceModel:
     """Rewards of texts, for a context and a user.
 
     Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` (what people
     disagree about) and, once `route` was called, a `ContextRouter` (what applies here).
+
+    What the three have learned is the model's own from then on: fitting the objects that were passed again, or changing
+    their parameters, changes no model. The encoder that turns texts into vectors, and its store, are shared.
 
     Parameters
     ----------
@@ -62,9 +67,9 @@ class PreferenceModel:
     """
 
     def __init__(self, encoder: PairEncoder, mixture: MixtureBradleyTerry, router: ContextRouter | None = None):
-        self.encoder = encoder
-        self.mixture = mixture
-        self.router = router
+        self.encoder = twin(encoder)
+        self.mixture: MixtureBradleyTerry = frozen(mixture)
+        self.router = None if router is None else router._forked()
 
     # ------------------------------------------------------------------------------------------------------- learning
 
@@ -139,32 +144,43 @@ class PreferenceModel:
         ValueError
             If there are only votes, and a parameter would change what labelled contexts have taught before.
         """
-        table = read_preferences(data)
-        voted = np.zeros(len(table), dtype=bool)
-        if table.group is not None:
-            voted = np.array([group is not None for group in table.group])
-        router = self.router
-        if not voted.all():
-            labelled = table[~voted]
-            ContextRouter(self.mixture, **parameters).check_parameters()  # before the encoder learns anything
-            if labelled.context is not None and "context" not in self.encoder.context_parts_:
-                self.encoder.fit_context(labelled)
-            router = self._new_router(parameters)
-            router.fit(self._pairs(labelled, tuple(self.encoder.context_parts_)), sample_weight=labelled.weight)
-            if self.router is not None:  # what users voted says how the heads fit them, whatever the contexts say
-                router.history_ = self.router.history_
-        if voted.any():
-            votes = table[voted]
-            if router is None:
-                router = self._new_router(parameters)
-                parts = self._parts_of_mixture()
-            else:
-                parts = self._parts_of(router)
-            if voted.all():
-                self._set_history_parameters(router, parameters)
-            router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=_users(votes.group))
-        self.router = router
+        with lock_of(self):
+            table = read_preferences(data)
+            voted = np.zeros(len(table), dtype=bool)
+            if table.group is not None:
+                voted = np.array([group is not None for group in table.group])
+            router = None if self.router is None else self.router._forked()
+            if not voted.all():
+                router = self._routed_by_contexts(table[~voted], parameters)
+            if voted.any():
+                router = self._with_votes(router, table[voted], parameters, only_votes=bool(voted.all()))
+            self.router = router
         return self
+
+    def _routed_by_contexts(self, labelled: PreferenceTable, parameters: dict[str, Any]) -> ContextRouter:
+        """A router that has learned from labelled contexts, and knows the users of the one before."""
+        ContextRouter(self.mixture, **parameters).check_parameters()  # before the encoder learns anything
+        if labelled.context is not None and "context" not in self.encoder.context_parts_:
+            self.encoder.fit_context(labelled)
+        router = self._new_router(parameters)
+        router.fit(self._pairs(labelled, tuple(self.encoder.context_parts_)), sample_weight=labelled.weight)
+        if self.router is not None:  # what users voted says how the heads fit them, whatever the contexts say
+            router.history_ = self.router.history_.copy()
+        return router
+
+    def _with_votes(
+        self, router: ContextRouter | None, votes: PreferenceTable, parameters: dict[str, Any], *, only_votes: bool
+    ) -> ContextRouter:
+        """The router, or a new one, after votes of known users."""
+        if router is None:
+            router = self._new_router(parameters)
+            parts = self._parts_of_mixture()
+        else:
+            parts = self._parts_of(router)
+        if only_votes:
+            self._set_history_parameters(router, parameters)
+        router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
+        return router
 
     # -------------------------------------------------------------------------------------------------------- judgement
 
@@ -174,7 +190,7 @@ class PreferenceModel:
         responses: Sequence[str],
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ.
 
         Parameters
@@ -183,25 +199,25 @@ class PreferenceModel:
         contexts : sequence of n str, optional
             Stated criteria or user profiles; empty where there is none.
         users : sequence of n ids, optional
-            For whom; an unknown user or None gets what the context says.
+            Whom to serve; an unknown user or None gets what the context says.
 
         Returns
         -------
         rewards : ndarray of shape (n,)
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
-            is preferred, for somebody whose head is known. The zero is arbitrary.
+            is preferred, for a user whose head is known. The zero is arbitrary.
         """
         features = self.encoder.encode_responses(prompts, responses)
         return self._reward(features, prompts, contexts, users)
 
     def reward_features(
         self,
-        features: np.ndarray,
+        features: NDArray[Any],
         fingerprint: str,
         prompts: Sequence[str] | None = None,
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """Rewards of responses whose vectors were computed elsewhere.
 
         Parameters
@@ -224,18 +240,18 @@ class PreferenceModel:
         ValueError
             If prompts are left out and a gate reads them.
         """
-        wanted = self.encoder.encoder_.fingerprint
-        if fingerprint != wanted:
-            raise EncoderMismatchError(f"the features come from the encoder {fingerprint}, but the model from {wanted}")
+        expected = self.encoder.encoder_.fingerprint
+        if fingerprint != expected:
+            raise EncoderMismatchError(f"expected features of the encoder {expected}, got those of {fingerprint}")
         if prompts is None and "prompt" in self._parts():
-            raise ValueError("the weights of this model's heads depend on the prompt; found no prompts")
+            raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
         with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error below
             scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
         return self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users)
 
     def rank(
         self, prompt: str, responses: Sequence[str], context: str = "", user: Hashable | None = None
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         """Order of candidate responses to one prompt, best first.
 
         Parameters
@@ -254,7 +270,7 @@ class PreferenceModel:
         rewards = self.reward([prompt] * n, responses, [context] * n, None if user is None else [user] * n)
         return np.argsort(-rewards, kind="stable")
 
-    def log_odds(self, data: Any, *, routed: bool = True, history: bool = True) -> np.ndarray:
+    def log_odds(self, data: Any, *, routed: bool = True, history: bool = True) -> NDArray[Any]:
         """Log-odds that the chosen response of every comparison is preferred to the rejected one.
 
         Parameters
@@ -277,12 +293,12 @@ class PreferenceModel:
         """
         table = read_preferences(data)
         if not routed or self.router is None:
-            return self.mixture.decision_function(self._pairs(table, self._parts_of_mixture()))
+            return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))
         self._check_asked(table.context, table.group)
-        users = _users(table.group) if history else None
-        return self.router.decision_function(self._pairs(table, self._parts()), groups=users)
+        users = table.group if history else None
+        return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=users))
 
-    def stage_one_rows(self, data: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def stage_one_rows(self, data: Any) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
         """Comparisons as the mixture of stage 1 takes them, for what is not asked of texts: theory, figures, tests.
 
         Parameters
@@ -299,7 +315,7 @@ class PreferenceModel:
         """
         table = read_preferences(data)
         weight = None if table.weight is None else np.asarray(table.weight)
-        return self._pairs(table, self._parts_of_mixture()), _users(table.group), weight
+        return self._pairs(table, self._parts_of_mixture()), table.group, weight
 
     def evaluate(self, data: Any, *, by: str | None = None, random_state: int = 0) -> list[dict[str, Any]]:
         """Accuracy and log-loss on comparisons, for every stage that the model and the data allow.
@@ -323,32 +339,24 @@ class PreferenceModel:
         if table.weight is not None:
             table = table[table.weight > 0]
         if not len(table):
-            raise ValueError("found no comparison with weight, wanted at least one")
-        subsets = [("all", np.arange(len(table)))]
-        if by is not None:
-            subsets += _rows_by_value(_column(table, by))
+            raise ValueError("expected at least one comparison with weight, got none")
         clusters = np.array([prompt or None for prompt in table.prompt], dtype=object)
-        if table.group is not None:
-            clusters = table.group
-        methods = {"mixture": self.log_odds(table, routed=False)}
+        return score_subsets(
+            self._log_odds_by_method(table),
+            rows_by_value(None if by is None else _column(table, by), len(table)),
+            clusters=clusters if table.group is None else table.group,
+            weight=table.weight,
+            random_state=random_state,
+        )
+
+    def _log_odds_by_method(self, table: PreferenceTable) -> dict[str, NDArray[Any]]:
+        """Log-odds of every stage that the model and the table allow."""
+        found = {"mixture": self.log_odds(table, routed=False)}
         if self.router is not None:
-            methods["routed"] = self.log_odds(table, history=False)
-            known = self.router.history_.table
-            users = _users(table.group)
-            if users is not None and any(user in known for user in users):
-                methods["history"] = self.log_odds(table)
-        rows = []
-        for subset, index in subsets:
-            for method, odds in methods.items():
-                row: dict[str, Any] = {"method": method, "subset": subset, "n": len(index)}
-                weight = None if table.weight is None else table.weight[index]
-                log_loss = -log_sigmoid(odds[index].astype(np.float64))
-                for name, each in (("accuracy", (odds[index] > 0) + 0.5 * (odds[index] == 0)), ("log_loss", log_loss)):
-                    row[name], row[f"{name}_low"], row[f"{name}_high"] = _interval(
-                        each, clusters[index], weight, random_state
-                    )
-                rows.append(row)
-        return rows
+            found["routed"] = self.log_odds(table, history=False)
+            if table.group is not None and any(user in self.router.history_ for user in table.group):
+                found["history"] = self.log_odds(table)
+        return found
 
     # ------------------------------------------------------------------------------------------------------ persistence
 
@@ -393,7 +401,9 @@ class PreferenceModel:
         """
         arrays, description = read_folder(path)
         if "encoder" not in description:
-            raise ModelFileError(f"{path} holds an estimator without encoder; load it with micropref.persistence.load")
+            raise ModelFileError(
+                f"{path}: expected a model of texts, got an estimator without encoder; load it with micropref.load"
+            )
         pair_encoder = PairEncoder.from_config(description["encoder"], encoder, store=store)
         estimator = unpack(arrays, description["stage"])
         if isinstance(estimator, MixtureBradleyTerry):
@@ -440,18 +450,18 @@ class PreferenceModel:
                 "pass a context for every row (empty where there is none), or the users"
             )
 
-    def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> np.ndarray:
+    def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
         if "context" in parts and table.context is None:
             table = replace(table, context=[""] * len(table))
         return self.encoder.encode_pairs(table, parts)
 
     def _reward(
         self,
-        features: np.ndarray,
+        features: NDArray[Any],
         prompts: Sequence[str],
         contexts: Sequence[str] | None,
         users: Sequence[Hashable] | None,
-    ) -> np.ndarray:
+    ) -> NDArray[Any]:
         self._check_asked(contexts, users)
         parts = self._parts()
         contexts = [""] * len(features) if contexts is None else contexts
@@ -460,39 +470,14 @@ class PreferenceModel:
             return np.empty(0)
         if self.router is None:
             weights = np.exp(self.mixture.context_log_weights(context))
-            return (self.mixture.rewards(features) * weights.T).sum(axis=1)
-        return self.router.rewards(features, context, _users(users))
-
-
-def _users(users: Any) -> np.ndarray | None:
-    """Ids of users, whatever file they came from: 1007 in a JSON file is "1007" in a CSV file."""
-    if users is None:
-        return None
-    ids = np.empty(len(users), dtype=object)
-    ids[:] = [int(user) if isinstance(user, str) and _WHOLE_NUMBER.fullmatch(user) else user for user in users]
-    return ids
-
-
-def _rows_by_value(column: Sequence[Any]) -> list[tuple[str, np.ndarray]]:
-    """Rows of every value, in order of appearance."""
-    rows: dict[str, list[int]] = {}
-    for row, value in enumerate(column):
-        rows.setdefault(str(value), []).append(row)
-    return [(value, np.array(members)) for value, members in rows.items()]
-
-
-def _interval(
-    values: np.ndarray, clusters: np.ndarray, weight: np.ndarray | None, random_state: int
-) -> tuple[float, float | None, float | None]:
-    alone = None not in clusters and len(set(clusters)) < 2
-    if alone or len(values) < 2:
-        return float(np.average(values, weights=weight)), None, None
-    return mean_interval(values, clusters, weight, random_state=random_state)
+            return np.asarray((self.mixture.rewards(features) * weights.T).sum(axis=1))
+        groups: Any = users
+        return np.asarray(self.router.rewards(features, context, groups))
 
 
 def _column(table: PreferenceTable, name: str) -> Sequence[Any]:
     column = getattr(table, name, None) if name in ("prompt", "context", "group") else table.extra.get(name)
     if column is None:
         present = ["prompt", *(n for n in ("context", "group") if getattr(table, n) is not None), *table.extra]
-        raise ValueError(f"found no column {name!r}, wanted one of {', '.join(map(repr, present))}")
+        raise ValueError(f"expected one of the columns {', '.join(map(repr, present))}, got {name!r}")
     return list(column)

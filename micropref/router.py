@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import warnings
-from functools import partial
+from copy import copy, deepcopy
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, clone
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, is_torch, like, namespace, place, precision, to_numpy
+from micropref._arrays.backend import Array, index_like, like, namespace, to_numpy
+from micropref._base import PersonalPreferenceClassifier
+from micropref._engine.gate_objective import GateObjective
+from micropref._engine.gate_solvers import TOL, initial_gate, solve_direct, solve_hedge
 from micropref._engine.gates import GATES, Gate, flatten, unflatten
-from micropref._engine.objectives import GateObjective, log_odds, log_sigmoid, log_softmax
-from micropref._engine.prediction import accuracy, gate_log_weights, head_margins, labels, probabilities
+from micropref._engine.prediction import gate_log_weights, head_margins
 from micropref._engine.scaling import RunningNorms, gate_scale, gate_step
-from micropref._engine.solvers import Adam, lbfgs
+from micropref._engine.solvers import Adam
+from micropref._fitting import check_same_parameters, frozen, learning, predicting, twin
 from micropref._parameters import check_choice, check_integer, check_real
-from micropref._rows.layout import PairReader, narrow_context, root_mean_square_norms
-from micropref._rows.validation import check_groups, check_labels, check_matrix, check_sample_weight
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import check_groups
+from micropref._rows.layout import PairReader, narrow_context
+from micropref._rows.matrix import check_matrix
+from micropref._saveable import pack, under, unpack
+from micropref._state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._users.history import UserHistory
+from micropref._users.merging import merged_users
 from micropref._users.neighbors import NeighborGate
+from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._threads import blas_threads
 
+__all__ = ["ContextRouter"]
+
 _SOLVERS = ("direct", "hedge")
-_MAX_ITER = 500
-_TOL = 1e-6
 _STEP_RATE = 0.1
+# A margin over a smaller temperature would leave the range of single precision.
+_LEAST_TEMPERATURE = 1e-20
+# What shapes the parameters that `partial_fit` goes on with.
+_SHAPE = ("gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
+_STATE = ("objective_", "n_iter_", "converged_")
 
 
-class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
+class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: ignore[misc]
     """Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
 
     Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With
@@ -129,6 +143,18 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     array([1. , 0.5])
     """
 
+    mixture_: Any
+    n_context_features_: int
+    gate_parameters_: list[NDArray[np.float64]]
+    objective_: float
+    loss_curve_: list[float]
+    n_iter_: int
+    converged_: bool
+    history_: UserHistory
+    _neighbors: NeighborGate | None
+    _adam: Adam
+    _norms: RunningNorms
+
     def __init__(
         self,
         mixture: Any,
@@ -164,6 +190,7 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     # ------------------------------------------------------------------------------------------------------- learning
 
+    @learning
     def fit(
         self,
         X: Array,
@@ -196,75 +223,48 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             `MixtureBradleyTerry.fit`.
         """
         self.check_parameters()
-        X = place(check_matrix(self, X, reset=True), self.device)
-        signs, classes = check_labels(y, X.shape[0])
-        weight = check_sample_weight(sample_weight, X.shape[0])
-        if self.prefit:
-            if groups is not None:
-                raise ValueError(
-                    "groups are the annotators of stage 1, which is fitted already; "
-                    "use partial_fit for the votes of known users, or prefit=False"
-                )
+        self.__dict__.pop("mixture_", None)
+        if self._is_prefit() and groups is not None:
+            raise ValueError(
+                "groups are the annotators of stage 1, which is fitted already; "
+                "use partial_fit for the votes of known users, or prefit=False"
+            )
+        if self._is_prefit():
             self.mixture_ = self._fitted_mixture()
-        else:
-            stage_one = narrow_context(X, self._expected_context(X), self.mixture.n_context_features)
-            self.mixture_ = self._cloned_mixture().fit(stage_one, y, sample_weight=weight, groups=groups)
-        self._begin(X, classes)
-        reader = PairReader(X, self.n_context_features_)
-        norms = root_mean_square_norms(X, self.n_context_features_, weight)
-        evidence = self._evidence(reader, signs)
-        offset = self._log_prior(reader)
+        rows = self._read(X, y, sample_weight, groups, first=True)
+        if not self._is_prefit():
+            self.mixture_ = self._cloned_mixture().fit(
+                self._stage_one(rows), y, sample_weight=sample_weight, groups=groups
+            )
+            self._context_width(rows.reader.X.shape[1])
+        self._start(rows.reader.n_context_features, rows.classes)
+        evidence = self._evidence(rows) / self.temperature
         if self.gate == "knn":
-            self._remember(reader, evidence, weight)
+            self._remember(rows, evidence)
             return self
         objective = GateObjective(
-            reader, self._gate(), evidence=evidence, offset=offset, sample_weight=weight, alpha=self.alpha
+            rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha
         )
-        scale = self._scale(norms[0])
-        start = self._initial_parameters(scale)
-        solve = self._solve_hedge if self.solver == "hedge" else self._solve_direct
+        scale = flatten(gate_scale(rows.norms[0], objective.gate))
+        start = initial_gate(objective.gate, scale, check_random_state(self.random_state))
         with blas_threads(bool(objective.gate.hidden_units)):
-            self._set_parameters(solve(objective, start, scale))
+            if self.solver == "hedge":
+                found = solve_hedge(objective, start, scale, self.n_iter)
+            else:
+                found = solve_direct(objective, start, scale)
+        self._set_parameters(found.vector)
+        self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
+        self.loss_curve_ = found.loss_curve
         if not self.converged_ and self.solver == "direct":
             warnings.warn(
-                f"L-BFGS stopped after {self.n_iter_} iterations before the gradient fell below {_TOL}. "
+                f"L-BFGS stopped after {self.n_iter_} iterations before the gradient fell below {TOL}. "
                 "Scale the contexts with PairScaler, or increase alpha.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
 
-    def _solve_direct(self, objective: GateObjective, start: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        found = lbfgs(
-            objective.value_and_gradient,
-            start,
-            scale=scale,
-            max_iter=_MAX_ITER,
-            tol=_TOL,
-            precision=self._precision(objective),
-        )
-        self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
-        return found.vector
-
-    def _solve_hedge(self, objective: GateObjective, start: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        vector = start
-        self.loss_curve_.append(objective.value_and_gradient(vector)[0])
-        for _ in range(self.n_iter):
-            targets = objective.targets(vector)
-            vector = lbfgs(
-                partial(objective.cross_entropy, targets=targets),
-                vector,
-                scale=scale,
-                max_iter=_MAX_ITER,
-                tol=_TOL,
-                precision=self._precision(objective),
-            ).vector
-            self.loss_curve_.append(objective.value_and_gradient(vector)[0])
-        value, gradient = objective.value_and_gradient(vector)
-        self.objective_, self.n_iter_ = value, self.n_iter
-        self.converged_ = bool(gradient.size == 0 or np.abs(gradient / scale).max() <= np.sqrt(_TOL))
-        return vector
-
+    @learning
     def partial_fit(
         self,
         X: Array,
@@ -293,66 +293,67 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         self
         """
         started = hasattr(self, "history_")
-        if not started:
-            self.check_parameters()
-        X = place(check_matrix(self, X, reset=not started), self.device)
-        if started and classes is None:
-            classes = self.classes_
-        signs, classes = check_labels(y, X.shape[0], classes=classes)
-        if started and not np.array_equal(classes, self.classes_):
-            raise ValueError(f"classes is {classes.tolist()} but was {self.classes_.tolist()} in the first call")
-        weight = check_sample_weight(sample_weight, X.shape[0])
-        users = check_groups(groups, X.shape[0])
+        self.check_parameters()
+        check_same_parameters(self, _SHAPE)
+        if not started and self._is_prefit():
+            self.mixture_ = self._fitted_mixture()
+        rows = self._read(X, y, sample_weight, groups, first=not started, classes=self._known_classes(classes))
         if not self._is_prefit():
-            # Nothing is learned from rows that stage 2 refuses.
-            root_mean_square_norms(X, self._expected_context(X))
-            context = self.n_context_features_ if started else self._expected_context(X)
-            stage_one = narrow_context(X, context, self.mixture.n_context_features)
-            mixture = self.mixture_ if started else self._cloned_mixture()
-            mixture.partial_fit(stage_one, y, classes=classes, sample_weight=weight, groups=groups)
-            self.mixture_ = mixture
+            mixture = twin(self.mixture_) if started else self._cloned_mixture()
+            self.mixture_ = mixture.partial_fit(
+                self._stage_one(rows),
+                y,
+                classes=rows.classes,
+                sample_weight=sample_weight,
+                groups=groups,
+            )
         if not started:
-            if self._is_prefit():
-                self.mixture_ = self._fitted_mixture()
-            self._begin(X, classes)
-            norms = root_mean_square_norms(X, self.n_context_features_, weight)
-            self._set_parameters(self._initial_parameters(self._scale(norms[0])))
-        reader = PairReader(X, self.n_context_features_)
-        votes = self._evidence(reader, signs, 1.0)
-        if users is None:
-            self._step(reader, votes / self.temperature, weight)
-            return self
-        grouped = users.index >= 0
-        rest = np.flatnonzero(~grouped)
-        if weight is not None:
-            grouped &= weight > 0  # a vote without weight was never cast, and makes no other vote older
-        seen = to_numpy(votes) if weight is None else to_numpy(votes) * weight
-        self.history_.update(users.ids.tolist(), users.index[grouped], seen[:, grouped], self.history_decay)
-        if len(rest) and (weight is None or weight[rest].any()):
-            where = like(rest, X) if is_torch(X) else rest
-            part = PairReader(X[where], self.n_context_features_)
-            self._step(part, votes[:, where] / self.temperature, None if weight is None else weight[rest])
+            self._context_width(rows.reader.X.shape[1])
+            self._start(rows.reader.n_context_features, rows.classes)
+            if self.gate != "knn":
+                scale = flatten(gate_scale(rows.norms[0], self._gate()))
+                self._set_parameters(initial_gate(self._gate(), scale, check_random_state(self.random_state)))
+        self._learn_votes(rows)
         return self
 
-    def _step(self, reader: PairReader, evidence: Array, weight: np.ndarray | None) -> None:
+    def _learn_votes(self, rows: Comparisons) -> None:
+        """Rows with a user go into that user's history, the others teach f."""
+        evidence = self._evidence(rows)
+        users = rows.groups
+        if users is None:
+            self._step(rows, evidence / self.temperature)
+            return
+        voted = users.index >= 0
+        rest = np.flatnonzero(~voted)
+        if len(rest):
+            labelled = rows.part(rest)
+            if labelled.total_weight:
+                self._step(labelled, evidence[:, index_like(rest, evidence)] / self.temperature)
+        if rows.weight is not None:
+            voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
+        seen = to_numpy(evidence) if rows.weight is None else to_numpy(evidence) * rows.weight
+        self.history_.update(users.ids.tolist(), users.index[voted], seen[:, voted], self.history_decay)
+
+    def _step(self, rows: Comparisons, evidence: Array) -> None:
         """Learn f from labelled pairs of a stream."""
         if self.gate == "knn":
-            self._remember(reader, evidence, weight)
+            self._remember(rows, evidence)
             return
         gate = self._gate()
         if not gate.shapes:
             return
-        self._norms.observe(root_mean_square_norms(reader.X, reader.n_context_features, weight), reader.n_samples)
-        objective = GateObjective(
-            reader, gate, evidence=evidence, offset=self._log_prior(reader), sample_weight=weight, alpha=self.alpha
-        )
+        self._norms = copy(self._norms)
+        self._norms.observe(rows.norms, rows.n_samples)
+        objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha)
         vector = flatten(self.gate_parameters_)
         self.objective_, gradient = objective.value_and_gradient(vector)
-        scale = self._scale(self._norms.context)
+        scale = flatten(gate_scale(self._norms.context, gate))
+        self._adam = copy(self._adam)
         self._set_parameters(self._adam.step(vector, gradient, scale, flatten(gate_step(gate))))
 
     # ------------------------------------------------------------------------------------------------------ prediction
 
+    @predicting
     def decision_function(self, X: Array, groups: ArrayLike | None = None) -> Array:
         """Log-odds that the first response is preferred, in this context and by this user.
 
@@ -370,59 +371,7 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         margins, log_weights = self._forward(X, groups)
         return log_odds(log_weights, margins)
 
-    def predict_proba(self, X: Array, groups: ArrayLike | None = None) -> Array:
-        """Probabilities of the two labels, in the order of `classes_`.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        probabilities : array of shape (n_samples, 2)
-        """
-        return probabilities(self.decision_function(X, groups))
-
-    def predict(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
-        """The label of the response more likely to be preferred.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-        """
-        return labels(self.decision_function(X, groups), self.classes_)
-
-    def score(
-        self,
-        X: Array,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Share of rows whose preferred response is predicted.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,) or None
-        sample_weight : array-like of shape (n_samples,), optional
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        accuracy : float
-        """
-        return accuracy(self.decision_function(X, groups), y, self.classes_, sample_weight)
-
+    @predicting
     def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> Array:
         """Weights of the heads for every row.
 
@@ -439,32 +388,7 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         log_weights = self._forward(X, groups)[1]
         return namespace(log_weights).exp(log_weights).T
 
-    def log_likelihood(
-        self,
-        X: Array,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Mean log-probability of the labels per row, in nats, each row on its own.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,), optional
-        sample_weight : array-like of shape (n_samples,), optional
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        log_likelihood : float
-        """
-        odds = to_numpy(self.decision_function(X, groups)).astype(np.float64)
-        weight = check_sample_weight(sample_weight, len(odds))
-        signs, _ = check_labels(y, len(odds), classes=self.classes_)
-        return float(np.average(log_sigmoid(odds if signs is None else odds * signs), weights=weight))
-
+    @predicting
     def rewards(self, features: Array, context: Array | None = None, groups: ArrayLike | None = None) -> Array:
         """Rewards Σ_k f_k(c) w_kᵀ φ of single responses, in this context and for this user.
 
@@ -495,7 +419,7 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
         for name in ("temperature", "history_temperature"):
-            check_real(self, name, 0.0, above_minimum=True)
+            check_real(self, name, _LEAST_TEMPERATURE)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True)
         check_real(self, "alpha", 0.0)
         check_choice(self, "gate", (*GATES, "knn"))
@@ -512,6 +436,7 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         return self.prefit or isinstance(self.mixture, FrozenEstimator)
 
     def _fitted_mixture(self) -> Any:
+        """A copy of the mixture's fit: fitting the caller's object again changes no router."""
         try:
             check_is_fitted(self.mixture, "coef_")
         except NotFittedError:
@@ -519,7 +444,7 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
                 "The mixture of this ContextRouter is not fitted, or was cloned and lost its fit. Fit it first, wrap "
                 "it in sklearn.frozen.FrozenEstimator so that clones keep it, or use prefit=False"
             ) from None
-        return self.mixture
+        return frozen(self.mixture)
 
     def _cloned_mixture(self) -> Any:
         mixture = clone(self.mixture)
@@ -528,83 +453,81 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             mixture.set_params(random_state=self.random_state)
         return mixture
 
-    def _expected_context(self, X: Array) -> int:
-        """Context columns of X before the mixture is fitted."""
-        return self.mixture.n_context_features if self.n_context_features is None else self.n_context_features
+    def _read(
+        self, X: Array, y: Any, sample_weight: Any, groups: Any, *, first: bool, classes: Any = None
+    ) -> Comparisons:
+        width: Any = self._context_width if first else self.n_context_features_
+        return Comparisons.read(
+            self,
+            X,
+            y,
+            sample_weight,
+            groups,
+            first=first,
+            n_context_features=width,
+            classes=classes,
+            device=self.device,
+        )
 
-    def _begin(self, X: Array, classes: np.ndarray) -> None:
-        n_features = self.mixture_.coef_.shape[1]
-        own = self.mixture_.n_context_features
-        found = X.shape[1] - n_features
-        wanted = found if self.n_context_features is None else self.n_context_features
-        if found != wanted or found < own:
+    def _context_width(self, n_columns: int) -> int:
+        """Context columns of X; a ValueError where they are no extension of the mixture's."""
+        if not hasattr(self, "mixture_"):  # yet to be fitted on the same rows
+            own = self.mixture.n_context_features
+            return int(own if self.n_context_features is None else self.n_context_features)
+        n_features, own = self.mixture_.coef_.shape[1], self.mixture_.n_context_features_
+        width = n_columns - n_features
+        expected = width if self.n_context_features is None else self.n_context_features
+        if width != expected or width < own:
             raise ValueError(
-                f"X has {X.shape[1]} columns, of which the last {n_features} are the difference (as the mixture was "
-                f"fitted), so that {found} are context; expected "
-                f"{f'at least {own}' if self.n_context_features is None else wanted}. The mixture's own context "
+                f"X has {n_columns} columns, of which the last {n_features} are the difference (as the mixture was "
+                f"fitted), so that {width} are context; expected "
+                f"{f'at least {own}' if self.n_context_features is None else expected}. The mixture's own context "
                 f"({own} columns) must be empty or the first columns of the router's"
             )
-        self._start(found, classes)
+        return int(width)
 
-    def _start(self, n_context_features: int, classes: np.ndarray) -> None:
+    def _stage_one(self, rows: Comparisons) -> Array:
+        """The rows as the mixture takes them."""
+        return narrow_context(rows.reader.X, rows.reader.n_context_features, self.mixture.n_context_features)
+
+    def _start(self, n_context_features: int, classes: NDArray[Any] | None) -> None:
         """Nothing learned and no user known."""
         n_components = self.mixture_.coef_.shape[0]
         self.n_context_features_ = n_context_features
+        assert classes is not None
         self.classes_ = classes
         self.history_ = UserHistory(n_components)
-        self.loss_curve_: list[float] = []
+        self.loss_curve_ = []
         self._neighbors = (
             NeighborGate(n_context_features, n_components, self.n_neighbors) if self.gate == "knn" else None
         )
         self._adam = Adam(_STEP_RATE)
         self._norms = RunningNorms()
-        self.gate_parameters_: list[np.ndarray] = []
+        self.gate_parameters_ = []
 
     def _gate(self) -> Gate:
         n_components = self.mixture_.coef_.shape[0]
-        kind = "linear" if self.gate == "knn" else self.gate
-        return Gate.create(kind, self.n_context_features_, n_components, self.hidden_units)
+        return Gate.create(self.gate, self.n_context_features_, n_components, self.hidden_units)
 
-    def _scale(self, context_norm: float) -> np.ndarray:
-        """One over the usual size of every parameter of g."""
-        return np.empty(0) if self.gate == "knn" else flatten(gate_scale(context_norm, self._gate()))
+    def _set_parameters(self, vector: NDArray[np.float64]) -> None:
+        self.gate_parameters_ = [p.copy() for p in unflatten(vector, self._gate().shapes)]
 
-    def _initial_parameters(self, scale: np.ndarray) -> np.ndarray:
-        """Parameters of g = 0, with a hidden layer of random directions if there is one."""
-        if self.gate == "knn":
-            return np.empty(0)
-        parameters = self._gate().initial(check_random_state(self.random_state))
-        for output in parameters[-2:]:
-            output[...] = 0.0
-        return flatten(parameters) / scale
-
-    @staticmethod
-    def _precision(objective: GateObjective) -> float:
-        return max(precision(objective.contexts), objective.gate.precision)
-
-    def _set_parameters(self, vector: np.ndarray) -> None:
-        shapes = () if self.gate == "knn" else self._gate().shapes
-        self.gate_parameters_ = [p.copy() for p in unflatten(vector, shapes)]
-
-    def _evidence(self, reader: PairReader, signs: np.ndarray | None, temperature: float | None = None) -> Array:
-        """−L_ik / τ of every row, (n_components, n_samples)."""
-        margins = head_margins(reader, self.mixture_.coef_)
-        if signs is not None:
-            margins = margins * like(signs, margins, margins.dtype)
-        return log_sigmoid(margins) / (self.temperature if temperature is None else temperature)
+    def _evidence(self, rows: Comparisons) -> Array:
+        """−L_ik of every row, (n_components, n_samples)."""
+        margins = head_margins(rows.reader, self.mixture_.coef_)
+        if rows.signs is not None:
+            margins = margins * like(rows.signs, margins, margins.dtype)
+        return log_sigmoid(margins)
 
     def _log_prior(self, reader: PairReader) -> Array:
         """log f⁰ of every row, (n_components, n_samples)."""
-        return self.mixture_.context_log_weights(reader.X[:, : self.mixture_.n_context_features])
+        return self.mixture_.context_log_weights(reader.X[:, : self.mixture_.n_context_features_])
 
-    def _remember(self, reader: PairReader, evidence: Array, weight: np.ndarray | None) -> None:
+    def _remember(self, rows: Comparisons, evidence: Array) -> None:
+        contexts, votes, weight = to_numpy(rows.context), to_numpy(evidence), rows.dense_weight
+        counted = slice(None) if rows.weight is None else weight > 0
         assert self._neighbors is not None
-        contexts, votes = to_numpy(reader.X[:, : self.n_context_features_]), to_numpy(evidence)
-        if weight is None:
-            self._neighbors.add(contexts, votes, np.ones(len(contexts)))
-        else:
-            counted = weight > 0
-            self._neighbors.add(contexts[counted], votes[:, counted], weight[counted])
+        self._neighbors.add(contexts[counted], votes[:, counted], weight[counted])
 
     def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
         """Margins and log-weights of every row, both (n_components, n_samples)."""
@@ -619,19 +542,49 @@ class ContextRouter(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
             log_weights = like(self._neighbors.log_weights(contexts, to_numpy(prior)), margins, margins.dtype)
         else:
             contexts = X[:, : self.n_context_features_]
-            log_weights = gate_log_weights(contexts, self._gate(), self.gate_parameters_, prior)
+            gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
+            log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
         if users is not None:
             votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
             updated = log_softmax(log_weights + like(votes, margins, margins.dtype))
-            # Whoever has no evidence gets the prior to the last bit, which normalising again might not leave.
+            # A user without evidence gets the prior to the last bit, which normalising again might not leave.
             has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)
             log_weights = namespace(updated).where(has_evidence, updated, log_weights)
         return margins, log_weights
 
+    def _forked(self) -> Self:
+        """The same router, whose learning leaves this one as it is; the table of users is copied where it changes."""
+        other = twin(self)
+        other.history_, other._neighbors = self.history_.copy(), deepcopy(self._neighbors)
+        return other
+
+    @predicting
+    def _export(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays, and what JSON can say, of the fitted router, its mixture and its users."""
+        check_is_fitted(self, "history_")
+        of_mixture, mixture = pack(self.mixture_)
+        arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
+        arrays.update(numbered("gate", self.gate_parameters_))
+        if self._neighbors is not None:
+            arrays.update({f"neighbors.{name}": array for name, array in self._neighbors.export().items()})
+        users, arrays["history"] = self.history_.export()
+        description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
+        description["parameters"]["mixture"] = None
+        return arrays, {**description, "mixture": mixture, "users": store_ids(users, arrays)}
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        """The router that `_export` described; its first stage comes fitted, also where it had fitted it by itself."""
+        mixture = unpack(under("mixture", arrays), description["mixture"])
+        router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
+        router.mixture_ = mixture
+        router._start(description["state"]["n_context_features_"], np.empty(0))
+        recover(router, description, (*_STATE, "loss_curve_"))
+        router.gate_parameters_ = gathered("gate", arrays)
+        router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
+        if router._neighbors is not None:
+            router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
+        return router
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags

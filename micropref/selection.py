@@ -14,8 +14,11 @@ from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.pipeline import Pipeline
 
 from micropref._arrays.backend import Array
-from micropref._rows.validation import check_groups, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.weights import check_sample_weight
 from micropref.metrics import grouped_log_likelihood
+
+__all__ = ["ComponentSelection", "select_n_components"]
 
 _RULES = ("best", "one_se")
 
@@ -105,10 +108,10 @@ def select_n_components(
     2
     """
     if rule not in _RULES:
-        raise ValueError(f"rule must be one of {', '.join(map(repr, _RULES))}; got {rule!r}")
+        raise ValueError(f"rule: expected one of {', '.join(map(repr, _RULES))}, got {rule!r}")
     numbers = np.array(candidates, dtype=int)
     if numbers.ndim != 1 or not len(numbers):
-        raise ValueError(f"candidates must be a sequence of at least one number; got {candidates!r}")
+        raise ValueError(f"candidates: expected a sequence of at least one number, got {candidates!r}")
     n_samples = len(X)
     weight = check_sample_weight(sample_weight, n_samples)
     parameter = _number_parameter(estimator)
@@ -126,7 +129,7 @@ def select_n_components(
             error_score="raise",
         ).fit(X, y, **metadata)
     if search.n_splits_ < 2:
-        raise ValueError(f"found {search.n_splits_} fold, wanted at least 2: one alone has no standard error")
+        raise ValueError(f"cv: expected at least 2 folds, got {search.n_splits_}: one alone has no standard error")
     folds = np.stack([search.cv_results_[f"split{i}_test_score"] for i in range(search.n_splits_)], axis=1)
     mean = folds.mean(axis=1)
     error = folds.std(axis=1, ddof=1) / np.sqrt(folds.shape[1])
@@ -174,8 +177,8 @@ def _number_parameter(estimator: Any) -> str:
     with config_context(enable_metadata_routing=True):
         if "n_components" not in last.get_params() or not _takes(last, "groups"):
             raise TypeError(
-                f"{type(last).__name__} has no n_components or takes no groups; use a MixtureBradleyTerry, or a "
-                "Pipeline that ends in one"
+                "expected an estimator with n_components that takes groups, a MixtureBradleyTerry or a Pipeline that "
+                f"ends in one, got {type(last).__name__}"
             )
     return f"{prefix}n_components"
 
@@ -184,8 +187,8 @@ def _with_requests(estimator: Any, weighted: bool | None) -> Any:
     """A clone whose steps are handed annotators and weights."""
     routed = clone(estimator)
     for _, step in _steps(routed):
-        wanted = {"groups": "annotators", "sample_weight": weighted}
-        requests = {name: alias for name, alias in wanted.items() if _takes(step, name)}
+        asked = {"groups": "annotators", "sample_weight": weighted}
+        requests = {name: alias for name, alias in asked.items() if _takes(step, name)}
         if requests:
             step.set_fit_request(**requests)
     return routed

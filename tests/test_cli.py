@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 import micropref
 from micropref import PreferenceModel, load_demo
+from micropref._text import counted
 from micropref.cli import app, main
 from micropref.datasets import PreferenceTable
 from micropref.embed import HashingEncoder, PairEncoder
@@ -131,10 +132,18 @@ def test_help_explains_every_option_and_argument(command):
     ("command", "phrases"),
     [
         ("demo", ["Needs no network", "less than half a minute", "micropref-demo.png"]),
-        ("fit", ["prompt, chosen, rejected", "response_a, response_b, label", "annotators in a column", "hashing"]),
+        (
+            "fit",
+            [
+                "prompt, chosen, rejected",
+                "response_a, response_b, label",
+                "annotator of every comparison",
+                "hashing",
+            ],
+        ),
         ("route", ["Rows without a group", "votes of that user, oldest first", "linear (default), mlp or knn"]),
         ("score", ["rank (1 is best)", "to the same prompt", "responses, a list"]),
-        ("evaluate", ["95 % intervals", "resampled whole", "such as context"]),
+        ("evaluate", ["95 % intervals", "resample users", "such as context"]),
     ],
 )
 def test_help_says_what_one_needs_to_know(command, phrases):
@@ -445,7 +454,7 @@ def test_other_columns(here, run):
 def test_column_options_that_are_none(option, here, run):
     done = run("evaluate", "routed", "test.jsonl", "--column", option)
     assert (done.code, done.out) == (2, "")
-    assert f"'{option}' is not of the form NAME=COLUMN" in re.sub(r"[\s│]+", " ", done.err)
+    assert f"expected NAME=COLUMN, got '{option}'" in re.sub(r"[\s│]+", " ", done.err)
 
 
 def test_a_column_that_is_not_there(here, run):
@@ -464,8 +473,8 @@ def test_a_column_that_is_not_there(here, run):
         (["fit", "train.jsonl", "m", "-k", "1000"], "n_samples=480 is fewer than n_components=1000"),
         (["fit", "train.jsonl", "m", "--alpha", "-1"], "alpha must be"),
         (["fit", "train.jsonl", "m", "--restarts", "0"], "n_init must be"),
-        (["fit", "train.jsonl", "m", "--template", "{answer}"], "template must have {response}"),
-        (["fit", "train.jsonl", "m", "--encoder", " "], "found an empty encoder name"),
+        (["fit", "train.jsonl", "m", "--template", "{answer}"], "expected a template with {response}"),
+        (["fit", "train.jsonl", "m", "--encoder", " "], "got an empty encoder name"),
         (["fit", "train.jsonl", "train.jsonl", "-k", "1"], "train.jsonl is a file; a model is saved as a folder"),
         (["route", "heads", "labelled.jsonl", "--gate", "bogus"], "gate must be one of 'linear', 'mlp', 'knn'"),
         (["route", "heads", "labelled.jsonl", "--temperature", "0"], "temperature must be"),
@@ -541,7 +550,7 @@ def test_another_encoder(command, here, run):
     done = run(command, "routed", data, "--encoder", "hashing")
     assert (done.code, done.out) == (1, "")
     assert re.search(
-        r"fitted with the encoder hashing\(.*n_features=256.* but found the encoder .*n_features=768", done.err
+        r"expected the encoder of the fit, hashing\(.*n_features=256.* got the encoder .*n_features=768", done.err
     )
 
 
@@ -676,7 +685,7 @@ def test_a_terminal_is_told_what_is_going_on(here):
     shown = os.read(terminal, 10_000).decode()
     os.close(terminal)
     steps = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.splitlines()]
-    assert steps == ["loading the model ...", "reading test.jsonl ...", "judging 240 comparisons ..."]
+    assert steps == ["loading the model ...", "reading test.jsonl ...", "evaluating 240 comparisons ..."]
     assert process.returncode == 0
     assert b"..." not in out
 
@@ -692,3 +701,33 @@ def test_scoring_without_the_contexts_that_a_model_wants(here, run):
     done = run("score", "routed", "r.jsonl")
     assert done.code == 1
     assert "routed by contexts, but there are none" in done.err
+
+
+# ------------------------------------------------------------------------------------------------------------ plurals
+
+
+@pytest.mark.parametrize(
+    ("n", "noun", "text"),
+    [(0, "head", "0 heads"), (1, "head", "1 head"), (2, "head", "2 heads"), (1, "process", "1 process"),
+     (3, "process", "3 processes"), (1200, "vote", "1200 votes")],
+)  # fmt: skip
+def test_nouns_agree_with_their_number(n, noun, text):
+    assert counted(n, noun) == text
+
+
+def test_one_of_each(here, run):
+    rows = [{"prompt": "Tea?", "chosen": LONG, "rejected": SHORT, "user": "ann"}]
+    for name, more in (("one.jsonl", {}), ("labelled.jsonl", {"context": "short"})):
+        row = {**rows[0], **more}
+        if more:
+            del row["user"]
+        Path(name).write_text(json.dumps(row) + "\n")
+    out = run("fit", "one.jsonl", "m", "-k", "1").out
+    assert out.startswith("1 comparison, 1 annotator, 0 texts longer than the encoder reads\n1 head, ")
+    assert run("route", "m", "one.jsonl").out.startswith("0 labelled contexts, 1 vote; 1 user known\n")
+    assert run("route", "heads", "labelled.jsonl", "-o", "r").out.startswith(
+        "1 labelled context, 0 votes; 0 users known\n"
+    )
+    assert run("evaluate", "m", "one.jsonl").out.split("\n")[0].strip() == "1 comparison"
+    Path("responses.jsonl").write_text(json.dumps({"prompt": "p", "response": "Tea."}))
+    assert run("score", "m", "responses.jsonl", "-o", "scores").err == "1 response scored, written to scores\n"

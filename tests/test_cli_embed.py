@@ -74,10 +74,10 @@ def test_the_template_is_filled_in(here, table, run):  # noqa: F811
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--template", "no field"], "template must have"),
-        (["--dtype", "int8"], "dtype must be"),
-        (["--shard-size", "0"], "shard_size must be"),
-        (["--encoder", "./nowhere"], "found no folder ./nowhere"),
+        (["--template", "no field"], "expected a template with"),
+        (["--dtype", "int8"], "dtype: expected"),
+        (["--shard-size", "0"], "shard_size: expected"),
+        (["--encoder", "./nowhere"], "got ./nowhere"),
     ],
 )
 def test_bad_usage_is_one_line(here, run, arguments, message):  # noqa: F811
@@ -128,7 +128,7 @@ def test_ctrl_c_says_how_to_go_on(here, run):  # noqa: F811
     _, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "Ctrl-C again to stop at once" in err
-    assert "the same call goes on from there" in err
+    assert "the same call resumes from there" in err
     assert "Traceback" not in err
     kept = len(EmbeddingStore("store"))
     assert kept >= 32

@@ -47,7 +47,7 @@ def model_and_data(tmp_path_factory):
 def test_a_planted_world(capsys):
     shown = run(capsys, "theory", "--groups", 3).out
     exact = sweep_error("diversity", [1 / 3], n_components=3)
-    for value in (exact.terms[0].group_information, exact.bounds[0].printed, exact.terms[0].cross_entropy):
+    for value in (exact.terms[0].group_information, exact.bounds[0].theorem_3_2, exact.terms[0].cross_entropy):
         assert f"{value:.4f}" in shown
     assert "hidden group" in shown
 
@@ -87,11 +87,11 @@ def test_who_answered_is_not_known(model_and_data, capsys, tmp_path):
     anonymous = tmp_path / "anonymous.jsonl"
     kept = ({name: value for name, value in line.items() if name != "user"} for line in lines)
     anonymous.write_text("\n".join(json.dumps(line) for line in kept))
-    assert "Give groups: who answered what" in run(capsys, "theory", model, anonymous, code=1).err
+    assert "Give groups: the annotator of every row" in run(capsys, "theory", model, anonymous, code=1).err
 
 
 def test_usage(model_and_data, capsys):
     model, data = model_and_data
-    assert "give both" in run(capsys, "theory", model, code=2).err
+    assert "expected MODEL and DATA" in run(capsys, "theory", model, code=2).err
     assert "planted" in run(capsys, "theory", model, data, "--sweep", "diversity", code=2).err
     assert "between 0 and" in run(capsys, "theory", "--diversity", "0.9", code=1).err

@@ -106,7 +106,7 @@ def test_a_budget_is_so_many_rows_of_each_taste(world, labels):
 
 @pytest.mark.parametrize("labels", [0, 51])
 def test_a_budget_that_is_not_there(world, labels):
-    with pytest.raises(ValueError, match=f"from 1 to 50; got {labels}"):
+    with pytest.raises(ValueError, match=f"from 1 to 50, got {labels}"):
         world.budget(labels)
 
 
@@ -133,7 +133,7 @@ def test_rewards_are_linear_in_attributes(world):
     attributes = np.array([world.attributes[answer] for answer in answers])
     assert world.taste_weights.shape == (4, len(world.attribute_names))
     np.testing.assert_allclose(world.rewards(answers), attributes @ world.taste_weights.T)
-    with pytest.raises(ValueError, match=r"not an answer of this world.*'I made this up'"):
+    with pytest.raises(ValueError, match=r"expected an answer of this world.*'I made this up'"):
         world.rewards([answers[0], "I made this up"])
 
 
@@ -209,5 +209,5 @@ def test_number_of_annotators_and_pairs():
 @pytest.mark.parametrize("name", ["n_annotators", "pairs_per_annotator"])
 @pytest.mark.parametrize("value", [0, 2.0])
 def test_bad_counts_are_named(name, value):
-    with pytest.raises(ValueError, match=f"{name} must be an integer of at least 1; got {value}"):
+    with pytest.raises(ValueError, match=f"expected {name} to be an integer of at least 1, got {value}"):
         load_demo(**{name: value})

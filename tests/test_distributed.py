@@ -21,9 +21,10 @@ from sklearn.pipeline import make_pipeline
 
 from micropref import MixtureBradleyTerry, PairEncoder, PreferenceModel, load_demo
 from micropref._engine.gates import Gate
-from micropref._engine.objectives import MixtureObjective
+from micropref._engine.mixture_objective import MixtureObjective, Penalties
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.labels import distinct_labels
 from micropref._rows.layout import PairReader, root_mean_square
-from micropref._rows.validation import distinct_labels
 from micropref.cli import main
 from micropref.cli._models import _share
 from micropref.datasets import PreferenceTable
@@ -39,7 +40,7 @@ from micropref.distributed import (
     shard_rows,
     torchrun,
 )
-from micropref.distributed._agreement import Share, Whole
+from micropref.distributed._agreement import common_classes
 from micropref.distributed._communicator import ALONE
 from micropref.distributed._groups import hash_ids
 from micropref.embed import HashingEncoder
@@ -185,13 +186,17 @@ def test_the_sum_of_the_shares_is_the_whole(seed, world_size, grouped):
 def test_one_reduction_per_evaluation():
     data = planted(20)
     gate = Gate.create("linear", 0, 2, 1)
-    whole = MixtureObjective(PairReader(data["X"], 0), gate, alpha=0.5)
-    vector = np.random.default_rng(0).normal(size=whole.penalties.size)
+    whole = MixtureObjective(Comparisons(PairReader(data["X"], 0)), gate, Penalties(0.5))
+    vector = np.random.default_rng(0).normal(size=whole.stiffness.size)
 
     def work(ranks):
         rows = shard_rows(20, None, ranks.rank, 2)
         part = MixtureObjective(
-            PairReader(data["X"][rows], 0), gate, alpha=0.5, communicator=ranks, total_weight=whole.total_weight
+            Comparisons(PairReader(data["X"][rows], 0)),
+            gate,
+            Penalties(0.5),
+            communicator=ranks,
+            total_weight=whole.total_weight,
         )
         return *part.value_and_gradient(vector), ranks.n_reductions
 
@@ -283,7 +288,10 @@ def test_a_start_from_an_earlier_fit():
     np.testing.assert_allclose(results[0].coef_, model.coef_, atol=1e-6)
     half = True
     for error in on_ranks(2, work)[1]:
-        assert re.search("found False for a start from an earlier fit on rank 0 and True on rank 1", str(error))
+        assert re.search(
+            "expected the same start from an earlier fit on all ranks, got False on rank 0 and True on rank 1",
+            str(error),
+        )
 
 
 def test_only_rank_0_shows_progress(capsys):
@@ -351,10 +359,16 @@ def test_an_error_in_the_midst_of_a_fit_reaches_all(monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda share: share.update(X=share["X"][:, 1:]), r"found 4 column\(s\) on rank 0 and 3 on rank 1, wanted the"),
-        (lambda share: share.update(y=share["y"] + 5), "y has 4 different labels"),
-        (lambda share: share.update(y=np.where(share["y"] == 1, 1, -1)), "y has 3 different labels"),
-        (lambda share: share.update(groups=share["groups"] - 40), r"the group \d+ on ranks 0 and 1, wanted all rows"),
+        (
+            lambda share: share.update(X=share["X"][:, 1:]),
+            r"expected the same number of columns on all ranks, got 4 on rank 0 and 3 on",
+        ),
+        (lambda share: share.update(y=share["y"] + 5), "got 4 different labels"),
+        (lambda share: share.update(y=np.where(share["y"] == 1, 1, -1)), "got 3 different labels"),
+        (
+            lambda share: share.update(groups=share["groups"] - 40),
+            r"expected all rows of a group on one rank, got rows of the group \d+ on ranks 0 and 1",
+        ),
     ],
 )
 def test_shares_that_do_not_go_together(change, message):
@@ -369,7 +383,7 @@ def test_shares_that_do_not_go_together(change, message):
     ("change", "message"),
     [
         (lambda share: share["X"].fill(0), "every difference is zero"),
-        (lambda share: share["sample_weight"].fill(0), "sample_weight is zero in every row of every rank"),
+        (lambda share: share["sample_weight"].fill(0), "got zero in every row of every rank"),
         (lambda share: share.update({name: values[:1] for name, values in share.items()}), "n_samples=2 is fewer than"),
     ],
 )
@@ -393,7 +407,7 @@ def test_settings_must_be_the_same():
         return model_of(alpha=0.1 + ranks.rank).fit(**split(data, 2)[ranks.rank])
 
     for error in on_ranks(2, work)[1]:
-        assert re.search(r"found 0\.1 for alpha on rank 0 and 1\.1 on rank 1, wanted the same", str(error))
+        assert re.search(r"expected the same alpha on all ranks, got 0\.1 on rank 0 and 1\.1 on rank 1", str(error))
 
 
 def test_ranks_that_part_notice():
@@ -403,7 +417,7 @@ def test_ranks_that_part_notice():
         return ranks.sum(lambda: np.ones(2), 2, np.array([1.0 + 1e-16 * ranks.rank, 2.0 + 1e-15 * (ranks.rank == 1)]))
 
     for error in on_ranks(3, work)[1]:
-        assert re.search("the ranks evaluate different parameters", str(error))
+        assert re.search("expected all ranks to evaluate the same parameters", str(error))
     results, _ = on_ranks(3, lambda ranks: ranks.sum(lambda: np.full(2, float(ranks.rank)), 2, np.arange(5.0)))
     assert [result.tolist() for result in results] == [[3.0, 3.0]] * 3
 
@@ -442,7 +456,7 @@ def test_ungrouped_rows_are_dealt_evenly_and_in_order(n, world_size):
 
 @pytest.mark.parametrize(("rank", "world_size"), [(2, 2), (-1, 2), (0, 0)])
 def test_a_rank_that_does_not_exist(rank, world_size):
-    with pytest.raises(ValueError, match=f"found rank={rank} of world_size={world_size}, wanted 0 <= rank"):
+    with pytest.raises(ValueError, match=f"expected 0 <= rank < world_size, got rank={rank}"):
         shard_rows(3, None, rank, world_size)
 
 
@@ -451,7 +465,8 @@ def test_a_rank_that_does_not_exist(rank, world_size):
     [
         ([["ann", "bob"], ["cy", "ann"]], "the group 'ann' on ranks 0 and 1"),
         ([[7, 8], np.array([9.0, 7.0])], "the group 7 on ranks 0 and 1"),
-        ([np.array([0.5, 7.0]), [7]], "the group 7 on ranks 0 and 1"),
+        ([np.array([np.nan, 7.0]), [7]], "the group 7 on ranks 0 and 1"),
+        ([["7"], [7]], "the group 7 on ranks 0 and 1"),
         ([[1], ["a", 2], np.array(["a"], dtype=object)], "the group 'a' on ranks 1 and 2"),
         ([[("x", 1)], [("x", 1)]], r"the group \('x', 1\) on ranks 0 and 1"),
         ([[2**70], [2**70]], f"the group {2**70} on ranks"),
@@ -473,7 +488,7 @@ def listed(ids):
 
 @pytest.mark.parametrize(
     "groups",
-    [[["ann", None], ["bob", -1]], [["7"], [7]], [None, ["ann"]], [[-1, -1], None], [[0.5], [1]]],
+    [[["ann", None], ["bob", -1]], [["7.0"], [7]], [None, ["ann"]], [[-1, -1], None], [[b"7"], ["7"]]],
 )
 def test_groups_on_one_rank_each(groups):
     given = [None if one is None else listed(one) for one in groups]
@@ -520,11 +535,8 @@ def test_the_labels_of_a_share():
 
 
 def test_labels_of_different_types_are_not_made_equal():
-    def share(labels):
-        return Share(1, 2, {}, np.asarray(labels), np.ones(2), 1.0, 1e-16, np.empty(0, np.uint64))
-
     with pytest.raises(ValueError, match="labels"):
-        Whole.of([share([1, 0]), share(["a", "b"])])
+        common_classes([np.array([1, 0]), np.array(["c", "d"])])
 
 
 # ------------------------------------------------------------------------------------------------------------- texts
@@ -573,7 +585,7 @@ def test_encoders_must_be_the_same():
         PairEncoder(HashingEncoder(64 + 64 * ranks.rank)).fit(table)
 
     for error in on_ranks(2, work)[1]:
-        assert re.search(r"found hashing.* of width 64 .* on rank 0 and hashing.* of width 128", str(error))
+        assert re.search(r"got hashing.* of width 64 .* on rank 0 and hashing.* of width 128", str(error))
 
 
 def test_a_table_that_cannot_be_read_on_one_rank():
@@ -740,7 +752,8 @@ def test_the_command_refuses_processes_without_rows():
     table = PreferenceTable(["p"] * 3, ["a"] * 3, ["b"] * 3, group=["ann", "ann", "ann"])
     assert _share(table, 0, 1) is table
     for rank in (0, 1):
-        with pytest.raises(ValueError, match=r"found no comparisons for process 0 of 2, .* start at most 1"):
+        message = r"expected comparisons for each of 2 processes, got none for process 0, .* start at most 1 process$"
+        with pytest.raises(ValueError, match=message):
             _share(table, rank, 2)
     ungrouped = PreferenceTable(["p"] * 3, ["a"] * 3, ["b", "c", "d"])
     assert [_share(ungrouped, rank, 2).rejected for rank in (0, 1)] == [["b"], ["c", "d"]]

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 import pytest
 from matplotlib import pyplot
+from test_package import LAYERS
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("plot_*.py"))
@@ -168,3 +169,70 @@ def test_every_public_name_is_in_the_reference():
         module = importlib.import_module(package)
         assert set(getattr(module, "__all__", ())) - {"__version__"} <= listed
     assert {"grouped_log_likelihood", "select_n_components", "SentenceTransformerEncoder", "sweep_error"} <= listed
+
+
+def test_paths_that_pages_name_exist():
+    """Those that a reader would open: of modules, tests and benchmarks; NAME stands for a name of one's own."""
+    wrong = []
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"):
+        for path in re.findall(
+            r"\b(?:micropref|tests|benchmarks|docs|\.ci)/[\w/.-]*\w", page.read_text(encoding="utf-8")
+        ):
+            if "NAME" not in path and not path.startswith("docs/_build") and not (ROOT / path).exists():
+                wrong.append(f"{page.relative_to(ROOT)}: {path}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_links_between_pages_lead_somewhere():
+    """Files and headings, also from pages that Sphinx does not build; it makes the reference and the gallery itself."""
+    wrong = []
+    for page in (*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"):
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for path, heading in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", text):
+            target = page.parent / path if path else page
+            if path.startswith(("api/", "gallery/")):
+                continue
+            if not target.exists():
+                wrong.append(f"{page.name}: {path}")
+            elif heading and heading not in headings(target.read_text(encoding="utf-8")):
+                wrong.append(f"{page.name}: {path}#{heading}")
+    assert not wrong, "\n".join(wrong)
+
+
+def headings(text: str) -> set[str]:
+    """Anchors of a page's headings, as GitHub and MyST make them."""
+    titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_the_map_shows_every_room():
+    """The picture and the table of docs/architecture.md, against the layers that a test enforces."""
+    rooms = {room for layer in LAYERS for room in layer} - {""}
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert {room for room in rooms if f"`{room}`" not in page} == set()
+    picture = re.findall(r'class="room"[^>]*>([^<]*)<', (ROOT / "docs/architecture.svg").read_text(encoding="utf-8"))
+    shown = [room for line in picture for room in line.split(" · ")]
+    assert set(shown) <= rooms
+    there = {path.stem for path in (ROOT / "micropref").iterdir() if path.is_dir()} - {"__pycache__"}
+    assert there <= set(shown)
+    layer_of = {room: number for number, layer in enumerate(LAYERS) for room in layer}
+    order = [layer_of[room] for room in shown]
+    assert order == sorted(order)
+
+
+def test_pages_speak_of_users_and_annotators():
+    vague = re.compile(r"\b(some|no|every|any)body\b|\bwhoever\b", re.IGNORECASE)
+    pages = [
+        *PAGES,
+        *EXAMPLES,
+        *(ROOT / "docs").glob("*.rst"),
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "SECURITY.md",
+    ]
+    wrong = [
+        f"{page.relative_to(ROOT)}:{number}: {line}"
+        for page in pages
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), start=1)
+        if vague.search(line)
+    ]
+    assert not wrong, "\n".join(wrong)

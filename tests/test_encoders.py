@@ -208,11 +208,11 @@ def test_hashing_repr_builds_it_again():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_features": 1}, "n_features must be an integer of at least 2; got 1"),
-        ({"n_features": 8.0}, "n_features must be an integer of at least 2; got 8.0"),
-        ({"n_hashes": 0}, "n_hashes must be an integer of at least 1; got 0"),
-        ({"seed": -1}, "seed must be an integer of at least 0; got -1"),
-        ({"ngram_range": (2, 1)}, r"1 <= shortest <= longest; got \(2, 1\)"),
+        ({"n_features": 1}, "n_features: expected an integer of at least 2, got 1"),
+        ({"n_features": 8.0}, "n_features: expected an integer of at least 2, got 8.0"),
+        ({"n_hashes": 0}, "n_hashes: expected an integer of at least 1, got 0"),
+        ({"seed": -1}, "seed: expected an integer of at least 0, got -1"),
+        ({"ngram_range": (2, 1)}, r"1 <= shortest <= longest, got \(2, 1\)"),
     ],
 )
 def test_hashing_refuses_bad_parameters(arguments, message):
@@ -226,10 +226,10 @@ def test_hashing_refuses_bad_parameters(arguments, message):
 @pytest.mark.parametrize(
     ("texts", "error", "message"),
     [
-        ("one text", TypeError, "found one string, 'one text', wanted a list of strings"),
-        (["fine", 3], TypeError, r"text 1: found 3 \(int\), wanted a string"),
-        (["fine", None], TypeError, r"text 1: found None \(NoneType\)"),
-        (["fine", "half \ud83d of a pair"], ValueError, "text 1: found a lone surrogate"),
+        ("one text", TypeError, "expected a list of strings, got one string, 'one text'"),
+        (["fine", 3], TypeError, r"text 1: expected a string, got 3 \(int\)"),
+        (["fine", None], TypeError, r"text 1: expected a string, got None \(NoneType\)"),
+        (["fine", "half \ud83d of a pair"], ValueError, "text 1: expected text that .* got a lone surrogate"),
     ],
 )
 @pytest.mark.parametrize("kind", ["hashing", "sentence"])
@@ -441,14 +441,14 @@ def test_sentence_prompt_by_name(tiny, tiny_model, tmp_path):
     np.testing.assert_allclose(named.encode(["a cat"]), tiny.encode(["query a cat"]), atol=1e-6)
     assert named.fingerprint == given.fingerprint != plain.fingerprint
     unknown = SentenceTransformerEncoder(str(tmp_path / "prompted"), device="cpu", prompt_name="tell")
-    with pytest.raises(ValueError, match=r"found prompt_name='tell', wanted one of .*'ask'"):
+    with pytest.raises(ValueError, match=r"prompt_name: expected one of .*'ask'.*, got 'tell'"):
         unknown.encode(["a cat"])
-    with pytest.raises(ValueError, match="found prompt='a' and prompt_name='b', wanted one of them"):
+    with pytest.raises(ValueError, match="expected prompt or prompt_name, got both: prompt='a', prompt_name='b'"):
         SentenceTransformerEncoder("someone/some-model", prompt="a", prompt_name="b")
 
 
 def test_sentence_truncation_beyond_the_models_dimensions_is_an_error(tiny_model):
-    with pytest.raises(ValueError, match="truncate_dim=17, but the model's vectors have 16 dimensions"):
+    with pytest.raises(ValueError, match="truncate_dim: expected at most 16, the dimensions of the model, got 17"):
         SentenceTransformerEncoder(str(tiny_model), device="cpu", truncate_dim=17).encode(["text"])
 
 
@@ -461,7 +461,7 @@ def test_sentence_old_package_is_an_error_with_the_command(monkeypatch):
     import sentence_transformers
 
     monkeypatch.setattr(sentence_transformers, "__version__", "5.4.1")
-    with pytest.raises(ImportError, match=r"found sentence-transformers 5\.4\.1, wanted 6\.0 or newer: older ones run"):
+    with pytest.raises(ImportError, match=r"expected sentence-transformers 6\.0 or newer, got 5\.4\.1: older ones run"):
         SentenceTransformerEncoder("someone/some-model").encode(["text"])
 
 
@@ -595,9 +595,9 @@ def test_sentence_folder_is_found_from_another_working_directory(tiny_model, mon
 
 
 def test_sentence_missing_folder_is_named():
-    with pytest.raises(FileNotFoundError, match=r"found no folder \./no-such-model, wanted one that holds"):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder that holds a model, got \./no-such-model"):
         SentenceTransformerEncoder("./no-such-model").encode(["text"])
-    with pytest.raises(FileNotFoundError, match="found no folder /no/such/model"):
+    with pytest.raises(FileNotFoundError, match="expected a folder that holds a model, got /no/such/model"):
         SentenceTransformerEncoder(Path("/no/such/model")).encode(["text"])
 
 
@@ -610,11 +610,11 @@ def test_sentence_missing_package_is_an_error_with_the_command(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be an integer of at least 1; got 0"),
-        ({"batch_size": None}, "batch_size must be an integer of at least 1; got None"),
-        ({"max_length": 0}, "max_length must be an integer of at least 1 or None; got 0"),
-        ({"truncate_dim": 2.5}, "truncate_dim must be an integer of at least 1 or None; got 2.5"),
-        ({"dtype": "int8"}, "dtype must be one of float32, float16, bfloat16; got 'int8'"),
+        ({"batch_size": 0}, "batch_size: expected an integer of at least 1, got 0"),
+        ({"batch_size": None}, "batch_size: expected an integer of at least 1, got None"),
+        ({"max_length": 0}, "max_length: expected an integer of at least 1 or None, got 0"),
+        ({"truncate_dim": 2.5}, "truncate_dim: expected an integer of at least 1 or None, got 2.5"),
+        ({"dtype": "int8"}, "dtype: expected one of float32, float16, bfloat16, got 'int8'"),
     ],
 )
 def test_sentence_refuses_bad_parameters(arguments, message):
@@ -703,10 +703,10 @@ def test_resolving_loads_nothing():
 @pytest.mark.parametrize(
     ("encoder", "error", "message"),
     [
-        (" ", ValueError, "found an empty encoder name"),
-        (5, TypeError, "found a int without encode and fingerprint, wanted 'hashing', the name or path"),
-        (Lengths, TypeError, "found the class Lengths, wanted"),
-        (type("Half", (), {"encode": print})(), TypeError, "found a Half without fingerprint"),
+        (" ", ValueError, "got an empty encoder name"),
+        (5, TypeError, "expected 'hashing', the name or path .* got a int without encode and fingerprint"),
+        (Lengths, TypeError, "expected .* got the class Lengths"),
+        (type("Half", (), {"encode": print})(), TypeError, "got a Half without fingerprint"),
     ],
 )
 def test_resolving_says_what_is_wanted(encoder, error, message):
@@ -737,7 +737,8 @@ def test_own_encoders_are_described_by_fingerprint_and_not_rebuilt():
 
 
 def test_description_of_an_unknown_kind_is_an_error():
-    with pytest.raises(ValueError, match="found the encoder kind 'telepathy', wanted one of hashing, sentence-transf"):
+    message = r"expected an encoder of the kind hashing or sentence-transf.*, got 'telepathy'"
+    with pytest.raises(ValueError, match=message):
         encoder_from_config({"kind": "telepathy"})
 
 

@@ -61,7 +61,7 @@ def test_scorer_looks_through_pipelines_and_searches(opposed):
 
 def test_scorer_refuses_other_estimators(opposed):
     X, y, _ = opposed
-    with pytest.raises(TypeError, match="LogisticRegression has no log_likelihood"):
+    with pytest.raises(TypeError, match=r"expected an estimator with log_likelihood, .*, got LogisticRegression"):
         grouped_log_likelihood(LogisticRegression().fit(X, y), X, y)
 
 
@@ -83,7 +83,7 @@ def test_requests_that_would_not_be_heard_are_errors():
         grouped_log_likelihood.set_score_request(groups=True)
     with (
         sklearn.config_context(enable_metadata_routing=True),
-        pytest.raises(TypeError, match="unknown metadata: users; this scorer takes groups and sample_weight"),
+        pytest.raises(TypeError, match="expected metadata groups or sample_weight, got users"),
     ):
         grouped_log_likelihood.set_score_request(users=True)
 
@@ -199,15 +199,15 @@ def test_accuracy_interval_is_the_interval_of_ones_and_zeros():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"values": [1.0, np.nan]}, "NaN or infinity in row 1"),
+        ({"values": [1.0, np.nan]}, "values: expected finite numbers, got nan in row 1"),
         ({"values": [[1.0]]}, r"shape \(n_samples,\).*got shape \(1, 1\)"),
         ({"values": []}, "at least one row"),
-        ({"values": [1.0]}, "at least two clusters with positive weight; got 1"),
+        ({"values": [1.0]}, "expected at least two clusters with positive weight for an interval, got 1"),
         ({"values": [1.0, 2.0], "clusters": ["a", "a"]}, "at least two clusters"),
         ({"values": [1.0, 2.0], "clusters": ["a"]}, "inconsistent numbers of samples"),
         ({"values": [1.0, 2.0], "sample_weight": [1.0, -1.0]}, "must not be negative; row 1"),
-        ({"values": [1.0, 2.0], "level": 95}, "level must lie between 0 and 1; got 95"),
-        ({"values": [1.0, 2.0], "n_resamples": 0}, "n_resamples must be at least 1; got 0"),
+        ({"values": [1.0, 2.0], "level": 95}, "level: expected a number between 0 and 1, got 95"),
+        ({"values": [1.0, 2.0], "n_resamples": 0}, "n_resamples: expected at least 1, got 0"),
     ],
 )
 def test_bad_values_are_named(arguments, message):
@@ -216,7 +216,7 @@ def test_bad_values_are_named(arguments, message):
 
 
 def test_accuracy_of_something_else_is_an_error():
-    with pytest.raises(ValueError, match=r"True and False only; got .*0\.5"):
+    with pytest.raises(ValueError, match=r"expected True and False only, got .*0\.5"):
         accuracy_interval([1, 0, 0.5])
 
 
@@ -226,7 +226,7 @@ def test_accuracy_of_something_else_is_an_error():
 def test_one_fold_has_no_standard_error(opposed):
     X, y, annotator = opposed
     once = GroupShuffleSplit(n_splits=1, random_state=0)
-    with pytest.raises(ValueError, match="found 1 fold, wanted at least 2"):
+    with pytest.raises(ValueError, match="cv: expected at least 2 folds, got 1"):
         select_n_components(mixture(), X, y, groups=annotator, candidates=(1, 2), cv=once)
 
 
@@ -321,12 +321,16 @@ def test_one_standard_error_keeps_components_that_are_needed(opposed):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"rule": "two_se"}, ValueError, "rule must be one of 'best', 'one_se'; got 'two_se'"),
+        ({"rule": "two_se"}, ValueError, "rule: expected one of 'best', 'one_se', got 'two_se'"),
         ({"candidates": ()}, ValueError, "at least one number"),
         ({"groups": [1, 2]}, ValueError, "inconsistent numbers of samples"),
         ({"cv": 130}, ValueError, "n_splits=130 greater than the number of groups"),
         ({"cv": KFold(3)}, TypeError, "groups"),
-        ({"estimator": LogisticRegression()}, TypeError, "LogisticRegression has no n_components or takes no groups"),
+        (
+            {"estimator": LogisticRegression()},
+            TypeError,
+            "expected an estimator with n_components .* got LogisticRegression",
+        ),
     ],
 )
 def test_selection_says_what_is_wrong(opposed, arguments, error, message):

@@ -68,12 +68,12 @@ def test_extreme_sizes_and_zeros():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1.0], [[1.0]]), r"coef must be a matrix .*got shape \(1,\)"),
-        (([[1.0]], np.empty((0, 1))), r"planted_coef must be .*got shape \(0, 1\)"),
-        (([[1.0, np.nan]], [[1.0, 0.0]]), "coef contains NaN or infinity in row 0, column 1"),
-        (([[1.0, 2.0]], [[1.0]]), "coef has 2 features and planted_coef 1"),
-        (([[1.0]], [[1.0]], [[1.0, 2.0]]), "X has 2 columns; expected 1, without context"),
-        (([[1.0]], [[1.0]], [[1.0], [np.inf]]), "X contains NaN or infinity in row 1, column 0"),
+        (([1.0], [[1.0]]), r"coef: expected a matrix .*got shape \(1,\)"),
+        (([[1.0]], np.empty((0, 1))), r"planted_coef: expected .*got shape \(0, 1\)"),
+        (([[1.0, np.nan]], [[1.0, 0.0]]), "coef: expected finite numbers, got nan in row 0, column 1"),
+        (([[1.0, 2.0]], [[1.0]]), "planted_coef: expected 2 features, as coef has, got 1"),
+        (([[1.0]], [[1.0]], [[1.0, 2.0]]), "X: expected 1 columns, without context, got 2"),
+        (([[1.0]], [[1.0]], [[1.0], [np.inf]]), "X: expected finite numbers, got inf in row 1, column 0"),
     ],
 )
 def test_bad_input_is_named(arguments, message):

@@ -6,6 +6,8 @@ import doctest
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from scipy.special import expit, log_expit
@@ -121,7 +123,7 @@ def test_every_group_gets_its_number_of_labels_and_draws_are_nested():
 
 def test_draws_do_not_depend_on_names_budgets_or_later_draws():
     rows = [tuple(seen[0]) for seen in taught(NAMES)]
-    renamed = np.array(["zed", 7, "abe", 3.5, None], dtype=object)
+    renamed = np.array(["zed", 7, "abe", 3, None], dtype=object)
     assert [tuple(seen[0]) for seen in taught(renamed)] == rows
     assert [tuple(seen[0]) for seen in taught(NAMES, budgets=(3, 1))] == [rows[i] for i in (1, 0, 3, 2, 5, 4)]
     assert [tuple(seen[0]) for seen in taught(NAMES, n_draws=1)] == rows[:2]
@@ -194,7 +196,7 @@ def test_a_short_group_is_reported_or_an_error(world):
     curve = budget_curve(rival, *pool, budgets=(4, 50), n_draws=1, **test)
     assert curve.mean_labels.tolist() == [4.0, 6.0]
     assert curve.min_labels.tolist() == [4, 6]
-    with pytest.raises(ValueError, match="a budget of 7 is more than the 6 labelled rows of group 0"):
+    with pytest.raises(ValueError, match="budgets: expected at most 6, the labelled rows of group 0, got 7"):
         budget_curve(rival, *pool, budgets=(2, 7), short="raise", **test)
     assert budget_curve(rival, *pool, budgets=(6,), short="raise", n_draws=1, **test).min_labels.tolist() == [6]
 
@@ -211,15 +213,26 @@ def test_labels_of_any_two_names_and_tensors(world):
     assert named.accuracy == numbers.accuracy
 
 
+@pytest.mark.filterwarnings("ignore:X has feature names")
+@pytest.mark.parametrize("table", [pd.DataFrame, pl.DataFrame, np.ndarray.tolist], ids=["pandas", "polars", "lists"])
+def test_rows_of_tables_and_lists(world, table):
+    """Rows are drawn, not columns."""
+    (X, y, users), test = halves(world)
+    rival = OneDirection().fit(world.X, world.y)
+    arrays = budget_curve(rival, X, y, users, budgets=(0, 3), n_draws=2, **test)
+    tables = test | {"X_test": table(test["X_test"])}
+    assert budget_curve(rival, table(X), y, users, budgets=(0, 3), n_draws=2, **tables).accuracy == arrays.accuracy
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"budgets": ()}, r"budgets must be at least one whole number, none below 0; got \[\]"),
+        ({"budgets": ()}, r"budgets: expected at least one whole number, none below 0, got \[\]"),
         ({"budgets": (1, -1)}, r"got \[1, -1\]"),
         ({"budgets": (1.5,)}, r"got \[1\.5\]"),
-        ({"n_draws": 0}, "n_draws must be an integer of at least 1; got 0"),
-        ({"short": "pad"}, "short must be one of 'use_all', 'raise'; got 'pad'"),
-        ({"groups": None}, "groups: expected the user of every row; found None"),
+        ({"n_draws": 0}, "n_draws: expected an integer of at least 1, got 0"),
+        ({"short": "pad"}, "short: expected one of 'use_all', 'raise', got 'pad'"),
+        ({"groups": None}, "groups: expected the user of every row, got None"),
         ({"groups_test": [None, -1]}, "groups_test: expected the user of every row"),
         ({"groups": ["a"]}, "inconsistent numbers of samples"),
         ({"y": [1]}, "X has 2 rows, y has 1"),
@@ -246,7 +259,7 @@ def test_predictions_that_are_not_finite_are_an_error():
         def decision_function(self, X, groups=None):
             return np.full(len(X), np.nan)
 
-    with pytest.raises(ValueError, match="log_odds contain NaN"):
+    with pytest.raises(ValueError, match="log_odds: expected finite numbers, got nan"):
         budget_curve(
             Broken([]), np.zeros((2, 1)), groups=["a", "b"], X_test=np.zeros((2, 1)), groups_test=["a", "b"],
             budgets=(0,),

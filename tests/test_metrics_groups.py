@@ -149,15 +149,18 @@ def test_extreme_log_odds_are_finite():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"log_odds": [1.0, np.inf]}, "NaN or infinity: inf in row 1"),
-        ({"log_odds": []}, "at least one row; got shape"),
+        ({"log_odds": [1.0, np.inf]}, "expected finite numbers, got inf in row 1"),
+        ({"log_odds": []}, "at least one row, got shape"),
         ({"log_odds": [[1.0]]}, r"got shape \(1, 1\)"),
         ({"log_odds": [1.0, 2.0], "y": [1]}, "X has 2 rows, y has 1"),
         ({"log_odds": [1.0, 2.0], "groups": ["a"]}, "inconsistent numbers of samples"),
-        ({"log_odds": [1.0, 2.0], "groups": [None, np.nan]}, "no row with weight has a group"),
-        ({"log_odds": [1.0, 2.0], "groups": ["a", None], "sample_weight": [0, 1]}, "no row with weight has a group"),
-        ({"log_odds": [1.0], "bins": 0}, "bins must be an integer of at least 1; got 0"),
-        ({"log_odds": [1.0], "bins": 2.5}, r"bins must be .*got 2\.5"),
+        ({"log_odds": [1.0, 2.0], "groups": [None, np.nan]}, "expected a group in some row with weight"),
+        (
+            {"log_odds": [1.0, 2.0], "groups": ["a", None], "sample_weight": [0, 1]},
+            "expected a group in some row with weight",
+        ),
+        ({"log_odds": [1.0], "bins": 0}, "bins: expected an integer of at least 1, got 0"),
+        ({"log_odds": [1.0], "bins": 2.5}, r"bins: expected .*got 2\.5"),
     ],
 )
 def test_bad_input_is_named(arguments, message):
@@ -227,19 +230,19 @@ def test_rows_of_best_heads():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"component_scores": [1.0]}, r"shape \(1,\); expected \(n_samples, n_components\)"),
+        ({"component_scores": [1.0]}, r"expected shape \(n_samples, n_components\), not empty, got \(1,\)"),
         ({"component_scores": np.empty((0, 2))}, "not empty"),
-        ({"component_scores": [[0.0, 1.0], [0.0, np.nan]]}, "NaN or infinity in row 1, head 1"),
-        ({"component_scores": [[1.0]], "groups": [-1]}, "no row with weight has a group"),
-        ({"component_scores": [[1.0], [1.0]], "choose_on": [0, 1]}, "choose_on must be True or False .*int64"),
+        ({"component_scores": [[0.0, 1.0], [0.0, np.nan]]}, "expected finite numbers, got nan in row 1, head 1"),
+        ({"component_scores": [[1.0]], "groups": [-1]}, "expected a group in some row with weight"),
+        ({"component_scores": [[1.0], [1.0]], "choose_on": [0, 1]}, "choose_on: expected True or False .*int64"),
         ({"component_scores": [[1.0], [1.0]], "choose_on": [True]}, r"shape \(1,\)"),
         (
             {"component_scores": [[1.0], [1.0]], "groups": ["a", "b"], "choose_on": [True, False]},
-            "group 'b' has no row with weight on which choose_on is True",
+            "expected rows with weight in every group, got none of group 'b' on which choose_on is True",
         ),
         (
             {"component_scores": [[1.0], [1.0]], "choose_on": [True, True]},
-            "group 'all' has no row with weight on which choose_on is False",
+            "expected rows with weight in every group, got none of group 'all' on which choose_on is False",
         ),
     ],
 )

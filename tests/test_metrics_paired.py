@@ -103,11 +103,11 @@ def test_a_better_method_is_found():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([1, 0], [1]), "correct_a has 2 rows and correct_b 1"),
-        (([], []), "correct_a must have shape"),
+        (([1, 0], [1]), "correct_b: expected 2 rows, as correct_a has, got 1"),
+        (([], []), "correct_a: expected shape"),
         (([[1]], [1]), r"got shape \(1, 1\)"),
-        (([1, 0], [1, np.nan]), "correct_b must hold True and False only; got .*nan.* in row 1"),
-        (([1, 0], [0, 1], ["u", "u"]), "at least two; got 1"),
+        (([1, 0], [1, np.nan]), "correct_b: expected True and False only, got .*nan.* in row 1"),
+        (([1, 0], [0, 1], ["u", "u"]), "expected at least two clusters for a test of clusters, got 1"),
         (([1, 0], [0, 1], ["u"]), "inconsistent numbers of samples"),
     ],
 )
@@ -174,14 +174,14 @@ def test_the_bootstrap_is_odd_and_blind_to_a_common_shift():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"values_b": [1.0]}, r"values_a has shape \(3,\) and values_b \(1,\)"),
-        ({"values_a": [1.0, np.nan, 0.0]}, "values_a contain NaN or infinity in row 1"),
-        ({"values_b": [1.0, 1.0, np.inf]}, "values_b contain NaN or infinity in row 2"),
+        ({"values_b": [1.0]}, r"values_b: expected the shape of values_a, \(3,\), got \(1,\)"),
+        ({"values_a": [1.0, np.nan, 0.0]}, "values_a: expected finite numbers, got nan in row 1"),
+        ({"values_b": [1.0, 1.0, np.inf]}, "values_b: expected finite numbers, got inf in row 2"),
         ({"values_a": [], "values_b": []}, "at least one row"),
-        ({"clusters": ["u", "u", "u"]}, "at least two clusters with positive weight; got 1"),
+        ({"clusters": ["u", "u", "u"]}, "expected at least two clusters with positive weight for an interval, got 1"),
         ({"clusters": ["u"]}, "inconsistent numbers of samples"),
-        ({"level": 1.0}, "level must lie between 0 and 1"),
-        ({"n_resamples": 0}, "n_resamples must be at least 1"),
+        ({"level": 1.0}, "level: expected a number between 0 and 1"),
+        ({"n_resamples": 0}, "n_resamples: expected at least 1"),
     ],
 )
 def test_bootstrap_names_bad_input(arguments, message):
@@ -231,11 +231,11 @@ def test_adjusted_values_are_the_levels_at_which_procedures_reject(p):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([],), "at least one p-value; got shape"),
+        (([],), "at least one p-value, got shape"),
         ((0.5,), r"got shape \(\)"),
-        (([0.1, np.nan],), r"\[0, 1\]; got nan in place 1"),
+        (([0.1, np.nan],), r"expected p-values in \[0, 1\], got nan in place 1"),
         (([1.1],), r"got 1\.1 in place 0"),
-        (([0.1], "sidak"), "method must be one of 'holm', 'benjamini-hochberg', 'bonferroni'; got 'sidak'"),
+        (([0.1], "sidak"), "method: expected one of 'holm', 'benjamini-hochberg', 'bonferroni', got 'sidak'"),
     ],
 )
 def test_bad_p_values_are_named(arguments, message):

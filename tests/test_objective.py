@@ -14,21 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micropref._arrays import blocks
-from micropref._engine import objectives
+from micropref._engine import mixture_objective
+from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, flatten, unflatten
-from micropref._engine.objectives import (
-    GateObjective,
-    MixtureObjective,
-    log_odds,
-    log_sigmoid,
-    log_softmax,
-    log_sum_exp,
-    posterior,
-    sigmoid,
-    unit_terms,
-)
+from micropref._engine.mixture_objective import MixtureObjective, Penalties
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
-from micropref._rows.validation import check_groups
+from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax, log_sum_exp, posterior, sigmoid, unit_terms
 
 N_DIFFERENCE = 3
 
@@ -71,17 +64,10 @@ class Case:
 
     def objective(self, X=None) -> MixtureObjective:
         X = self.X if X is None else X
-        return MixtureObjective(
-            PairReader(X, self.context.shape[1]),
-            self.gate,
-            signs=self.signs,
-            sample_weight=self.weight,
-            groups=check_groups(self.groups, len(X)),
-            alpha=self.alpha,
-            gate_alpha=self.gate_alpha,
-            balance=self.balance,
-            prior_evidence=self.prior,
-        )
+        groups = check_groups(self.groups, len(X))
+        rows = Comparisons(PairReader(X, self.context.shape[1]), self.signs, self.weight, groups)
+        penalties = Penalties(self.alpha, self.gate_alpha, self.balance)
+        return MixtureObjective(rows, self.gate, penalties, prior_evidence=self.prior)
 
     def size(self) -> int:
         return sum(int(np.prod(s)) for s in self.objective().shapes)
@@ -334,7 +320,7 @@ def test_blocks_smaller_than_the_data(n_context, hidden_units, structure, kind):
     case = make_case(2, n_context, hidden_units, structure, n=131)
     X = torch.tensor(case.X) if kind == "torch" else case.X
     objective = case.objective(X)
-    assert len(list(objective.reader)) == 3
+    assert len(list(objective.rows.reader)) == 3
     vector = make_vector(case)
     assert_agrees(case, vector, objective.value_and_gradient(vector), n_directions=4)
 
@@ -345,12 +331,12 @@ def test_margins_computed_twice_instead_of_kept(kind, monkeypatch):
     case = make_case(2, 2, 0, "mixed weights prior", n=131)
     objective = case.objective(torch.tensor(case.X) if kind == "torch" else case.X)
     vector = make_vector(case)
-    monkeypatch.setattr(objectives, "_PRODUCT_BYTES", 4 * 2 * 50)
+    monkeypatch.setattr(mixture_objective, "_PRODUCT_BYTES", 4 * 2 * 50)
     kept = []
     evidence = objective.evidence
     monkeypatch.setattr(objective, "evidence", lambda heads, keep=None: kept.append(keep) or evidence(heads, keep))
     value, gradient = objective.value_and_gradient(vector)
-    monkeypatch.setattr(objectives, "_MARGIN_BYTES", 0)
+    monkeypatch.setattr(mixture_objective, "_MARGIN_BYTES", 0)
     same_value, same_gradient = objective.value_and_gradient(vector)
     assert [None if keep is None else len(keep) for keep in kept] == [3, None]
     assert same_value == value
@@ -372,7 +358,7 @@ def test_mean_contexts_on_disk(structure, tmp_path, monkeypatch):
     vector = make_vector(case)
     in_memory = case.objective(on_disk(tmp_path / "x", case.X))
     assert not isinstance(in_memory._unit_contexts.base.base, np.memmap)
-    monkeypatch.setattr(objectives, "_CONTEXT_BYTES", 0)
+    monkeypatch.setattr(mixture_objective, "_CONTEXT_BYTES", 0)
     spilled = case.objective(on_disk(tmp_path / "x", case.X))
     found = spilled.value_and_gradient(vector)
     assert isinstance(spilled._unit_contexts.base, np.memmap)
@@ -381,7 +367,7 @@ def test_mean_contexts_on_disk(structure, tmp_path, monkeypatch):
 
 
 def test_mean_contexts_of_an_array_in_memory_stay_there(monkeypatch):
-    monkeypatch.setattr(objectives, "_CONTEXT_BYTES", 0)
+    monkeypatch.setattr(mixture_objective, "_CONTEXT_BYTES", 0)
     contexts = make_case(2, 5, 0, "groups").objective()._unit_contexts
     while contexts is not None:
         assert not isinstance(contexts, np.memmap)
@@ -520,7 +506,7 @@ def test_groups_matter():
 
 def test_penalties_of_the_flat_vector():
     objective = make_case(2, 3, 4, alpha=5.0, gate_alpha=7.0).objective()
-    heads, into, into_offset, out, offset = unflatten(objective.penalties, objective.shapes)
+    heads, into, into_offset, out, offset = unflatten(objective.stiffness, objective.shapes)
     assert np.unique(heads) == 5.0
     assert np.unique(into) == np.unique(out) == 7.0
     assert not into_offset.any()
@@ -621,11 +607,10 @@ class GateCase:
         X = as_array(np.hstack([self.context, np.ones((len(self.context), 1))]))
         gate = Gate.create("mlp" if self.hidden_units else "linear", self.context.shape[1], 3, self.hidden_units)
         return GateObjective(
-            PairReader(X, self.context.shape[1]),
+            Comparisons(PairReader(X, self.context.shape[1]), weight=self.weight),
             gate,
             evidence=as_array(self.evidence),
             offset=as_array(self.offset),
-            sample_weight=self.weight,
             alpha=self.alpha,
         )
 

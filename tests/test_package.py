@@ -1,25 +1,21 @@
-"""The package as a whole: a free import, extras with their pip command, arrows one way, complete docstrings."""
+"""The package as a whole: a free import, extras with their pip command, and arrows one way."""
 
 from __future__ import annotations
 
 import ast
 import importlib
-import inspect
 import json
 import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
-from pathlib import Path
 
 import pytest
+from _package import PACKAGE, ROOT, imports, modules, part_of
 
 import micropref
 from micropref._optional import _EXTRA_OF, require
 
-PACKAGE = Path(micropref.__file__).parent
-ROOT = PACKAGE.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 HEAVY = {
@@ -27,68 +23,31 @@ HEAVY = {
     *("triton", "numba"),
 }
 
-# What stands above what: a module imports from its own layer and from those below it.
+# What stands above what: a module imports from its own layer and from those below it. docs/architecture.md has the map.
 LAYERS = [
+    {"__main__"},
     {"cli"},
     {"bench"},
     {"plotting"},
     {"demo", "reward"},
     {"embed", "persistence", "selection"},
-    {"baselines", "heads"},
+    {"heads"},
     {"datasets", "metrics", "theory"},
-    {"mixture", "router"},
+    {"mixture", "router", "baselines"},
     {"pairs"},
     {"features"},
+    {"_base"},
     {"_users"},
     {"_engine"},
     {"distributed"},
+    {"_saveable", "_state"},
     {"_rows"},
-    {"_parameters", "_progress"},
+    {"_fitting", "_model_folder", "_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
-    {"_optional"},
+    {"_files", "_locks", "_optional", "_text"},
     {""},
 ]
-
-
-@cache
-def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name."""
-    found = {}
-    for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        found[".".join(["micropref", *(parts[:-1] if parts[-1] == "__init__" else parts)])] = path
-    return found
-
-
-def part_of(module: str) -> str:
-    """The first name below micropref; empty for micropref itself."""
-    return [*module.split("."), ""][1]
-
-
-def imports(module: str, *, at_import_time: bool) -> set[str]:
-    """Modules that a module imports; those for type checkers only are left out."""
-    found = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
-        if at_import_time and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-            return
-        if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: a relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                found.add(whole if whole in modules() else str(node.module))
-                # `from micropref import make_pairs` would hide where the arrow goes.
-                assert node.module != "micropref" or whole in modules() or alias.name == "__version__", module
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(modules()[module].read_text(encoding="utf-8")))
-    return found
 
 
 def run(code: str) -> str:
@@ -170,14 +129,42 @@ def test_an_error_inside_a_module_is_not_hidden(monkeypatch):
         micropref.PairScaler  # noqa: B018
 
 
-def test_the_version_is_that_of_the_project():
-    assert micropref.__version__ == PYPROJECT["project"]["version"]
+def test_the_version_is_in_one_place():
+    assert "version" in PYPROJECT["project"]["dynamic"]
+    assert PYPROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "micropref.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+(\.dev\d+|rc\d+)?", micropref.__version__)
+    again = [
+        name
+        for name in ("pyproject.toml", "setup.cfg", "CITATION.cff", "README.md", "docs/conf.py", "docs/index.rst")
+        if micropref.__version__ in (ROOT / name).read_text(encoding="utf-8")
+    ]
+    assert again == []
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_the_changelog_knows_the_version():
+    """A development version has a section for what is not released; a release has one of its own."""
+    heads = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert heads[0] == ("Unreleased" if "dev" in micropref.__version__ else micropref.__version__)
 
 
 def test_the_command_is_that_of_the_project():
     module, _, function = PYPROJECT["project"]["scripts"]["micropref"].partition(":")
     assert callable(getattr(importlib.import_module(module), function))
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["--version"], ["nope"]])
+def test_the_help_of_the_command_is_light(arguments):
+    """Run as ``python -m micropref``; -X importtime lists every module that was imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "micropref", *arguments],
+        capture_output=True, text=True, check=False, cwd=ROOT,
+    )  # fmt: skip
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
+    assert done.returncode == (2 if arguments == ["nope"] else 0)
+    assert ("micropref" in done.stdout) == ("--help" in arguments)
+    assert "micropref.cli" in imported
+    assert not {name.split(".")[0] for name in imported} & {"sklearn", "scipy", "numpy", *HEAVY}
 
 
 # ------------------------------------------------------------------------------------------------------------ extras
@@ -268,7 +255,8 @@ def test_what_a_part_must_not_know(part, forbidden):
 
 
 def test_nothing_imports_the_command():
-    assert [module for module in modules() if "micropref.cli" in imports(module, at_import_time=False)] == []
+    importers = {module for module in modules() if "micropref.cli" in imports(module, at_import_time=False)}
+    assert importers <= {"micropref.__main__"}  # python -m micropref
 
 
 @pytest.mark.parametrize("module", modules())
@@ -280,62 +268,7 @@ def test_heavy_packages_are_imported_where_they_are_needed(module):
     assert not imports(module, at_import_time=False) & {"pickle", "joblib", "shelve", "dill"}
 
 
-# -------------------------------------------------------------------------------------------------------- docstrings
-
-
-def public_callables() -> dict[str, object]:
-    """Names in `__all__`, and the methods of the classes among them that are documented here."""
-    found: dict[str, object] = {}
-    for name in micropref.__all__:
-        value = getattr(micropref, name)
-        if name == "__version__":
-            continue
-        found[name] = value
-        if inspect.isclass(value):
-            for method, function in inspect.getmembers(value, callable):
-                own = getattr(function, "__module__", "") or ""
-                if not method.startswith("_") and own.startswith("micropref"):
-                    found[f"{name}.{method}"] = function
-    return found
-
-
-def documented_parameters(docstring: str) -> set[str]:
-    """Names in the section Parameters of a numpydoc docstring."""
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-+\n|\Z)", inspect.cleandoc(docstring), re.S | re.M)
-    if section is None:
-        return set()
-    heads = re.findall(r"^(\*{0,2}\w[\w, *]*?)(?: : .*)?$", section.group(1), re.M)
-    return {name.strip().lstrip("*") for head in heads for name in head.split(",")}
-
-
-@pytest.mark.parametrize("name", public_callables())
-def test_every_argument_is_documented(name):
-    value = public_callables()[name]
-    docstring = inspect.getdoc(value)
-    assert docstring, f"{name} has no docstring"
-    assert docstring.splitlines()[0].rstrip().endswith((".", "?")), f"{name}: the first line is no sentence"
-    arguments = {
-        parameter.name
-        for parameter in inspect.signature(value).parameters.values()
-        if parameter.name not in ("self", "cls")
-    }
-    assert documented_parameters(docstring) == arguments
-
-
-@pytest.mark.parametrize("name", [name for name, value in public_callables().items() if not inspect.isclass(value)])
-def test_every_result_is_documented(name):
-    value = public_callables()[name]
-    returned = inspect.signature(value).return_annotation
-    sections = re.findall(r"^(\w[\w ]*)\n-+$", inspect.getdoc(value) or "", re.M)
-    assert ("Returns" in sections) == (returned not in (None, "None"))
-
-
-def test_the_check_of_docstrings_can_fail():
-    text = (
-        "Title.\n\nParameters\n----------\nx, y : int\n    Of it.\n**more\n    Of more.\n\nReturns\n-------\nz : int\n"
-    )
-    assert documented_parameters(text) == {"x", "y", "more"}
-    assert documented_parameters("Title.\n\nReturns\n-------\nz : int\n") == set()
+# ------------------------------------------------------------------------------------------------------- all modules
 
 
 @pytest.mark.parametrize("module", modules())

@@ -200,7 +200,7 @@ def test_each_distinct_text_is_embedded_once():
 
 
 def test_long_texts_come_first_and_rows_stay_in_order(monkeypatch):
-    monkeypatch.setattr("micropref.embed.pair_encoder._BATCH_TEXTS", 2)
+    monkeypatch.setattr("micropref.embed._vectors._BATCH_TEXTS", 2)
     encoder = CountingEncoder()
     fitted = contextual(encoder).fit(ROWS)
     assert [len(text) for text in encoder.seen] == sorted((len(text) for text in encoder.seen), reverse=True)
@@ -222,9 +222,8 @@ def test_a_store_gives_the_vectors_it_has():
 @pytest.mark.parametrize("kept", [CountingEncoder("another-7"), None])
 def test_a_store_of_another_encoder_is_refused(kept):
     named = re.escape(str(kept and kept.fingerprint))
-    with pytest.raises(
-        EncoderMismatchError, match=f"keeps vectors of the encoder {named}, but the encoder is counting-1"
-    ):
+    message = f"expected a store of the encoder counting-1, got one that keeps vectors of {named}"
+    with pytest.raises(EncoderMismatchError, match=message):
         contextual(CountingEncoder(), store=DictStore(kept)).fit(ROWS)
 
 
@@ -321,9 +320,9 @@ def test_context_parts_can_be_chosen(context, n_prompt, n_context):
 
 def test_missing_context_column_is_named():
     fitted = contextual(CountingEncoder()).fit(ROWS)
-    with pytest.raises(ValueError, match=r"found no column 'context' in the table.*parts=\('prompt',\)"):
+    with pytest.raises(ValueError, match=r"expected a column 'context' in the table.*parts=\('prompt',\)"):
         fitted.transform(PLAIN)
-    with pytest.raises(ValueError, match="found no column 'context'"):
+    with pytest.raises(ValueError, match="expected a column 'context'"):
         contextual(CountingEncoder(), context=("context",)).fit(PLAIN)
     np.testing.assert_array_equal(
         fitted.encode_pairs(PLAIN, parts=("prompt",)), np.delete(fitted.transform(ROWS), np.s_[4:8], axis=1)
@@ -357,14 +356,15 @@ def test_learning_contexts_that_were_left_out_is_an_error():
 
 def test_parts_that_were_not_seen_are_an_error():
     fitted = contextual(CountingEncoder()).fit(PLAIN)
-    with pytest.raises(ValueError, match="the part 'context' was not seen in fitting; fit_context learns it"):
+    with pytest.raises(
+        ValueError, match=r"expected parts that were seen in fitting \(prompt\), got 'context'; fit_context learns it"
+    ):
         fitted.encode_pairs(ROWS, parts=("prompt", "context"))
     promptless = contextual(CountingEncoder(), context=("context",)).fit(ROWS)
-    with pytest.raises(ValueError, match=r"the part 'prompt' was not seen in fitting$"):
+    with pytest.raises(ValueError, match=r"seen in fitting \(context\), got 'prompt'$"):
         promptless.encode_context(["say hello"], parts=("prompt",))
-    with pytest.raises(
-        ValueError, match=r"parts must be a part of \('prompt', 'context'\), in this order; got 'prompt'"
-    ):
+    message = r"parts: expected a part of \('prompt', 'context'\), in this order, got 'prompt'"
+    with pytest.raises(ValueError, match=message):
         fitted.encode_pairs(ROWS, parts="prompt")
 
 
@@ -385,15 +385,15 @@ def test_contexts_alone():
     [
         (
             {"template": "{prompt}"},
-            r"template must have \{response\}, may have \{prompt\}, nothing else; got '\{prompt\}'",
+            r"expected a template with \{response\}, possibly with \{prompt\} and nothing else, got '\{prompt\}'",
         ),
-        ({"template": "{response} {answer}"}, "nothing else; got '{response} {answer}'"),
-        ({"context": ("context", "prompt")}, r"in this order; got \('context', 'prompt'\)"),
-        ({"context": ("prompt", "mood")}, r"context must be 'auto' or a part of \('prompt', 'context'\)"),
-        ({"context": "prompt"}, "context must be 'auto' or a part of .* got 'prompt'"),
-        ({"norms": {"mood": 1.0}}, "norms may have the keys response, prompt, context; got .*'mood'"),
-        ({"norms": {"prompt": 0.0}}, r"norms\['prompt'\] must be positive and finite; got 0.0"),
-        ({"norms": {"response": np.inf}}, r"norms\['response'\] must be positive and finite; got inf"),
+        ({"template": "{response} {answer}"}, "nothing else, got '{response} {answer}'"),
+        ({"context": ("context", "prompt")}, r"in this order, got \('context', 'prompt'\)"),
+        ({"context": ("prompt", "mood")}, r"context: expected 'auto' or a part of \('prompt', 'context'\)"),
+        ({"context": "prompt"}, "context: expected 'auto' or a part of .* got 'prompt'"),
+        ({"norms": {"mood": 1.0}}, "expected norms with the keys response, prompt, context, got .*'mood'"),
+        ({"norms": {"prompt": 0.0}}, r"norms\['prompt'\]: expected a positive, finite number, got 0.0"),
+        ({"norms": {"response": np.inf}}, r"norms\['response'\]: expected a positive, finite number, got inf"),
     ],
 )
 def test_bad_parameters_are_named_in_fit(arguments, message):
@@ -402,31 +402,39 @@ def test_bad_parameters_are_named_in_fit(arguments, message):
 
 
 def test_bad_encoder_is_named_in_fit():
-    with pytest.raises(TypeError, match="found a int without encode and fingerprint"):
+    with pytest.raises(TypeError, match="got a int without encode and fingerprint"):
         contextual(3).fit(ROWS)
 
 
 def test_empty_table_is_an_error():
-    with pytest.raises(ValueError, match="found no comparisons, wanted at least one"):
+    with pytest.raises(ValueError, match="expected at least one comparison, got none"):
         contextual(CountingEncoder()).fit(PreferenceTable([], [], []))
 
 
 def test_ties_need_a_table_first():
     tied = [{**PLAIN[0], "tie": True}, PLAIN[1]]
-    with pytest.raises(ValueError, match=r"found ties: 2 rows became 3, wanted one for each.*read_preferences"):
+    with pytest.raises(
+        ValueError, match=r"expected one comparison for each row, got ties: 2 rows became 3.*read_preferences"
+    ):
         contextual(CountingEncoder()).fit(tied)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda e: e.encode_responses(None, ["fine", ""]), "text 1: found '', wanted something to read"),
-        (lambda e: e.encode_responses(["one"], ["two", "three"]), "found 1 prompts and 2 responses, wanted as many"),
-        (lambda e: e.encode_responses(None, ["two"]), "found no prompts, wanted one for each response"),
-        (lambda e: e.encode_context(["one"]), "found no context, wanted prompts and contexts"),
-        (lambda e: e.encode_context(None, None), "found no prompt and no context, wanted prompts and contexts"),
-        (lambda e: e.encode_context(None, parts=()), "found no texts, wanted prompts or contexts"),
-        (lambda e: e.encode_context(["one"], ["two", "three"]), "found 1 prompts and 2 contexts, wanted as many"),
+        (lambda e: e.encode_responses(None, ["fine", ""]), "text 1: expected something to read, got ''"),
+        (
+            lambda e: e.encode_responses(["one"], ["two", "three"]),
+            "expected as many prompts as responses, got 1 prompts and 2 responses",
+        ),
+        (lambda e: e.encode_responses(None, ["two"]), "expected a prompt for each response, .* got no prompts"),
+        (lambda e: e.encode_context(["one"]), "expected prompts and contexts, got no context"),
+        (lambda e: e.encode_context(None, None), "expected prompts and contexts, got no prompt and no context"),
+        (lambda e: e.encode_context(None, parts=()), "expected prompts or contexts, got no texts"),
+        (
+            lambda e: e.encode_context(["one"], ["two", "three"]),
+            "expected as many prompts as contexts, got 1 prompts and 2 contexts",
+        ),
     ],
 )
 def test_bad_texts_are_named(call, message):
@@ -436,19 +444,28 @@ def test_bad_texts_are_named(call, message):
 
 def test_texts_that_are_not_strings_are_named():
     fitted = contextual(CountingEncoder()).fit(ROWS)
-    with pytest.raises(TypeError, match=r"prompt 1: found None \(NoneType\), wanted a string"):
+    with pytest.raises(TypeError, match=r"prompt 1: expected a string, got None \(NoneType\)"):
         fitted.encode_context(["one", None], ["two", "three"])
-    with pytest.raises(TypeError, match="found one string, 'one', wanted a list"):
+    with pytest.raises(TypeError, match="expected a list of strings, got one string, 'one'"):
         fitted.encode_responses(None, "one")
 
 
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        (lambda texts: np.zeros(len(texts)), r"Broken.encode returned shape \(9,\), wanted \(9, n_dimensions\)"),
-        (lambda texts: np.zeros((2, 3)), r"Broken.encode returned shape \(2, 3\), wanted \(9, n_dimensions\)"),
-        (lambda texts: np.full((len(texts), 3), np.nan), "Broken.encode returned NaN or infinity for 'something else'"),
-        (lambda texts: np.full((len(texts), 3), 1e300), "Broken.encode returned NaN or infinity for 'something else'"),
+        (
+            lambda texts: np.zeros(len(texts)),
+            r"Broken.encode: expected vectors of shape \(9, n_dimensions\), got \(9,\)",
+        ),
+        (lambda texts: np.zeros((2, 3)), r"Broken.encode: expected vectors of shape \(9, n_dimensions\), got \(2, 3\)"),
+        (
+            lambda texts: np.full((len(texts), 3), np.nan),
+            "Broken.encode: expected finite numbers, got NaN or infinity for 'something",
+        ),
+        (
+            lambda texts: np.full((len(texts), 3), 1e300),
+            "Broken.encode: expected finite numbers, got NaN or infinity for 'something",
+        ),
     ],
 )
 def test_broken_encoders_are_noticed(returned, message):
@@ -461,7 +478,7 @@ def test_an_encoder_that_changes_its_width_is_noticed():
     encoder = CountingEncoder()
     fitted = contextual(encoder).fit(ROWS)
     encoder.encode = lambda texts: np.zeros((len(texts), 5))
-    with pytest.raises(ValueError, match=r"returned shape \(1, 5\), wanted \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"expected vectors of shape \(1, 4\), got \(1, 5\)"):
         fitted.encode_responses(None, ["tea"])
 
 
@@ -481,7 +498,7 @@ def test_everything_but_fit_needs_a_fit(call):
     with pytest.raises(NotFittedError):
         call(contextual(CountingEncoder()))
     failed = contextual(CountingEncoder())
-    with pytest.raises(ValueError, match="found no comparisons"):
+    with pytest.raises(ValueError, match="expected at least one comparison"):
         failed.fit(PreferenceTable([], [], []))
     with pytest.raises(NotFittedError):
         call(failed)
@@ -511,7 +528,7 @@ def test_description_of_an_own_encoder_needs_it_again():
 
 def test_description_refuses_another_encoder_by_name():
     config = contextual(HashingEncoder(8)).fit(ROWS).to_config()
-    message = r"fitted with the encoder hashing\(.*n_features=8.*but found the encoder hashing\(.*n_features=9"
+    message = r"expected the encoder of the fit, hashing\(.*n_features=8.*got the encoder hashing\(.*n_features=9"
     with pytest.raises(EncoderMismatchError, match=message):
         PairEncoder.from_config(config, HashingEncoder(9))
     altered = copy.deepcopy(config)
@@ -526,7 +543,7 @@ def test_description_refuses_another_encoder_by_name():
 def test_description_with_something_missing_says_what():
     config = contextual(HashingEncoder(8)).fit(ROWS).to_config()
     del config["scale"], config["norms"]
-    with pytest.raises(ValueError, match="found no norms, scale in the description of a PairEncoder"):
+    with pytest.raises(ValueError, match="expected norms, scale in the description of a PairEncoder, got none"):
         PairEncoder.from_config(config)
 
 

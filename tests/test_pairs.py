@@ -6,10 +6,15 @@ import doctest
 import pickle
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import scipy.sparse
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from micropref import pairs
 from micropref._arrays import blocks
@@ -65,14 +70,65 @@ def test_unsigned_integers_do_not_wrap_around():
     assert make_pairs(np.array([[1]], dtype=np.uint8), np.array([[3]], dtype=np.uint8)).tolist() == [[-2.0]]
 
 
+TABLES = {
+    "lists": np.ndarray.tolist,
+    "pandas": pd.DataFrame,
+    "pandas, nullable": lambda values: pd.DataFrame(values).convert_dtypes(),
+    "polars": pl.DataFrame,
+    "arrow": lambda values: pa.Table.from_pandas(pd.DataFrame(values)),
+}
+NUMBERS = st.floats(-100, 100, width=32) | st.integers(-5, 5).map(float)
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+@given(arrays(float, st.tuples(st.integers(1, 5), st.integers(2, 5)), elements=NUMBERS), st.data())
+def test_tables_and_lists_are_read_like_arrays(table, values, data):
+    n_context = data.draw(st.integers(0, values.shape[1] - 1))
+    for found, expected in zip(split_pairs(table(values), n_context), split_pairs(values, n_context), strict=True):
+        np.testing.assert_array_equal(found, expected, strict=True)
+    np.testing.assert_array_equal(swap_pairs(table(values), n_context), swap_pairs(values, n_context), strict=True)
+    np.testing.assert_array_equal(
+        make_pairs(table(values), table(2 * values), context=table(values)),
+        make_pairs(values, 2 * values, context=values),
+        strict=True,
+    )
+
+
+@kinds
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool])
+def test_a_swap_of_integers_does_not_wrap_around(kind, dtype):
+    swapped = swap_pairs(kind(np.array([[1, 1, 0]], dtype=dtype)), 1)
+    assert np.asarray(swapped).tolist() == [[1.0, -1.0, 0.0]]
+    assert np.asarray(swapped).dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        ([["tall", "short"]], "X: expected numbers, got a list with entries of type <U5"),
+        ([[1.0], [1.0, 2.0]], r"X: expected numbers of shape \(n_samples, n_features\), got a list: "),
+        (pd.DataFrame({"a": [1.0], "b": ["x"]}), "got a DataFrame: could not convert string to float: 'x'"),
+        ([[1j, 0.0]], "got a list with entries of type complex128"),
+        ([1.0, 2.0], "got a list of 1 dimension"),
+        (pd.Series([1.0, 2.0]), "got a Series of 1 dimension"),
+        (torch.ones(2), "got a Tensor of 1 dimension"),
+        (scipy.sparse.eye_array(3), "got a dia_array of 0 dimension"),
+    ],
+)
+def test_rows_that_are_no_numbers(X, message):
+    for function in (split_pairs, swap_pairs):
+        with pytest.raises(ValueError, match=message):
+            function(X, 0)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "context", "message"),
     [
-        ([[1.0, 2.0]], [[1.0]], None, r"first has shape \(1, 2\) but second has shape \(1, 1\)"),
-        ([1.0], [[1.0]], None, r"first must have shape \(n_samples, n_features\); got 1"),
-        ([[1.0]], [1.0], None, "second must have shape"),
-        ([[1.0]], [[1.0]], [1.0], "context must have shape"),
-        ([[1.0]], [[1.0]], [[1.0], [2.0]], "context has 2 rows but the responses have 1"),
+        ([[1.0, 2.0]], [[1.0]], None, r"second: expected the shape of first, \(1, 2\), got \(1, 1\)"),
+        ([1.0], [[1.0]], None, r"first: expected shape \(n_samples, n_features\), got a list of 1 dimension"),
+        ([[1.0]], [1.0], None, "second: expected shape"),
+        ([[1.0]], [[1.0]], [1.0], "context: expected shape"),
+        ([[1.0]], [[1.0]], [[1.0], [2.0]], "context: expected 1 rows, as the responses have, got 2"),
     ],
 )
 def test_bad_features(first, second, context, message):
@@ -267,9 +323,13 @@ def test_examples_in_the_documentation():
 
 def test_arrays_of_two_libraries_do_not_make_pairs():
     array, tensor = np.ones((2, 3)), torch.ones(2, 3)
-    with pytest.raises(TypeError, match="first and second must both be NumPy arrays or both be torch tensors"):
+    with pytest.raises(
+        TypeError, match=r"first and second: expected NumPy arrays alone .* got a NumPy array and a torch tensor"
+    ):
         make_pairs(array, tensor)
-    with pytest.raises(TypeError, match="context and responses must both be NumPy arrays or both be torch tensors"):
+    with pytest.raises(
+        TypeError, match=r"context and responses: expected NumPy arrays alone .* got a NumPy array and a torch"
+    ):
         make_pairs(tensor, tensor, context=array)
 
 

@@ -10,7 +10,9 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,8 @@ from sklearn.linear_model import LogisticRegression
 
 import micropref.persistence
 from micropref import ContextRouter, MixtureBradleyTerry
-from micropref.persistence import ModelFileError, load, read_folder, save, write_folder
+from micropref._model_folder import read_folder, write_folder
+from micropref.persistence import ModelFileError, load, save
 
 N, C, D, K = 120, 3, 4, 3
 HUGE = 2**70
@@ -58,7 +61,7 @@ def frame(columns: np.ndarray) -> pd.DataFrame:
 
 
 def mixtures() -> dict:
-    words = np.where(Y == 1, "first", "second")
+    words = np.where(Y == 1, "yes", "no")
     return {
         "static": lambda: mixture().fit(DIFFERENCE, Y, groups=ANNOTATOR),
         "linear gate": lambda: mixture(n_context_features=C).fit(X, Y),
@@ -87,6 +90,7 @@ USERS = {
     "mixed ids": ["ann", 7, "7", HUGE],
     "numpy ids": [np.int64(4), "ann", np.str_("cy")],
     "lone surrogate": ["\ud800", "ann"],
+    "tuples": [("ann", 1), ("ann", "b"), (("ann", 1), 2), "ann", 7],
 }
 
 
@@ -113,7 +117,7 @@ def routers() -> dict:
         "frozen router": lambda: FrozenEstimator(ContextRouter(heads()).fit(X, Y)),
         "own first stage": lambda: ContextRouter(mixture(), n_context_features=C, prefit=False).fit(X, Y),
         "feature names": lambda: ContextRouter(heads()).fit(frame(X), Y),
-        "string classes": lambda: ContextRouter(heads()).fit(X, np.where(Y == 1, "x", "a")),
+        "string classes": lambda: ContextRouter(heads()).fit(X, np.where(Y == 1, "x", "m")),
         "stream": lambda: ContextRouter(heads()).partial_fit(X, Y),
         **{name: lambda users=users: voted(ContextRouter(heads()), users) for name, users in USERS.items()},
     }
@@ -137,7 +141,7 @@ def predictions(estimator, users: list | None = None) -> dict[str, np.ndarray]:
         "mixture_weights": estimator.mixture_weights(rows),
     }
     for i, user in enumerate(users or ()):
-        who = np.array([user] * len(rows), dtype=object)
+        who = [user] * len(rows)
         found[f"decision_function of user {i}"] = estimator.decision_function(rows, groups=who)
     return found
 
@@ -229,6 +233,49 @@ def test_a_loaded_model_of_named_features_refuses_others(tmp_path):
         load(tmp_path).predict(frame(DIFFERENCE).iloc[:, ::-1])
 
 
+def test_parameters_set_after_fit_are_saved_and_change_no_prediction(heads, tmp_path):
+    router = voted(ContextRouter(heads, history_temperature=2.0), ["ann", 7])
+    users = np.array(["ann", 7] * (N // 2), dtype=object)
+    before = router.predict_proba(DIFFERENCE, groups=users)
+    router.set_params(history_temperature=5.0, random_state=3)
+    save(router, tmp_path)
+    loaded = load(tmp_path)
+    np.testing.assert_array_equal(loaded.predict_proba(DIFFERENCE, groups=users), before)
+    assert (loaded.history_temperature, loaded.random_state) == (5.0, 3)
+    for either in (router, loaded):
+        either.partial_fit(DIFFERENCE[2:4], Y[2:4], groups=users[:2])
+    after = router.predict_proba(DIFFERENCE, groups=users)
+    np.testing.assert_array_equal(loaded.predict_proba(DIFFERENCE, groups=users), after)
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_a_model_that_learns_is_saved_between_two_votes(heads, tmp_path):
+    """Every saved history is that of some number of votes: none is half there."""
+    router = voted(ContextRouter(heads), ["first"])
+    pair = np.tile(DIFFERENCE[:1], (2, 1))
+    stop = threading.Event()
+
+    def vote():
+        for i in range(100_000):
+            if stop.is_set():
+                return
+            router.partial_fit(pair, [1, 1], groups=np.array([f"a {i}", f"b {i}"]))
+
+    thread = threading.Thread(target=vote)
+    thread.start()
+    try:
+        for _ in range(15):
+            save(router, tmp_path)
+            users, evidence = load(tmp_path).history_.export()
+            assert len(users) % 2 == 1
+            assert (evidence[1:] == evidence[1:2]).all()
+            assert len(users) == 1 or evidence[1].any()
+    finally:
+        stop.set()
+        thread.join()
+    assert len(users) > 10
+
+
 def test_a_generator_is_not_saved(tmp_path):
     save(mixture(random_state=np.random.RandomState(3)).fit(DIFFERENCE, Y), tmp_path)
     assert load(tmp_path).random_state is None
@@ -253,13 +300,15 @@ def test_the_device_is_saved_by_name(tmp_path):
     assert load(tmp_path).device == "cpu"
 
 
-@pytest.mark.parametrize("user", [1.5, ("a", 1), b"ann"])
-def test_users_that_are_neither_text_nor_integers_cannot_be_saved(heads, user, tmp_path):
+@pytest.mark.parametrize("user", [b"ann", UUID(int=5)])
+def test_users_that_are_neither_text_nor_integers_nor_tuples_cannot_be_saved(heads, user, tmp_path):
     router = ContextRouter(heads)
     users = np.empty(2, dtype=object)
     users[:] = ["ann", user]
     router.partial_fit(DIFFERENCE[:2], Y[:2], groups=users)
-    with pytest.raises(TypeError, match="only users with integer or string ids can be saved; found"):
+    with pytest.raises(
+        TypeError, match="expected an integer, a string or a tuple of these as an id that is saved, got"
+    ):
         save(router, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
@@ -267,7 +316,7 @@ def test_users_that_are_neither_text_nor_integers_cannot_be_saved(heads, user, t
 def test_a_parameter_that_json_cannot_hold_is_named(tmp_path):
     fitted = mixture().fit(DIFFERENCE, Y)
     fitted.verbose = {1, 2}
-    with pytest.raises(TypeError, match=r"found a set \(\{1, 2\}\) in a model"):
+    with pytest.raises(TypeError, match=r"JSON can hold, got a set \(\{1, 2\}\)"):
         save(fitted, tmp_path / "model")
     assert list((tmp_path / "model").iterdir()) == []
 
@@ -275,7 +324,9 @@ def test_a_parameter_that_json_cannot_hold_is_named(tmp_path):
 def test_only_fitted_estimators_of_the_library_are_saved(tmp_path):
     with pytest.raises(NotFittedError):
         save(mixture(), tmp_path)
-    with pytest.raises(TypeError, match="expected a MixtureBradleyTerry or a ContextRouter; got a LogisticRegression"):
+    with pytest.raises(
+        TypeError, match=r"expected one of MixtureBradleyTerry, ContextRouter, .* to save, got a LogisticRegression"
+    ):
         save(LogisticRegression().fit(DIFFERENCE, Y), tmp_path)
 
 
@@ -414,7 +465,7 @@ def test_another_format(model):
 
 def test_tensors_that_are_none(tmp_path, monkeypatch):
     """Checksums can be right where the writer was wrong."""
-    monkeypatch.setattr("micropref.persistence.save_tensors", lambda arrays: b"no tensors at all")
+    monkeypatch.setattr("micropref._model_folder.save_tensors", lambda arrays: b"no tensors at all")
     write_folder(tmp_path, {}, {"estimator": "MixtureBradleyTerry"})
     with pytest.raises(ModelFileError, match=r"safetensors cannot be read"):
         load(tmp_path)

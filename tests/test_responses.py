@@ -122,7 +122,17 @@ def test_the_first_column_that_a_row_fills_names_the_user():
 
 
 @pytest.mark.parametrize(
-    ("cell", "user"), [("ann", "ann"), (7, 7), (7.0, 7), (np.int64(3), 3), ("7", "7"), (2**70, 2**70)]
+    ("cell", "user"),
+    [
+        ("ann", "ann"),
+        (7, 7),
+        (7.0, 7),
+        (np.int64(3), 3),
+        ("7", 7),
+        ("7.0", "7.0"),
+        (2**70, 2**70),
+        ([1, "a"], (1, "a")),
+    ],
 )
 def test_ids_of_users(cell, user):
     (found,) = read_responses([{"response": "a", "user": cell}]).user
@@ -195,22 +205,25 @@ def test_a_response_reads_as_it_did_in_a_comparison(prompt, response):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"prompt": "p", "chosen": "a"}, "found the columns 'prompt', 'chosen', wanted 'response' or 'responses'"),
-        ({}, "found the columns none, wanted 'response' or 'responses'"),
-        ({"response": None}, "found the columns none, wanted"),
-        ({"response": "  "}, "found an empty response, wanted some text"),
-        ({"response": []}, "found an empty response, wanted some text"),
-        ({"responses": ["a", ""]}, "found an empty response, wanted some text"),
-        ({"responses": []}, "found [] as 'responses', wanted a list of at least one"),
-        ({"responses": "a"}, "found 'a' as 'responses', wanted a list"),
-        ({"response": 7}, "found 7 in column 'response', wanted text or a list of messages"),
-        ({"response": "a", "prompt": 7}, "found 7 in column 'prompt', wanted text or a list of messages"),
-        ({"response": "a", "context": {"b": 1}}, "found {'b': 1} in column 'context', wanted text"),
-        ({"response": [{"role": "assistant"}]}, "wanted an object with 'role' and 'content'"),
-        ({"response": "a", "user": 1.5}, "found the group 1.5, wanted text or a whole number"),
-        ({"response": "a", "user": True}, "found the group True, wanted text or a whole number"),
-        ({"response": "a\ud800"}, "found a lone surrogate in column 'response'"),
-        ("text", "found 'text', wanted an object with named cells"),
+        ({"prompt": "p", "chosen": "a"}, "expected 'response' or 'responses', got the columns 'prompt', 'chosen'"),
+        ({}, "expected 'response' or 'responses', got the columns none"),
+        ({"response": None}, "got the columns none"),
+        ({"response": "  "}, "expected text, got an empty response"),
+        ({"response": []}, "expected text, got an empty response"),
+        ({"responses": ["a", ""]}, "expected text, got an empty response"),
+        ({"responses": []}, "expected a list of at least one as 'responses', got []"),
+        ({"responses": "a"}, "expected a list of at least one as 'responses', got 'a'"),
+        ({"response": 7}, "expected text or a list of messages, got 7 in column 'response'"),
+        ({"response": "a", "prompt": 7}, "expected text or a list of messages, got 7 in column 'prompt'"),
+        (
+            {"response": "a", "context": {"b": 1}},
+            "expected text or a list of messages, got {'b': 1} in column 'context'",
+        ),
+        ({"response": [{"role": "assistant"}]}, "expected an object with 'role' and 'content'"),
+        ({"response": "a", "user": 1.5}, "expected an integer, a string or a tuple of these as an id, got 1.5"),
+        ({"response": "a", "user": True}, "expected an integer, a string or a tuple of these as an id, got True"),
+        ({"response": "a\ud800"}, "got a lone surrogate in column 'response'"),
+        ("text", "expected an object with named cells, got 'text'"),
     ],
 )
 def test_a_bad_row_is_named_with_its_place(row, message, tmp_path):
@@ -225,17 +238,17 @@ def test_a_bad_row_is_named_with_its_place(row, message, tmp_path):
 def test_a_csv_record_stands_where_it_begins(tmp_path):
     path = tmp_path / "r.csv"
     path.write_text('prompt,response\n"two\nlines",fine\n,""\n')
-    with pytest.raises(MalformedRowError, match=r"r\.csv, line 4: found an empty response"):
+    with pytest.raises(MalformedRowError, match=r"r\.csv, line 4: .*got an empty response"):
         read_responses(path)
     path.write_text("prompt,response\na\n")
-    with pytest.raises(MalformedRowError, match=r"r\.csv, line 2: found 1 cells, wanted 2 as in the header"):
+    with pytest.raises(MalformedRowError, match=r"r\.csv, line 2: expected 2 cells as in the header, got 1"):
         read_responses(path)
 
 
 def test_malformed_json(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text('{"response": "a"}\n{"response": \n')
-    with pytest.raises(MalformedRowError, match=r"r\.jsonl, line 2: found malformed JSON"):
+    with pytest.raises(MalformedRowError, match=r"r\.jsonl, line 2: .*got malformed JSON"):
         read_responses(path)
 
 
@@ -247,18 +260,18 @@ def test_long_cells_are_shortened_in_errors():
 
 @pytest.mark.parametrize("source", [[], {}, {"response": []}])
 def test_nothing_to_score(source):
-    with pytest.raises(ValueError, match="found no responses, wanted at least one"):
+    with pytest.raises(ValueError, match="expected at least one response, got none"):
         read_responses(source)
 
 
 def test_an_empty_file(tmp_path):
     (tmp_path / "r.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"r\.jsonl: found no responses"):
+    with pytest.raises(ValueError, match=r"r\.jsonl: expected at least one response, got none"):
         read_responses(tmp_path / "r.jsonl")
 
 
 def test_no_file_and_no_source(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no such file"):
         read_responses(tmp_path / "nowhere.jsonl")
-    with pytest.raises(TypeError, match="found a PreferenceTable, wanted a path"):
+    with pytest.raises(TypeError, match=r"expected a path, .* got a PreferenceTable"):
         read_responses(PreferenceTable(["p"], ["a"], ["b"]))

@@ -357,10 +357,10 @@ def test_exchanged_answers_turn_the_log_odds_around(routed, world):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([PROMPT], [SHORT, LONG]), "found 1 prompts and 2 responses"),
-        (([PROMPT] * 2, [SHORT, LONG], [BRIEF_WISH]), "found 2 prompts and 1 contexts"),
+        (([PROMPT], [SHORT, LONG]), "expected as many prompts as responses, got 1 prompts"),
+        (([PROMPT] * 2, [SHORT, LONG], [BRIEF_WISH]), "expected as many prompts as contexts, got 2 prompts"),
         (([PROMPT] * 2, [SHORT, LONG], None, ["ann"]), "inconsistent"),
-        (([PROMPT], [" "]), "text 0: found ' ', wanted something to read"),
+        (([PROMPT], [" "]), "text 0: expected something to read, got ' '"),
     ],
 )
 def test_rewards_of_lists_that_do_not_fit(routed, arguments, message):
@@ -369,9 +369,9 @@ def test_rewards_of_lists_that_do_not_fit(routed, arguments, message):
 
 
 def test_rewards_of_one_string_instead_of_a_list(routed):
-    with pytest.raises(TypeError, match="found one string"):
+    with pytest.raises(TypeError, match="got one string"):
         routed.reward([PROMPT], SHORT)
-    with pytest.raises(TypeError, match="found one string"):
+    with pytest.raises(TypeError, match="got one string"):
         routed.rank(PROMPT, SHORT)
 
 
@@ -389,13 +389,16 @@ def test_features_computed_elsewhere(routed):
 
 def test_features_of_another_encoder_are_refused_by_name(routed):
     other = HashingEncoder(seed=1)
-    with pytest.raises(EncoderMismatchError, match=r"hashing\(.*seed=1.*, but the model from hashing\(.*seed=0"):
+    with pytest.raises(
+        EncoderMismatchError,
+        match=r"encoder hashing\(.*seed=0.*, got .*seed=1",
+    ):
         routed.reward_features(other.encode([SHORT]), other.fingerprint, [PROMPT])
 
 
 def test_features_without_the_prompts_that_a_gate_reads(routed, small):
     vectors = HashingEncoder().encode([SHORT])
-    with pytest.raises(ValueError, match="depend on the prompt; found no prompts"):
+    with pytest.raises(ValueError, match="expected prompts, on which the weights"):
         routed.reward_features(vectors, HashingEncoder().fingerprint)
     # Nothing reads them here.
     rewards = small.reward_features(SMALL.encode([SHORT, LONG]), SMALL.fingerprint)
@@ -538,14 +541,14 @@ def test_weights_count_and_rows_without_weight_do_not(small, world):
     np.testing.assert_allclose(row["accuracy"], np.average(right, weights=weight))
     assert row["n"] == 20
     worthless = PreferenceTable(table.prompt, table.chosen, table.rejected, weight=np.zeros(30))
-    with pytest.raises(ValueError, match="found no comparison with weight"):
+    with pytest.raises(ValueError, match="expected at least one comparison with weight"):
         small.evaluate(worthless)
 
 
 def test_an_unknown_column_is_answered_with_those_there_are(small, world):
-    with pytest.raises(ValueError, match=r"found no column 'colour', wanted one of 'prompt', 'group', 'taste', 'prob"):
+    with pytest.raises(ValueError, match=r"expected one of the columns 'prompt', 'group', 'taste', 'prob"):
         small.evaluate(world.history[:5], by="colour")
-    with pytest.raises(ValueError, match="found no column 'context'"):
+    with pytest.raises(ValueError, match=r"expected one of the columns .*, got 'context'"):
         small.evaluate(world.history[:5], by="context")
 
 
@@ -583,7 +586,7 @@ def test_a_loaded_model_is_routed_on(small, world, tmp_path):
 
 def test_another_encoder_is_refused_by_name(small, tmp_path):
     small.save(tmp_path)
-    with pytest.raises(EncoderMismatchError, match=r"n_features=64.*but found the encoder hashing\(.*n_features=768"):
+    with pytest.raises(EncoderMismatchError, match=r"n_features=64.*got the encoder hashing\(.*n_features=768"):
         PreferenceModel.load(tmp_path, "hashing")
     loaded = PreferenceModel.load(tmp_path, HashingEncoder(64, n_hashes=2**12))
     assert loaded.encoder.encoder_.n_features == 64
@@ -613,7 +616,7 @@ def test_models_of_texts_and_of_features_are_told_apart(small, tmp_path):
     with pytest.raises(ModelFileError, match=r"a model of texts; load it with PreferenceModel\.load"):
         load(tmp_path / "texts")
     save(small.mixture, tmp_path / "features")
-    with pytest.raises(ModelFileError, match=r"estimator without encoder; load it with micropref\.persistence\.load"):
+    with pytest.raises(ModelFileError, match=r"estimator without encoder; load it with micropref\.load"):
         PreferenceModel.load(tmp_path / "features")
     with pytest.raises(FileNotFoundError, match="no saved model there"):
         PreferenceModel.load(tmp_path / "nowhere")

@@ -137,23 +137,23 @@ def test_the_seed_decides_everything():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_samples": 0}, "n_samples must be an integer of at least 1; got 0"),
-        ({"n_features": 2.5}, "n_features must be an integer of at least 1; got 2.5"),
-        ({"n_components": 0}, "n_components must be an integer"),
-        ({"n_context_features": -1}, "n_context_features must be an integer of at least 0; got -1"),
-        ({"pairs_per_group": 0}, "pairs_per_group must be an integer of at least 1; got 0"),
-        ({"tie_rate": 1.5}, "tie_rate must be from 0 to 1; got 1.5"),
-        ({"noise": float("nan")}, "noise must be from 0 to 1; got nan"),
-        ({"noise": "some"}, "noise must be from 0 to 1; got 'some'"),
-        ({"drift": -0.1}, "drift must be from 0 to 1; got -0.1"),
-        ({"drift": 0.1}, "drift is a change within groups and needs pairs_per_group; got drift=0.1 without it"),
-        ({"length_bias": np.inf}, "length_bias must be a finite number; got inf"),
-        ({"length_bias": "long"}, "length_bias must be a finite number; got 'long'"),
-        ({"dtype": int}, "dtype must be floating; got int64"),
-        ({"weights": [1, 1, 1]}, "weights are for n_context_features=0; here the gate sees 32"),
-        ({"n_context_features": 0, "weights": [1, 1]}, r"weights must have shape \(3,\).*got \(2,\)"),
-        ({"n_context_features": 0, "weights": [1, 0, 1]}, "weights must be positive and finite"),
-        ({"n_context_features": 0, "weights": [1, np.inf, 1]}, "weights must be positive and finite"),
+        ({"n_samples": 0}, "expected n_samples to be an integer of at least 1, got 0"),
+        ({"n_features": 2.5}, "expected n_features to be an integer of at least 1, got 2.5"),
+        ({"n_components": 0}, "expected n_components to be an integer"),
+        ({"n_context_features": -1}, "expected n_context_features to be an integer of at least 0, got -1"),
+        ({"pairs_per_group": 0}, "expected pairs_per_group to be an integer of at least 1, got 0"),
+        ({"tie_rate": 1.5}, "expected tie_rate to be from 0 to 1, got 1.5"),
+        ({"noise": float("nan")}, "expected noise to be from 0 to 1, got nan"),
+        ({"noise": "some"}, "expected noise to be from 0 to 1, got 'some'"),
+        ({"drift": -0.1}, "expected drift to be from 0 to 1, got -0.1"),
+        ({"drift": 0.1}, "expected pairs_per_group .*, got drift=0.1 only"),
+        ({"length_bias": np.inf}, "expected length_bias to be a finite number, got inf"),
+        ({"length_bias": "long"}, "expected length_bias to be a finite number, got 'long'"),
+        ({"dtype": int}, "expected a floating dtype, got int64"),
+        ({"weights": [1, 1, 1]}, "expected weights=None with n_context_features=32"),
+        ({"n_context_features": 0, "weights": [1, 1]}, r"expected weights of shape \(3,\).*got \(2,\)"),
+        ({"n_context_features": 0, "weights": [1, 0, 1]}, "expected weights that are positive and finite"),
+        ({"n_context_features": 0, "weights": [1, np.inf, 1]}, "expected weights that are positive and finite"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
@@ -334,7 +334,7 @@ def test_a_world_is_what_its_settings_say(name):
 
 
 def test_an_unknown_world():
-    with pytest.raises(ValueError, match=r"name must be one of 'groups', .*'length_bias'; got 'group'"):
+    with pytest.raises(ValueError, match=r"expected name to be one of 'groups', .*'length_bias', got 'group'"):
         make_world("group")
 
 

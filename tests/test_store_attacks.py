@@ -76,7 +76,7 @@ def test_other_files_in_the_folder_are_left_alone(path):
 
 def test_the_path_of_a_file_is_no_store(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(NotADirectoryError, match="is a file, wanted the folder"):
+    with pytest.raises(NotADirectoryError, match="expected the folder of a store, got the file"):
         EmbeddingStore(tmp_path / "file", Counting())
 
 
@@ -95,7 +95,7 @@ def test_folders_of_any_name(tmp_path, name):
 def test_an_encoder_that_changes_is_noticed(path):
     store = filled(path)
     store.encoder.fingerprint = "changed"
-    with pytest.raises(EncoderMismatchError, match=r"plain.*changed"):
+    with pytest.raises(EncoderMismatchError, match=r"changed.*plain"):
         store.encode(["new"])
     assert len(EmbeddingStore(path)) == 70
 
@@ -109,7 +109,7 @@ def test_an_encoder_that_changes_at_work_is_noticed_before_anything_is_written(p
         return right(texts)
 
     store.encoder.encode = encode
-    with pytest.raises(EncoderMismatchError, match=r"plain.*changed"):
+    with pytest.raises(EncoderMismatchError, match=r"changed.*plain"):
         store.encode(["new"])
     assert shards(path) == []
 
@@ -117,7 +117,7 @@ def test_an_encoder_that_changes_at_work_is_noticed_before_anything_is_written(p
 @pytest.mark.parametrize("fingerprint", [None, "", 5, lambda: "name"])
 def test_a_fingerprint_is_a_text(path, fingerprint):
     filled(path)
-    with pytest.raises(TypeError, match="wanted a string that names the encoder"):
+    with pytest.raises(TypeError, match="expected a string that names the encoder"):
         EmbeddingStore(path, Counting(fingerprint))
 
 
@@ -175,7 +175,7 @@ def test_shards_of_another_kind_are_refused(path, tmp_path, other):
     filled(path).close()
     for shard in shards(foreign.path):
         (path / shard.name).write_bytes(shard.read_bytes())
-    with pytest.raises(ValueError, match="found vectors"):
+    with pytest.raises(ValueError, match="expected vectors"):
         EmbeddingStore(path, Counting())
 
 
@@ -183,7 +183,7 @@ def test_two_processes_that_begin_a_store_in_different_ways(path):
     """The one that comes second is told; nothing is mixed."""
     one, two = EmbeddingStore(path, Counting(), dtype="float16"), EmbeddingStore(path, Counting(), dtype="float32")
     one.encode(["a"])
-    with pytest.raises(ValueError, match=r"in float32 .* keeps float16"):
+    with pytest.raises(ValueError, match=r"expected vectors in float16 .* got float32"):
         two.encode(["b"])
     assert len(EmbeddingStore(path)) == 1
 
@@ -246,7 +246,7 @@ def test_zeros_are_a_vector_and_blank_texts_have_one(path):
 def test_places_that_vectors_do_not_fit_into(path, out):
     store = filled(path)
     for reading in (store.encode, store.lookup):
-        with pytest.raises(ValueError, match="out has"):
+        with pytest.raises(ValueError, match="out: expected"):
             reading(TEXTS, out)
 
 
@@ -377,7 +377,7 @@ def test_read_only_changes_nothing(path):
         with pytest.raises(PermissionError, match="cannot be written to"):
             writing(TEXTS)
     assert {file: file.read_bytes() for file in path.iterdir()} == before
-    with pytest.raises(FileNotFoundError, match="no leave"):
+    with pytest.raises(FileNotFoundError, match="none is made with read_only=True"):
         EmbeddingStore(path.parent / "nowhere", Counting(), read_only=True)
 
 
@@ -466,7 +466,7 @@ def test_a_pair_encoder_tells_a_store_without_encoder_by_its_vectors(path):
     store = EmbeddingStore(path)
     rows = [{"prompt": "q", "chosen": "a", "rejected": "b"}]
     assert PairEncoder(HashingEncoder(32), store=store).fit_transform(rows).shape == (1, 32)
-    with pytest.raises(EncoderMismatchError, match=r"n_features=32.*n_features=64"):
+    with pytest.raises(EncoderMismatchError, match=r"n_features=64.*n_features=32"):
         PairEncoder(HashingEncoder(64), store=store).fit(rows)
     assert PairEncoder(HashingEncoder(32), store=str(path)).fit_transform(rows).shape == (1, 32)
 

@@ -39,7 +39,7 @@ def test_rows_are_found_once_and_gathered_in_any_order(store):
     assert rows.nbytes == 24 * len(rows)
     with pytest.raises(KeyError, match=r"2 of 3 texts.*'never'"):
         store.locate(["text 1", "never", "nowhere"])
-    with pytest.raises(ValueError, match=r"out has shape \(3, 8\), wanted \(100, 8\)"):
+    with pytest.raises(ValueError, match=r"out: expected shape \(100, 8\), got \(3, 8\)"):
         store.gather(rows, out=np.zeros((3, WIDTH)))
 
 
@@ -83,9 +83,9 @@ def test_pairs_are_what_make_pairs_makes_of_the_vectors(store, context, tmp_path
 
 
 def test_pairs_that_do_not_fit(store):
-    with pytest.raises(ValueError, match=r"same length; got \[40, 39\]"):
+    with pytest.raises(ValueError, match=r"as many first as second responses and contexts, got \[40, 39\]"):
         store.make_pairs(FIRST, SECOND[:-1])
-    with pytest.raises(ValueError, match=r"out has shape \(40, 3\), wanted \(40, 8\)"):
+    with pytest.raises(ValueError, match=r"out: expected shape \(40, 8\), got \(40, 3\)"):
         store.make_pairs(FIRST, SECOND, out=np.zeros((40, 3)))
     with pytest.raises(KeyError, match="'never'"):
         store.make_pairs(["never"], ["text 1"])
@@ -143,11 +143,11 @@ def test_merging(store, tmp_path):
         store.merge(tmp_path / "nowhere")
     foreign = EmbeddingStore(tmp_path / "foreign", Counting("foreign"))
     foreign.add(["x"])
-    with pytest.raises(EncoderMismatchError, match=r"foreign.*plain"):
+    with pytest.raises(EncoderMismatchError, match=r"encoder plain.*vectors of foreign"):
         store.merge(foreign.path)
     wide = EmbeddingStore(tmp_path / "wide", Counting(), dtype="float32")
     wide.add(["x"])
-    with pytest.raises(ValueError, match=r"found vectors in float32 .* which keeps float16"):
+    with pytest.raises(ValueError, match=r"expected vectors in float16 .* got float32"):
         store.merge(wide.path)
     (shard,) = (tmp_path / "wide").glob("*.safetensors")
     shard.write_bytes(shard.read_bytes()[:-1])
@@ -168,7 +168,7 @@ def test_shards_copied_by_hand_are_taken_in_and_foreign_ones_refused(path, tmp_p
     for shard in (tmp_path / "foreign").glob("*.safetensors"):
         (path / shard.name).write_bytes(shard.read_bytes())
     for opening in (lambda: EmbeddingStore(path, Counting()), lambda: store.add(["more"])):
-        with pytest.raises(EncoderMismatchError, match=r"foreign.*plain"):
+        with pytest.raises(EncoderMismatchError, match=r"encoder plain.*vectors of foreign"):
             opening()
 
 

@@ -19,7 +19,7 @@ def test_terms_add_up_and_bounds_stay_below(parameter):
         parts = terms.label_noise + terms.group_information + terms.misspecification
         assert terms.cross_entropy == pytest.approx(parts, abs=1e-12)
         assert bounds.information == pytest.approx(terms.group_information, abs=1e-12)
-        chain = [bounds.information, bounds.pairwise, bounds.averaged, bounds.printed, 0.0]
+        chain = [bounds.information, bounds.pairwise, bounds.averaged, bounds.theorem_3_2, 0.0]
         assert (np.diff(chain) <= 1e-12).all()
 
 
@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_numbers():
 @pytest.mark.parametrize(
     ("parameter", "values", "message"),
     [
-        ("rho", [1], "parameter must be one of"),
+        ("rho", [1], "parameter: expected one of"),
         ("diversity", [0.6], "between 0 and"),
         ("diversity", [], "sequence of finite"),
         ("diversity", [np.nan], "sequence of finite"),

@@ -1,6 +1,9 @@
-"""The theory: an exact identity, an ordered chain, and the two corrections to the printed theorem."""
+"""The theory: an exact identity, an ordered chain, and the two corrections to Theorem 3.2."""
 
 from __future__ import annotations
+
+import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, rel_entr
 
-from micropref.theory import error_decomposition, irreducible_error_bounds
+from micropref.theory import IrreducibleErrorBounds, _bounds, error_decomposition, irreducible_error_bounds
 
 PROBABILITIES = st.floats(0, 1, allow_subnormal=False) | st.sampled_from([0.0, 0.5, 1.0])
 
@@ -68,8 +71,8 @@ def test_every_step_of_the_chain(population):
     assert parts.cross_entropy - parts.label_noise >= bounds.information - 1e-12
     assert bounds.pairwise_slack >= -1e-12
     assert bounds.averaged_slack >= -1e-12
-    assert bounds.printed_slack >= -1e-12
-    assert bounds.printed >= 0
+    assert bounds.theorem_3_2_slack >= -1e-12
+    assert bounds.theorem_3_2 >= 0
     assert bounds.information <= np.log(weights.shape[1]) + 1e-12
 
 
@@ -78,8 +81,8 @@ def test_the_first_two_bounds_hold_for_any_weights(population):
     weights, probs, _, omega, _ = population
     bounds = irreducible_error_bounds(weights, probs, sample_weight=omega)
     assert bounds.pairwise_slack >= -1e-12
-    assert (bounds.averaged, bounds.printed, bounds.diversity) == (None, None, None)
-    assert (bounds.averaged_slack, bounds.printed_slack) == (None, None)
+    assert (bounds.averaged, bounds.theorem_3_2, bounds.diversity) == (None, None, None)
+    assert (bounds.averaged_slack, bounds.theorem_3_2_slack) == (None, None)
 
 
 @given(populations())
@@ -104,7 +107,7 @@ def test_order_of_heads_and_names_of_answers_do_not_matter(population, random):
         for name in ("cross_entropy", "label_noise", "group_information", "misspecification"):
             assert getattr(again, name) == pytest.approx(getattr(parts, name), abs=1e-12)
         chain = irreducible_error_bounds(w, p, prompt, sample_weight=omega)
-        for name in ("information", "pairwise", "averaged", "printed"):
+        for name in ("information", "pairwise", "averaged", "theorem_3_2"):
             assert getattr(chain, name) == pytest.approx(getattr(bounds, name), abs=1e-12)
 
 
@@ -122,14 +125,14 @@ def random_world(exchangeable, seed=0, prompts=6, answers=5, k=3):
     return weights, probs, prompt, ids
 
 
-def test_the_printed_bound_is_zero_exactly_where_pairs_are_exchangeable():
+def test_theorem_3_2_is_zero_exactly_where_pairs_are_exchangeable():
     weights, probs, prompt, _ = random_world(exchangeable=True)
     bounds = irreducible_error_bounds(weights, probs, prompt)
-    assert bounds.printed == pytest.approx(0, abs=1e-15)
+    assert bounds.theorem_3_2 == pytest.approx(0, abs=1e-15)
     assert bounds.averaged == pytest.approx(0, abs=1e-15)
     assert bounds.pairwise > 0.5 * bounds.information > 0.01
     weights, probs, prompt, _ = random_world(exchangeable=False)
-    assert irreducible_error_bounds(weights, probs, prompt).printed > 1e-4
+    assert irreducible_error_bounds(weights, probs, prompt).theorem_3_2 > 1e-4
 
 
 @pytest.mark.parametrize("exchangeable", [True, False])
@@ -149,19 +152,19 @@ def test_every_bound_equals_its_definition(exchangeable):
     bounds = irreducible_error_bounds(weights, probs, prompt, omega)
     assert bounds.pairwise == pytest.approx(pairwise / omega.sum(), rel=1e-12)
     assert bounds.averaged == pytest.approx(averaged / omega.sum(), rel=1e-12)
-    assert bounds.printed == pytest.approx(2 * weights.min() * 3 * uniform / omega.sum(), rel=1e-12)
-    assert bounds.printed > 1e-5
+    assert bounds.theorem_3_2 == pytest.approx(2 * weights.min() * 3 * uniform / omega.sum(), rel=1e-12)
+    assert bounds.theorem_3_2 > 1e-5
     assert bounds.diversity == pytest.approx(weights.min())
 
 
 def test_with_raw_scores_the_theorem_would_be_false():
-    """Two equal groups with scores ±5: the printed right-hand side is 50 nats, the whole information log 2."""
+    """Two equal groups with scores ±5: the right-hand side is 50 nats, the whole information log 2."""
     scores = np.array([[5.0, -5.0]])
-    printed_with_scores = 2 * 0.5 * 2 * scores.var(axis=1).mean()
+    right_hand_side = 2 * 0.5 * 2 * scores.var(axis=1).mean()
     bounds = irreducible_error_bounds([0.5, 0.5], expit(scores), prompt=[0])
-    assert printed_with_scores == 50
-    assert bounds.printed <= bounds.information < np.log(2) < printed_with_scores
-    with pytest.raises(ValueError, match=r"probabilities between 0 and 1, not scores; row 0, column 0 has 5\.0"):
+    assert right_hand_side == 50
+    assert bounds.theorem_3_2 <= bounds.information < np.log(2) < right_hand_side
+    with pytest.raises(ValueError, match=r"probabilities between 0 and 1, not scores, got 5\.0 in row 0, column 0"):
         irreducible_error_bounds([0.5, 0.5], scores, prompt=[0])
 
 
@@ -235,8 +238,8 @@ def test_a_repeated_row_equals_weight_two():
     omega = np.ones(len(probs))
     omega[3] = 2
     again = np.append(np.arange(len(probs)), 3)
-    assert irreducible_error_bounds(weights, probs, prompt, omega).printed == pytest.approx(
-        irreducible_error_bounds(weights[again], probs[again], prompt[again]).printed, rel=1e-12
+    assert irreducible_error_bounds(weights, probs, prompt, omega).theorem_3_2 == pytest.approx(
+        irreducible_error_bounds(weights[again], probs[again], prompt[again]).theorem_3_2, rel=1e-12
     )
     weighted = error_decomposition(weights, probs, sample_weight=omega, responses=ids)
     repeated = error_decomposition(weights[again], probs[again], responses=(ids[0][again], ids[1][again]))
@@ -246,7 +249,7 @@ def test_a_repeated_row_equals_weight_two():
 def test_weights_that_vary_within_a_prompt_are_named():
     weights = np.array([[0.5, 0.5], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
     probs = np.full((4, 2), 0.3)
-    message = "function of the prompt alone; prompt 'b' has different weights in rows 1 and 3"
+    message = "function of the prompt alone, got different weights for prompt 'b' in rows 1 and 3"
     with pytest.raises(ValueError, match=message):
         irreducible_error_bounds(weights, probs, prompt=np.array(["a", "b", "a", "b"], dtype=object))
     with pytest.raises(ValueError, match="in rows 1 and 3"):  # rows of the caller, not of what weights left over
@@ -258,12 +261,12 @@ def test_weights_that_vary_within_a_prompt_are_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([0.5, 0.5], [0.1, 0.9]), "component_probs has shape"),
-        (([0.5, 0.5], np.empty((0, 2))), "neither empty"),
-        (([0.5, 0.3, 0.2], [[0.1, 0.9]]), r"weights has shape \(3,\); expected \(1, 2\) or \(2,\)"),
-        (([[0.5, 0.5]], [[0.1, np.nan]]), "row 0, column 1 has nan"),
-        (([1.5, -0.5], [[0.1, 0.9]]), "weights must be probabilities between 0 and 1, not scores; row 0 has 1.5"),
-        (([[0.5, 0.4]], [[0.1, 0.9]]), "row 0 sums to 0.9"),
+        (([0.5, 0.5], [0.1, 0.9]), "component_probs: expected shape"),
+        (([0.5, 0.5], np.empty((0, 2))), "component_probs: expected at least one row and one component"),
+        (([0.5, 0.3, 0.2], [[0.1, 0.9]]), r"weights: expected shape \(1, 2\) or \(2,\), got \(3,\)"),
+        (([[0.5, 0.5]], [[0.1, np.nan]]), "got nan in row 0, column 1"),
+        (([1.5, -0.5], [[0.1, 0.9]]), "weights: expected probabilities between 0 and 1, not scores, got 1.5 in row 0"),
+        (([[0.5, 0.4]], [[0.1, 0.9]]), "expected a sum of 1 over the components, got 0.9 in row 0"),
     ],
 )
 def test_bad_populations(arguments, message):
@@ -278,13 +281,13 @@ def test_bad_populations(arguments, message):
     [
         ({}, "got none of them"),
         ({"single_probs": [0.5], "features": [[1.0]]}, "got single_probs and features"),
-        ({"single_probs": [1.2]}, "single_probs must be probabilities"),
-        ({"single_probs": [[0.5]]}, "single_probs must have one dimension; got 2"),
-        ({"single_probs": [0.5, 0.5]}, "single_probs has shape"),
-        ({"responses": ([0],)}, "responses must be two columns"),
-        ({"responses": ([0], [1, 2])}, "responses has shape"),
-        ({"features": [1.0]}, "features must be finite"),
-        ({"features": [[np.inf]]}, "features must be finite"),
+        ({"single_probs": [1.2]}, "single_probs: expected probabilities"),
+        ({"single_probs": [[0.5]]}, "single_probs: expected one dimension, got 2"),
+        ({"single_probs": [0.5, 0.5]}, "single_probs: expected 1 rows"),
+        ({"responses": ([0],)}, "responses: expected two columns"),
+        ({"responses": ([0], [1, 2])}, "responses: expected 1 rows"),
+        ({"features": [1.0]}, r"features: expected shape \(n_samples, n_features\)"),
+        ({"features": [[np.inf]]}, "features: expected finite numbers, got inf in row 0, column 0"),
         ({"single_probs": [0.5], "sample_weight": [0.0]}, "at least one weight must be positive"),
     ],
 )
@@ -294,9 +297,9 @@ def test_bad_single_models(options, message):
 
 
 def test_bad_prompts():
-    with pytest.raises(ValueError, match="prompt has shape"):
+    with pytest.raises(ValueError, match="prompt: expected 1 rows"):
         irreducible_error_bounds([0.5, 0.5], [[0.1, 0.9]], prompt=[0, 1])
-    with pytest.raises(ValueError, match="prompt must have one dimension; got 2"):
+    with pytest.raises(ValueError, match="prompt: expected one dimension, got 2"):
         irreducible_error_bounds([0.5, 0.5], [[0.1, 0.9]], prompt=[[0]])
 
 
@@ -311,3 +314,44 @@ def test_generated_populations_vary():
 
     collect()
     assert len(seen) > 10
+
+
+# ------------------------------------------------------------------------------------------------- the renamed bound
+
+
+@pytest.fixture
+def not_warned_yet():
+    _bounds._warn_renamed.cache_clear()
+    yield
+    _bounds._warn_renamed.cache_clear()
+
+
+@pytest.mark.parametrize(("old", "new"), [("printed", "theorem_3_2"), ("printed_slack", "theorem_3_2_slack")])
+def test_the_old_name_of_a_bound_warns_once(old, new, not_warned_yet):
+    bounds = IrreducibleErrorBounds(0.4, 0.3, 0.2, 0.05, 0.5)
+    with pytest.warns(FutureWarning, match=f"IrreducibleErrorBounds.{old} was renamed to {new}") as caught:
+        values = [getattr(bounds, old) for _ in range(2)]
+    assert values == [getattr(bounds, new)] * 2
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_the_old_keyword_of_a_bound_warns_once(not_warned_yet):
+    with pytest.warns(FutureWarning, match="printed was renamed to theorem_3_2") as caught:
+        bounds = [IrreducibleErrorBounds(0.4, 0.3, 0.2, diversity=0.5, printed=0.0) for _ in range(2)]
+    assert len(caught) == 1
+    assert bounds[0] == bounds[1] == IrreducibleErrorBounds(0.4, 0.3, 0.2, 0.0, 0.5)
+    with pytest.raises(TypeError, match="expected theorem_3_2 alone, got its old name printed as well"):
+        IrreducibleErrorBounds(0.4, 0.3, 0.2, 0.05, printed=0.05)
+
+
+def test_bounds_are_values(recwarn):
+    bounds = IrreducibleErrorBounds(0.4, 0.3)
+    assert dataclasses.asdict(bounds) == {
+        "information": 0.4, "pairwise": 0.3, "averaged": None, "theorem_3_2": None, "diversity": None,
+    }  # fmt: skip
+    assert dataclasses.replace(bounds, theorem_3_2=0.1).theorem_3_2 == 0.1
+    assert pickle.loads(pickle.dumps(bounds)) == bounds
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        bounds.pairwise = 0.2
+    assert len(recwarn) == 0

@@ -188,7 +188,7 @@ def test_one_component_has_no_group_information():
 def test_a_flat_likelihood_is_refused():
     X, y, _, _ = world(7, k=1)
     estimator = MixtureBradleyTerry(2, alpha=1e-3, random_state=0).fit(X, y)
-    with pytest.raises(ValueError, match="cannot tell the groups apart: no group has two comparisons"):
+    with pytest.raises(ValueError, match="expected data that identify the groups, got no group with two comparisons"):
         estimate_irreducible_error(estimator, X, y)
 
 
@@ -206,9 +206,9 @@ def test_a_curved_likelihood_needs_no_groups():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_bootstrap": 5}, "n_bootstrap must be an integer of at least 20; got 5"),
-        ({"X": np.zeros((400, 7))}, "X has 7 features; the estimator was fitted with 4"),
-        ({"balance": 0.5}, "balance=0; got gate='linear', balance=0.5"),
+        ({"n_bootstrap": 5}, "n_bootstrap: expected an integer of at least 20, got 5"),
+        ({"X": np.zeros((400, 7))}, "X: expected 4 features, as in the estimator's fit, got 7"),
+        ({"balance": 0.5}, "balance=0, got gate='linear', balance=0.5"),
     ],
 )
 def test_bad_input(change, message):
@@ -278,7 +278,8 @@ def test_weights_and_ungrouped_rows():
 
 
 @pytest.mark.parametrize(
-    ("k", "n", "message"), [(1, 40, "n_components of at least 2; got 1"), (2, 15, "at least four groups; got 3")]
+    ("k", "n", "message"),
+    [(1, 40, "n_components of at least 2, got 1"), (2, 15, "at least four groups for two halves, got 3")],
 )
 def test_bad_tests(k, n, message):
     X, y, groups, _ = world(0, n=n)

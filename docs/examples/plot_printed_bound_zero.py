@@ -1,8 +1,8 @@
 """
-Why the printed bound is zero for exchangeable pairs
-====================================================
+Why the bound of Theorem 3.2 is zero for exchangeable pairs
+===========================================================
 
-The theorem as printed takes, for every prompt, the average probability with which each group prefers the first response,
+Theorem 3.2 takes, for every prompt, the average probability with which each group prefers the first response,
 and measures how these averages differ between groups. If a data set lists the two responses of a pair in random order, the
 average is ½ for every group, whatever they want: the bound is zero although the groups disagree.
 """
@@ -25,7 +25,7 @@ both_probs = np.vstack([probs, 1 - probs])
 both_prompt = np.concatenate([prompt, prompt])
 as_listed = irreducible_error_bounds([0.5, 0.5], probs, prompt)
 exchangeable = irreducible_error_bounds([0.5, 0.5], both_probs, both_prompt)
-for name in ("information", "pairwise", "averaged", "printed"):
+for name in ("information", "pairwise", "averaged", "theorem_3_2"):
     print(f"{name:12} as listed {getattr(as_listed, name):.4f}   both orders {getattr(exchangeable, name):.4f} nats")
 
 # %%

@@ -17,7 +17,7 @@ for s in scores:
     probs = 1 / (1 + np.exp(-np.array([[s, -s]])))
     bounds = irreducible_error_bounds([0.5, 0.5], probs, prompt=[0])
     truth.append(bounds.information)
-    with_probabilities.append(bounds.printed)
+    with_probabilities.append(bounds.theorem_3_2)
     with_raw_scores.append(2 * 0.5 * 2 * np.var([s, -s]))  # the same formula, 2 ρ K Var, of the scores themselves
 broken = scores[np.argmax(np.array(with_raw_scores) > np.array(truth) + 1e-12)]
 print(f"with raw scores the bound is violated from s = {broken:.1f} on")

@@ -3,7 +3,7 @@ Which head is used where
 ========================
 
 On the bundled texts, four tastes disagree about answers to everyday questions. Heads are found from annotators who answer
-a few pairs each, nobody says which taste is whose; a router then reads wishes such as "keep it short". The figures are
+a few pairs each, and their tastes are not known; a router then reads wishes such as "keep it short". The figures are
 those of the paper's Figure 3, Tables 7-8 and Figure 4, drawn by one call each.
 """
 

@@ -67,7 +67,7 @@ if gains:
     ax.set_yticks(range(len(gains)), list(gains), fontsize=8)
     ax.axvline(0, color="0.7", linewidth=1, zorder=0)
     ax.invert_yaxis()
-    ax.set_xlabel("gain over one reward for everybody (nats per vote)")
+    ax.set_xlabel("gain over one reward for all workers (nats per vote)")
 else:
     ax.text(0.5, 0.5, "needs the real votes (MICROPREF_DATA)", ha="center", va="center")
     ax.set_axis_off()

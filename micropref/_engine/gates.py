@@ -47,6 +47,11 @@ class Gate:
             return cls(n_inputs, n_components, int(hidden_units))
         return cls(n_inputs, n_components)
 
+    @classmethod
+    def of(cls, parameters: list[Any], n_inputs: int, n_components: int) -> Gate:
+        """The gate that has these parameters, whatever its estimator's constructor says by now."""
+        return cls(n_inputs, n_components, len(parameters[1]) if len(parameters) == 4 else 0)
+
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Shapes of the parameters; penalised weight matrices have two dimensions, free offsets one."""

@@ -1,38 +1,56 @@
-"""From fitted parameters to margins, weights, probabilities and labels; shared by the estimators."""
+"""From fitted parameters to margins and weights."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
-from sklearn.metrics import accuracy_score
+from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, compute_dtype, like, namespace, to_numpy
 from micropref._arrays.blocks import row_blocks, stored_blocks
 from micropref._engine.gates import Gate
-from micropref._engine.objectives import log_softmax, sigmoid
 from micropref._rows.layout import PairReader, non_finite
-from micropref._rows.validation import check_labels
+from micropref.distributed._communicator import ALONE, Communicator
+from micropref.kernels._pointwise import log_softmax
 from micropref.kernels._products import linear_products
 
+__all__ = ["gate_log_weights", "head_margins", "mean_weights"]
 
-def head_margins(reader: PairReader, coef: np.ndarray) -> Array:
-    """Margins w_kᵀ d of every row, (n_components, n_samples); an error names the first entry that is not finite."""
+
+def head_margins(reader: PairReader, coef: NDArray[np.float64]) -> Array:
+    """Margins w_kᵀ d of every row, (n_components, n_samples).
+
+    An error names the first entry that is not finite, or the first row whose margin the type of computation cannot
+    hold.
+    """
     parts = []
     heads = like(coef, reader.X, compute_dtype(reader.X))
     for rows, block in stored_blocks(reader.X):
         xp = namespace(block)
-        parts.append(linear_products(block, heads, reader.n_context_features))
         # One sum is not finite if any entry is not, and a sum that overflowed is looked at again.
         with np.errstate(over="ignore", invalid="ignore"):
+            parts.append(linear_products(block, heads, reader.n_context_features))
             total = float(xp.sum(parts[-1])) + float(xp.sum(block[:, : reader.n_context_features], dtype=xp.float32))
-        if not math.isfinite(total) and not bool(xp.all(xp.isfinite(block))):
-            raise non_finite(reader.X, rows)
+        if not math.isfinite(total):
+            if not bool(xp.all(xp.isfinite(block))):
+                raise non_finite(reader.X, rows)
+            _check_margins(parts[-1], rows.start)
     return parts[0] if len(parts) == 1 else namespace(reader.X).concat(parts, axis=1)
 
 
-def gate_log_weights(contexts: Array, gate: Gate, parameters: list[np.ndarray], offset: Array | None = None) -> Array:
+def _check_margins(margins: Array, first_row: int) -> None:
+    bad = ~np.isfinite(to_numpy(margins)).all(axis=0)
+    if bad.any():
+        raise ValueError(
+            f"expected features of the size seen in fit, got a row whose rewards are beyond the largest number of "
+            f"{margins.dtype}: row {first_row + int(np.argmax(bad))}"
+        )
+
+
+def gate_log_weights(
+    contexts: Array, gate: Gate, parameters: list[NDArray[np.float64]], offset: Array | None = None
+) -> Array:
     """Log-weights of the components in every context, (n_components, n_samples).
 
     Parameters
@@ -50,21 +68,27 @@ def gate_log_weights(contexts: Array, gate: Gate, parameters: list[np.ndarray], 
     return parts[0] if len(parts) == 1 else namespace(contexts).concat(parts, axis=1)
 
 
-def probabilities(log_odds: Array) -> Array:
-    """Columns 1 − p and p of the probability p that the first response is preferred."""
-    return namespace(log_odds).stack([sigmoid(-log_odds), sigmoid(log_odds)], axis=1)
+def mean_weights(
+    contexts: Array,
+    gate: Gate,
+    parameters: list[NDArray[np.float64]],
+    weight: NDArray[np.float64] | None = None,
+    ranks: Communicator = ALONE,
+) -> NDArray[np.float64]:
+    """Mean mixture weights (n_components,) over the rows of all ranks, in float64."""
 
+    def sums() -> NDArray[np.float64]:
+        total = np.zeros(gate.n_components)
+        for rows, context in row_blocks(contexts):
+            weights = np.exp(to_numpy(gate_log_weights(context, gate, parameters)).astype(np.float64))
+            total += weights.sum(axis=1) if weight is None else weights @ weight[rows]
+        return total
 
-def labels(log_odds: Array, classes: np.ndarray) -> np.ndarray:
-    """The more likely label of every row."""
-    return classes[(to_numpy(log_odds) > 0).astype(np.intp)]
-
-
-def accuracy(
-    log_odds: Array, y: ArrayLike | None, classes: np.ndarray, sample_weight: ArrayLike | None = None
-) -> float:
-    """Share of rows whose preferred response has the larger probability."""
-    first = to_numpy(log_odds) > 0
-    signs, _ = check_labels(y, len(first), classes=classes)
-    truth = np.ones(len(first), dtype=bool) if signs is None else signs > 0
-    return float(accuracy_score(truth, first, sample_weight=sample_weight))
+    if not gate.n_inputs:  # the same in every row
+        none = contexts[:0] if not len(contexts) else contexts[:1]
+        one = none if len(none) else np.zeros((1, 0), dtype=np.float64)
+        total = np.exp(to_numpy(gate_log_weights(one, gate, parameters))[:, 0].astype(np.float64))
+    else:
+        at = np.concatenate([np.ravel(p) for p in parameters] or [np.zeros(0)])
+        total = ranks.sum(sums, gate.n_components, at)
+    return np.asarray(total / total.sum())

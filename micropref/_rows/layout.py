@@ -8,14 +8,14 @@ d = φ(first) − φ(second). Swapping the responses negates the difference and 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace, to_numpy
+from micropref._arrays.backend import Array, compute_dtype, index_like, is_torch, namespace, to_numpy
 from micropref._arrays.blocks import row_blocks
-from micropref._rows.validation import check_context_width
+from micropref._rows.matrix import check_context_width
 from micropref.kernels import _threads
 
 
@@ -33,7 +33,7 @@ class PairReader:
     Parameters
     ----------
     X : array of shape (n_samples, n_context_features + n_features)
-        Already checked by `micropref._rows.validation.check_matrix`.
+        Already checked by `micropref._rows.matrix.check_matrix`.
     n_context_features : int
         Number of leading context columns.
     """
@@ -44,6 +44,11 @@ class PairReader:
         self.n_context_features = n_context_features
         self.n_samples = int(X.shape[0])
         self.n_features = int(X.shape[1]) - n_context_features
+
+    def part(self, rows: slice | NDArray[Any]) -> PairReader:
+        """Some of the rows."""
+        where = index_like(rows, self.X) if isinstance(rows, np.ndarray) else rows
+        return PairReader(self.X[where], self.n_context_features)
 
     def __iter__(self) -> Iterator[PairBlock]:
         for rows, block in row_blocks(self.X):

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from micropref._locks import Lock
 from micropref._users.evidence import EvidenceTable
-from micropref._users.forks import Lock
 
 __all__ = ["UserHistory"]
 
@@ -31,6 +31,9 @@ class UserHistory:
 
     def __len__(self) -> int:
         return len(self._table)
+
+    def __contains__(self, user: Hashable) -> bool:
+        return user in self._table
 
     def update(self, users: Sequence[Hashable], index: np.ndarray, evidence: np.ndarray, decay: float) -> None:
         """Take in votes, oldest first; all of them, or none where an argument is an error.

@@ -2,93 +2,30 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, to_numpy
-from micropref._engine.objectives import log_sigmoid
-from micropref._engine.prediction import accuracy, labels, probabilities
+from micropref._arrays.backend import Array
+from micropref._base import PersonalPreferenceClassifier
+from micropref._fitting import fitted, learning, predicting
 from micropref._parameters import check_integer
-from micropref._rows.layout import root_mean_square_norms
-from micropref._rows.validation import Groups, check_groups, check_labels, check_matrix, check_sample_weight
-from micropref.pairs import split_pairs
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import Groups, check_groups
+from micropref._rows.labels import check_labels
+from micropref._saveable import under
+from micropref._state import Arrays, describe, recover, restore_ids, store_ids
+from micropref.baselines._votes import Votes, flattened, unflattened
 
 # Numbers of who is asked that are laid out beside the rows at a time.
 _NUMBERS_BYTES = 1 << 26
-_ALL_ZERO = "every difference is zero: the two responses have equal features in every row"
 
 
-@dataclass(frozen=True)
-class Votes:
-    """Labelled rows as an adaptation sees them.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_votes, n_values)
-        What `PersonalRewards._represent` made of the rows.
-    signs : ndarray of shape (n_votes,)
-        +1 where the first response was preferred, else −1.
-    weight : ndarray of shape (n_votes,)
-    """
-
-    values: np.ndarray
-    signs: np.ndarray
-    weight: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.signs)
-
-    def __add__(self, later: Votes) -> Votes:
-        return Votes(
-            np.concatenate([self.values, later.values]),
-            np.concatenate([self.signs, later.signs]),
-            np.concatenate([self.weight, later.weight]),
-        )
-
-    def of(self, rows: np.ndarray) -> Votes:
-        """Some of them, by position or mask."""
-        return Votes(self.values[rows], self.signs[rows], self.weight[rows])
-
-    def part(self, first: int, end: int) -> Votes:
-        """Those of positions first, …, end − 1, without a copy, in pickles neither."""
-        rows = slice(first, end)
-        return _Part(self.values[rows], self.signs[rows], self.weight[rows], self, first, end)
-
-
-@dataclass(frozen=True)
-class _Part(Votes):
-    """Votes in the arrays of others; a pickle of views would hold their rows again."""
-
-    whole: Votes
-    first: int
-    end: int
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Votes.part, (self.whole, self.first, self.end)
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Checked comparisons from which a method is learned: X cut in two, and signs and weights without gaps.
-
-    At least one row that counts has a difference that is not zero.
-    """
-
-    context: np.ndarray
-    difference: np.ndarray
-    signs: np.ndarray
-    weight: np.ndarray
-    groups: Groups | None
-
-
-class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
+class PersonalRewards(PersonalPreferenceClassifier):
     """Base of the rival methods: the public methods of a two-stage estimator around three private steps.
 
     A method says how it is learned from all rows (`_learn`), what an adaptation sees of a row (`_represent`), which
@@ -97,7 +34,15 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
     """
 
     n_context_features: int
+    _votes_of: dict[Hashable, Votes]
     _votes_of_all: Votes | None
+    _numbers_of: dict[Hashable | None, np.ndarray]
+
+    # What is saved of a fitted method besides the votes and numbers of users.
+    _STATE_ARRAYS: ClassVar[tuple[str, ...]] = ("coef_",)
+    _STATE_VALUES: ClassVar[tuple[str, ...]] = ()
+    # Votes that are no single user's.
+    _STATE_VOTES: ClassVar[tuple[str, ...]] = ("_votes_of_all",)
 
     # --------------------------------------------------------------------------------------------- steps of a method
 
@@ -110,7 +55,7 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
         return True
 
     @abstractmethod
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         """Set what is learned from all annotators; `_know` may take in those of them that are known from then on."""
 
     @abstractmethod
@@ -131,6 +76,7 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
 
     # ------------------------------------------------------------------------------------------------------ learning
 
+    @learning
     def fit(
         self,
         X: Array,
@@ -161,24 +107,15 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
             two, negative or all-zero weights, lengths that do not agree, and parameters out of range.
         """
         self._check_parameters()
-        context, difference = self._checked(X, reset=True)
-        signs, classes = check_labels(y, len(difference))
-        weight = check_sample_weight(sample_weight, len(difference))
-        if not difference.any() or (weight is not None and not difference[weight > 0].any()):
-            raise ValueError(_ALL_ZERO)
+        rows = Comparisons.read(self, X, y, sample_weight, groups, first=True, host=True)
+        rows.refuse_all_zero()
         self._forget()
-        self._learn(
-            TrainingRows(
-                context,
-                difference,
-                np.ones(len(difference)) if signs is None else signs.astype(np.float64),
-                np.ones(len(difference)) if weight is None else weight,
-                check_groups(groups, len(difference)),
-            )
-        )
-        self.classes_ = classes
+        self._learn(rows)
+        assert rows.classes is not None
+        self.classes_ = rows.classes
         return self
 
+    @learning
     def partial_fit(
         self,
         X: Array,
@@ -207,29 +144,33 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
         -------
         self
         """
+        known = self._known_classes(classes)
         if not self.__sklearn_is_fitted__():
-            signs, classes = check_labels(y, len(X), classes=classes)
+            signs, named = check_labels(y, len(X), classes=known)
             self.fit(X, signs, sample_weight, groups)
-            self.classes_ = classes
+            self.classes_ = named
             if self._learns_first_rows():
                 return self
-        context, difference = self._checked(X, reset=False)
-        classes = self.classes_ if classes is None else np.asarray(classes)
-        if not np.array_equal(classes, self.classes_):
-            raise ValueError(f"classes is {classes.tolist()} but was {self.classes_.tolist()} in the first call")
-        signs, _ = check_labels(y, len(difference), classes=self.classes_)
-        weight = check_sample_weight(sample_weight, len(difference), may_be_zero=True)
-        users = check_groups(groups, len(difference))
-        votes = Votes(
-            self._represent(context, difference),
-            np.ones(len(difference)) if signs is None else signs.astype(np.float64),
-            np.ones(len(difference)) if weight is None else weight,
+        rows = Comparisons.read(
+            self,
+            X,
+            y,
+            sample_weight,
+            groups,
+            first=False,
+            n_context_features=self._context_width(),
+            classes=self.classes_,
+            host=True,
+            weight_may_be_zero=True,
         )
-        self._remember(votes, users)
+        self._votes_of, self._numbers_of = dict(self._votes_of), dict(self._numbers_of)
+        votes = Votes(self._represent(rows.context, rows.difference), rows.dense_signs, rows.dense_weight)
+        self._remember(votes, rows.groups)
         return self
 
     # ---------------------------------------------------------------------------------------------------- prediction
 
+    @predicting
     def decision_function(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
         """Log-odds that the first response is preferred, by this user.
 
@@ -245,95 +186,50 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
             In nats.
         """
         check_is_fitted(self)
-        context, difference = self._checked(X, reset=False)
+        context, difference = self._checked(X)
         return self._answers(self._represent(context, difference), groups)
 
-    def predict_proba(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
-        """Probabilities of the two labels, in the order of `classes_`.
+    # -------------------------------------------------------------------------------------------------------- saving
 
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
+    def _export(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays, and what JSON can say, of the fitted method and of its users."""
+        check_is_fitted(self)
+        arrays = {name.strip("_"): getattr(self, name) for name in self._STATE_ARRAYS}
+        users, votes = list(self._votes_of), [*self._votes_of.values()]
+        shared = [getattr(self, name, None) for name in self._STATE_VOTES]
+        arrays.update({f"votes.{name}": array for name, array in flattened([*votes, *shared]).items()})
+        # Others, which are no plain numbers, follow from the votes.
+        plain = {user: numbers for user, numbers in self._numbers_of.items() if numbers.dtype != object}
+        if plain:
+            row: dict[Hashable | None, int] = {None: -1, **{user: i for i, user in enumerate(users)}}
+            arrays["numbers"] = np.stack(list(plain.values()))
+            arrays["numbers_of"] = np.array([row[user] for user in plain], dtype=np.int64)
+        description = describe(self, self._STATE_VALUES)
+        return arrays, {**description, "users": store_ids(users, arrays)}
 
-        Returns
-        -------
-        probabilities : ndarray of shape (n_samples, 2)
-            Column 1: the first response is preferred.
-        """
-        return probabilities(self.decision_function(X, groups))
-
-    def predict(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
-        """The label of the response more likely to be preferred.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-        """
-        return labels(self.decision_function(X, groups), self.classes_)
-
-    def score(
-        self,
-        X: Array,
-        y: ArrayLike | None,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Share of rows whose preferred response is predicted.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,) or None
-        sample_weight : array-like of shape (n_samples,), optional
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        accuracy : float
-        """
-        return accuracy(self.decision_function(X, groups), y, self.classes_, sample_weight)
-
-    def log_likelihood(
-        self,
-        X: Array,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Mean log-probability of the labels per row, in nats, each row on its own.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,), optional
-        sample_weight : array-like of shape (n_samples,), optional
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        log_likelihood : float
-        """
-        odds = self.decision_function(X, groups).astype(np.float64)
-        weight = check_sample_weight(sample_weight, len(odds))
-        signs, _ = check_labels(y, len(odds), classes=self.classes_)
-        return float(np.average(log_sigmoid(odds if signs is None else odds * signs), weights=weight))
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        """The method that `_export` described."""
+        model = cls(**description["parameters"])
+        for name in cls._STATE_ARRAYS:
+            setattr(model, name, arrays[name.strip("_")])
+        model._forget()
+        users = restore_ids(description["users"], arrays)
+        votes = unflattened(under("votes", arrays))
+        model._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
+        for name, shared in zip(cls._STATE_VOTES, votes[len(users) :], strict=True):
+            setattr(model, name, shared)
+        for row, numbers in zip(arrays.get("numbers_of", ()), arrays.get("numbers", ()), strict=True):
+            model._numbers_of[None if row < 0 else users[row]] = numbers
+        recover(model, description, cls._STATE_VALUES)
+        return model
 
     # ----------------------------------------------------------------------------------------------------- internals
 
     def _forget(self) -> None:
-        self._votes_of: dict[Hashable, Votes] = {}
+        self._votes_of = {}
         self._votes_of_all = None
-        self._numbers_of: dict[Hashable | None, np.ndarray] = {}
+        self._numbers_of = {}
 
     def _remember(self, votes: Votes, users: Groups | None) -> None:
         """Add votes to what is known of who cast them."""
@@ -392,20 +288,17 @@ class PersonalRewards(ClassifierMixin, BaseEstimator, ABC):
                 self._numbers_of[user] = self._adapt(self._votes_of[user], self._describe(None))
         return self._numbers_of[user]
 
-    def _checked(self, X: Array, *, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _context_width(self) -> int:
+        """Context columns of X, as they were in `fit`."""
+        return int(fitted(self).n_context_features)
+
+    def _checked(self, X: Array, *, reset: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Context and difference of X as NumPy arrays in the precision of computation."""
-        X = to_numpy(check_matrix(self, X, reset=reset))
-        root_mean_square_norms(X, self.n_context_features)  # names the first entry that is not finite
-        X = X.astype(np.float32) if X.dtype == np.float16 else X
-        return split_pairs(X, self.n_context_features)
+        rows = Comparisons.read(self, X, first=reset, n_context_features=self._context_width(), host=True)
+        return rows.context, rows.difference
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classes_")
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_class = False
-        return tags
 
 
 def known_users(estimator: PersonalRewards) -> Sequence[Hashable]:

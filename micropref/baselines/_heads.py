@@ -7,9 +7,12 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, compute_dtype, to_numpy
-from micropref._engine.objectives import log_odds, log_sigmoid, log_softmax
+from micropref._fitting import predicting
 from micropref._parameters import check_choice, check_real
-from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
+from micropref._rows.comparisons import Comparisons
+from micropref.baselines._base import PersonalRewards
+from micropref.baselines._votes import Votes
+from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._products import linear_products
 
 AVERAGES = ("rewards", "probabilities")
@@ -40,6 +43,7 @@ class HeadRewards(PersonalRewards):
         """Σ_k π_uk v_k of every row."""
         return np.einsum("nk,nk->n", np.exp(numbers), values)
 
+    @predicting
     def component_scores(self, X: Array) -> np.ndarray:
         """Margins w_kᵀ d of every head.
 
@@ -53,8 +57,9 @@ class HeadRewards(PersonalRewards):
             In nats: log-odds that the first response is preferred by somebody who goes by that head alone.
         """
         check_is_fitted(self)
-        return self._represent(*self._checked(X, reset=False))
+        return self._represent(*self._checked(X))
 
+    @predicting
     def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
         """Weights of the heads for every row.
 
@@ -69,8 +74,9 @@ class HeadRewards(PersonalRewards):
         weights : ndarray of shape (n_samples, n_components)
         """
         check_is_fitted(self)
-        return np.exp(self._numbers(groups, len(self._checked(X, reset=False)[1])))
+        return np.exp(self._numbers(groups, len(self._checked(X)[1])))
 
+    @predicting
     def rewards(self, features: Array, context: Array | None = None, groups: ArrayLike | None = None) -> np.ndarray:
         """Rewards Σ_k π_uk w_kᵀ φ of single responses for this user, for ranking any number of candidates.
 
@@ -135,11 +141,11 @@ def uniform(n_components: int) -> np.ndarray:
     return np.full(n_components, -np.log(n_components))
 
 
-def scaled_to_margin(heads: np.ndarray, rows: TrainingRows, margin: float) -> np.ndarray:
+def scaled_to_margin(heads: np.ndarray, rows: Comparisons, margin: float) -> np.ndarray:
     """Each head multiplied so that its margins have this root mean square over rows.
 
     A head whose margins are all zero stays as it is.
     """
     margins = linear_products(rows.difference, heads.astype(compute_dtype(rows.difference))).astype(np.float64)
-    size = np.sqrt((margins * margins) @ rows.weight / rows.weight.sum())
+    size = np.sqrt((margins * margins) @ rows.dense_weight / rows.dense_weight.sum())
     return heads * np.divide(margin, size, out=np.ones_like(size), where=size > 0)[:, None]

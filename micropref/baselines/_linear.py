@@ -12,11 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, precision, to_numpy
 from micropref._engine.gates import Gate
-from micropref._engine.objectives import MixtureObjective
+from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import Minimum, lbfgs
-from micropref._rows.layout import PairReader, root_mean_square_norms
-from micropref.baselines._base import PersonalRewards, TrainingRows, Votes
+from micropref._fitting import predicting
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.layout import PairReader
+from micropref.baselines._base import PersonalRewards
+from micropref.baselines._votes import Votes
 from micropref.kernels._threads import blas_threads
 
 
@@ -44,14 +47,8 @@ def bradley_terry(
     centre : ndarray of shape (d,), optional
         Zero if not given.
     """
-    norm = root_mean_square_norms(votes.values, 0, votes.weight)[1]
-    objective = MixtureObjective(
-        PairReader(votes.values, 0),
-        Gate(0, 1),
-        signs=votes.signs.astype(np.int8),
-        sample_weight=votes.weight,
-        alpha=alpha,
-    )
+    rows = Comparisons(PairReader(votes.values, 0), votes.signs.astype(np.int8), votes.weight)
+    objective = MixtureObjective(rows, Gate(0, 1), Penalties(alpha))
     width = votes.values.shape[1]
     pull = np.zeros(width) if centre is None else alpha * centre
     constant = 0.0 if centre is None else 0.5 * float(pull @ centre)
@@ -64,7 +61,7 @@ def bradley_terry(
         return lbfgs(
             value_and_gradient,
             np.zeros(width) if start is None else start,
-            scale=with_penalties(head_scale(norm, (1, width)).ravel(), objective.penalties),
+            scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), objective.stiffness),
             max_iter=max_iter,
             tol=tol,
             precision=precision(votes.values),
@@ -82,7 +79,7 @@ def warn_if_stopped(converged: bool, what: str) -> None:
 
 
 def remember_annotators(
-    estimator: PersonalRewards, rows: TrainingRows, values: np.ndarray, *, ungrouped: bool = False
+    estimator: PersonalRewards, rows: Comparisons, values: np.ndarray, *, ungrouped: bool = False
 ) -> Votes:
     """Let an estimator know every annotator of its training rows, in the order of ids, by their votes.
 
@@ -92,10 +89,10 @@ def remember_annotators(
         Those of annotators, and `ungrouped` ones if wanted, with one copy of `values`. What the estimator knows are
         parts of it. Rows without weight were never cast.
     """
-    index = np.full(len(rows.signs), -1) if rows.groups is None else rows.groups.index
-    kept = np.flatnonzero((rows.weight > 0) & (ungrouped | (index >= 0)))
+    index = np.full(len(rows.dense_signs), -1) if rows.groups is None else rows.groups.index
+    kept = np.flatnonzero((rows.dense_weight > 0) & (ungrouped | (index >= 0)))
     order = kept[np.argsort(index[kept], kind="stable")]
-    everything = Votes(values, rows.signs, rows.weight).of(order)
+    everything = Votes(values, rows.dense_signs, rows.dense_weight).of(order)
     if rows.groups is not None:
         cuts = np.searchsorted(index[order], np.arange(rows.groups.n_groups + 1)).tolist()
         for name, (first, end) in zip(rows.groups.ids.tolist(), pairwise(cuts), strict=True):
@@ -112,6 +109,7 @@ class LinearRewards(PersonalRewards):
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         return np.einsum("nd,nd->n", values, numbers)
 
+    @predicting
     def rewards(self, features: Array, context: ArrayLike | None = None, groups: ArrayLike | None = None) -> np.ndarray:
         """Rewards of single responses for a user; their differences are the log-odds of comparisons.
 
@@ -153,5 +151,5 @@ def response_rows(
     contexts = np.zeros((len(values), width), dtype=values.dtype) if context is None else to_numpy(context)
     if contexts.shape != (len(values), width):
         raise ValueError(f"context has shape {tuple(contexts.shape)}; expected {(len(values), width)}")
-    about, rewarded = estimator._checked(np.hstack([contexts, values]), reset=False)
+    about, rewarded = estimator._checked(np.hstack([contexts, values]))
     return rewarded, about

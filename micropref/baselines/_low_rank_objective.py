@@ -7,9 +7,9 @@ from scipy.sparse import csr_array
 from scipy.special import softmax
 
 from micropref._arrays.backend import compute_dtype
-from micropref._engine.objectives import log_sigmoid, sigmoid
 from micropref._engine.scaling import head_scale, with_penalties
-from micropref.baselines._base import TrainingRows
+from micropref._rows.comparisons import Comparisons
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 
 # Usual distance between the margins of two heads once they are learned, in nats. Between 3 and 20 the solver needs as
@@ -27,7 +27,7 @@ class LowRankObjective:
 
     Parameters
     ----------
-    rows : TrainingRows
+    rows : Comparisons
     index : ndarray of int of shape (n_rows,)
         User of every row, 0 to n_users − 1; −1 for an ungrouped row.
     n_users : int
@@ -39,7 +39,7 @@ class LowRankObjective:
 
     def __init__(
         self,
-        rows: TrainingRows,
+        rows: Comparisons,
         index: np.ndarray,
         n_users: int,
         n_components: int,
@@ -53,10 +53,10 @@ class LowRankObjective:
         self.width = rows.difference.shape[1]
         self.n_components = n_components
         self.alpha = alpha / n_components
-        self.total = float(rows.weight.sum())
+        self.total = float(rows.dense_weight.sum())
         self.weight_penalty = weight_penalty / self.total
-        self.share = rows.weight / self.total
-        self.signs = rows.signs.astype(self.dtype)
+        self.share = rows.dense_weight / self.total
+        self.signs = rows.dense_signs.astype(self.dtype)
         # The last row of weights is everybody's, to which position -1 leads.
         self.index = index
         members = np.where(index < 0, n_users, index)
@@ -85,7 +85,7 @@ class LowRankObjective:
         margins = linear_products(self.rows.difference, basis.astype(self.dtype))
         odds = self.signs * np.einsum("kn,kn->n", each, margins)
         loss = -float(self.share @ log_sigmoid(odds)) + 0.5 * self.alpha * float(np.vdot(basis, basis))
-        outer = -(self.share * self.rows.signs).astype(self.dtype) * sigmoid(-odds)
+        outer = -(self.share * self.rows.dense_signs).astype(self.dtype) * sigmoid(-odds)
         d_basis = linear_gradient(each * outer, self.rows.difference, 0, self.width) + self.alpha * basis
         if not self.has_weights:
             return loss, d_basis.ravel()

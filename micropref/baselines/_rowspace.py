@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from micropref._engine.objectives import log_sigmoid, sigmoid
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 
 # A Newton step squares the error: one that gains less than this many nats is the last one needed.
 _DECREMENT = 1e-9

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array
-from micropref._rows.validation import check_sample_weight
+from micropref._fitting import predicting
+from micropref._rows.weights import check_sample_weight
 from micropref.baselines._base import PersonalRewards
 
 
@@ -21,6 +22,7 @@ class UtilityDistribution(PersonalRewards):
     def _moments(self, values: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance (n,) of the utility difference, from what `_log_odds` is given."""
 
+    @predicting
     def utility_mean(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
         """Mean of the difference in utility, first minus second response.
 
@@ -37,6 +39,7 @@ class UtilityDistribution(PersonalRewards):
         """
         return self._moments_of(X, groups)[0]
 
+    @predicting
     def utility_variance(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
         """Variance of the difference in utility: how much it depends on what the model does not see.
 
@@ -53,6 +56,7 @@ class UtilityDistribution(PersonalRewards):
         """
         return self._moments_of(X, groups)[1]
 
+    @predicting
     def hidden_context_share(
         self, X: Array, sample_weight: ArrayLike | None = None, groups: ArrayLike | None = None
     ) -> float:
@@ -81,7 +85,7 @@ class UtilityDistribution(PersonalRewards):
 
     def _moments_of(self, X: Array, groups: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:
         check_is_fitted(self)
-        context, difference = self._checked(X, reset=False)
+        context, difference = self._checked(X)
         return self._moments(self._represent(context, difference), self._numbers(groups, len(difference)))
 
 

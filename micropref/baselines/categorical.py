@@ -7,14 +7,15 @@ from scipy.optimize import minimize_scalar
 
 from micropref._arrays.backend import precision
 from micropref._engine.gates import flatten, unflatten
-from micropref._engine.objectives import log_sigmoid, log_sum_exp
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
+from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import remember_annotators, warn_if_stopped
 from micropref.baselines._utility import UtilityDistribution
+from micropref.baselines._votes import Votes
+from micropref.kernels._pointwise import log_sigmoid, log_sum_exp
 from micropref.kernels._threads import blas_threads
 
 # Where a user's agreement is looked for.
@@ -103,6 +104,9 @@ class CategoricalRewards(UtilityDistribution):
     array([0.8, 0.8])
     """
 
+    _STATE_ARRAYS = ("atoms_", "coef_", "intercept_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+
     def __init__(
         self,
         n_atoms: int = 4,
@@ -129,10 +133,10 @@ class CategoricalRewards(UtilityDistribution):
         for name in ("largest", "alpha", "user_alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         self.atoms_ = self.largest * np.arange(1, self.n_atoms + 1) / self.n_atoms
         objective = CategoricalObjective(rows, self.atoms_, self.alpha)
-        norm = root_mean_square_norms(rows.difference, 0, rows.weight)[1]
+        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
         usual = flatten([head_scale(norm, objective.shapes[0]), np.ones(self.n_atoms)])
         with blas_threads(False):
             found = lbfgs(
@@ -187,17 +191,17 @@ class CategoricalRewards(UtilityDistribution):
 class CategoricalObjective:
     """J of `CategoricalRewards` as a function of one flat vector: W, then b."""
 
-    def __init__(self, rows: TrainingRows, atoms: np.ndarray, alpha: float):
+    def __init__(self, rows: Comparisons, atoms: np.ndarray, alpha: float):
         self.rows = rows
         self.atoms = atoms
         self.alpha = alpha
-        self.total_weight = float(rows.weight.sum())
+        self.total_weight = float(rows.dense_weight.sum())
         self.shapes: tuple[tuple[int, ...], ...] = ((len(atoms), rows.difference.shape[1]), (len(atoms),))
 
     def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         """J in nats and its gradient."""
         heads, offsets = unflatten(vector, self.shapes)
-        D, signs, weight = self.rows.difference, self.rows.signs, self.rows.weight
+        D, signs, weight = self.rows.difference, self.rows.dense_signs, self.rows.dense_weight
         likelihood, d_scores, d_offsets = atom_terms(signs * (heads.astype(D.dtype) @ D.T), offsets, self.atoms)
         gradient = -flatten([(weight * signs * d_scores).astype(D.dtype) @ D, d_offsets @ weight]) / self.total_weight
         value = -float(weight @ likelihood) / self.total_weight + 0.5 * self.alpha * float(vector @ vector)

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils import check_random_state
 
-from micropref._engine.objectives import log_sigmoid, log_softmax
 from micropref._parameters import check_choice, check_integer, check_real
-from micropref.baselines._base import TrainingRows
+from micropref._rows.comparisons import Comparisons
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.kernels._pointwise import log_sigmoid, log_softmax
 
 _BASES = ("pca", "random")
 _PRIORS = ("population", "uniform")
@@ -102,6 +102,9 @@ class DecomposedRewards(ReweightedHeads):
     True
     """
 
+    _STATE_ARRAYS = ("coef_", "explained_variance_", "weights_", "_log_prior")
+    _STATE_VALUES = ("n_components_",)
+
     def __init__(
         self,
         n_components: int = 20,
@@ -132,10 +135,10 @@ class DecomposedRewards(ReweightedHeads):
         check_choice(self, "prior", _PRIORS)
         check_real(self, "margin", 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         difference = rows.difference.astype(np.float64, copy=False)
-        share = rows.weight / rows.weight.sum()
-        mean = (share * rows.signs) @ difference
+        share = rows.dense_weight / rows.dense_weight.sum()
+        mean = (share * rows.dense_signs) @ difference
         moment = (difference * share[:, None]).T @ difference
         size = float(np.sqrt(np.trace(moment)))
         covariance = moment - np.outer(mean, mean) if self.center else moment
@@ -148,7 +151,7 @@ class DecomposedRewards(ReweightedHeads):
         self.coef_ = np.concatenate([directions, -directions])
         self._log_prior = uniform(2 * n)
         if self.prior == "population":
-            margins = self._represent(rows.context, difference) * rows.signs[:, None]
+            margins = self._represent(rows.context, difference) * rows.dense_signs[:, None]
             self._log_prior = log_softmax((share @ log_sigmoid(margins))[:, None] / self.temperature)[:, 0]
         self.weights_ = np.exp(self._log_prior)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import numpy as np
 
 from micropref._engine.solvers import Minimum
 from micropref._parameters import check_integer, check_real
-from micropref.baselines._base import TrainingRows, Votes
+from micropref._rows.comparisons import Comparisons
+from micropref._state import Arrays
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._votes import Votes
 
 
 class GroupRewards(LinearRewards):
@@ -81,6 +85,9 @@ class GroupRewards(LinearRewards):
     np.int64(1)
     """
 
+    _STATE_ARRAYS = ("coef_", "pooled_coef_")
+    _STATE_VALUES = ("n_iter_", "converged_")
+
     def __init__(
         self,
         alpha: float = 1e-3,
@@ -103,7 +110,7 @@ class GroupRewards(LinearRewards):
             check_real(self, name, 0.0, above_minimum=True)
         check_real(self, "pooling", 0.0)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         # These rows are read again when votes come.
         self._votes_of_all = remember_annotators(self, rows, rows.difference, ungrouped=True)
         pooled = self._solved(self._votes_of_all, self._start())
@@ -114,6 +121,12 @@ class GroupRewards(LinearRewards):
         everything = [pooled, *found.values()]
         self.n_iter_ = max(minimum.n_iter for minimum in everything)
         self.converged_ = all(minimum.converged for minimum in everything)
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        model = super()._restore(arrays, description)
+        model.groups_ = list(model._votes_of)[: len(model.coef_)]  # others came later
+        return model
 
     def _start(self) -> np.ndarray:
         return np.zeros(self._votes_of_all.values.shape[1])  # type: ignore[union-attr]

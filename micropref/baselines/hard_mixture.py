@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-from micropref._engine.objectives import Units, log_sigmoid
 from micropref._parameters import check_integer, check_real
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import Groups
 from micropref._rows.layout import root_mean_square_norms
-from micropref._rows.validation import Groups
-from micropref.baselines._base import TrainingRows, Votes
+from micropref._rows.units import Units
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
+from micropref.baselines._votes import Votes
+from micropref.kernels._pointwise import log_sigmoid
 
 _HEAD_ITERATIONS = 300
 # Standard deviation of the margins at a random start.
@@ -96,6 +98,9 @@ class HardMixture(LinearRewards):
     array([ True])
     """
 
+    _STATE_ARRAYS = ("coef_", "weights_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+
     def __init__(
         self,
         n_components: int = 4,
@@ -122,12 +127,12 @@ class HardMixture(LinearRewards):
         for name in ("alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         random = check_random_state(self.random_state)
         n_rows, width = rows.difference.shape
         nobody = Groups(np.empty(0, dtype=int), np.full(n_rows, -1, dtype=np.int32))
-        units = Units.create(nobody if rows.groups is None else rows.groups, rows.weight)
-        norm = root_mean_square_norms(rows.difference, 0, rows.weight)[1]
+        units = Units.create(nobody if rows.groups is None else rows.groups, rows.dense_weight)
+        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
         size = _START_MARGIN / norm if norm > 0 else 0.0
         best: _Clusters | None = None
         for _ in range(1 if self.n_components == 1 else self.n_init):
@@ -143,16 +148,16 @@ class HardMixture(LinearRewards):
         warn_if_stopped(best.converged, f"The best of the starts stopped after {best.n_iter} rounds of assignments")
         remember_annotators(self, rows, self._represent(rows.context, rows.difference))
 
-    def _rounds(self, rows: TrainingRows, units: Units, heads: np.ndarray) -> _Clusters:
+    def _rounds(self, rows: Comparisons, units: Units, heads: np.ndarray) -> _Clusters:
         """Assign and refit, from heads (K, d), until no annotator moves."""
-        inner = units.inner(slice(None), rows.weight)
-        votes, total = Votes(rows.difference, rows.signs, rows.weight), rows.weight.sum()
-        weighed = rows.weight > 0
+        inner = units.inner(slice(None), rows.dense_weight)
+        votes, total = Votes(rows.difference, rows.dense_signs, rows.dense_weight), rows.dense_weight.sum()
+        weighed = rows.dense_weight > 0
         assignment = np.full(units.n_units, -1)
         arrived = np.zeros(len(heads), dtype=bool)
         n_iter, stable = 0, False
         while True:
-            loglik = log_sigmoid(rows.signs * (heads.astype(rows.difference.dtype) @ rows.difference.T))
+            loglik = log_sigmoid(rows.dense_signs * (heads.astype(rows.difference.dtype) @ rows.difference.T))
             evidence = np.stack([np.bincount(units.index, inner * row, units.n_units) for row in loglik])
             before, assignment = assignment, evidence.argmax(axis=0)
             stable = np.array_equal(before, assignment)
@@ -170,7 +175,7 @@ class HardMixture(LinearRewards):
                     continue
                 found = bradley_terry(
                     votes.of(mine),
-                    self.alpha * total / rows.weight[mine].sum(),
+                    self.alpha * total / rows.dense_weight[mine].sum(),
                     max_iter=_HEAD_ITERATIONS,
                     tol=self.tol,
                     start=heads[k],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import MetaEstimatorMixin, clone
@@ -11,8 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._fitting import frozen
 from micropref._parameters import check_choice, check_integer
-from micropref.baselines._base import TrainingRows
+from micropref._rows.comparisons import Comparisons
+from micropref._saveable import pack, under, unpack
+from micropref._state import Arrays
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.baselines.shared_base import SharedBaseEnsemble
 
@@ -90,6 +93,8 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
     True
     """
 
+    _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
+
     def __init__(
         self,
         heads: Any = None,
@@ -132,7 +137,7 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
         """Whether given heads are used as they are; frozen ones never learn."""
         return self.prefit or isinstance(self.heads, FrozenEstimator)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         width = rows.difference.shape[1]
         if isinstance(self.heads, str):
             random = check_random_state(self.random_state)
@@ -161,9 +166,9 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
                 "The heads of this HypothesisReweighting are not fitted, or were cloned and lost their fit. Fit them "
                 "first, wrap them in sklearn.frozen.FrozenEstimator so that clones keep them, or use prefit=False"
             ) from None
-        return self.heads
+        return frozen(self.heads)
 
-    def _fit_heads(self, rows: TrainingRows) -> Any:
+    def _fit_heads(self, rows: Comparisons) -> Any:
         if self.heads is None:
             heads, own = SharedBaseEnsemble(self.n_components, random_state=self.random_state), 0
         else:
@@ -180,7 +185,27 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):
         X = rows.difference if own == 0 else np.hstack([rows.context[:, :own], rows.difference])
         # Not every estimator with heads knows what annotators are.
         annotators = {} if rows.groups is None else {"groups": rows.groups.index}
-        return heads.fit(X, rows.signs, sample_weight=rows.weight, **annotators)
+        return heads.fit(X, rows.dense_signs, sample_weight=rows.dense_weight, **annotators)
+
+    def _export(self) -> tuple[Arrays, dict[str, Any]]:
+        arrays, description = super()._export()
+        description["parameters"]["heads"] = self.heads if isinstance(self.heads, str) else None
+        if self.heads_ is None:
+            return arrays, {**description, "heads": None}
+        of_heads, heads = pack(self.heads_)
+        arrays.update({f"heads.{name}": array for name, array in of_heads.items()})
+        return arrays, {**description, "heads": heads, "given": self._given()}
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        heads = None if description["heads"] is None else unpack(under("heads", arrays), description["heads"])
+        if heads is not None and description["given"]:
+            # They come fitted, also where they were fitted here.
+            parameters = {**description["parameters"], "heads": heads, "prefit": True}
+            description = {**description, "parameters": parameters}
+        model = super()._restore(arrays, description)
+        model.heads_ = heads
+        return model
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

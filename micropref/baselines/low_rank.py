@@ -11,13 +11,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import precision
-from micropref._engine.objectives import log_softmax
 from micropref._engine.solvers import Minimum, lbfgs
 from micropref._parameters import check_integer, check_real
-from micropref._rows.validation import Groups
-from micropref.baselines._base import TrainingRows, Votes
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import Groups
 from micropref.baselines._heads import HeadRewards
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
+from micropref.baselines._votes import Votes
+from micropref.kernels._pointwise import log_softmax
 from micropref.kernels._threads import blas_threads
 
 # Sizes of the margins of random heads and of users' logits at the start.
@@ -116,6 +117,9 @@ class LowRankRewards(HeadRewards):
     True
     """
 
+    _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+
     def __init__(
         self,
         n_components: int = 4,
@@ -145,9 +149,9 @@ class LowRankRewards(HeadRewards):
             check_real(self, name, 0.0)
         check_real(self, "tol", 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         users = _in_order_of_votes(rows)
-        names, index = ([], np.full(len(rows.signs), -1)) if users is None else (users.ids.tolist(), users.index)
+        names, index = ([], np.full(len(rows.dense_signs), -1)) if users is None else (users.ids.tolist(), users.index)
         objective = LowRankObjective(
             rows, index, len(names), self.n_components, alpha=self.alpha, weight_penalty=self.weight_penalty
         )
@@ -158,7 +162,7 @@ class LowRankRewards(HeadRewards):
         self._log_prior = log_softmax(center[order, None])[:, 0]
         self.weights_ = np.exp(self._log_prior)
         self.objective_, self.n_iter_, self.converged_ = best.value, best.n_iter, best.converged
-        votes = Votes(self._represent(rows.context, rows.difference), rows.signs, rows.weight)
+        votes = Votes(self._represent(rows.context, rows.difference), rows.dense_signs, rows.dense_weight)
         # Ungrouped rows have done their part to the centre; as votes of everybody they would count twice.
         if users is not None:
             shown = index[index >= 0]
@@ -205,16 +209,16 @@ class LowRankRewards(HeadRewards):
         return np.log(softmax(found.vector))
 
 
-def _in_order_of_votes(rows: TrainingRows) -> Groups | None:
+def _in_order_of_votes(rows: Comparisons) -> Groups | None:
     """Users whose votes count, numbered by what they voted: neither names nor the order of rows give a start."""
     if rows.groups is None:
         return None
-    index = np.where(rows.weight > 0, rows.groups.index, -1)
+    index = np.where(rows.dense_weight > 0, rows.groups.index, -1)
     present = np.unique(index[index >= 0])
     if not len(present):
         return None
     direction = np.asarray(np.random.RandomState(0).normal(size=rows.difference.shape[1]), rows.difference.dtype)
-    along = (rows.difference @ direction).astype(np.float64) * rows.signs * rows.weight
+    along = (rows.difference @ direction).astype(np.float64) * rows.dense_signs * rows.dense_weight
     along = np.bincount(index[index >= 0], weights=along[index >= 0], minlength=rows.groups.n_groups)
     present = present[np.argsort(along[present], kind="stable")]
     position = np.full(rows.groups.n_groups + 1, -1)  # position -1, a row without a user, stays one

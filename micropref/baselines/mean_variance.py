@@ -12,15 +12,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, precision
 from micropref._engine.gates import flatten, unflatten
-from micropref._engine.objectives import log_sigmoid, sigmoid
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
+from micropref._fitting import predicting
 from micropref._parameters import check_integer, check_real
+from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import remember_annotators, response_rows, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import UtilityDistribution, boxed, unboxed
+from micropref.baselines._votes import Votes
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._threads import blas_threads
 
 # σ(x / sqrt(1 + π/8 · variance)) is the mean of σ over a normal distribution, to within 0.02 (MacKay, 1992).
@@ -110,6 +112,9 @@ class MeanVarianceRewards(UtilityDistribution):
     True
     """
 
+    _STATE_ARRAYS = ("coef_", "scale_", "factors_")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+
     def __init__(
         self,
         rank: int = 0,
@@ -136,10 +141,10 @@ class MeanVarianceRewards(UtilityDistribution):
         for name in ("alpha", "variance_alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         objective = MeanVarianceObjective(rows, self.rank, self.alpha, self.variance_alpha)
         width = rows.difference.shape[1]
-        norm = root_mean_square_norms(rows.difference, 0, rows.weight)[1]
+        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
         size = 1 / norm if norm > 0 else 1.0  # a variance of one nat² for a difference of usual size
         random = check_random_state(self.random_state)
         start = [np.zeros(width), np.full(width, size), size * random.normal(size=(width, self.rank))]
@@ -159,6 +164,7 @@ class MeanVarianceRewards(UtilityDistribution):
         warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
         remember_annotators(self, rows, rows.difference)
 
+    @predicting
     def rewards(self, features: Array, context: ArrayLike | None = None, groups: ArrayLike | None = None) -> np.ndarray:
         """Mean utilities w_uᵀ φ of single responses for a user.
 
@@ -235,10 +241,10 @@ class Taste:
 class MeanVarianceObjective:
     """J of `MeanVarianceRewards` as a function of one flat vector: μ, τ, L."""
 
-    def __init__(self, rows: TrainingRows, rank: int, alpha: float, variance_alpha: float):
-        self.difference, self.signs, self.weight = rows.difference, rows.signs, rows.weight
+    def __init__(self, rows: Comparisons, rank: int, alpha: float, variance_alpha: float):
+        self.difference, self.signs, self.weight = rows.difference, rows.dense_signs, rows.dense_weight
         self.squares = rows.difference**2
-        self.total_weight = float(rows.weight.sum())
+        self.total_weight = float(rows.dense_weight.sum())
         width = rows.difference.shape[1]
         self.shapes: tuple[tuple[int, ...], ...] = ((width,), (width,), (width, rank))
         self.penalties = np.repeat([alpha, variance_alpha], [width, width * (1 + rank)])

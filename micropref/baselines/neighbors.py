@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Self
 
 import numpy as np
 
 from micropref._parameters import check_integer, check_real
-from micropref.baselines._base import TrainingRows, Votes
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.groups import Groups
+from micropref._state import Arrays
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
 from micropref.baselines._utility import boxed
+from micropref.baselines._votes import Votes
 from micropref.baselines.user_rewards import shrunk_reward
 from micropref.kernels._threads import blas_threads
 
@@ -92,6 +96,9 @@ class ContextNeighbors(LinearRewards):
     array([ True, False])
     """
 
+    _STATE_VALUES = ("n_iter_", "converged_")
+    _STATE_VOTES = ("_votes_of_all", "_labelled")
+
     def __init__(
         self,
         n_neighbors: int = 50,
@@ -116,9 +123,12 @@ class ContextNeighbors(LinearRewards):
         for name in ("local_alpha", "alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         found = bradley_terry(
-            Votes(rows.difference, rows.signs, rows.weight), self.alpha, max_iter=self.max_iter, tol=self.tol
+            Votes(rows.difference, rows.dense_signs, rows.dense_weight),
+            self.alpha,
+            max_iter=self.max_iter,
+            tol=self.tol,
         )
         self.coef_, self.n_iter_, self.converged_ = found.vector, found.n_iter, found.converged
         warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
@@ -127,7 +137,24 @@ class ContextNeighbors(LinearRewards):
         labelled = remember_annotators(self, rows, values, ungrouped=ungrouped)
         if ungrouped:
             self._labelled = labelled
-            self._collect(labelled)
+            self._collect_labelled()
+
+    def _remember(self, votes: Votes, users: Groups | None) -> None:
+        before = self._votes_of_all
+        super()._remember(votes, users)
+        if self.n_context_features and self._votes_of_all is not before:
+            self._collect_labelled()
+
+    @classmethod
+    def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
+        model = super()._restore(arrays, description)
+        if model.n_context_features:
+            model._collect_labelled()
+        return model
+
+    def _collect_labelled(self) -> None:
+        """Those of `fit` and those without a group that came later."""
+        self._collect(self._labelled if self._votes_of_all is None else self._labelled + self._votes_of_all)
 
     def _collect(self, votes: Votes) -> None:
         """Take rows as those among which neighbours are looked for."""
@@ -143,10 +170,8 @@ class ContextNeighbors(LinearRewards):
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         if not self.n_context_features:
             return shrunk_reward(votes, start, self.local_alpha)
-        if votes is self._votes_of_all:  # nobody's own, but more labelled rows
-            self._collect(self._labelled + votes)
-            return start
-        return boxed(votes)
+        # Those of no user are labelled rows, and not the votes of somebody.
+        return start if votes is self._votes_of_all else boxed(votes)
 
     def _log_odds(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         if not self.n_context_features:

@@ -10,12 +10,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import compute_dtype, precision
-from micropref._engine.objectives import log_sigmoid, sigmoid
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
-from micropref.baselines._base import TrainingRows
+from micropref._rows.comparisons import Comparisons
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 from micropref.kernels._threads import blas_threads
 
@@ -108,6 +108,9 @@ class SharedBaseEnsemble(ReweightedHeads):
     array([0, 0])
     """
 
+    _STATE_ARRAYS = ("coef_", "prior_coef_", "weights_", "_log_prior")
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+
     def __init__(
         self,
         n_components: int = 32,
@@ -139,7 +142,7 @@ class SharedBaseEnsemble(ReweightedHeads):
             check_real(self, name, 0.0)
         check_real(self, "tol", 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         random = check_random_state(self.random_state)
         width = rows.difference.shape[1]
         prior = scaled_to_margin(random.normal(size=(self.n_components, width)), rows, self.prior_margin)
@@ -173,21 +176,21 @@ class SharedBaseEnsemble(ReweightedHeads):
 class _EnsembleObjective:
     """K J as a function of the trained parts θ (K, d): the sum of the heads' own penalised losses."""
 
-    def __init__(self, rows: TrainingRows, prior: np.ndarray, alpha: float):
+    def __init__(self, rows: Comparisons, prior: np.ndarray, alpha: float):
         self.rows = rows
         self.prior = prior
         self.alpha = alpha
         self.dtype = compute_dtype(rows.difference)
-        self.share = rows.weight / rows.weight.sum()
+        self.share = rows.dense_weight / rows.dense_weight.sum()
         squares = np.einsum("nd,nd->n", rows.difference, rows.difference, dtype=np.float64)
         self.norm = float(np.sqrt(self.share @ squares))
 
     def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         trained = vector.reshape(self.prior.shape)
         difference = self.rows.difference
-        signs = self.rows.signs.astype(self.dtype)
+        signs = self.rows.dense_signs.astype(self.dtype)
         margins = linear_products(difference, (self.prior + trained).astype(self.dtype)) * signs
         loss = -float((log_sigmoid(margins).astype(np.float64, copy=False) @ self.share).sum())
-        outer = sigmoid(-margins) * (-self.share * self.rows.signs).astype(self.dtype)
+        outer = sigmoid(-margins) * (-self.share * self.rows.dense_signs).astype(self.dtype)
         gradient = linear_gradient(outer, difference, 0, difference.shape[1]) + self.alpha * trained
         return loss + 0.5 * self.alpha * float(np.vdot(trained, trained)), gradient.ravel()

@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from micropref._arrays.backend import precision
-from micropref._engine.objectives import log_sigmoid, sigmoid
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._parameters import check_integer, check_real
+from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import root_mean_square_norms
-from micropref.baselines._base import TrainingRows, Votes
 from micropref.baselines._linear import LinearRewards, remember_annotators, warn_if_stopped
 from micropref.baselines._rowspace import deviations, row_basis
+from micropref.baselines._votes import Votes
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._threads import blas_threads
 
 
@@ -84,6 +85,8 @@ class UserRewards(LinearRewards):
     array([ True])
     """
 
+    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+
     def __init__(
         self,
         user_alpha: float = 10.0,
@@ -105,10 +108,10 @@ class UserRewards(LinearRewards):
         for name in ("user_alpha", "alpha", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
 
-    def _learn(self, rows: TrainingRows) -> None:
+    def _learn(self, rows: Comparisons) -> None:
         objective = ProfileObjective(rows, self.alpha, self.user_alpha)
         width = rows.difference.shape[1]
-        norm = root_mean_square_norms(rows.difference, 0, rows.weight)[1]
+        norm = root_mean_square_norms(rows.difference, 0, rows.dense_weight)[1]
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
@@ -146,14 +149,14 @@ class ProfileObjective:
     Users with about as many rows are solved together, filled up with rows of weight 0 to the same number.
     """
 
-    def __init__(self, rows: TrainingRows, alpha: float, user_alpha: float):
+    def __init__(self, rows: Comparisons, alpha: float, user_alpha: float):
         self.rows = rows
         self.alpha = alpha
         self.user_alpha = user_alpha
-        self.total_weight = float(rows.weight.sum())
+        self.total_weight = float(rows.dense_weight.sum())
         self.converged = True
-        index = np.full(len(rows.signs), -1) if rows.groups is None else rows.groups.index
-        index = np.where(rows.weight > 0, index, -1)
+        index = np.full(len(rows.dense_signs), -1) if rows.groups is None else rows.groups.index
+        index = np.where(rows.dense_weight > 0, index, -1)
         self._alone = np.flatnonzero(index < 0)
         order = np.argsort(index, kind="stable")[len(self._alone) :]
         starts = np.flatnonzero(np.diff(index[order], prepend=-1))
@@ -169,9 +172,9 @@ class ProfileObjective:
         rows = self.rows
         base = (rows.difference @ common.astype(rows.difference.dtype)).astype(np.float64)
         pull = np.zeros(len(base))
-        margins = rows.signs[self._alone] * base[self._alone]
-        loss = -float(rows.weight[self._alone] @ log_sigmoid(margins))
-        pull[self._alone] = rows.weight[self._alone] * rows.signs[self._alone] * sigmoid(-margins)
+        margins = rows.dense_signs[self._alone] * base[self._alone]
+        loss = -float(rows.dense_weight[self._alone] @ log_sigmoid(margins))
+        pull[self._alone] = rows.dense_weight[self._alone] * rows.dense_signs[self._alone] * sigmoid(-margins)
         self.converged = True
         for batch in self._batches:
             found = deviations(
@@ -195,7 +198,7 @@ class _Batch:
         self.variables = np.zeros((len(root), root.shape[2]))
 
     @classmethod
-    def create(cls, rows: TrainingRows, members: list[np.ndarray]) -> _Batch:
+    def create(cls, rows: Comparisons, members: list[np.ndarray]) -> _Batch:
         size = max(map(len, members))
         index = np.zeros((len(members), size), dtype=np.intp)
         real = np.arange(size) < np.array([len(m) for m in members])[:, None]
@@ -203,4 +206,4 @@ class _Batch:
         root = np.concatenate(
             [row_basis(rows.difference[i[None]] * r[None, :, None])[1] for i, r in zip(index, real, strict=True)]
         )
-        return cls(index, rows.signs[index], np.where(real, rows.weight[index], 0.0), root)
+        return cls(index, rows.dense_signs[index], np.where(real, rows.dense_weight[index], 0.0), root)

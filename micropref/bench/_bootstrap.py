@@ -1,4 +1,4 @@
-"""Paired differences resampled two ways: other units, and other luck in which labels were drawn."""
+"""Paired differences with two-way resampling: of clusters of rows, and of draws of the labels."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ def two_way_bootstrap(
 ) -> PairedDifference:
     """Mean of values with an interval and a p-value for zero, as of `paired_bootstrap`.
 
-    The labels of few contexts are drawn few times, and one draw moves all rows together: an interval that resamples
-    rows alone would say how other rows would fare with the same labels. Every resample therefore takes clusters with
-    replacement and, crossed with that, the draws of each seed with replacement (Owen, 2007, "The pigeonhole
-    bootstrap", which errs on the wide side). Seeds, and with them splits and fits, stay as they are.
+    Labels are drawn a few times for each seed, and one draw changes all rows together: an interval that resamples rows
+    alone is conditional on the labels that were drawn. Every resample therefore takes clusters with replacement and,
+    crossed with that, the draws of each seed with replacement (Owen, 2007, "The pigeonhole bootstrap", which is
+    conservative). Seeds, and with them splits and fits, are not resampled.
 
     Parameters
     ----------
     values : ndarray of shape (n_draws, n_rows)
         Of each draw of labels; the draws of one seed are the same for all its rows.
     cluster, seed : ndarray of shape (n_rows,)
+        What is resampled as a whole, and the seed of each row.
     weight : ndarray of shape (n_rows,)
     level : float
+        Coverage of the interval.
     n_resamples : int
-    random_state : int
+    random_state : int, default=0
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""One file for every data set, seed and method: written whole or not at all, and known by what it depends on."""
+"""One file for every data set, seed and method: written whole or not at all, with a hash of what it depends on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """What is on disk: arrays by name, and what JSON can say."""
+    """The content of a file: arrays by name, and values of JSON."""
 
     arrays: dict[str, np.ndarray]
     meta: dict[str, Any]
@@ -30,7 +30,7 @@ def key_of(parts: Any) -> str:
 
 
 def write_cell(path: Path, key: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
-    """Put a file in its place at once, so that no reader ever finds a part of one."""
+    """Write a file and move it to its place, so that no reader ever sees a part of one."""
     content = json.dumps({**meta, "key": key, "checksum": _checksum(arrays)}, default=_plain)
     buffer = io.BytesIO()
     np.savez(buffer, meta=np.array(content), **arrays)  # type: ignore[arg-type]
@@ -44,7 +44,7 @@ def write_cell(path: Path, key: str, arrays: dict[str, np.ndarray], meta: dict[s
 
 
 def read_cell(path: Path, key: str) -> Cell | None:
-    """The cell of that key; None if there is none, it is another one's, or it is damaged."""
+    """The cell of that key; None if there is no file, it has another key, or it is damaged."""
     if not path.is_file():
         return None
     try:
@@ -54,7 +54,7 @@ def read_cell(path: Path, key: str) -> Cell | None:
         if meta["key"] == key and meta["checksum"] == _checksum(arrays):
             return Cell(arrays, meta)
     except Exception:
-        # Whatever is wrong with the file: it is computed again.
+        # Whatever the damage is, the cell is computed again.
         return None
     return None
 

@@ -1,4 +1,4 @@
-"""Accuracy and log-loss against the number of labels, a figure for each data set."""
+"""Figures of accuracy and log-loss against the number of labels, one for each data set."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 
 from micropref._optional import require
-from micropref.bench._config import Suite
 from micropref.bench._scores import DatasetResult, Pooled
+from micropref.bench._specs import Suite
+from micropref.bench._words import counted
 from micropref.plotting._style import style, tidy
 
 _MOST_RIVALS = 4
 
 
 def draw(path: Path, suite: Suite, result: DatasetResult) -> None:
-    """Save the curves of MiCRo, of the most accurate rivals, of the controls and of the ceiling.
+    """Save the curves of MiCRo, the most accurate rivals, the controls and the ceiling.
 
     Raises
     ------
@@ -39,12 +40,13 @@ def draw(path: Path, suite: Suite, result: DatasetResult) -> None:
         ax.set_xlabel("labels per context or new user")
         ax.set_ylabel(label)
         tidy(ax)
-    # A method that is sure and wrong at the start would press all others together.
+    # One method that is overconfident without labels would leave no room for the differences of all others.
     seen = [cells[one.method.name, b]["log_loss"] for one, _ in _lines(suite, result) for b in suite.budgets]
     if seen:
         panels[1].set_ylim(top=min(max(seen), 0.85) + 0.01)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
-    figure.suptitle(f"{result.name}: {len(result.weight)} test rows, {len(result.seeds)} seeds", fontsize=11)
+    rows, seeds = counted(len(result.weight), "test row"), counted(len(result.seeds), "seed")
+    figure.suptitle(f"{result.name}: {rows}, {seeds}", fontsize=11)
     figure.savefig(path, dpi=130, metadata={"Software": None})
 
 

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, hardware, commit."""
+"""Provenance of the numbers: versions, hardware, commit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGES = ("numpy", "scipy", "scikit-learn")
 
 
 def provenance() -> dict[str, str]:
-    """What every row of the CSV file says about its circumstances."""
+    """Columns of the CSV file that are the same in all rows of a run."""
     return {
         "micropref": __version__,
         "commit": commit(),
@@ -33,7 +33,7 @@ def processor() -> str:
 
 
 def commit() -> str:
-    """Short hash of the checkout that the package is in, with a plus where it differs; empty outside of one."""
+    """Short hash of the commit of the checkout that contains the package, with a plus if files differ; else empty."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
@@ -43,7 +43,7 @@ def commit() -> str:
             return ""
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    # An installed package may lie in somebody else's checkout.
+    # An installed package may lie inside the checkout of another project.
     if git("ls-files", "--", "micropref/__init__.py") != "micropref/__init__.py":
         return ""
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "--", "micropref") else "")

@@ -1,4 +1,4 @@
-"""What is read of a suite: CSV files, and the tables of one page."""
+"""The report of a suite: CSV files, and the tables of one page."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from micropref.bench._config import DatasetSpec, Suite
 from micropref.bench._document import Block, Grid, Heading, Image, Paragraph
-from micropref.bench._methods import KINDS
-from micropref.bench._scores import DatasetResult, Pooled, informed
+from micropref.bench._scores import DatasetResult, Pooled, in_words
+from micropref.bench._specs import KINDS, DatasetSpec, Suite
+from micropref.bench._words import counted
 
 COLUMNS = (
     *("dataset", "method", "kind", "family", "information", "budget", "mean_labels", "n_rows", "n_clusters"),
@@ -26,7 +26,7 @@ COLUMNS = (
     ),
     *("rival_difference", "rival_difference_low", "rival_difference_high", "rival_p", "rival_p_holm"),
     *("rival_log_loss_difference", "rival_log_loss_difference_low", "rival_log_loss_difference_high"),
-    *("rival_log_loss_p", "rival_log_loss_p_holm", "warnings", "seeds", "data_hash", "split_hash"),
+    *("rival_log_loss_p", "rival_log_loss_p_holm", "warnings", "seeds", "data_hash", "split_hash", "code_hash"),
     *("micropref", "commit", "python", "numpy", "scipy", "scikit-learn", "hardware", "seconds"),
 )
 COMPARISON_COLUMNS = (
@@ -35,22 +35,22 @@ COMPARISON_COLUMNS = (
     *("log_loss_difference", "log_loss_difference_low", "log_loss_difference_high", "log_loss_p", "log_loss_p_holm"),
 )
 _CAPTION = (
-    "Intervals resample whole {clusters}, seeds pooled. ▲ more accurate, ▼ less accurate than the best rival that is "
-    "told no more (paired bootstrap, Holm over the methods of a column, 0.05). The best rival is chosen on the same "
-    "test rows, which flatters it: ▼ says a little too much, ▲ too little. Where labels are drawn more "
-    "than once for a seed, draws are resampled too; splits and fits are taken as they are. Controls and the ceiling "
-    "are not ranked: random heads and heads of permuted annotators may gain from true labels, which choose among "
-    "them; only where the owners of labels are permuted there is nothing to gain."
+    "Intervals resample whole {clusters}, seeds pooled. ▲ more accurate, ▼ less accurate than the best rival that uses "
+    "no additional information (paired bootstrap, Holm over the methods of a column, 0.05). The best rival is chosen "
+    "on the same test rows, which biases its accuracy upwards: ▼ is slightly anti-conservative, ▲ conservative. Where "
+    "labels are drawn more than once for a seed, draws are resampled too; splits and fits are not. Controls and the "
+    "ceiling are not compared: random heads and heads of permuted annotators may gain from true labels, which select "
+    "among them; only permuted labels leave nothing to gain."
 )
 _SIGNIFICANT = 0.05
-# Differences in accuracy or in nats below this are nobody's concern.
+# Differences in accuracy or in nats below this are too small to matter.
 _SMALLEST = 0.001
-# Figures that are compared, and what their columns begin with.
-_FIGURES = {"accuracy": "", "log-loss": "log_loss_"}
+# Metrics that are compared, and the prefix of their columns.
+_METRICS = {"accuracy": "", "log-loss": "log_loss_"}
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows; what is not known stays empty."""
+    """Write rows; a value that is not known stays empty."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
@@ -74,38 +74,40 @@ def document(
         Heading(1, f"Suite {suite.name}"),
         Paragraph(
             f"Seeds {' '.join(map(str, suite.seeds))}; budgets {', '.join(map(str, suite.budgets))} labels per context "
-            f"or new user, {suite.n_draws} draw{'s' * (suite.n_draws > 1)} of the labels for each seed; intervals of "
-            f"{suite.level:.0%} from {suite.n_resamples} resamples. micropref {source['micropref']}"
+            f"or new user, {counted(suite.n_draws, 'draw')} of the labels for each seed; intervals of "
+            f"{suite.level:.0%} from {counted(suite.n_resamples, 'resample')}. micropref {source['micropref']}"
             + (f", commit {source['commit']}" if source["commit"] else "")
             + f", Python {source['python']}, NumPy {source['numpy']}, SciPy {source['scipy']}, scikit-learn "
             f"{source['scikit-learn']}; {source['hardware']}. One thread for each cell, {seconds:.0f} s in all cells, "
-            "each of which is charged for what it shares with others."
+            "which count the fits that methods share once for each of them."
         ),
     ]
     for result in results:
-        blocks += _of_dataset(suite, specs[result.name], result, figures.get(result.name))
+        blocks += _dataset_blocks(suite, specs[result.name], result, figures.get(result.name))
     return blocks
 
 
-def _of_dataset(suite: Suite, spec: DatasetSpec, result: DatasetResult, figure: Path | None) -> list[Block]:
-    clusters = "units" if spec.protocol == "contexts" else "users"
+def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figure: Path | None) -> list[Block]:
+    cluster, target = ("unit", "context") if spec.protocol == "contexts" else ("user", "new user")
     labels = ", ".join(
         f"{budget}: {mean:.3g}" for budget, mean in zip(suite.budgets, result.mean_labels, strict=True) if mean < budget
     )
     facts = [
-        f"{len(result.weight)} test rows in {result.n_clusters} {clusters} over {len(result.seeds)} seeds, "
-        f"{result.n_targets} {'contexts' if spec.protocol == 'contexts' else 'new users'} for each; "
-        f"{result.n_train} training rows.",
-        f"{spec.n_draws} draws of the labels for each seed, averaged{_spared(result)}." if spec.n_draws else "",
+        f"{counted(len(result.weight), 'test row')} in {counted(result.n_clusters, cluster)} over "
+        f"{counted(len(result.seeds), 'seed')}, {counted(result.n_targets, target)} for each; "
+        f"{counted(result.n_train, 'training row')}.",
+        f"{counted(spec.n_draws, 'draw')} of the labels for each seed, averaged{_fewer_draws(result)}."
+        if spec.n_draws
+        else "",
         _protocol(spec),
-        f"Labels that there really were, where fewer than asked for (budget: mean): {labels}." if labels else "",
+        f"Labels available, where fewer than the budget (budget: mean): {labels}." if labels else "",
         "; ".join(result.notes) + "." if result.notes else "",
         f"Data {result.data_hash[:16]}, splits {result.split_hash[:16]} (SHA-256).",
     ]
     blocks: list[Block] = [Heading(2, result.name), Paragraph(" ".join(fact for fact in facts if fact))]
     if figure is not None:
         blocks.append(Image(figure, f"Accuracy and log-loss against labels on {result.name}"))
-    caption = _CAPTION.format(clusters=clusters)
+    caption = _CAPTION.format(clusters=f"{cluster}s")
     blocks += [
         Heading(3, "Accuracy"),
         _by_budget(suite, result, "accuracy", f"Accuracy. {caption}"),
@@ -123,22 +125,26 @@ def _of_dataset(suite: Suite, spec: DatasetSpec, result: DatasetResult, figure: 
     return blocks
 
 
-def _spared(result: DatasetResult) -> str:
+def _fewer_draws(result: DatasetResult) -> str:
     few = [f"{one.method.name} {one.method.n_draws}" for one in result.methods if one.method.n_draws]
     return f" (of {', '.join(few)})" if few else ""
 
 
 def _protocol(spec: DatasetSpec) -> str:
     if spec.protocol == "contexts":
-        dealt = (
-            f"training rows of each context are dealt to annotators who answer {spec.pairs_per_annotator} each"
+        annotators = (
+            "training rows of each context are assigned to synthetic annotators with "
+            f"{counted(spec.pairs_per_annotator, 'row')} each"
             if spec.pairs_per_annotator
             else "annotators are those of the data"
         )
-        return f"Test: units ({spec.unit}) that nobody saw; {dealt}; labels are training rows of a context."
+        return (
+            f"Test: units ({spec.unit}) that are not in training; {annotators}; labels are training rows of a context."
+        )
     return (
-        f"Test: units that nobody saw, of new users (a share {spec.new_users:g} of those with {spec.min_votes} votes "
-        "or more), all of whose votes are left out of training; labels are their votes on training units."
+        f"Test: units that are not in training, of new users (a share {spec.new_users:g} of those with "
+        f"{counted(spec.min_votes, 'vote')} or more), whose votes are all left out of training; labels are their votes "
+        "on training units."
     )
 
 
@@ -146,13 +152,13 @@ def _by_budget(suite: Suite, result: DatasetResult, name: str, caption: str) -> 
     cells = {(row["method"], row["budget"]): row for row in result.rows}
     rows = []
     for one in result.methods:
-        first = [one.method.name, informed(one.information)]
+        first = [one.method.name, in_words(one.information)]
         found = [cells[one.method.name, budget] for budget in suite.budgets]
         if one.odds is None:
             rows.append([*first, f"{one.status}: {one.reason}", *[""] * (len(found) - 1)])
         else:
             rows.append([*first, *(_interval(row, name) + _mark(row, name) for row in found)])
-    return Grid(["method", "is told", *map(str, suite.budgets)], rows, 2, caption)
+    return Grid(["method", "information", *map(str, suite.budgets)], rows, 2, caption)
 
 
 def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
@@ -196,22 +202,22 @@ def _largest(suite: Suite, result: DatasetResult) -> Grid:
             ]
         )
     header = [
-        *("method", "what it is", "family", "gain over one reward", "p", "best rival told no more", "difference"),
+        *("method", "what it is", "family", "gain over one reward", "p", "best rival", "difference"),
         *("p (Holm)", "Brier", "calibration error", "group average", "seconds"),
     ]
     caption = (
-        f"{suite.budgets[-1]} labels. Gains and differences are of accuracy, paired row by row. Group average: each "
-        "context or user counts once."
+        f"{counted(suite.budgets[-1], 'label')}. Gains and differences are of accuracy, paired row by row. Best rival: "
+        "of those that use no additional information. Group average: each context or user has the same weight."
     )
     return Grid(header, rows, 3, caption)
 
 
 def _against_rivals(result: DatasetResult) -> list[Block]:
-    """Where a MiCRo method is significantly worse than a rival that is told no more: the worst rival at each budget."""
+    """Where MiCRo is significantly worse than a rival without additional information: the worst at each budget."""
     if not result.comparisons:
         return []
     worst: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
-    for name, prefix in _FIGURES.items():
+    for name, prefix in _METRICS.items():
         for test in result.comparisons:
             adjusted, difference = test[f"{prefix}p_holm"], test[f"{prefix}difference"]
             if adjusted is None or adjusted > _SIGNIFICANT or difference > -_SMALLEST:
@@ -222,21 +228,22 @@ def _against_rivals(result: DatasetResult) -> list[Block]:
     heading = Heading(3, "Where MiCRo loses")
     n = len(result.comparisons)
     about = (
-        f"Paired with every rival that is told no more, {n} tests in all; Holm over the rivals of a method at a "
-        "budget, and not over methods and budgets, so that a few of those listed may be chance. The worst loss at each "
-        f"budget is shown; those below {_SMALLEST} are left out. All tests are in comparisons.csv."
+        f"Paired with every rival that uses no additional information, {counted(n, 'test')} in all; Holm over the "
+        "rivals of a method at a budget, and not over methods and budgets, so that a few of those listed may be "
+        f"chance. The worst loss at each budget is shown; those below {_SMALLEST} are left out. All tests are in "
+        "comparisons.csv."
     )
     if not worst:
         return [heading, Paragraph(f"No significant loss. {about}")]
     rows = []
     for (method, name), tests in worst.items():
-        prefix = _FIGURES[name]
+        prefix = _METRICS[name]
         losses = "; ".join(
             f"{budget}: {_interval(test, f'{prefix}difference', '+')} to {test['rival']}"
             for budget, test in sorted(tests.items())
         )
         rows.append([method, name, losses])
-    return [heading, Grid(["method", "figure", "labels: difference to the rival"], rows, 3, about)]
+    return [heading, Grid(["method", "metric", "labels: difference to the rival"], rows, 3, about)]
 
 
 def failures(results: Sequence[DatasetResult]) -> list[tuple[str, Pooled]]:

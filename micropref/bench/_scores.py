@@ -1,4 +1,4 @@
-"""From cells to rows of a table: figures with intervals, and paired tests; seeds pooled, clusters resampled whole."""
+"""From cells to rows of a table: metrics with intervals and paired tests, over all seeds, clusters resampled whole."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 
 from micropref.bench._bootstrap import two_way_bootstrap
 from micropref.bench._cells import Cell
-from micropref.bench._config import MethodSpec, Suite
-from micropref.bench._methods import ANNOTATORS, CONTEXTS, KINDS, TARGETS, TRAINING_CONTEXTS, TRUTH, effective
-from micropref.bench._runner import Job
+from micropref.bench._jobs import Job, method_code
+from micropref.bench._specs import CONTEXTS, INFORMATION, KINDS, TARGETS, MethodSpec, Suite, resolve_settings
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
+from micropref.metrics._accuracy import tie_half
 
-_ORDER = (ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH)
 BASE_KIND = "single"
 _DIFFERENCE = ("difference", "difference_low", "difference_high")
 
@@ -29,25 +29,28 @@ class Pooled:
     ----------
     method : MethodSpec
     information : frozenset of str
-        What it is told, as the tables say it.
-    told : frozenset of str
-        The same for comparing methods: where labels belong to contexts, knowing the context of a row and knowing to
-        whom it belongs are one thing.
+        What it uses beside the comparisons of training, as the tables show it.
+    comparable_information : frozenset of str
+        The same for comparing methods: where labels belong to contexts, the context of a row and the owner of a label
+        are the same information.
     status, reason : str
     odds : ndarray of shape (n_draws, n_budgets, n), or None
         Log-odds of the preferred response.
     seconds : float
     warnings : tuple of str
+    code_hash : str
+        Of the code that computed it.
     """
 
     method: MethodSpec
     information: frozenset[str]
-    told: frozenset[str]
+    comparable_information: frozenset[str]
     status: str
     reason: str
     odds: np.ndarray | None
     seconds: float
     warnings: tuple[str, ...]
+    code_hash: str
 
     @property
     def family(self) -> str:
@@ -56,13 +59,12 @@ class Pooled:
     def right(self, budget: int) -> np.ndarray:
         """Whether each row is right in each draw of labels, (n_draws, n)."""
         assert self.odds is not None
-        odds = self.odds[:, budget]
-        return (odds > 0) + 0.5 * (odds == 0)
+        return tie_half(self.odds[:, budget])
 
     def loss(self, budget: int) -> np.ndarray:
         """Log-loss of each row in each draw of labels, (n_draws, n), in nats."""
         assert self.odds is not None
-        return np.logaddexp(0.0, -self.odds[:, budget].astype(np.float64))
+        return -np.asarray(log_sigmoid(self.odds[:, budget].astype(np.float64)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,36 +93,37 @@ class DatasetResult:
         return len(np.unique(self.cluster))
 
 
-def informed(information: frozenset[str]) -> str:
-    """What a method is told beside the training comparisons, in words."""
-    return " + ".join(one for one in _ORDER if one in information) or "none"
+def in_words(information: frozenset[str]) -> str:
+    """What a method uses beside the comparisons of training, as text."""
+    return " + ".join(one for one in INFORMATION if one in information) or "none"
 
 
 def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
-    """Pool the cells of one data set over its seeds, and judge them.
+    """Pool the cells of one data set over its seeds, and score them.
 
     Raises
     ------
     RuntimeError
-        If a cell is missing.
+        If a cell is missing or damaged.
     """
     tasks = [_present(job.stored_task(), job, "task") for job in jobs]
     methods = []
     for method in jobs[0].methods:
         cells = [_present(job.stored(method), job, method.name) for job in jobs]
-        settings = effective(method.kind, method.settings, jobs[0].dataset.parameters)
+        settings = resolve_settings(method.kind, method.settings, jobs[0].dataset.parameters)
         bad = next(((job, cell) for job, cell in zip(jobs, cells, strict=True) if cell.meta["status"] != "done"), None)
-        information = KINDS[method.kind].information(settings)
+        information = KINDS[method.kind].information_with(settings)
         methods.append(
             Pooled(
                 method,
                 information,
-                _told(information, jobs[0].dataset.protocol),
+                _comparable(information, jobs[0].dataset.protocol),
                 "done" if bad is None else bad[1].meta["status"],
                 "" if bad is None else _reason(*bad),
                 np.concatenate([cell.arrays["log_odds"] for cell in cells], axis=2) if bad is None else None,
                 sum(cell.meta["seconds"] for cell in cells),
                 tuple(sorted({text for cell in cells for text in cell.meta["warnings"]})),
+                method_code(method),
             )
         )
     splits = "".join(task.meta["split_hash"] for task in tasks)
@@ -142,11 +145,11 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
         seeds=tuple(job.seed for job in jobs),
     )
     for b in range(len(suite.budgets)):
-        _judge(suite, result, b)
+        _score(suite, result, b)
     return result
 
 
-def _told(information: frozenset[str], protocol: str) -> frozenset[str]:
+def _comparable(information: frozenset[str], protocol: str) -> frozenset[str]:
     same = {CONTEXTS, TARGETS}
     return information | same if protocol == "contexts" and information & same else information
 
@@ -168,7 +171,7 @@ def _present(cell: Cell | None, job: Job, what: str) -> Cell:
     return cell
 
 
-def _judge(suite: Suite, result: DatasetResult, b: int) -> None:
+def _score(suite: Suite, result: DatasetResult, b: int) -> None:
     """Rows and comparisons of one budget."""
     done = [one for one in result.methods if one.odds is not None]
     base = next((one for one in done if one.method.kind == BASE_KIND), None)
@@ -214,9 +217,13 @@ def _average(result: DatasetResult, values: np.ndarray) -> float:
 
 
 def _is_rival(one: Pooled, other: Pooled) -> bool:
-    """Whether the other is a method that is told no more, and not of the same make."""
+    """Whether the other method uses no additional information, and is not also one of MiCRo."""
     compared = one.family in ("micro", "rival") and other.family in ("micro", "rival") and one is not other
-    return compared and not one.family == other.family == "micro" and other.told <= one.told
+    return (
+        compared
+        and not one.family == other.family == "micro"
+        and other.comparable_information <= one.comparable_information
+    )
 
 
 def _compared(suite: Suite, result: DatasetResult, one: Pooled, other: Pooled, b: int) -> dict[str, Any]:
@@ -225,8 +232,8 @@ def _compared(suite: Suite, result: DatasetResult, one: Pooled, other: Pooled, b
         "budget": suite.budgets[b],
         "method": one.method.name,
         "rival": other.method.name,
-        "information": informed(one.information),
-        "rival_information": informed(other.information),
+        "information": in_words(one.information),
+        "rival_information": in_words(other.information),
     }
     for prefix, a, c in (("", one.right(b), other.right(b)), ("log_loss_", other.loss(b), one.loss(b))):
         row |= _paired(suite, result, a, c, f"{prefix}difference", f"{prefix}p")
@@ -240,7 +247,7 @@ def _paired(
     if result.n_clusters < 2:
         difference = _average(result, a - b)
         return {name: difference, f"{name}_low": None, f"{name}_high": None, p_name: None}
-    # A method with fewer draws, or none, is the same in all of them.
+    # A method with fewer draws is averaged over its own.
     values = (a if len(a) >= len(b) else a.mean(axis=0)) - (b if len(b) >= len(a) else b.mean(axis=0))
     if len(values) > 1 and (values == values[0]).all():
         values = values[:1]
@@ -264,7 +271,7 @@ def _row(suite: Suite, result: DatasetResult, one: Pooled, b: int) -> dict[str, 
         "method": one.method.name,
         "kind": one.method.kind,
         "family": one.family,
-        "information": informed(one.information),
+        "information": in_words(one.information),
         "budget": suite.budgets[b],
         "mean_labels": float(result.mean_labels[b]),
         "n_rows": len(result.weight),
@@ -275,6 +282,7 @@ def _row(suite: Suite, result: DatasetResult, one: Pooled, b: int) -> dict[str, 
         "seeds": " ".join(map(str, result.seeds)),
         "data_hash": result.data_hash[:16],
         "split_hash": result.split_hash[:16],
+        "code_hash": one.code_hash[:16],
         "seconds": one.seconds,
     }
 

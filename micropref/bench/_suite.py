@@ -11,13 +11,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from micropref.bench._config import MethodSpec, Suite, load_suite
+from micropref.bench._config import load_suite
 from micropref.bench._document import as_html, as_markdown
 from micropref.bench._figures import draw
+from micropref.bench._jobs import Job, pending
 from micropref.bench._provenance import provenance
 from micropref.bench._report import COLUMNS, COMPARISON_COLUMNS, document, failures, write_csv
-from micropref.bench._runner import Job, forget_data, load_data, pending, run_jobs
+from micropref.bench._runner import cached_data, forget_data, run_jobs
 from micropref.bench._scores import DatasetResult, gather
+from micropref.bench._specs import MethodSpec, Suite
+from micropref.bench._words import counted
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,10 @@ class SuiteResult:
     rows : list of dict
         A row for every data set, method and budget, as in ``results.csv``.
     comparisons : list of dict
-        Every paired test of a MiCRo method against a rival that is told no more, as in ``comparisons.csv``.
+        Every paired test of a MiCRo method against a rival that uses no additional information, as in
+        ``comparisons.csv``.
     failed : list of str
-        "data set/method: reason" of what failed.
+        "data set/method: reason" of every failure.
     n_run, n_kept : int
         Cells that were computed, and that were on disk.
     files : list of Path
@@ -54,15 +58,16 @@ def run_suite(
     only: Sequence[str] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> SuiteResult:
-    """Run a suite of data sets × methods × budgets × seeds, or what is left of it, and write its tables.
+    """Run a suite of data sets × methods × budgets × seeds, or the rest of it, and write its tables.
 
     The folder `output` then holds ``results.csv`` (tidy: a row for each data set, method and budget),
     ``comparisons.csv``, ``tables.md``, ``tables.html``, a figure for each data set if matplotlib is installed,
     ``suite.json`` (configuration, versions, hashes), and ``cells/``. A cell is the result of one data set, seed and
     method. It is kept under a hash of all it depends on: the settings of data set and method, budgets, draws, seed,
-    the content of the data, the code of micropref, and the versions of NumPy, SciPy and scikit-learn. So an interrupted
-    run goes on where it was, and a changed configuration computes what changed. A damaged cell is computed again, one
-    that failed is tried again.
+    the content of the data, the code of the modules of micropref that the method uses (without docstrings and
+    comments), and the versions of NumPy, SciPy and scikit-learn. So an interrupted run resumes where it stopped, and a
+    changed configuration or a changed method computes only what depends on the change. Cells that are damaged or failed
+    are computed again.
 
     Parameters
     ----------
@@ -78,7 +83,7 @@ def run_suite(
         "DATASET", "DATASET/METHOD" or "/METHOD", with ``*`` for anything; the tables then hold these alone and are
         written to the folder ``only`` in `output`, so that those of the whole suite stay.
     report : callable, optional
-        Is told what is being done, a line at a time.
+        Called with a line of text for every step.
 
     Returns
     -------
@@ -87,7 +92,7 @@ def run_suite(
     Raises
     ------
     ValueError
-        For a bad configuration, data that the protocol cannot cut, or an `only` that fits nothing.
+        For a bad configuration, data that the protocol cannot split, or an `only` that matches nothing.
     OSError
         If data cannot be read or results cannot be written.
 
@@ -105,13 +110,13 @@ def run_suite(
     for dataset in suite.datasets:
         if methods := chosen[dataset.name]:
             report(f"{dataset.name}: reading")
-            digest = load_data(dataset, source).hash
+            digest = cached_data(dataset, source).hash
             jobs[dataset.name] = [Job(suite, dataset, seed, methods, folder, source, digest) for seed in suite.seeds]
-    everything = [job for of in jobs.values() for job in of]
-    todo = pending(everything)
+    all_jobs = [job for of in jobs.values() for job in of]
+    todo = pending(all_jobs)
     n_run = sum(len(job.methods) for job in todo)
-    n_kept = sum(len(job.methods) for job in everything) - n_run
-    report(f"{n_run} cells to run, {n_kept} on disk")
+    n_kept = sum(len(job.methods) for job in all_jobs) - n_run
+    report(f"{counted(n_run, 'cell')} to run, {n_kept} on disk")
     run_jobs(todo, n_jobs, report)
     results = []
     for name, of in jobs.items():
@@ -119,11 +124,11 @@ def run_suite(
         results.append(gather(suite, of))
     place = folder / "only" if only else folder
     place.mkdir(exist_ok=True)
-    return _written(suite, results, place, n_run, n_kept)
+    return _write(suite, results, place, n_run, n_kept)
 
 
 def _chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[MethodSpec, ...]]:
-    """Methods of every data set that are asked for."""
+    """Methods of every data set that `only` selects."""
     patterns = [pattern.partition("/") for pattern in only] or [("*", "", "")]
     chosen = {}
     for dataset in suite.datasets:
@@ -134,11 +139,11 @@ def _chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[MethodSpec, ..
     if not any(chosen.values()):
         names = ", ".join(one.name for one in suite.datasets)
         methods = ", ".join(one.name for one in suite.methods)
-        raise ValueError(f"only: found nothing for {', '.join(only)}; data sets are {names}, methods {methods}")
+        raise ValueError(f"only: expected data sets among {names}, methods among {methods}, got {', '.join(only)}")
     return chosen
 
 
-def _written(suite: Suite, results: Sequence[DatasetResult], folder: Path, n_run: int, n_kept: int) -> SuiteResult:
+def _write(suite: Suite, results: Sequence[DatasetResult], folder: Path, n_run: int, n_kept: int) -> SuiteResult:
     origin = provenance()
     rows = [row | origin for result in results for row in result.rows]
     comparisons = [test for result in results for test in result.comparisons]

@@ -1,34 +1,37 @@
-"""A task: which rows of a data set are learned, labelled and tested for one seed."""
+"""A task: what every method is given for one data set and seed, and what its predictions are scored by."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from micropref._rows.layout import root_mean_square_norms
+from micropref.bench._data import BenchData
+from micropref.bench._splits import Split, split_rows
+from micropref.bench._streams import Stream, generator
+from micropref.bench._words import counted
 from micropref.pairs import make_pairs
 
 if TYPE_CHECKING:
-    from micropref.bench._config import DatasetSpec
-    from micropref.bench._data import Comparisons
-
-# Streams of random numbers of a seed: what one draws moves none of the others.
-_SPLIT, _ANNOTATORS, _ORDER, _LABELS, _CONTROLS = range(5)
+    # The values of a specification are part of the key of a result; the code of its class decides no result.
+    from micropref.bench._specs import DatasetSpec
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Comparisons as a method sees them, in an order of the two responses that says nothing.
+class BenchRows:
+    """Comparisons as a method receives them, in an order of the two responses that is independent of the label.
 
     Attributes
     ----------
-    context, difference : ndarray of shape (n, c) and (n, d)
+    context : ndarray of shape (n, n_context_features)
+    difference : ndarray of shape (n, n_features)
+        Features of the first less those of the second response.
     y : ndarray of int of shape (n,), or None
-        1: first preferred. None: nobody says.
+        1: first preferred, 0: second preferred. None: withheld.
     weight : ndarray of shape (n,)
     """
 
@@ -40,48 +43,49 @@ class Rows:
     def __len__(self) -> int:
         return len(self.weight)
 
-    def of(self, rows: np.ndarray) -> Rows:
+    def select(self, rows: np.ndarray) -> BenchRows:
+        """Rows by their indices."""
         y = None if self.y is None else self.y[rows]
-        return Rows(self.context[rows], self.difference[rows], y, self.weight[rows])
+        return BenchRows(self.context[rows], self.difference[rows], y, self.weight[rows])
 
     def pairs(self) -> np.ndarray:
-        """X with the context in front."""
-        return make_pairs(self.difference, np.zeros_like(self.difference), self.context)
+        """X with the context columns first."""
+        return np.asarray(make_pairs(self.difference, np.zeros_like(self.difference), self.context))
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
-    """All that a method is given; the labels of the test rows are not among it.
+class MethodInputs:
+    """All that a method is given; the labels of the test rows are not part of it.
 
-    Ids of annotators and targets are integers that do not overlap.
+    Ids of annotators and of targets are integers, and no annotator has the id of a target.
 
     Attributes
     ----------
-    train : Rows
+    train : BenchRows
     annotators : ndarray of int of shape (n_train,)
         -1 where unknown.
-    truth, test_truth : ndarray of int, or None
+    truth, test_truth : ndarray of int of shape (n_train,) and (n_test,), or None
         True populations, for the ceiling alone.
-    pool : Rows
+    pool : BenchRows
         From which labels are drawn.
     pool_target : ndarray of int of shape (n_pool,)
-        The context or user to whom each belongs.
+        The context or user that each label belongs to.
     ranks : ndarray of int of shape (n_draws, n_pool)
-        Place of each row among those of its target in each draw: a budget of b takes those below b.
-    test : Rows
+        Position of each row among those of its target in each draw: a budget of b takes the ranks below b.
+    test : BenchRows
         Without labels.
     test_target : ndarray of int of shape (n_test,)
     budgets : tuple of int
     seed : int
     """
 
-    train: Rows
+    train: BenchRows
     annotators: np.ndarray
     truth: np.ndarray | None
-    pool: Rows
+    pool: BenchRows
     pool_target: np.ndarray
     ranks: np.ndarray
-    test: Rows
+    test: BenchRows
     test_target: np.ndarray
     test_truth: np.ndarray | None
     budgets: tuple[int, ...]
@@ -89,48 +93,49 @@ class Material:
 
     @property
     def has_contexts(self) -> bool:
-        return self.train.context.shape[1] > 0
+        return bool(self.train.context.shape[1] > 0)
 
     @property
     def has_annotators(self) -> bool:
         return bool((self.annotators >= 0).any())
 
     def steps(self, draw: int) -> Iterator[np.ndarray]:
-        """For every budget the rows of the pool that it adds to the smaller ones."""
+        """For every budget, the rows of the pool that it adds to the budget before."""
         low = 0
         for budget in self.budgets:
             yield np.flatnonzero((self.ranks[draw] >= low) & (self.ranks[draw] < budget))
             low = budget
 
-    def with_permuted_annotators(self) -> Material:
-        """Every training row is somebody else's."""
-        return replace(self, annotators=stream(self.seed, _CONTROLS).permutation(self.annotators))
+    def with_permuted_annotators(self) -> MethodInputs:
+        """The same with the annotators of the training rows permuted."""
+        random = generator(self.seed, Stream.CONTROLS)
+        return replace(self, annotators=random.permutation(self.annotators))
 
-    def with_permuted_labels(self) -> Iterator[Material]:
-        """For every draw, one of its own: every target gets as many labels as before, of anybody."""
-        random = stream(self.seed, _CONTROLS)
+    def with_permuted_labels(self) -> Iterator[MethodInputs]:
+        """One for every draw: every target has as many labels as before, of random other targets."""
+        random = generator(self.seed, Stream.CONTROLS)
         for ranks in self.ranks:
-            yield replace(self, pool=self.pool.of(random.permutation(len(self.pool))), ranks=ranks[None])
+            yield replace(self, pool=self.pool.select(random.permutation(len(self.pool))), ranks=ranks[None])
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The material of one data set and seed, and what its predictions are judged by.
+    """The inputs of the methods for one data set and seed, and what predictions are scored by.
 
     Attributes
     ----------
-    material : Material
+    inputs : MethodInputs
     test_sign : ndarray of shape (n_test,)
         +1 where the first response of the test row is preferred, else −1.
     cluster, target, weight : ndarray of shape (n_test,)
-        What is resampled; whose row it is; its weight.
+        What is resampled as a whole; the context or user of the row; its weight.
     mean_labels : ndarray of shape (n_budgets,)
-        Labels that a target really had: fewer than the budget where there are no more.
+        Mean number of labels of a target: below the budget where a target has fewer.
     notes : tuple of str
     split_hash : str
     """
 
-    material: Material
+    inputs: MethodInputs
     test_sign: np.ndarray
     cluster: np.ndarray
     target: np.ndarray
@@ -140,18 +145,14 @@ class Task:
     split_hash: str
 
 
-def stream(seed: int, which: int) -> np.random.Generator:
-    return np.random.default_rng([seed, which])
-
-
 def make_task(
-    data: Comparisons, spec: DatasetSpec, *, seed: int, budgets: Sequence[int], n_draws: int, order_seed: int = 0
+    data: BenchData, spec: DatasetSpec, *, seed: int, budgets: Sequence[int], n_draws: int, order_seed: int = 0
 ) -> Task:
-    """Cut a data set by its protocol.
+    """Split a data set by its protocol and draw labels.
 
     Parameters
     ----------
-    data : Comparisons
+    data : BenchData
     spec : DatasetSpec
     seed : int
     budgets : sequence of int, ascending
@@ -159,145 +160,138 @@ def make_task(
     order_seed : int, default=0
         Another order of the two responses of every row; results depend on it by rounding errors only.
 
+    Returns
+    -------
+    task : Task
+
     Raises
     ------
     ValueError
-        If nothing is left to learn from or to test.
+        If there is nothing to learn from or nothing to test.
     """
-    if data.is_tie.all():
-        raise ValueError(f"{spec.name}: found ties only, {len(data.weight)} rows, wanted comparisons with a preference")
-    rng = stream(seed, _SPLIT)
-    in_test = _test_units(data, spec, rng)
-    decided = ~data.is_tie & (data.weight > 0)
-    if spec.protocol == "contexts":
-        target, cluster = data.target, data.unit
-        in_train, in_pool = ~in_test, ~in_test & decided & (target >= 0)
-        tested = in_test & decided & (target >= 0)
-        annotators = data.user
-        if spec.pairs_per_annotator:
-            annotators = _annotators(target, ~in_test & decided, spec.pairs_per_annotator, stream(seed, _ANNOTATORS))
-        what = "contexts"
-    else:
-        target, cluster = data.user, data.user
-        votes = np.bincount(target[decided & (target >= 0)], minlength=target.max() + 1)
-        able = np.flatnonzero(votes >= max(1, spec.min_votes))
-        if not len(able):
-            raise ValueError(f"{spec.name}: found nobody with {spec.min_votes} votes, at most {votes.max(initial=0)}")
-        new = rng.permutation(able)[: max(1, round(spec.new_users * len(able)))]
-        is_new = np.isin(target, new)
-        in_train, in_pool, tested = ~in_test & ~is_new, ~in_test & is_new & decided, in_test & is_new & decided
-        annotators = data.user
-        what = "new users"
-    for rows, name in ((in_train, "training"), (tested, "test")):
-        if not rows.any():
-            raise ValueError(f"{spec.name}: found no {name} rows for seed {seed}, wanted at least one")
-    return _cut(
-        data, spec, in_train, in_pool, tested, annotators, target, cluster, what, seed, budgets, n_draws, order_seed
-    )
-
-
-def _cut(
-    data: Comparisons,
-    spec: DatasetSpec,
-    in_train: np.ndarray,
-    in_pool: np.ndarray,
-    tested: np.ndarray,
-    annotators: np.ndarray,
-    target: np.ndarray,
-    cluster: np.ndarray,
-    what: str,
-    seed: int,
-    budgets: Sequence[int],
-    n_draws: int,
-    order_seed: int,
-) -> Task:
-    train, pool, test = (np.flatnonzero(rows) for rows in (in_train, in_pool, tested))
-    flipped = np.random.default_rng([seed, _ORDER, order_seed]).random(len(target)) < 0.5
-    sign = np.where(flipped, -1, 1)
-
-    factors = [
-        _factor(part[train], data.weight[train], norm)
-        for part, norm in ((data.context, spec.context_norm), (data.difference, spec.difference_norm))
-    ]
-
-    def rows(which: np.ndarray, labelled: bool) -> Rows:
-        difference = data.difference[which] * (sign[which, None] * factors[1]).astype(np.float32)
-        y = (sign[which] + 1) // 2 if labelled else None
-        return Rows(data.context[which] * np.float32(factors[0]), difference, y, data.weight[which])
-
-    random = stream(seed, _LABELS)
-    ranks = np.stack([_ranks(target[pool], random) for _ in range(n_draws)])
-    shown = np.unique(target[test])
-    available = np.bincount(target[pool], minlength=target.max() + 1)[shown]
-    notes = []
-    present = np.unique(target[(target >= 0) & (in_pool | tested)])
-    untested = len(np.setdiff1d(present, shown))
-    if untested:
-        notes.append(f"{untested} of {len(present)} {what} have no test rows and are left out")
-    if (available == 0).any():
-        notes.append(f"{(available == 0).sum()} of {len(shown)} {what} have no labels: predicted like anybody")
-    ties = int((data.is_tie & ~in_train).sum())
-    if ties:
-        notes.append(f"{ties} rows of ties are neither labels nor test rows")
-    first_target = int(annotators.max(initial=-1)) + 1
-    truth = data.truth if data.truth is not None else (data.target if spec.protocol == "contexts" else None)
-    digest = hashlib.sha256()
-    for part in (train, pool, test, annotators[train], ranks):
-        digest.update(np.ascontiguousarray(part, dtype=np.int64).tobytes())
-    material = Material(
-        train=rows(train, True),
-        annotators=annotators[train],
-        truth=None if truth is None else truth[train],
-        pool=rows(pool, True),
-        pool_target=target[pool] + first_target,
+    split = split_rows(data, spec, seed)
+    train, pool, test = (np.flatnonzero(rows) for rows in (split.train, split.pool, split.test))
+    features = _Features.scaled(data, spec, train, generator(seed, Stream.ORDER, order_seed))
+    random = generator(seed, Stream.LABELS)
+    ranks = np.stack([_ranks(split.target[pool], random) for _ in range(n_draws)])
+    tested = np.unique(split.target[test])
+    available = np.bincount(split.target[pool], minlength=split.target.max() + 1)[tested]
+    first_target = int(split.annotator.max(initial=-1)) + 1
+    inputs = MethodInputs(
+        train=features.rows(train),
+        annotators=split.annotator[train],
+        truth=None if split.truth is None else split.truth[train],
+        pool=features.rows(pool),
+        pool_target=split.target[pool] + first_target,
         ranks=ranks,
-        test=rows(test, False),
-        test_target=target[test] + first_target,
-        test_truth=None if truth is None else truth[test],
+        test=replace(features.rows(test), y=None),
+        test_target=split.target[test] + first_target,
+        test_truth=None if split.truth is None else split.truth[test],
         budgets=tuple(budgets),
         seed=seed,
     )
     return Task(
-        material=material,
-        test_sign=sign[test],
-        cluster=cluster[test],
-        target=target[test],
+        inputs=inputs,
+        test_sign=features.sign[test],
+        cluster=split.cluster[test],
+        target=split.target[test],
         weight=data.weight[test],
         mean_labels=np.array([np.minimum(available, budget).mean() for budget in budgets]),
-        notes=tuple(notes),
-        split_hash=digest.hexdigest(),
+        notes=_notes(data, split, available),
+        split_hash=_digest(train, pool, test, inputs.annotators, ranks),
     )
 
 
+def describe_task(task: Task) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """What the tables need to know of a task: arrays and values."""
+    arrays = {"cluster": task.cluster, "target": task.target, "weight": task.weight, "mean_labels": task.mean_labels}
+    return arrays, {
+        "notes": list(task.notes),
+        "split_hash": task.split_hash,
+        "n_train": len(task.inputs.train),
+        "n_test": len(task.inputs.test),
+        "n_targets": len(np.unique(task.target)),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Features:
+    """Rows of a data set with their scale, and a random order of the two responses of each row.
+
+    Attributes
+    ----------
+    data : BenchData
+    sign : ndarray of shape (n,)
+        +1 where the preferred response is put first, else −1.
+    context_factor, difference_factor : float
+    """
+
+    data: BenchData
+    sign: np.ndarray
+    context_factor: float
+    difference_factor: float
+
+    @classmethod
+    def scaled(cls, data: BenchData, spec: DatasetSpec, train: np.ndarray, random: np.random.Generator) -> _Features:
+        """Scaled to the norms of the specification over the training rows."""
+        weight = data.weight[train]
+        return cls(
+            data,
+            np.where(random.random(len(data.weight)) < 0.5, -1, 1),
+            _factor(data.context[train], weight, spec.context_norm),
+            _factor(data.difference[train], weight, spec.difference_norm),
+        )
+
+    def rows(self, which: np.ndarray) -> BenchRows:
+        sign = self.sign[which]
+        return BenchRows(
+            self.data.context[which] * np.float32(self.context_factor),
+            self.data.difference[which] * (sign[:, None] * self.difference_factor).astype(np.float32),
+            (sign + 1) // 2,
+            self.data.weight[which],
+        )
+
+
 def _factor(features: np.ndarray, weight: np.ndarray, norm: float) -> float:
-    """What scales training rows to a root mean square norm, as `PairScaler` does."""
+    """What scales training rows to a root mean square norm, as `PairScaler` does; 1 for a norm of 0."""
     size = root_mean_square_norms(features, 0, weight)[1] if norm else 0.0
-    return norm / size if size else 1.0
+    return float(norm / size) if size else 1.0
 
 
-def _test_units(data: Comparisons, spec: DatasetSpec, rng: np.random.Generator) -> np.ndarray:
-    if data.given_test is not None:
-        return data.given_test
-    n_units = int(data.unit.max()) + 1
-    n_test = int(spec.test_units) if spec.test_units >= 1 else max(1, round(spec.test_units * n_units))
-    if n_test >= n_units:
-        raise ValueError(f"{spec.name}: test_units: found {n_test} of {n_units}, wanted some left for training")
-    return np.isin(data.unit, rng.permutation(n_units)[:n_test])
-
-
-def _annotators(target: np.ndarray, rows: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Deal the rows of each context, in random order, to annotators of that many each."""
-    annotators, first = np.full(len(target), -1), 0
-    for name in range(int(target.max()) + 1):
-        mine = rng.permutation(np.flatnonzero(rows & (target == name)))
-        annotators[mine] = first + np.arange(len(mine)) // size
-        first += -(-len(mine) // size)
-    return annotators
-
-
-def _ranks(target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    order = np.lexsort((rng.random(len(target)), target))
+def _ranks(target: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Random positions of rows among those of their target, from 0."""
+    order = np.lexsort((random.random(len(target)), target))
     rank = np.empty(len(target), dtype=int)
     start = np.searchsorted(target[order], target[order])
     rank[order] = np.arange(len(target)) - start
     return rank
+
+
+def _notes(data: BenchData, split: Split, available: np.ndarray) -> tuple[str, ...]:
+    """What a reader of the tables should know of the split; `available` are the labels of each tested target."""
+    present = split.target[(split.target >= 0) & (split.pool | split.test)]
+    n_present, n_tested = len(np.unique(present)), len(available)
+    n_untested, n_unlabelled = n_present - n_tested, int((available == 0).sum())
+    n_ties = int((data.is_tie & ~split.train).sum())
+    notes = []
+    if n_untested:
+        verbs = ("has", "is") if n_untested == 1 else ("have", "are")
+        targets = counted(n_present, split.target_name)
+        notes.append(f"{n_untested} of {targets} {verbs[0]} no test rows and {verbs[1]} left out")
+    if n_unlabelled:
+        verb = "has" if n_unlabelled == 1 else "have"
+        targets = counted(n_tested, split.target_name)
+        notes.append(f"{n_unlabelled} of {targets} {verb} no labels: predicted like an unknown user or context")
+    if data.n_left_out:
+        verb = "is" if data.n_left_out == 1 else "are"
+        notes.append(f"{counted(data.n_left_out, 'row')} could not be read and {verb} left out")
+    if n_ties:
+        notes.append(f"{counted(n_ties, 'tied row')} used neither as labels nor as test rows")
+    return tuple(notes)
+
+
+def _digest(*parts: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(np.ascontiguousarray(part, dtype=np.int64).tobytes())
+    return digest.hexdigest()

@@ -11,23 +11,41 @@ from collections.abc import Sequence
 # Importing a family of commands registers it; this order is the order of the help.
 from micropref.cli import _bench, _demo, _embed, _models, _theory  # noqa: F401
 from micropref.cli._app import app, err
-from micropref.distributed import RankError
 
 __all__ = ["app", "main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command; exit with 0, 1 for bad data or a bad model, 2 for bad usage, 130 when interrupted."""
+    """Run the command, and exit.
+
+    Exit codes: 0, 1 for bad data or a bad model, 2 for bad usage, 130 when interrupted.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Arguments of the command; None: those of the process.
+
+    Raises
+    ------
+    SystemExit
+        Always, with the exit code.
+    """
     # A terminal that cannot show a letter shows a question mark instead.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
         app(args=None if arguments is None else list(arguments))
-    except RankError as error:
-        # The process that failed says so too; of the others one is enough.
+    except _rank_error() as error:
+        # The process that failed reports its own error; of the others one report is enough.
         if os.environ.get("RANK", "0") == "0":
             err.print(f"micropref: error: {error}")
         sys.exit(1)
     except (ValueError, TypeError, OSError, ImportError, sqlite3.Error) as error:
         err.print(f"micropref: error: {error}")
         sys.exit(1)
+
+
+def _rank_error() -> type[BaseException] | tuple[()]:
+    """RankError where a command has started a distributed fit; to import it for others would take a second."""
+    distributed = sys.modules.get("micropref.distributed")
+    return () if distributed is None else distributed.RankError

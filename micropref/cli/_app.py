@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# Texts are printed as they are: nobody's prompt is markup.
+# Texts are printed as they are: a prompt is no markup.
 out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
@@ -46,21 +46,21 @@ Column = Annotated[
     typer.Option("--column", help="Use another column of the data, as NAME=COLUMN (chosen=better). May be repeated."),
 ]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Go on after rows that cannot be used; they are written beside the data.")
+    bool, typer.Option("--skip-bad", help="Skip rows that cannot be used, and write them to a file beside the data.")
 ]
-Rejected = Annotated[Path | None, typer.Option("--rejected", help="Where --skip-bad writes those rows.")]
+Rejected = Annotated[Path | None, typer.Option("--rejected", help="File to which --skip-bad writes those rows.")]
 Encoder = Annotated[
     str | None,
-    typer.Option("--encoder", help="Name or path of the encoder, if it moved. It must be the one of the model."),
+    typer.Option("--encoder", help="Name or path of the model's encoder, if it has moved."),
 ]
 Store = Annotated[
     Path | None,
-    typer.Option("--store", help="Folder of vectors, as `micropref embed` makes it: read there, and kept there."),
+    typer.Option("--store", help="Folder of vectors, made by `micropref embed`; new vectors are added to it."),
 ]
 
 
 @app.callback(invoke_without_command=True)
-def _common(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def _common(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         from micropref import __version__
 
@@ -82,20 +82,20 @@ def read_table(
     for item in columns or ():
         name, separator, column = item.partition("=")
         if not separator or not name or not column:
-            raise typer.BadParameter(f"{item!r} is not of the form NAME=COLUMN", param_hint="--column")
+            raise typer.BadParameter(f"expected NAME=COLUMN, got {item!r}", param_hint="--column")
         renamed[name] = column
     return read_preferences(data, columns=renamed or None, skip_bad=skip_bad, rejected_path=rejected)
 
 
 @contextmanager
 def working(silent: bool = False) -> Iterator[Callable[[str], None]]:
-    """Say on a terminal what is being done; be silent in a pipe, but for warnings, one line each, unless `silent`."""
+    """Print each step on a terminal, and nothing but warnings in a pipe, one line each; nothing at all if `silent`."""
     watched = sys.stderr.isatty() and not silent
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         try:
             yield lambda step: err.print(f"{step} ...", style="dim") if watched else None
-        finally:  # what was left out matters even more where the rest fails
+        finally:  # warnings about rows left out matter even more where the rest fails
             shown = [] if silent else [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
             for message in dict.fromkeys(shown):
                 err.print(f"micropref: warning: {message}")

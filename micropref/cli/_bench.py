@@ -1,10 +1,10 @@
-"""`micropref bench`: every method on the same comparisons, from one configuration."""
+"""`micropref bench`: runs every method on the same comparisons, from one configuration."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -16,7 +16,7 @@ from micropref.cli._app import Json, app, out, print_json, print_table, working
 def bench(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Suite: a .toml file.", show_default=False)],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the results; a run that was interrupted goes on.")
+        Path, typer.Option("--output", "-o", help="Folder of the results; an interrupted run resumes there.")
     ],
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder to which the paths of data sets are relative.")
@@ -31,9 +31,10 @@ def bench(
     """Compare methods: data sets, methods, label budgets and seeds of a suite, with intervals and paired tests.
 
     Writes results.csv, comparisons.csv, tables.md, tables.html and, if matplotlib is installed, a figure for each data
-    set. Exit code 1 if a method failed; the others go on, and the next run tries it again.
+    set. Exit code 1 if a method failed; the others still run, and the next run tries the method again.
     """
     from micropref.bench import load_suite, run_suite
+    from micropref.bench._words import counted
 
     start = time.perf_counter()
     suite = load_suite(config)
@@ -57,23 +58,23 @@ def bench(
             print_table(_shown(name, suite.budgets, [row for row in result.rows if row["dataset"] == name]))
         for path in result.files:
             out.print(str(path))
-        out.print(f"{result.n_run} cells run, {result.n_kept} kept, {seconds:.1f} s")
+        out.print(f"{counted(result.n_run, 'cell')} run, {result.n_kept} kept, {seconds:.1f} s")
         for line in result.failed:
             out.print(f"failed: {line}")
     if result.failed:
         raise typer.Exit(1)
 
 
-def _shown(name: str, budgets: tuple[int, ...], rows: list[dict]) -> Table:
+def _shown(name: str, budgets: tuple[int, ...], rows: list[dict[str, Any]]) -> Table:
     table = Table(title=f"{name}: accuracy by labels per context or new user")
     table.add_column("method", no_wrap=True)
-    table.add_column("is told")
+    table.add_column("information")
     for budget in budgets:
         table.add_column(str(budget), justify="right")
     for method in dict.fromkeys(row["method"] for row in rows):
-        of = [row for row in rows if row["method"] == method]
-        cells = [f"{row['accuracy']:.3f}" if row["status"] == "done" else "" for row in of]
-        if of[0]["status"] != "done":
-            cells[0] = of[0]["status"]
-        table.add_row(method, of[0]["information"], *cells)
+        by_budget = [row for row in rows if row["method"] == method]
+        cells = [f"{row['accuracy']:.3f}" if row["status"] == "done" else "" for row in by_budget]
+        if by_budget[0]["status"] != "done":
+            cells[0] = by_budget[0]["status"]
+        table.add_row(method, by_budget[0]["information"], *cells)
     return table

@@ -1,4 +1,4 @@
-"""`micropref demo`: what one reward for everybody misses, on bundled texts."""
+"""`micropref demo`: what one reward for all users misses, on bundled texts."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the world and of the fits.")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Show on a bundled world of texts what one reward for everybody misses, and what finds it again.
+    """Show on bundled texts what one reward for all users misses, and what heads and a router recover.
 
-    Four hidden tastes disagree about answers to everyday questions. Heads are found from annotators who answer a few
+    Four hidden tastes disagree about answers to everyday questions. Heads are learned from annotators who answer a few
     pairs each; a router learns from 5, 10 or 50 labelled wishes per taste, or from a user's own votes. Needs no
     network, writes micropref-demo.png if matplotlib is installed, and takes less than half a minute.
     """
@@ -55,9 +55,9 @@ def demo(
         )
     print_table(table)
     out.print(
-        f"Heads were found from {result.n_train} comparisons by {result.n_annotators} annotators, "
+        f"Heads were learned from {result.n_train} comparisons by {result.n_annotators} annotators, "
         "without knowing the tastes.\n"
-        "Log-loss is in nats; 0.693 is a coin. Intervals: bootstrap over whole users."
+        "Log-loss is in nats; 0.693 is chance. Intervals: bootstrap over users."
     )
     out.print(f"Figure: {figure}" if figure else f"No figure: {no_figure}")
     out.print(f"{seconds:.1f} s")

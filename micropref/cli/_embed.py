@@ -37,25 +37,25 @@ def embed(
     """Embed the texts of comparisons, each once, and keep the vectors.
 
     Responses, prompts and contexts are embedded. What the store holds already is not computed again, so that an
-    interrupted or killed run goes on where it was when the same command is given again. Started by torchrun, every
+    interrupted or killed run resumes where it stopped when the same command is given again. Started by torchrun, every
     process embeds its own share.
     """
     from micropref.distributed import launched
-    from micropref.embed import EmbeddingStore, PairEncoder, plan_embedding
+    from micropref.embed import EmbeddingStore, PairEncoder, plan_embedding, resolve_encoder
 
     start = time.perf_counter()
     with working() as report:
         table = read_table(data, column, skip_bad, rejected, report)
-        pairs = PairEncoder(_on_own_device(encoder), template=template, context="auto")
-        texts = pairs.texts(table)
+        model = resolve_encoder(_on_own_device(encoder))
+        texts = PairEncoder(model, template=template, context="auto").texts(table)
         if dry_run:
             kept = None
             if store.is_dir():
-                kept = EmbeddingStore(store, pairs.encoder_, dtype=dtype, read_only=True)
+                kept = EmbeddingStore(store, model, dtype=dtype, read_only=True)
             report(f"timing a sample of {len(texts)} texts")
-            plan = plan_embedding(pairs.encoder_, texts, kept)
+            plan = plan_embedding(model, texts, kept)
         else:
-            kept = EmbeddingStore(store, pairs.encoder_, shard_size=shard_size, dtype=dtype)
+            kept = EmbeddingStore(store, model, shard_size=shard_size, dtype=dtype)
             report(f"embedding {len(texts)} texts")
             rank, n_ranks = launched()
             try:
@@ -91,7 +91,7 @@ def _show(values: dict[str, Any], as_json: bool, lines: list[str]) -> None:
 
 
 def _plan_lines(plan: Any) -> list[str]:
-    unknown = "unknown, this encoder does not tell"
+    unknown = "unknown, this encoder does not count them"
     return [
         f"{plan.n_cached} of them are kept already, {plan.n_missing} would be embedded",
         f"longer than the encoder reads: {unknown if plan.n_truncated is None else plan.n_truncated}",

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from micropref._text import counted
 from micropref.cli._app import (
     Column,
     Data,
@@ -56,10 +57,10 @@ def fit(
 ) -> None:
     """Learn the heads from comparisons (stage 1).
 
-    Give the annotators in a column `group` (or user, worker, annotator): where people disagree on every pair, who
-    answered is what tells the heads apart.
+    Name the annotator of every comparison in a column `group` (or user, worker, annotator): where annotators disagree
+    on every pair, only their names identify the heads.
 
-    Started by torchrun, each process embeds and holds its share of the annotators, and the first one saves the model.
+    Under torchrun, each process embeds and holds its share of the annotators, and the first process saves the model.
     """
     from micropref.distributed import distributed_fit, torchrun
     from micropref.embed import PairEncoder
@@ -70,7 +71,7 @@ def fit(
         # Rows that are left out are written once.
         left_out = rejected if ranks.rank == 0 else Path(os.devnull)
         table = ranks.together(lambda: read_table(data, column, skip_bad, left_out, report))
-        report(f"embedding the texts of {len(table)} comparisons and fitting {components} heads")
+        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {counted(components, 'head')}")
         share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
@@ -104,11 +105,20 @@ def fit(
     if as_json:
         print_json(result)
         return
-    annotators = f"{len(groups)} annotators" if groups else "annotators unknown"
-    out.print(f"{len(table)} comparisons, {annotators}, {result['n_truncated']} texts longer than the encoder reads")
-    out.print(f"{mixture.n_components} heads, {mixture.objective_:.4f} nats after {mixture.n_iter_} iterations")
+    _print_fit(result, mixture)
+
+
+def _print_fit(result: dict[str, Any], mixture: Any) -> None:
+    groups = result["n_groups"]
+    annotators = counted(groups, "annotator") if groups else "annotators unknown"
+    truncated = counted(result["n_truncated"], "text")
+    out.print(
+        f"{counted(result['n_comparisons'], 'comparison')}, {annotators}, {truncated} longer than the encoder reads"
+    )
+    heads, iterations = counted(len(mixture.coef_), "head"), counted(mixture.n_iter_, "iteration")
+    out.print(f"{heads}, {mixture.objective_:.4f} nats after {iterations}")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
-    out.print(f"saved to {model} ({result['seconds']:.1f} s)")
+    out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 
 
 def _share(table: Any, rank: int, world_size: int) -> Any:
@@ -121,8 +131,8 @@ def _share(table: Any, rank: int, world_size: int) -> Any:
     empty = [one for one, rows in enumerate(shares) if not len(rows)]
     if empty:
         raise ValueError(
-            f"found no comparisons for process {empty[0]} of {world_size}, since an annotator's stay together; "
-            f"wanted some for each: start at most {world_size - len(empty)}"
+            f"expected comparisons for each of {world_size} processes, got none for process {empty[0]}, since those of "
+            f"one annotator stay together; start at most {counted(world_size - len(empty), 'process')}"
         )
     return table[shares[rank]]
 
@@ -135,14 +145,15 @@ def route(
         Path | None, typer.Option("--output", "-o", help="Folder to write to; by default the model is replaced.")
     ] = None,
     temperature: Annotated[
-        float | None, typer.Option("--temperature", help="1 (default) is Bayes' rule; towards 0: who wins a pair.")
+        float | None,
+        typer.Option("--temperature", help="1 (default): Bayes' rule; near 0: the best head of each pair."),
     ] = None,
     history_temperature: Annotated[
         float | None, typer.Option("--history-temperature", help="Default 1; larger values trust users' votes less.")
     ] = None,
     history_decay: Annotated[
         float | None,
-        typer.Option("--history-decay", help="Default 1; below it, later votes of a user discount earlier ones."),
+        typer.Option("--history-decay", help="Default 1; below 1, later votes of a user discount earlier ones."),
     ] = None,
     gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp or knn.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the mlp gate, default 0.")] = None,
@@ -156,7 +167,7 @@ def route(
     """Learn which head applies (stage 2): from labelled contexts, or from users' votes.
 
     Rows without a group teach how contexts choose heads. Rows with a group are votes of that user, oldest first, and
-    are added to what is known of them. Settings stay with the model until they are given again.
+    are added to the history of that user. Settings stay with the model until they are given again.
     """
     from micropref.reward import PreferenceModel
 
@@ -173,7 +184,7 @@ def route(
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
         table = read_table(data, column, skip_bad, rejected, report)
-        report(f"embedding and routing {len(table)} comparisons")
+        report(f"embedding and routing {counted(len(table), 'comparison')}")
         if fitted.router is None and seed is None:
             given["random_state"] = 0
         fitted.route(table, **{name: value for name, value in given.items() if value is not None})
@@ -191,7 +202,8 @@ def route(
     if as_json:
         print_json(result)
         return
-    out.print(f"{result['n_labelled']} labelled contexts, {votes} votes; {result['n_users']} users known")
+    contexts, users = counted(result["n_labelled"], "labelled context"), counted(result["n_users"], "user")
+    out.print(f"{contexts}, {counted(votes, 'vote')}; {users} known")
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 
 
@@ -214,7 +226,7 @@ def score(
     """Reward single responses and rank those to the same prompt, context and user.
 
     Prints one JSON object per response: row, rank (1 is best), reward, response. Only differences between rewards of
-    responses to the same prompt have a meaning.
+    responses to the same prompt are meaningful.
     """
     from micropref.datasets.responses import read_responses
     from micropref.reward import PreferenceModel
@@ -223,7 +235,7 @@ def score(
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
         table = read_responses(data)
-        report(f"embedding {len(table)} responses")
+        report(f"embedding {counted(len(table), 'response')}")
         rewards = fitted.reward(table.prompt, table.response, table.context, table.user).tolist()
     contexts = table.context or [""] * len(table)
     users = table.user or [None] * len(table)
@@ -242,7 +254,7 @@ def score(
             print_json(line)
     else:
         output.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-        err.print(f"{len(scored)} responses scored, written to {output}")
+        err.print(f"{counted(len(scored), 'response')} scored, written to {output}")
 
 
 @app.command()
@@ -250,7 +262,7 @@ def evaluate(
     model: Model,
     data: Data,
     by: Annotated[
-        str | None, typer.Option("--by", help="Also for every value of this column, such as context.")
+        str | None, typer.Option("--by", help="Also measure each value of this column, such as context, by itself.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
     encoder: Encoder = None,
@@ -260,10 +272,10 @@ def evaluate(
     rejected: Rejected = None,
     as_json: Json = False,
 ) -> None:
-    """Say how good the model is on comparisons it has not seen: accuracy and log-loss with 95 % intervals.
+    """Measure accuracy and log-loss, with 95 % intervals, on comparisons that the model has not seen.
 
-    `mixture` knows only the comparison, `routed` also its context, `history` also who asks. Users, or prompts where
-    there are none, are resampled whole.
+    `mixture` uses only the comparison, `routed` also its context, `history` also its user. Intervals resample users,
+    or prompts where no users are named.
     """
     from micropref.reward import PreferenceModel
 
@@ -271,12 +283,12 @@ def evaluate(
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
         table = read_table(data, column, skip_bad, rejected, report)
-        report(f"judging {len(table)} comparisons")
+        report(f"evaluating {counted(len(table), 'comparison')}")
         rows = fitted.evaluate(table, by=by, random_state=seed)
     if as_json:
         print_json({"model": str(model), "n_rejected": table.n_rejected, "rows": rows})
         return
-    shown = Table(title=f"{len(table)} comparisons")
+    shown = Table(title=counted(len(table), "comparison"))
     for name in ("", by or "", "n", "accuracy", "95 % interval", "log-loss", "95 % interval"):
         if name or not shown.columns:
             is_text = name in ("", by)

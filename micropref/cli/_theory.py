@@ -1,4 +1,4 @@
-"""`micropref theory`: the terms of a single reward's error and its lower bounds, planted or in one's own data."""
+"""`micropref theory`: the terms of one reward's error and its lower bounds, of a planted world or of given data."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.table import Table
 
+from micropref._text import counted
 from micropref.cli._app import (
     Column,
     Encoder,
@@ -25,7 +25,7 @@ from micropref.cli._app import (
 )
 
 _TERMS = {
-    "label_noise": ("label noise", "each group's own indecision; nothing removes it"),
+    "label_noise": ("label noise", "each group's own noise; nothing removes it"),
     "group_information": ("hidden group", "a context or a user's history removes it"),
     "misspecification": ("misspecification", "a mixture removes it"),
     "cross_entropy": ("error of one reward", "the sum"),
@@ -34,28 +34,30 @@ _BOUNDS = {
     "information": ("information", "I(Y; Z | X, A, B)"),
     "pairwise": ("pairwise", "2 E Var(σ)"),
     "averaged": ("averaged", "2 E Var(E σ), pairs of a prompt averaged"),
-    "printed": ("printed", "2 ρ K E Var(E σ), Theorem 3.2"),
+    "theorem_3_2": ("Theorem 3.2", "2 ρ K E Var(E σ)"),
 }
 
 
 @app.command()
 def theory(
     model: Annotated[
-        Path | None, typer.Argument(metavar="[MODEL", help="Folder of a model; none: a planted world.")
+        Path | None, typer.Argument(metavar="[MODEL", help="Folder of a model; without it: a planted world.")
     ] = None,
     data: Annotated[
         str | None, typer.Argument(metavar="DATA]", help="The comparisons that the model was fitted to.")
     ] = None,
     sweep: Annotated[
         str | None,
-        typer.Option("--sweep", help="Planted: vary diversity, n_groups, pairs_per_group or informativeness."),
+        typer.Option("--sweep", help="Planted world: vary diversity, n_groups, pairs_per_group or informativeness."),
     ] = None,
-    groups: Annotated[int, typer.Option("--groups", "-k", min=1, help="Planted: number of groups.")] = 2,
+    groups: Annotated[int, typer.Option("--groups", "-k", min=1, help="Planted world: number of groups.")] = 2,
     diversity: Annotated[
-        float | None, typer.Option("--diversity", help="Planted: weight of the smallest group; default: all equal.")
+        float | None,
+        typer.Option("--diversity", help="Planted world: smallest weight; default: all equal."),
     ] = None,
     test: Annotated[
-        bool, typer.Option("--test", help="Your data: also test whether one reward is enough; fits four more times.")
+        bool,
+        typer.Option("--test", help="Model and data: also test whether one reward is enough; four more fits."),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the world or of the bootstrap.")] = 0,
     output: Annotated[
@@ -67,13 +69,13 @@ def theory(
     rejected: Rejected = None,
     as_json: Json = False,
 ) -> None:
-    """Take the error of a single reward apart: what noise, hidden groups and the model's form each cost.
+    """Decompose the error of one reward: label noise, hidden groups, and misspecification.
 
-    Without arguments for a planted world, exactly. With a model and the comparisons it was fitted to, as estimates
-    with 95 % intervals, annotators resampled whole. All figures are nats per comparison.
+    Without arguments, exact terms of a planted world. With a model and the comparisons that it was fitted to, estimates
+    with 95 % intervals that resample annotators. All figures are in nats per comparison.
     """
     if (model is None) != (data is None):
-        raise typer.BadParameter("give both, MODEL and DATA, or none for a planted world", param_hint="DATA")
+        raise typer.BadParameter("expected MODEL and DATA, or neither for a planted world", param_hint="DATA")
     if model is None or data is None:
         _planted(sweep, groups, diversity, seed, output, as_json)
         return
@@ -82,49 +84,58 @@ def theory(
             raise typer.BadParameter("is for planted worlds, not for a model and its data", param_hint=name)
     from micropref.reward import PreferenceModel
     from micropref.theory import estimate_irreducible_error, identifiability_report, single_reward_test
+    from micropref.theory._bounds import bounds_of_fit
 
     with working() as report:
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder)
         table = read_table(data, column, skip_bad, rejected, report)
-        report(f"embedding {len(table)} comparisons")
+        report(f"embedding {counted(len(table), 'comparison')}")
         X, users, weight = fitted.stage_one_rows(table)
         mixture = fitted.mixture
-        known = None
+        design = None
         if users is not None:
-            known = identifiability_report(X, users, n_context_features=mixture.n_context_features)
+            design = identifiability_report(X, users, n_context_features=mixture.n_context_features)
         report("resampling annotators")
         estimate = estimate_irreducible_error(mixture, X, None, users, weight, random_state=seed)
         verdict = None
         if test:
             report("fitting one reward and several on halves of the annotators")
             verdict = single_reward_test(mixture, X, None, users, weight, random_state=seed)
-        bounds = _bounds_of(mixture, X)
+        bounds = bounds_of_fit(mixture, X)
     if output is not None:
         _draw(output, [estimate], ["these data"])
     if as_json:
         found: dict[str, Any] = {"model": str(model), **asdict(estimate), "advice": estimate.advice}
         found |= {"bounds_of_fit": {name: value for name, value in asdict(bounds).items() if value is not None}}
-        found |= {} if known is None else {"identifiability": asdict(known) | {"explanation": known.explanation}}
+        found |= {} if design is None else {"identifiability": asdict(design) | {"explanation": design.explanation}}
         print_json(found | ({} if verdict is None else {"single_reward_test": asdict(verdict)}))
         return
-    shown = Table(title=f"{estimate.n_rows} comparisons, {estimate.n_groups} annotators or rows on their own")
+    _print_estimate(estimate, bounds, design, verdict)
+    if output is not None:
+        out.print(f"Figure: {output}")
+
+
+def _print_estimate(estimate: Any, bounds: Any, design: Any, verdict: Any) -> None:
+    """The table of the terms, and a line for each of the other results that there are."""
+    units = f"{counted(estimate.n_groups, 'annotator')} or single rows"
+    shown = Table(title=f"{counted(estimate.n_rows, 'comparison')}, {units}")
     for name in ("", "nats", "95 % interval", "what it is"):
         shown.add_column(name, justify="right" if name in ("nats", "95 % interval") else "left", no_wrap=True)
     for name, (label, meaning) in _TERMS.items():
         low, high = getattr(estimate, f"{name}_interval")
         shown.add_row(label, f"{getattr(estimate, name):.4f}", f"{low:.4f} – {high:.4f}", meaning)
     print_table(shown)
-    out.print(f"Of the fitted heads themselves, not corrected: information {bounds.information:.4f}, "
-              f"pairwise bound {bounds.pairwise:.4f}.")  # fmt: skip
+    out.print(
+        f"Bounds of the fitted heads, not corrected for noise: information {bounds.information:.4f}, "
+        f"pairwise {bounds.pairwise:.4f}."
+    )
     out.print(estimate.advice)
-    if known is not None:
-        out.print(known.explanation)
+    if design is not None:
+        out.print(design.explanation)
     if verdict is not None:
-        says = "one reward is not enough" if verdict.p_value <= 0.05 else "one reward is not refuted"
+        says = "one reward is not enough" if verdict.p_value <= 0.05 else "one reward is not rejected"
         out.print(f"Test of one reward: p = {verdict.p_value:.3g}, held-out gain {verdict.gain:.4f} nats: {says}.")
-    if output is not None:
-        out.print(f"Figure: {output}")
 
 
 def _planted(
@@ -135,8 +146,8 @@ def _planted(
     if sweep is not None:
         found = sweep_error(sweep, n_components=groups, random_state=seed)
     else:
-        found = sweep_error("diversity", [1 / groups if diversity is None else diversity],
-                            n_components=groups, random_state=seed)  # fmt: skip
+        smallest = 1 / groups if diversity is None else diversity
+        found = sweep_error("diversity", [smallest], n_components=groups, random_state=seed)
     labels = [f"{value:g}" for value in found.values]
     if output is not None:
         _draw(output, found, labels)
@@ -148,7 +159,9 @@ def _planted(
         print_json({"parameter": found.parameter, "seed": seed, "rows": rows})
         return
     if sweep is None:
-        shown = Table(title=f"A planted world: {groups} groups, the smallest of weight {found.values[0]:.3g}")
+        shown = Table(
+            title=f"A planted world: {counted(groups, 'group')}, the smallest of weight {found.values[0]:.3g}"
+        )
         for name in ("", "nats", "what it is"):
             shown.add_column(name, justify="right" if name == "nats" else "left", no_wrap=True)
         for names in (_TERMS, _BOUNDS):
@@ -161,23 +174,13 @@ def _planted(
         columns = [*_TERMS, *(_BOUNDS if found.bounds is not None else ())]
         shown.add_column(sweep, justify="right")
         for name in columns:
-            # After pairs of an annotator it is not one reward that is judged.
+            # For pairs of an annotator, the error is that of a mixture, not of one reward.
             shown.add_column("error" if name == "cross_entropy" else (_TERMS | _BOUNDS)[name][0], justify="right")
         for label, row in zip(labels, rows, strict=True):
             shown.add_row(label, *(f"{row[name]:.4f}" for name in columns))
     print_table(shown)
     if output is not None:
         out.print(f"Figure: {output}")
-
-
-def _bounds_of(mixture: Any, X: Any) -> Any:
-    from scipy.special import expit
-
-    from micropref.theory import irreducible_error_bounds
-
-    weights = np.asarray(mixture.mixture_weights(X), dtype=np.float64)
-    probs = expit(np.asarray(mixture.component_scores(X), dtype=np.float64))
-    return irreducible_error_bounds(weights / weights.sum(axis=1, keepdims=True), probs)
 
 
 def _draw(path: Path, found: Any, labels: list[str]) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from micropref.datasets._sources import MalformedRowError
 from micropref.datasets.readers import read_preferences
-from micropref.datasets.sources import MalformedRowError
 from micropref.datasets.table import PreferenceTable
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ import numpy as np
 
 from micropref.datasets.table import PreferenceTable
 
+__all__ = ["DemoWorld", "load_demo"]
+
 _ANSWERS_PER_QUESTION = 48
 _WORDS_PER_ANSWER = range(20, 121)
 _LABELLED_PER_TASTE = 50
@@ -29,6 +31,7 @@ _STYLE_LEVELS = (0.45, 0.3, 0.25)
 _CAUTION_LEVELS = (0.6, 0.4)
 
 _T = TypeVar("_T")
+_Node = dict[str, Any]  # an object of demo_world.json
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,8 +84,9 @@ class DemoWorld:
         """
         available = len(self.labelled) // len(self.taste_names)
         if not 1 <= labels_per_taste <= available:
-            raise ValueError(f"labels_per_taste must be from 1 to {available}; got {labels_per_taste!r}")
-        return self.labelled[: labels_per_taste * len(self.taste_names)]
+            raise ValueError(f"expected labels_per_taste from 1 to {available}, got {labels_per_taste!r}")
+        first: PreferenceTable = self.labelled[: labels_per_taste * len(self.taste_names)]
+        return first
 
     def rewards(self, answers: Sequence[str]) -> np.ndarray:
         """True rewards of answers under every taste.
@@ -99,8 +103,10 @@ class DemoWorld:
         """
         for answer in answers:
             if answer not in self.attributes:
-                raise ValueError(f"not an answer of this world, so its reward is unknown: {answer[:60]!r}")
-        return np.array([self.attributes[answer] for answer in answers], dtype=np.float64) @ self.taste_weights.T
+                raise ValueError(f"expected an answer of this world, whose reward is known, got {answer[:60]!r}")
+        attributes = np.array([self.attributes[answer] for answer in answers], dtype=np.float64)
+        rewards: np.ndarray = attributes @ self.taste_weights.T
+        return rewards
 
 
 def load_demo(*, n_annotators: int = 400, pairs_per_annotator: int = 8, seed: int = 0) -> DemoWorld:
@@ -182,18 +188,20 @@ def load_demo(*, n_annotators: int = 400, pairs_per_annotator: int = 8, seed: in
 
 @cache
 def _source() -> dict[str, Any]:
-    return json.loads(files("micropref.datasets").joinpath("demo_world.json").read_text(encoding="utf-8"))
+    text = files("micropref.datasets").joinpath("demo_world.json").read_text(encoding="utf-8")
+    world: dict[str, Any] = json.loads(text)
+    return world
 
 
 def _check_count(name: str, value: int) -> None:
     if not isinstance(value, Integral) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1; got {value!r}")
+        raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
 
 
 class _Judge:
     """Draws two answers to a question and lets a taste choose between them."""
 
-    def __init__(self, answers: Mapping[str, Mapping[str, tuple[int, ...]]], tastes: Sequence[dict], rng: Random):
+    def __init__(self, answers: Mapping[str, Mapping[str, tuple[int, ...]]], tastes: Sequence[_Node], rng: Random):
         self._answers = {question: list(written.items()) for question, written in answers.items()}
         self._tastes = tastes
         self._rng = rng
@@ -232,7 +240,7 @@ def _table(rows: Iterable[dict[str, Any]]) -> PreferenceTable:
     )
 
 
-def _write_answers(question: dict, topic: dict, phrases: dict, rng: Random) -> dict[str, tuple[int, ...]]:
+def _write_answers(question: _Node, topic: _Node, phrases: _Node, rng: Random) -> dict[str, tuple[int, ...]]:
     answers: dict[str, tuple[int, ...]] = {}
     while len(answers) < _ANSWERS_PER_QUESTION:
         detail = _draw_level(_DETAIL_LEVELS, rng)
@@ -249,13 +257,13 @@ def _write_answers(question: dict, topic: dict, phrases: dict, rng: Random) -> d
         advice = _advice(detail, question["tips"], phrases, is_last=not trailing and not closing, rng=rng)
         text = " ".join([*opening, *leading, advice, *trailing, *closing])
         levels = (detail, warmth, evidence, playfulness, caution)
-        # Answers with equal attributes would be equally good to every taste, a comparison nobody could predict.
+        # Answers with equal attributes would be equally good to every taste, a comparison that cannot be predicted.
         if len(text.split()) in _WORDS_PER_ANSWER and levels not in answers.values():
             answers[text] = levels
     return answers
 
 
-def _advice(detail: int, tips: Sequence[Sequence[str]], phrases: dict, *, is_last: bool, rng: Random) -> str:
+def _advice(detail: int, tips: Sequence[Sequence[str]], phrases: _Node, *, is_last: bool, rng: Random) -> str:
     tips = _shuffled(tips, rng)
     if detail == 0:
         short = f"{_pick(phrases['short_lead'], rng)} just {tips[0][0]}, and {tips[1][0]}."
@@ -271,7 +279,7 @@ def _advice(detail: int, tips: Sequence[Sequence[str]], phrases: dict, *, is_las
     return " ".join([_pick(phrases["steps_lead"], rng), *steps])
 
 
-def _warm_sentences(warmth: int, mood: str, phrases: dict, rng: Random) -> tuple[list[str], list[str]]:
+def _warm_sentences(warmth: int, mood: str, phrases: _Node, rng: Random) -> tuple[list[str], list[str]]:
     opening, closing = [_pick(phrases["warm_open"][mood], rng)], [_pick(phrases["warm_close"], rng)]
     if warmth == 2:
         return opening, closing
@@ -280,7 +288,7 @@ def _warm_sentences(warmth: int, mood: str, phrases: dict, rng: Random) -> tuple
     return (opening, []) if rng.random() < 0.5 else ([], closing)
 
 
-def _evidence_sentences(evidence: int, question: dict, topic: dict, phrases: dict, rng: Random) -> list[str]:
+def _evidence_sentences(evidence: int, question: _Node, topic: _Node, phrases: _Node, rng: Random) -> list[str]:
     findings = _shuffled(question["findings"], rng)[:evidence]
     wordings = _shuffled(phrases["evidence"], rng)
     return [

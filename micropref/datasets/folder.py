@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
+from micropref.datasets._text import listed
 from micropref.datasets.preference_set import PreferenceSet
 from micropref.datasets.readers import read_preferences
-from micropref.datasets.sources import MalformedRowError, Record, Source, listed, open_source
 from micropref.datasets.table import PreferenceTable
+
+__all__ = ["EmbeddedPreferences", "load_folder"]
 
 _TEXT_FILES = ("texts.jsonl.gz", "texts.jsonl")
 _PAIR_FILES = ("pairs.jsonl.gz", "pairs.jsonl")
@@ -65,7 +68,7 @@ class EmbeddedPreferences(PreferenceSet):
         rows = np.array([row_of.get(text, -1) for text in texts], dtype=np.intp)
         if (rows < 0).any():
             first = int(np.argmin(rows))
-            raise ValueError(f"text {first}: found {reprlib.repr(texts[first])}, wanted a text of {self.source}")
+            raise ValueError(f"text {first}: expected a text of {self.source}, got {reprlib.repr(texts[first])}")
         return rows
 
     def vectors(self, texts: Iterable[str]) -> np.ndarray:
@@ -137,8 +140,8 @@ def load_folder(path: str | os.PathLike[str], *, skip_bad: bool = False) -> Embe
     embeddings = np.load(_find(folder, (_EMBEDDINGS,)), mmap_mode="r", allow_pickle=False)
     if embeddings.ndim != 2 or len(embeddings) != len(texts) or embeddings.dtype.kind != "f":
         raise ValueError(
-            f"{folder / _EMBEDDINGS}: found shape {embeddings.shape} of {embeddings.dtype}, "
-            f"wanted floats of shape ({len(texts)}, width), a row for each text"
+            f"{folder / _EMBEDDINGS}: expected floats of shape ({len(texts)}, width), a row for each text, "
+            f"got shape {embeddings.shape} of {embeddings.dtype}"
         )
     source = replace(open_source(comparisons), path=None)
     if comparisons.name in _VOTE_FILES:
@@ -153,9 +156,11 @@ def load_folder(path: str | os.PathLike[str], *, skip_bad: bool = False) -> Embe
 def _find(folder: Path, names: tuple[str, ...]) -> Path:
     found = [folder / name for name in names if (folder / name).is_file()]
     if not found:
-        raise FileNotFoundError(f"{folder}: found none of {listed(names)}, wanted one")
+        raise FileNotFoundError(f"{folder}: expected one of {listed(names)}, got none")
     if len(found) > 1:
-        raise ValueError(f"{folder}: found {listed(one.name for one in found)}, wanted one of them only")
+        raise ValueError(
+            f"{folder}: expected one file of texts and one of comparisons, got {listed(one.name for one in found)}"
+        )
     return found[0]
 
 
@@ -168,10 +173,10 @@ def _read_texts(path: Path) -> list[str]:
             except ValueError:
                 text = line
             if not isinstance(text, str):
-                raise MalformedRowError(f"{path}, line {number}: found {reprlib.repr(text)}, wanted one JSON string")
+                raise MalformedRowError(f"{path}, line {number}: expected one JSON string, got {reprlib.repr(text)}")
             if text in texts:
                 raise MalformedRowError(
-                    f"{path}, line {number}: found the text of line {texts[text]} again, wanted each once"
+                    f"{path}, line {number}: expected each text once, got that of line {texts[text]} again"
                 )
             texts[text] = number
     return list(texts)
@@ -189,7 +194,7 @@ def _vote_with_texts(record: Record, texts: list[str]) -> Record:
     for column in _TEXT_COLUMNS:
         cell = cells.get(column, "0")
         if not cell.isdecimal() or int(cell) >= len(texts):
-            fault = f"found {cell!r} in column {column!r}, wanted a row of the {len(texts)} texts, counted from 0"
+            fault = f"expected a row of the {len(texts)} texts, counted from 0, got {cell!r} in column {column!r}"
             return record._replace(fault=fault)
         if column in cells:
             cells[column] = texts[int(cell)]
@@ -200,5 +205,5 @@ def _check_known(table: PreferenceTable, texts: set[str], path: Path) -> None:
     for column in (*_TEXT_COLUMNS, "context"):
         for row, text in enumerate(getattr(table, column) or ()):
             if text not in texts and text.strip():
-                found = f"found {reprlib.repr(text)} as the {column} of comparison {row}"
-                raise ValueError(f"{path}: {found}, wanted a text of the folder")
+                found = f"{reprlib.repr(text)} as the {column} of comparison {row}"
+                raise ValueError(f"{path}: expected a text of the folder, got {found}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from micropref.datasets.table import PreferenceTable
 
+__all__ = ["PreferenceSet"]
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PreferenceSet:

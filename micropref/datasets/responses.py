@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from micropref.datasets.chat import read_cell, read_speech, render, split_explicit
-from micropref.datasets.sources import MalformedRowError, open_source
-from micropref.datasets.table import group_id, is_blank
+from micropref.datasets._chat import Speech, read_cell, read_speech, render, split_explicit
+from micropref.datasets._layout import USER_COLUMNS, user_of_cell
+from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
+from micropref.datasets._text import is_blank, listed
 
-# As in comparisons, so that the column in which somebody voted also names them here.
-_USER_COLUMNS = ("group", "user", "user_id", "worker", "annotator", "annotator_id")
+__all__ = ["ResponseTable", "read_responses"]
 
 
 @dataclass(frozen=True)
@@ -63,46 +64,65 @@ def read_responses(source: Any) -> ResponseTable:
     Raises
     ------
     MalformedRowError
-        For the first row that cannot be used: where it is, what was found, what was wanted.
+        For the first row that cannot be used: where it is, what was expected and what was found there.
     """
     opened = open_source(source)
-    prompts: list[str] = []
-    responses: list[str] = []
-    contexts: list[str] = []
-    users: list[Any] = []
-    rows: list[int] = []
-    has_context = has_user = False
-    for number, record in enumerate(opened.records):
+    read: list[_Asked] = []
+    for record in opened.records:
         try:
-            if record.fault:
-                raise ValueError(record.fault)
-            cells = {name: cell for name, cell in record.cells.items() if not _is_missing(cell)}
-            read = read_cell if opened.all_cells_are_text else (lambda cell: cell)
-            if "response" not in cells and "responses" not in cells:
-                found = ", ".join(map(repr, cells)) or "none"
-                raise ValueError(f"found the columns {found}, wanted 'response' or 'responses'")
-            candidates = [cells["response"]] if "response" in cells else cells["responses"]
-            if isinstance(candidates, np.ndarray):  # how pandas holds the lists of a Parquet file
-                candidates = candidates.tolist()
-            if not isinstance(candidates, list) or not candidates:
-                raise ValueError(f"found {reprlib.repr(candidates)} as 'responses', wanted a list of at least one")
-            prompt = read_speech(read(cells.get("prompt", "")), "prompt")
-            context = render(read_speech(read(cells.get("context", "")), "context"), "user")
-            user = next((group_id(cells[name]) for name in _USER_COLUMNS if name in cells), None)
-            has_context |= "context" in cells
-            has_user |= user is not None
-            for candidate in candidates:
-                speech = read_speech(read(candidate), "response")
-                shown_prompt, response, _ = split_explicit(prompt, speech, speech)
-                if is_blank(response):
-                    raise ValueError("found an empty response, wanted some text")
-                prompts.append(shown_prompt)
-                responses.append(response)
-                contexts.append(context)
-                users.append(user)
-                rows.append(number)
+            read.append(_asked(opened, record))
         except ValueError as error:
             raise MalformedRowError(f"{opened.place(record)}: {error}") from None
-    if not responses:
-        raise ValueError(f"{opened.name}: found no responses, wanted at least one")
-    return ResponseTable(prompts, responses, contexts if has_context else None, users if has_user else None, rows)
+    answers = [(row, one, prompt, text) for row, one in enumerate(read) for prompt, text in one.answers]
+    if not answers:
+        raise ValueError(f"{opened.name}: expected at least one response, got none")
+    has_context, has_user = any(one.context is not None for one in read), any(one.user is not None for one in read)
+    return ResponseTable(
+        prompt=[prompt for _, _, prompt, _ in answers],
+        response=[text for _, _, _, text in answers],
+        context=[one.context or "" for _, one, _, _ in answers] if has_context else None,
+        user=[one.user for _, one, _, _ in answers] if has_user else None,
+        row=[row for row, _, _, _ in answers],
+    )
+
+
+class _Asked(NamedTuple):
+    """One row: prompt and text of every response, and for whom they are."""
+
+    answers: list[tuple[str, str]]
+    context: str | None
+    user: Hashable | None
+
+
+def _asked(source: Source, record: Record) -> _Asked:
+    if record.fault:
+        raise ValueError(record.fault)
+    cells = {name: cell for name, cell in record.cells.items() if not _is_missing(cell)}
+
+    def speech(cell: Any, column: str) -> Speech:
+        return read_speech(read_cell(cell) if source.all_cells_are_text else cell, column)
+
+    prompt = speech(cells.get("prompt", ""), "prompt")
+    answers = []
+    for candidate in _candidates(cells):
+        one = speech(candidate, "response")
+        shown_prompt, text, _ = split_explicit(prompt, one, one)
+        if is_blank(text):
+            raise ValueError("expected text, got an empty response")
+        answers.append((shown_prompt, text))
+    context = render(speech(cells["context"], "context"), "user") if "context" in cells else None
+    ids = (user_of_cell(cells[name], name, source.all_cells_are_text) for name in USER_COLUMNS if name in cells)
+    return _Asked(answers, context, next((user for user in ids if user is not None), None))
+
+
+def _candidates(cells: Mapping[str, Any]) -> list[Any]:
+    if "response" in cells:
+        return [cells["response"]]
+    if "responses" not in cells:
+        raise ValueError(f"expected 'response' or 'responses', got the columns {listed(cells)}")
+    candidates = cells["responses"]
+    if isinstance(candidates, np.ndarray):  # how pandas holds the lists of a Parquet file
+        candidates = candidates.tolist()
+    if not isinstance(candidates, list) or not candidates:
+        raise ValueError(f"expected a list of at least one as 'responses', got {reprlib.repr(candidates)}")
+    return candidates

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
-from scipy.special import expit, softmax
+from scipy.special import softmax
 from sklearn.utils import check_random_state
 
+from micropref.kernels._pointwise import sigmoid
 from micropref.pairs import make_pairs
+
+__all__ = ["PlantedPreferences", "make_preferences"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,15 +47,15 @@ class PlantedPreferences:
     component_probabilities : ndarray of shape (n_rows, n_components)
         The same given the component, σ(w_kᵀd + b d_length).
     unbiased_probabilities : ndarray of shape (n_rows,)
-        `probabilities` if nobody overvalued length, Σ_k π_k(c) σ(w_kᵀd).
+        `probabilities` without the bias for length, Σ_k π_k(c) σ(w_kᵀd).
     unbiased_component_probabilities : ndarray of shape (n_rows, n_components)
-        `component_probabilities` if nobody overvalued length, σ(w_kᵀd).
+        `component_probabilities` without the bias for length, σ(w_kᵀd).
     mixture_weights : ndarray of shape (n_rows, n_components)
         Probabilities π_k(c) with which the component of the row was drawn; in groups c is the group's mean context.
     n_context_features : int
         Number of leading context columns of `X`.
     length_bias : float
-        What everybody adds to the margin for one standard deviation of length, b, in nats.
+        What is added to the margin for one standard deviation of length, b, in nats.
     """
 
     X: np.ndarray
@@ -97,8 +101,8 @@ def make_preferences(
     With `drift` people change their minds: before each of its rows but the first a group draws its component anew with
     that probability, from the same π. So a component lasts 1 / `drift` rows in the mean before the next draw, the
     weights of the components stay as they are at all times, and `mixture_weights` is true of every row. With
-    `length_bias` the last feature is the length of a response, and everybody adds that much, b, to the margin for each
-    standard deviation (which is 1) by which the first is longer: labels are drawn from σ(w_zᵀd + b d_length).
+    `length_bias` the last feature is the length of a response, and every annotator adds that much, b, to the margin
+    for each standard deviation (which is 1) by which the first is longer: labels are drawn from σ(w_zᵀd + b d_length).
 
     Parameters
     ----------
@@ -139,25 +143,17 @@ def make_preferences(
     >>> data.X.shape, data.coef.shape, len(set(data.groups))
     ((1000, 96), (2, 64), 200)
     """
-    for name, count, least in (
-        ("n_samples", n_samples, 1),
-        ("n_features", n_features, 1),
-        ("n_components", n_components, 1),
-        ("n_context_features", n_context_features, 0),
-        ("pairs_per_group", 1 if pairs_per_group is None else pairs_per_group, 1),
-    ):
-        if not isinstance(count, Integral) or count < least:
-            raise ValueError(f"{name} must be an integer of at least {least}; got {count!r}")
-    for name, rate in (("tie_rate", tie_rate), ("noise", noise), ("drift", drift)):
-        if not isinstance(rate, Real) or not 0 <= rate <= 1:
-            raise ValueError(f"{name} must be from 0 to 1; got {rate!r}")
-    if drift > 0 and pairs_per_group is None:
-        raise ValueError(f"drift is a change within groups and needs pairs_per_group; got drift={drift!r} without it")
-    if not isinstance(length_bias, Real) or not np.isfinite(length_bias):
-        raise ValueError(f"length_bias must be a finite number; got {length_bias!r}")
-    dtype = np.dtype(dtype)
-    if dtype.kind != "f":
-        raise ValueError(f"dtype must be floating; got {dtype}")
+    _check_counts(
+        n_samples=(n_samples, 1),
+        n_features=(n_features, 1),
+        n_components=(n_components, 1),
+        n_context_features=(n_context_features, 0),
+        pairs_per_group=(1 if pairs_per_group is None else pairs_per_group, 1),
+    )
+    _check_rates(tie_rate=tie_rate, noise=noise, drift=drift)
+    _check_drift(drift, pairs_per_group)
+    _check_length_bias(length_bias)
+    dtype = _floating(dtype)
     static_weights = _check_weights(weights, n_components, n_context_features)
 
     rng = check_random_state(random_state)
@@ -168,50 +164,96 @@ def make_preferences(
     difference = rng.normal(size=(n_samples, n_features)).astype(dtype)
     context = rng.normal(size=(n_samples, n_context_features)).astype(dtype)
 
-    width = 1 if pairs_per_group is None else pairs_per_group
-    unit_of_row = np.arange(n_samples) // width
-    rows_of_unit = np.bincount(unit_of_row)
-    mean_context = np.add.reduceat(context, np.arange(0, n_samples, width), axis=0, dtype=np.float64)
-    mean_context /= rows_of_unit[:, None]
-    unit_weights = softmax(mean_context @ gate_coef.T + np.log(static_weights), axis=1)
-    unit_component = _draw(unit_weights, rng)
-    mixture_weights = unit_weights[unit_of_row]
-    coin, flip, tie = rng.random_sample(n_samples), rng.random_sample(n_samples), rng.random_sample(n_samples)
-    is_tie = tie < tie_rate
-    # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
-    components, redrawn = unit_component[unit_of_row], np.zeros(n_samples, dtype=bool)
-    if drift > 0:
-        components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
+    unit_of_row = np.arange(n_samples) // (1 if pairs_per_group is None else pairs_per_group)
+    log_odds = _unit_means(context, unit_of_row) @ gate_coef.T + np.log(static_weights)
+    drawn = _Drawn.of(softmax(log_odds, axis=1), unit_of_row, drift, rng)
 
-    wanted = difference.astype(np.float64) @ coef.T
-    margins = wanted + length_bias * difference[:, -1:].astype(np.float64) if length_bias else wanted
-    preferred = coin < expit(margins[np.arange(n_samples), components])
-    y = (preferred ^ (flip < noise)).astype(np.int64)
-
-    row = np.repeat(np.arange(n_samples), np.where(is_tie, 2, 1))
-    is_second = np.concatenate(([False], row[1:] == row[:-1]))
-    order = np.where(is_second, -1, 1).astype(dtype)[:, None]
-    difference = order * difference[row]
-    mixture_weights = mixture_weights[row]
-    component_probabilities = expit(order * margins[row])
-    unbiased = expit(order * wanted[row]) if length_bias else component_probabilities
+    unbiased = difference.astype(np.float64) @ coef.T
+    margins = unbiased + length_bias * difference[:, -1:].astype(np.float64) if length_bias else unbiased
+    preferred = drawn.coin < sigmoid(margins[np.arange(n_samples), drawn.components])
+    y = (preferred ^ (drawn.flip < noise)).astype(np.int64)
+    rows = _Rows.of(drawn.tie < tie_rate)
+    probabilities = rows.oriented(margins)
+    unbiased_probabilities = rows.oriented(unbiased) if length_bias else probabilities
+    mixture_weights = drawn.mixture_weights[rows.row]
+    difference = rows.order.astype(dtype)[:, None] * difference[rows.row]
+    context_of_row = context[rows.row] if n_context_features else None
     return PlantedPreferences(
-        X=make_pairs(difference, np.zeros_like(difference), context[row] if n_context_features else None),
-        y=np.where(is_tie[row], 1, y[row]),
-        groups=None if pairs_per_group is None else unit_of_row[row],
-        sample_weight=np.where(is_tie[row], 0.5, 1.0) if tie_rate > 0 else None,
-        components=components[row],
-        redrawn=redrawn[row] & ~is_second,
+        X=make_pairs(difference, np.zeros_like(difference), context_of_row),
+        y=np.where(rows.is_tie, 1, y[rows.row]),
+        groups=None if pairs_per_group is None else unit_of_row[rows.row],
+        sample_weight=np.where(rows.is_tie, 0.5, 1.0) if tie_rate > 0 else None,
+        components=drawn.components[rows.row],
+        redrawn=drawn.redrawn[rows.row] & (rows.order > 0),
         coef=coef,
         gate_coef=gate_coef,
-        probabilities=(mixture_weights * component_probabilities).sum(axis=1),
-        component_probabilities=component_probabilities,
-        unbiased_probabilities=(mixture_weights * unbiased).sum(axis=1),
-        unbiased_component_probabilities=unbiased,
+        probabilities=(mixture_weights * probabilities).sum(axis=1),
+        component_probabilities=probabilities,
+        unbiased_probabilities=(mixture_weights * unbiased_probabilities).sum(axis=1),
+        unbiased_component_probabilities=unbiased_probabilities,
         mixture_weights=mixture_weights,
         n_context_features=n_context_features,
         length_bias=float(length_bias),
     )
+
+
+class _Drawn(NamedTuple):
+    """What chance decides of every comparison: its component, and numbers from [0, 1) for label, flip and tie."""
+
+    mixture_weights: np.ndarray
+    components: np.ndarray
+    redrawn: np.ndarray
+    coin: np.ndarray
+    flip: np.ndarray
+    tie: np.ndarray
+
+    @classmethod
+    def of(cls, unit_weights: np.ndarray, unit_of_row: np.ndarray, drift: float, rng: np.random.RandomState) -> _Drawn:
+        components = _draw(unit_weights, rng)[unit_of_row]
+        mixture_weights, redrawn = unit_weights[unit_of_row], np.zeros(len(unit_of_row), dtype=bool)
+        coin, flip, tie = (rng.random_sample(len(unit_of_row)) for _ in range(3))
+        # Drawn last and only if asked for, so that a seed gives the world that it gave before there was a drift.
+        if drift > 0:
+            components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
+        return cls(mixture_weights, components, redrawn, coin, flip, tie)
+
+
+class _Rows(NamedTuple):
+    """Which comparison each row holds, and in which order: a tie has two rows, one in each order."""
+
+    row: np.ndarray
+    order: np.ndarray
+    is_tie: np.ndarray
+
+    @classmethod
+    def of(cls, is_tie: np.ndarray) -> _Rows:
+        row = np.repeat(np.arange(len(is_tie)), np.where(is_tie, 2, 1))
+        is_second = np.concatenate(([False], row[1:] == row[:-1]))
+        return cls(row, np.where(is_second, -1, 1), is_tie[row])
+
+    def oriented(self, margins: np.ndarray) -> np.ndarray:
+        """Probabilities of every row for margins of the comparisons."""
+        probabilities: np.ndarray = sigmoid(self.order[:, None] * margins[self.row])
+        return probabilities
+
+
+def _unit_means(context: np.ndarray, unit_of_row: np.ndarray) -> np.ndarray:
+    """Mean context of every unit; the rows of a unit are consecutive."""
+    size = np.bincount(unit_of_row)
+    total: np.ndarray = np.add.reduceat(context, np.cumsum(size) - size, axis=0, dtype=np.float64)
+    return total / size[:, None]
+
+
+def _check_counts(**counts: tuple[object, int]) -> None:
+    for name, (count, least) in counts.items():
+        if not isinstance(count, Integral) or count < least:
+            raise ValueError(f"expected {name} to be an integer of at least {least}, got {count!r}")
+
+
+def _check_rates(**rates: float) -> None:
+    for name, rate in rates.items():
+        if not isinstance(rate, Real) or not 0 <= rate <= 1:
+            raise ValueError(f"expected {name} to be from 0 to 1, got {rate!r}")
 
 
 def _drift(
@@ -234,17 +276,37 @@ def _drift(
 def _draw(weights: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
     """One component for each row of weights."""
     # The last cumulative weight may fall short of 1 by rounding; no draw may pass it.
-    return (weights[:, :-1].cumsum(axis=1) <= rng.random_sample((len(weights), 1))).sum(axis=1)
+    below = weights[:, :-1].cumsum(axis=1) <= rng.random_sample((len(weights), 1))
+    components: np.ndarray = below.sum(axis=1)
+    return components
 
 
 def _check_weights(weights: ArrayLike | None, n_components: int, n_context_features: int) -> np.ndarray:
     if weights is None:
         return np.full(n_components, 1 / n_components)
     if n_context_features:
-        raise ValueError(f"weights are for n_context_features=0; here the gate sees {n_context_features} features")
+        raise ValueError(f"expected weights=None with n_context_features={n_context_features}, where the gate has them")
     checked = np.asarray(weights, dtype=np.float64)
     if checked.shape != (n_components,):
-        raise ValueError(f"weights must have shape ({n_components},), one per component; got {checked.shape}")
+        raise ValueError(f"expected weights of shape ({n_components},), one per component, got {checked.shape}")
     if not (np.isfinite(checked).all() and (checked > 0).all()):
-        raise ValueError(f"weights must be positive and finite; got {checked.tolist()}")
-    return checked / checked.sum()
+        raise ValueError(f"expected weights that are positive and finite, got {checked.tolist()}")
+    normalized: np.ndarray = checked / checked.sum()
+    return normalized
+
+
+def _check_drift(drift: float, pairs_per_group: int | None) -> None:
+    if drift > 0 and pairs_per_group is None:
+        raise ValueError(f"expected pairs_per_group where there is a drift within groups, got drift={drift!r} only")
+
+
+def _check_length_bias(length_bias: float) -> None:
+    if not isinstance(length_bias, Real) or not np.isfinite(length_bias):
+        raise ValueError(f"expected length_bias to be a finite number, got {length_bias!r}")
+
+
+def _floating(dtype: DTypeLike) -> np.dtype[Any]:
+    found = np.dtype(dtype)
+    if found.kind != "f":
+        raise ValueError(f"expected a floating dtype, got {found}")
+    return found

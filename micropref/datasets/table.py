@@ -7,7 +7,7 @@ import json
 import numbers
 import os
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from micropref._optional import require
+from micropref._rows.ids import user_id
+from micropref.datasets._text import is_blank, is_unicode
 
 if TYPE_CHECKING:
     import pandas
+
+__all__ = ["PreferenceTable"]
 
 COLUMNS = ("prompt", "chosen", "rejected", "context", "group", "weight")
 
@@ -42,7 +46,8 @@ class PreferenceTable:
     context : sequence of n str, optional
         A stated criterion or a user profile; ``""`` where a row has none.
     group : sequence of n ids, optional
-        Who compared: text or integers. None, NaN, -1 and blank text mean ungrouped and are stored as None.
+        Who compared: integers, text or tuples of these. None, NaN, -1 and blank text are no user and stored as None;
+        integers are stored as such, however they are written (12, 12.0, "12").
     weight : array-like of n numbers, optional
         Finite and not negative.
     extra : mapping of str to sequences of n cells, optional
@@ -96,6 +101,7 @@ class PreferenceTable:
         group: Sequence[Any] | NDArray[Any] | None = None,
         weight: ArrayLike | None = None,
         extra: Mapping[str, Sequence[Any]] | None = None,
+        *,
         n_rejected: int = 0,
     ) -> None:
         columns: dict[str, Any] = {
@@ -184,7 +190,7 @@ class PreferenceTable:
         """
         tables = list(tables)
         if not tables:
-            raise ValueError("found no tables to concatenate, wanted at least one")
+            raise ValueError("expected at least one table, got none")
 
         def stacked(name: str, filler: object) -> list[Any] | None:
             columns = [table._columns().get(name) for table in tables]
@@ -231,7 +237,7 @@ class PreferenceTable:
         Raises
         ------
         TypeError
-            If an extra column holds something that JSON cannot, with the row.
+            If an id or an extra column holds something that JSON cannot, with the row.
         """
         columns = self._columns()
         if self.weight is not None:
@@ -251,63 +257,23 @@ class PreferenceTable:
         return {name: column for name, column in columns.items() if column is not None} | self.extra
 
 
-def group_id(value: object) -> str | int | None:
-    """The id under which a group is known, None for what means ungrouped: None, NaN, -1 and blank text.
-
-    Whole floats become integers, because a column of integers with gaps is a column of floats in many tools.
-
-    Raises
-    ------
-    ValueError
-        If the value is neither text nor a whole number.
-    """
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return str(value) if value.strip() else None
-    if isinstance(value, int | numbers.Integral) and not isinstance(value, bool):
-        return None if value == -1 else int(value)
-    if isinstance(value, float | np.floating):
-        if value != value:
-            return None
-        if float(value).is_integer():
-            return group_id(int(value))
-    raise ValueError(f"found the group {reprlib.repr(value)}, wanted text or a whole number")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether the text can be encoded, that is, holds no lone half of a surrogate pair."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def is_blank(text: str) -> bool:
-    """Whether there is nothing to read in the text."""
-    return not text or text.isspace()
-
-
 def _text_column(name: str, texts: Sequence[str] | NDArray[Any]) -> list[str]:
     if isinstance(texts, str):
-        raise ValueError(f"{name}: found one text, wanted a list with a text for each row")
+        raise ValueError(f"{name}: expected a list with a text for each row, got one text")
     column = texts.tolist() if isinstance(texts, np.ndarray) else list(texts)
     for row, text in enumerate(column):
         if not isinstance(text, str):
-            raise ValueError(f"{name}, row {row}: found {reprlib.repr(text)}, wanted text")
+            raise ValueError(f"{name}, row {row}: expected text, got {reprlib.repr(text)}")
         if not is_unicode(text):
-            raise ValueError(f"{name}, row {row}: found a lone surrogate, wanted text that can be written as UTF-8")
+            raise ValueError(f"{name}, row {row}: expected text that can be written as UTF-8, got a lone surrogate")
     return column
 
 
 def _group_column(groups: Iterable[object]) -> NDArray[np.object_]:
-    ids: list[str | int | None] = []
+    ids: list[Hashable | None] = []
     for row, group in enumerate(groups):
         try:
-            ids.append(group_id(group))
+            ids.append(user_id(group))
         except ValueError as error:
             raise ValueError(f"group, row {row}: {error}") from None
     column = np.empty(len(ids), dtype=object)
@@ -319,10 +285,10 @@ def _group_column(groups: Iterable[object]) -> NDArray[np.object_]:
 def _weight_column(weight: ArrayLike) -> NDArray[np.float64]:
     column = np.array(weight, dtype=np.float64)
     if column.ndim != 1:
-        raise ValueError(f"weight: found shape {column.shape}, wanted one number for each row")
+        raise ValueError(f"weight: expected one number for each row, got shape {column.shape}")
     bad = np.flatnonzero(~(np.isfinite(column) & (column >= 0)))
     if bad.size:
-        raise ValueError(f"weight, row {bad[0]}: found {column[bad[0]]}, wanted a finite number that is not negative")
+        raise ValueError(f"weight, row {bad[0]}: expected a finite number that is not negative, got {column[bad[0]]}")
     column.flags.writeable = False
     return column
 
@@ -330,24 +296,24 @@ def _weight_column(weight: ArrayLike) -> NDArray[np.float64]:
 def _check_extra_names(extra: Mapping[Any, object]) -> None:
     for name in extra:
         if not isinstance(name, str):
-            raise ValueError(f"extra: found the column name {name!r}, wanted text")
+            raise ValueError(f"extra: expected text as the name of a column, got {name!r}")
         if name in _NOT_EXTRA:
-            raise ValueError(f"extra: found a column named {name!r}, which means something else in a table; rename it")
+            raise ValueError(f"extra: expected another name, got {name!r}, which means something else in a table")
 
 
 def _check_lengths(columns: Mapping[str, Any]) -> None:
     lengths = {name: len(column) for name, column in columns.items() if column is not None}
     if len(set(lengths.values())) > 1:
         found = ", ".join(f"{name} {length}" for name, length in lengths.items())
-        raise ValueError(f"found columns of different lengths ({found}), wanted one cell for each row in all of them")
+        raise ValueError(f"expected columns of one length, got columns of different lengths ({found})")
 
 
 def _check_answers(chosen: list[str], rejected: list[str]) -> None:
     for row, (better, worse) in enumerate(zip(chosen, rejected, strict=True)):
         if is_blank(better) or is_blank(worse):
-            raise ValueError(f"row {row}: found an empty {'chosen' if is_blank(better) else 'rejected'}, wanted text")
+            raise ValueError(f"row {row}: expected text, got an empty {'chosen' if is_blank(better) else 'rejected'}")
         if better == worse:
-            raise ValueError(f"row {row}: found the same text as chosen and as rejected, wanted two different ones")
+            raise ValueError(f"row {row}: expected two different responses, got the same text twice")
 
 
 def _row_index(rows: Any) -> NDArray[Any]:
@@ -356,8 +322,8 @@ def _row_index(rows: Any) -> NDArray[Any]:
         return index.astype(np.intp)
     if isinstance(rows, tuple) or index.ndim != 1 or index.dtype.kind not in "biu":
         raise IndexError(
-            f"found the index {reprlib.repr(rows)}; a table takes an integer, a slice, a boolean mask or an array of "
-            "integers (columns are attributes: table.chosen, table.extra[...])"
+            "expected an integer, a slice, a boolean mask or an array of integers (columns are attributes: "
+            f"table.chosen, table.extra[...]), got the index {reprlib.repr(rows)}"
         )
     return index
 
@@ -369,4 +335,4 @@ def _count(number: int, what: str) -> str:
 def _from_numpy(value: Any) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise TypeError(f"found a {type(value).__name__}")
+    raise TypeError(f"expected what JSON can hold, got a {type(value).__name__}")

@@ -10,6 +10,8 @@ import numpy as np
 
 from micropref.datasets.simulate import PlantedPreferences, make_preferences
 
+__all__ = ["WORLDS", "make_world"]
+
 _GROUPS = {"n_features": 32, "n_components": 3, "n_context_features": 0, "pairs_per_group": 10}
 
 #: Settings of `make_preferences` by the name of the world.
@@ -40,7 +42,7 @@ def make_world(
     "noisy"        "groups", and every fifth label is flipped
     "ties"         "groups", and three comparisons in ten are ties
     "drift"        annotators of 40 comparisons each, who draw their component anew every 20 in the mean
-    "length_bias"  "groups", and everybody overvalues length by 1 nat per standard deviation
+    "length_bias"  "groups", and all overvalue length by 1 nat per standard deviation
     =============  ====================================================================================
 
     Parameters
@@ -68,5 +70,5 @@ def make_world(
     ((500, 32), 50)
     """
     if name not in WORLDS:
-        raise ValueError(f"name must be one of {', '.join(map(repr, WORLDS))}; got {name!r}")
+        raise ValueError(f"expected name to be one of {', '.join(map(repr, WORLDS))}, got {name!r}")
     return make_preferences(n_samples, **WORLDS[name], random_state=random_state)

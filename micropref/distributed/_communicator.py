@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from zlib import crc32
 
 import numpy as np
@@ -99,17 +99,17 @@ class Communicator:
         """
         if self.world_size == 1:
             return work()
-        result: Any = None
+        result: Result | None = None
         failure: Exception | None = None
         try:
             result = work()
         except Exception as error:
             failure = error
         self._settle(failure)
-        return result
+        return cast(Result, result)
 
     def sum(self, work: Callable[[], np.ndarray], size: int, at: np.ndarray) -> np.ndarray:
-        """Sum of the ranks' results, in one reduction that also tells of errors.
+        """Sum of the ranks' results, in one reduction that also reports errors.
 
         Parameters
         ----------
@@ -145,8 +145,8 @@ class Communicator:
         # The variance of the marks: zero exactly if all are equal, and the same number on every rank.
         if self.world_size * total[2] != total[1] ** 2:
             raise RuntimeError(
-                "the ranks evaluate different parameters: found different arithmetic or starts, wanted the same "
-                "processors, libraries and settings on all of them"
+                "expected all ranks to evaluate the same parameters, got different ones: their arithmetic or their "
+                "starts differ; use the same processors, libraries and settings on all of them"
             )
         return total[3:]
 
@@ -218,7 +218,7 @@ class TorchCommunicator(Communicator):
         """
         tensor = self._torch.tensor(values, dtype=self._torch.float64, device=self._device())
         self._distributed.all_reduce(tensor, group=self.group)
-        return tensor.cpu().numpy()
+        return np.asarray(tensor.cpu().numpy())
 
     def _device(self) -> str:
         return "cuda" if self._distributed.get_backend(self.group) == "nccl" else "cpu"

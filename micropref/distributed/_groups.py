@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.distributed._communicator import Communicator
 
 # Ids whose hashes meet are compared themselves; a few are enough to name one.
@@ -48,7 +47,7 @@ def shard_rows(n_samples: int, groups: ArrayLike | None, rank: int, world_size: 
     [[0, 2, 3], [1, 4, 5]]
     """
     if world_size < 1 or not 0 <= rank < world_size:
-        raise ValueError(f"found rank={rank} of world_size={world_size}, wanted 0 <= rank < world_size")
+        raise ValueError(f"expected 0 <= rank < world_size, got rank={rank} and world_size={world_size}")
     members = check_groups(groups, n_samples)
     if members is None:
         unit, size = np.arange(n_samples), np.ones(n_samples, dtype=np.int64)
@@ -108,8 +107,8 @@ def refuse_split_groups(
         for name in names:
             if name in rank_of:
                 raise ValueError(
-                    f"found rows of the group {name.partition(' ')[2]} on ranks {rank_of[name]} and {rank}, wanted "
-                    "all rows of a group on one rank; shard_rows never splits a group"
+                    f"expected all rows of a group on one rank, got rows of the group {name.partition(' ')[2]} on "
+                    f"ranks {rank_of[name]} and {rank}; shard_rows never splits a group"
                 )
             rank_of[name] = rank
 
@@ -122,20 +121,11 @@ def hash_ids(ids: np.ndarray) -> np.ndarray:
 
 
 def _hash(group: Any) -> int:
-    whole = _whole(group)
-    if whole is not None and -(1 << 63) <= whole < 1 << 64:
-        return whole % (1 << 64)
+    if isinstance(group, int) and -(1 << 63) <= group < 1 << 64:
+        return group % (1 << 64)
     return int.from_bytes(blake2b(_name(group).encode(errors="surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _name(group: Any) -> str:
-    """Type and representation; equal numbers and equal texts have one name, whatever their types."""
-    whole = _whole(group)
-    if whole is not None:
-        return f"int {whole}"
-    return f"str {str(group)!r}" if isinstance(group, str) else f"{type(group).__name__} {group!r}"
-
-
-def _whole(group: Any) -> int | None:
-    is_whole = isinstance(group, Integral) or (isinstance(group, float) and group.is_integer())
-    return int(group) if is_whole else None
+    """Type and representation of an id."""
+    return f"{type(group).__name__} {group!r}"

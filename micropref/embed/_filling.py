@@ -16,7 +16,8 @@ from micropref._arrays.backend import is_torch, to_numpy
 from micropref.embed._folder import ShardFolder
 from micropref.embed._progress import EmbeddingProgress, Interruption
 from micropref.embed._shards import check_same_encoder, key_table, text_keys
-from micropref.embed.protocol import Encoder, check_texts
+from micropref.embed._texts import check_texts
+from micropref.embed.protocol import Encoder
 
 _WINDOW_SHARDS = 4
 # Texts given to the encoder at once: few enough that Ctrl-C and the bar need not wait long; more where it is quick,
@@ -41,10 +42,10 @@ def fill(
 ) -> int:
     """Embed and keep what is missing; `EmbeddingStore.add` says what that means. Number of texts embedded."""
     if isinstance(texts, str):
-        raise TypeError(f"found one string, {reprlib.repr(texts)}, wanted many")
+        raise TypeError(f"expected many texts, got one string, {reprlib.repr(texts)}")
     which, n_parts = part
     if not 0 <= which < n_parts:
-        raise ValueError(f"part must be (i, n) with 0 <= i < n; got {part!r}")
+        raise ValueError(f"part: expected (i, n) with 0 <= i < n, got {part!r}")
     fingerprint = _checked_fingerprint(folder, encoder)
     n_total = len(texts) if isinstance(texts, Sized) else None
     source, writing = iter(texts), _Writing()
@@ -65,13 +66,7 @@ def fill(
                 for key in keys
                 if key not in waiting and key not in writing.keys and int.from_bytes(key[:8], "big") % n_parts == which
             ]
-            gone = folder.missing(new)
-            if gone.any():
-                if not refreshed:  # another process may have computed them since the folder was opened
-                    folder.refresh()
-                    refreshed = True
-                _make_room(folder, new)
-                gone = folder.missing(new)
+            gone, refreshed = _missing(folder, new, refreshed)
             absent = {key: keys[key] for key, is_gone in zip(new, gone, strict=True) if is_gone}
             waiting |= absent
             progress.looked_at(len(window), len(absent), sum(map(len, absent.values())))
@@ -79,11 +74,8 @@ def fill(
                 # The longest first: what does not fit into memory fails at once, not at the end.
                 longest = sorted(waiting, key=lambda key: -len(waiting[key]))[:shard_size]
                 shard = _Shard(folder, longest, [waiting.pop(key) for key in longest], dtype)
-                try:
+                with writing.finished_after_errors(writer, shard):
                     shard.compute(encoder, progress, interruption)
-                except BaseException as error:  # it loses no more than what it was just computing
-                    writing.finish_after(error, writer, shard)
-                    raise
                 _checked_fingerprint(folder, encoder)
                 writing.wait()
                 if shard.n_done:
@@ -96,7 +88,7 @@ def fill(
     if interruption.wished:
         raise KeyboardInterrupt(
             f"stopped after {progress.n_embedded} texts, which are kept in {folder.path}; "
-            "the same call goes on from there"
+            "the same call resumes from there"
         )
     return progress.n_embedded
 
@@ -118,6 +110,17 @@ def _checked_fingerprint(folder: ShardFolder, encoder: Encoder | None) -> str:
     if encoder is not None:
         check_same_encoder(folder.path, folder.fingerprint or "", encoder.fingerprint)
     return folder.fingerprint or ""
+
+
+def _missing(folder: ShardFolder, keys: list[bytes], refreshed: bool) -> tuple[np.ndarray, bool]:
+    """Which keys have no sound vector, and whether the folder has been refreshed since it was opened."""
+    gone = folder.missing(keys)
+    if not gone.any():
+        return gone, refreshed
+    if not refreshed:  # another process may have computed them
+        folder.refresh()
+    _make_room(folder, keys)
+    return folder.missing(keys), True
 
 
 def _make_room(folder: ShardFolder, keys: list[bytes]) -> None:
@@ -155,7 +158,7 @@ class _Shard:
         self.n_truncated = 0
 
     def compute(self, encoder: Encoder | None, progress: EmbeddingProgress, interruption: Interruption) -> None:
-        """Embed the texts, some batches at a time, until all are done or somebody wishes to stop."""
+        """Embed the texts, some batches at a time, until all are done or the user asks to stop."""
         if encoder is None:
             raise ValueError(f"{len(self.texts)} texts are missing, and the store was opened without an encoder")
         if not self.folder.writable:
@@ -184,12 +187,12 @@ class _Shard:
         vectors = to_numpy(found)
         if vectors.ndim != 2 or len(vectors) != len(texts) or vectors.dtype.kind != "f" or not vectors.shape[1]:
             raise ValueError(
-                f"the encoder {name} gave {vectors.dtype} of shape {vectors.shape} for {len(texts)} texts; "
-                "wanted floating numbers, a row for each"
+                f"expected floating numbers of the encoder {name}, a row for each of {len(texts)} texts, "
+                f"got {vectors.dtype} of shape {vectors.shape}"
             )
         width = self.vectors.shape[1] if self.vectors is not None else width
         if width is not None and vectors.shape[1] != width:
-            raise ValueError(f"the encoder gave vectors of width {vectors.shape[1]}; the store holds {width}")
+            raise ValueError(f"expected vectors of width {width}, as the store holds, got width {vectors.shape[1]}")
         with np.errstate(over="ignore"):
             stored = vectors.astype(self.dtype, copy=False)
         for bad, what in (
@@ -217,15 +220,20 @@ class _Writing:
         self.keys = set(shard.keys[: shard.n_done])
         self._future = writer.submit(shard.write)
 
-    def finish_after(self, error: BaseException, writer: ThreadPoolExecutor, shard: _Shard) -> None:
-        """Write what there is after an error, which is told of those that follow from it."""
+    @contextmanager
+    def finished_after_errors(self, writer: ThreadPoolExecutor, shard: _Shard) -> Iterator[None]:
+        """After an error of computing, write what there is; the error gets a note where that fails, too."""
         try:
-            self.wait()
-            if shard.n_done:
-                self.begin(writer, shard)
+            yield
+        except BaseException as error:
+            try:
                 self.wait()
-        except Exception as another:
-            error.add_note(f"and what was computed before could not be written: {another}")
+                if shard.n_done:
+                    self.begin(writer, shard)
+                    self.wait()
+            except Exception as another:
+                error.add_note(f"and what was computed before could not be written: {another}")
+            raise
 
     def wait(self) -> None:
         """Until it is written; an error of its writing is raised here."""

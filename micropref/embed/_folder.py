@@ -14,12 +14,13 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from micropref._files import CAN_FLOCK, file_state, locked
 from micropref.embed._index import MISSING, Index, row_of, shard_of
 from micropref.embed._shards import (
     DamagedShardError,
@@ -27,18 +28,12 @@ from micropref.embed._shards import (
     check_same_encoder,
     check_same_kind,
     check_shard,
-    file_state,
     map_shard,
     remove_leftovers,
     set_aside,
     shard_names,
     write_shard,
 )
-
-try:
-    import fcntl
-except ImportError:  # no advisory locks: one writer at a time is then the user's care
-    fcntl = None  # type: ignore[assignment]
 
 # Mapped at the same time; each holds a file descriptor, of which a process often has no more than 1 024.
 _OPEN_SHARDS = 256
@@ -248,7 +243,8 @@ class ShardFolder:
         """Which rows of a shard the index points to; the others are vectors that another shard holds, too."""
         number = self._shards().get(shard.name)
         found = self.find([key.tobytes() for key in shard.keys])
-        return (shard_of(found) == number) & (row_of(found) == np.arange(len(found)))
+        points_here: np.ndarray = (shard_of(found) == number) & (row_of(found) == np.arange(len(found)))
+        return points_here
 
     def faults(self) -> list[str]:
         """What is wrong with the index and with each damaged or missing shard, after reading all of them again."""
@@ -293,7 +289,8 @@ class ShardFolder:
         """Which keys have no sound vector."""
         positions = self.find(keys)
         damaged = self.check(np.unique(shard_of(positions[positions != MISSING])))
-        return (positions == MISSING) | np.isin(shard_of(positions), damaged)
+        absent: np.ndarray = (positions == MISSING) | np.isin(shard_of(positions), damaged)
+        return absent
 
     def set_aside(self, numbers: Sequence[int]) -> None:
         """Forget damaged shards, so that what they held is missing; their files stay under another name."""
@@ -322,7 +319,7 @@ class ShardFolder:
                 (self.path / name).unlink(missing_ok=True)
 
     def refresh(self) -> None:
-        """Take in what other processes wrote, or somebody copied here; forget what is gone."""
+        """Take in what other processes wrote, or a user copied here; forget what is gone."""
         if not self.writable:
             if set(self._shards()) != shard_names(self.path):
                 self._index.close()
@@ -357,24 +354,16 @@ class ShardFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """One writer at a time, of all threads and processes; may be entered again by who holds it."""
+        """One writer at a time, of all threads and processes; may be entered again by the thread that holds it."""
         depth = getattr(self._held, "depth", 0)
-        if not self.writable or fcntl is None or depth:
+        # Without advisory locks, one writer at a time is the user's care.
+        unlocked = not self.writable or not CAN_FLOCK or depth
+        with nullcontext() if unlocked else locked(self.path / "lock"):
             self._held.depth = depth + 1
             try:
                 yield
             finally:
                 self._held.depth = depth
-            return
-        with (self.path / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            self._held.depth = 1
-            try:
-                yield
-            finally:
-                self._held.depth = 0
-                # Closing is not enough where a process was forked meanwhile, which has the open file, too.
-                fcntl.flock(file, fcntl.LOCK_UN)
 
     # ------------------------------------------------------------------------------------------------------- internals
 
@@ -433,7 +422,7 @@ class ShardFolder:
                 continue
 
     def _adopted(self, name: str) -> bool:
-        """Take in a shard that a killed process had written and not entered, or somebody copied; False if damaged."""
+        """Take in a shard that a killed process had written and not entered, or a user copied; False if damaged."""
         path = self.path / name
         try:
             check_shard(path)

@@ -12,7 +12,8 @@ import numpy as np
 
 _CHUNK = 500  # bound variables of one query; SQLite's oldest limit is 999
 _WAIT_SECONDS = 600
-# A number is never given twice: who remembers the number of a shard that is gone must not find another one under it.
+# A number is never given twice: a process that remembers the number of a shard that is gone
+# must not find another one under it.
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS shards "
     "(id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, n INTEGER, truncated INTEGER)",
@@ -68,7 +69,7 @@ class Index:
         """Make the tables of a new index; a DatabaseError for one that another version of micropref made."""
         (version,) = self._ask("PRAGMA user_version")[0]
         if version not in (0, _VERSION) or (version == 0 and self._ask("SELECT 1 FROM sqlite_master")):
-            raise sqlite3.DatabaseError(f"the index has version {version}, wanted {_VERSION}")
+            raise sqlite3.DatabaseError(f"expected an index of version {_VERSION}, got version {version}")
         for statement in (*_SCHEMA, f"PRAGMA user_version={_VERSION}"):
             self._db.execute(statement)
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import numpy as np
 
 from micropref._optional import require
-from micropref.embed.protocol import check_texts
+from micropref.embed._texts import check_texts
 
 DTYPES = ("float32", "float16", "bfloat16")
 PURPOSE = "Embedding texts with a sentence-transformers model"
@@ -47,9 +47,9 @@ class ModelEncoder(ABC):
         for name in ("truncate_dim", "max_length", "batch_size"):
             size, optional = parameters[name], name != "batch_size"
             if not (size is None and optional) and not (isinstance(size, Integral) and int(size) >= 1):
-                raise ValueError(f"{name} must be an integer of at least 1{' or None' * optional}; got {size!r}")
+                raise ValueError(f"{name}: expected an integer of at least 1{' or None' * optional}, got {size!r}")
         if parameters["dtype"] not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; got {parameters['dtype']!r}")
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {parameters['dtype']!r}")
         # A folder is found again from another working directory.
         name = parameters["model_name_or_path"]
         folder = Path(name).expanduser()
@@ -126,14 +126,14 @@ class ModelEncoder(ABC):
         sentence_transformers = require("sentence_transformers", PURPOSE)
         if int(sentence_transformers.__version__.split(".")[0]) < _LEAST_VERSION:
             raise ImportError(
-                f"found sentence-transformers {sentence_transformers.__version__}, wanted {_LEAST_VERSION}.0 or newer: "
+                f"expected sentence-transformers {_LEAST_VERSION}.0 or newer, got {sentence_transformers.__version__}: "
                 "older ones run code in a model's folder without being asked to. "
                 f"Install it with: pip install 'sentence-transformers>={_LEAST_VERSION}'"
             )
         torch = require("torch", PURPOSE)
         name = self.model_name_or_path
         if name.startswith((".", "~", "/")) and not Path(name).is_dir():
-            raise FileNotFoundError(f"found no folder {name}, wanted one that holds a model")
+            raise FileNotFoundError(f"expected a folder that holds a model, got {name}, which is not there")
         with _no_bar_in_a_pipe():
             model = self._load(sentence_transformers).to(getattr(torch, self.dtype)).eval()
         if self.max_length is not None:
@@ -141,7 +141,9 @@ class ModelEncoder(ABC):
             model.max_seq_length = self.max_length
         width = model.get_embedding_dimension()
         if self.truncate_dim is not None and width is not None and width < self.truncate_dim:
-            raise ValueError(f"truncate_dim={self.truncate_dim}, but the model's vectors have {width} dimensions")
+            raise ValueError(
+                f"truncate_dim: expected at most {width}, the dimensions of the model, got {self.truncate_dim}"
+            )
         return model
 
     @property
@@ -151,11 +153,12 @@ class ModelEncoder(ABC):
 
     @property
     def _max_length(self) -> float | None:
-        return self._model.max_seq_length
+        limit: float | None = self._model.max_seq_length
+        return limit
 
     @cached_property
     def _dimension(self) -> int:
-        return self._embed(["dimension"], _ignore)[0].shape[1]
+        return int(self._embed(["dimension"], _ignore)[0].shape[1])
 
     @cached_property
     def _identity(self) -> str:
@@ -221,7 +224,7 @@ def only_bad_news(name: str) -> Iterator[None]:
             logging.getLogger(logger).setLevel(level)
     for report in reports:
         if "MISSING" in report:
-            raise ValueError(f"{name} lacks weights of its own transformer, wanted all of them:\n{report}")
+            raise ValueError(f"expected all weights of the transformer of {name}, got only some:\n{report}")
 
 
 def _ignore(_: int) -> None:
@@ -243,7 +246,7 @@ def _progress(n_texts: int, shown: bool) -> Iterator[Callable[[int], object]]:
 
 @contextmanager
 def _no_bar_in_a_pipe() -> Iterator[None]:
-    """Keep transformers from drawing its bar for the weights where nobody watches."""
+    """Keep transformers from drawing its bar for the weights where standard error is no terminal."""
     logging = require("transformers.utils.logging", PURPOSE)
     silence = logging.is_progress_bar_enabled() and not sys.stderr.isatty()
     if silence:

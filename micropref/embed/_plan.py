@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from micropref.embed.protocol import Encoder, check_texts
+from micropref.embed._texts import check_texts
+from micropref.embed.protocol import Encoder
 from micropref.embed.store import EmbeddingStore
 
 _SAMPLE = 64

@@ -7,14 +7,15 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save
 
+from micropref import _files
 from micropref.embed.encoders import EncoderMismatchError
 
 KEY_BYTES = 16
@@ -83,32 +84,9 @@ def write_shard(folder: Path, fingerprint: str, keys: np.ndarray, vectors: np.nd
     return name
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write to: at the end its bytes go to the disk, it takes the name, and the folder follows.
-
-    Where anything fails, what has that name stays as it was.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}")
-    try:
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Bring a file, or the names of a folder, to the disk, where the system can."""
-    if path.is_dir() and os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def replacing(path: Path) -> AbstractContextManager[Path]:
+    """A temporary name to write to, by which `remove_leftovers` knows the files that killed writers left."""
+    return _files.replacing(path, path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY_SUFFIX}"))
 
 
 def _name_of(checksum: str) -> str:
@@ -133,20 +111,20 @@ def _names(folder: Path, suffix: str) -> set[str]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left; only for who holds the writers' lock."""
+    """Remove what killed writers left; only for a process that holds the writers' lock."""
     for stale in _names(folder, _TEMPORARY_SUFFIX):
         (folder / stale).unlink(missing_ok=True)
 
 
 def set_aside(folder: Path, name: str) -> None:
-    """Give a damaged shard a name under which nobody reads it."""
+    """Give a damaged shard a name under which it is not read."""
     if (folder / name).exists():
         os.replace(folder / name, folder / f"{name}{DAMAGED_SUFFIX}")
-        _sync(folder)
+        _files.sync(folder)
 
 
 def file_state(path: Path) -> tuple[int, ...]:
-    """What changes when somebody touches a file: inode, size, times of the last changes; empty where it is gone."""
+    """What changes when a file is touched: inode, size, times of the last changes; empty where it is gone."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -194,17 +172,17 @@ def map_shard(path: Path) -> Shard:
     return Shard(path.name, about["fingerprint"], **tensors, n_truncated=int(about.get("n_truncated", 0)))
 
 
-def check_same_encoder(path: Path, found: str, wanted: str) -> None:
-    """An EncoderMismatchError that names both, unless the encoder of a store's vectors is the wanted one."""
-    if found != wanted:
+def check_same_encoder(path: Path, found: str, expected: str) -> None:
+    """An EncoderMismatchError that names both, unless the encoder of a store's vectors is the expected one."""
+    if found != expected:
         raise EncoderMismatchError(
-            f"the store {path} keeps vectors of the encoder {found}, but the encoder is {wanted}"
+            f"expected a store of the encoder {expected}, got {path}, which keeps vectors of {found}"
         )
 
 
 def check_same_kind(path: Path, found: np.ndarray, width: int | None, dtype: np.dtype | None) -> None:
     """A ValueError unless vectors have the width and dtype of the others of a store."""
     if width is not None and found.shape[1] != width:
-        raise ValueError(f"found vectors of width {found.shape[1]} for the store {path}, which holds {width}")
+        raise ValueError(f"expected vectors of width {width} for the store {path}, got width {found.shape[1]}")
     if dtype is not None and found.dtype != dtype:
-        raise ValueError(f"found vectors in {found.dtype} for the store {path}, which keeps {dtype}")
+        raise ValueError(f"expected vectors in {dtype} for the store {path}, got {found.dtype}")

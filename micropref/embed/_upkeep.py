@@ -107,6 +107,14 @@ def merge(folder: ShardFolder, other: Path) -> int:
     return len(folder) - before
 
 
+def check_target(path: Path, suffix: str, store: Path) -> None:
+    """A ValueError unless a file of an export has the right suffix and lies outside of the store."""
+    if path.suffix != suffix:
+        raise ValueError(f"expected the name of a file that ends in {suffix}, got {path.name}")
+    if path.absolute().parent == store:
+        raise ValueError(f"expected a place outside of the store, got {path}")
+
+
 def export_vectors(path: Path, blocks: Iterator[np.ndarray], shape: tuple[int, int], dtype: np.dtype) -> None:
     """A .npy file, written block by block."""
     with replacing(path) as temporary, temporary.open("wb") as file:

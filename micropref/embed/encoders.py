@@ -11,12 +11,14 @@ from micropref.embed.last_token import LastTokenEncoder
 from micropref.embed.protocol import Encoder
 from micropref.embed.sentence import SentenceTransformerEncoder
 
+__all__ = ["EncoderMismatchError", "encoder_config", "encoder_from_config", "resolve_encoder"]
+
 _CLASS_OF: dict[str, type[HashingEncoder] | type[SentenceTransformerEncoder] | type[LastTokenEncoder]] = {
     "hashing": HashingEncoder,
     "sentence-transformers": SentenceTransformerEncoder,
     "last-token": LastTokenEncoder,
 }
-# Where it ran, and who watched, are no properties of a model.
+# Where it ran, and whether it showed its progress, are no properties of a model.
 _CIRCUMSTANCES = ("device", "show_progress")
 
 
@@ -51,7 +53,7 @@ def resolve_encoder(encoder: str | Encoder) -> Encoder:
     """
     if isinstance(encoder, str):
         if not encoder.strip():
-            raise ValueError("found an empty encoder name, wanted 'hashing' or a sentence-transformers model")
+            raise ValueError("expected 'hashing' or a sentence-transformers model, got an empty encoder name")
         return HashingEncoder() if encoder == "hashing" else SentenceTransformerEncoder(encoder)
     # Reading a fingerprint may load a model, so that it is only looked for.
     missing = [name for name in ("encode", "fingerprint") if getattr_static(encoder, name, None) is None]
@@ -59,8 +61,8 @@ def resolve_encoder(encoder: str | Encoder) -> Encoder:
         what = f"the class {encoder.__name__}" if isinstance(encoder, type) else f"a {type(encoder).__name__}"
         lacking = f" without {' and '.join(missing)}" if missing else ""
         raise TypeError(
-            f"found {what}{lacking}, wanted 'hashing', the name or path of a sentence-transformers model, "
-            "or an object with encode(texts) and fingerprint"
+            "expected 'hashing', the name or path of a sentence-transformers model, "
+            f"or an object with encode(texts) and fingerprint, got {what}{lacking}"
         )
     return encoder
 
@@ -110,7 +112,7 @@ def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
             "description; pass it as encoder="
         )
     if kind not in _CLASS_OF:
-        raise ValueError(f"found the encoder kind {kind!r}, wanted one of {', '.join(_CLASS_OF)}")
+        raise ValueError(f"expected an encoder of the kind {' or '.join(_CLASS_OF)}, got {kind!r}")
     params = dict(config["params"])
     if params.get("trust_remote_code"):
         raise ValueError(

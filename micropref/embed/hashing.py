@@ -11,7 +11,9 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import HashingVectorizer
 
-from micropref.embed.protocol import check_texts
+from micropref.embed._texts import check_texts
+
+__all__ = ["HashingEncoder"]
 
 # Words, single punctuation marks and line breaks: taste shows in lists, exclamations and brackets.
 _TOKEN = r"(?u)\w+|[^\w\s]|\n"
@@ -59,7 +61,7 @@ class HashingEncoder:
         shortest, longest = ngram_range
         if not 1 <= shortest <= longest:
             raise ValueError(
-                f"ngram_range must be (shortest, longest) with 1 <= shortest <= longest; got {ngram_range!r}"
+                f"ngram_range: expected (shortest, longest) with 1 <= shortest <= longest, got {ngram_range!r}"
             )
         self.n_features = int(n_features)
         self.n_hashes = int(n_hashes)
@@ -149,4 +151,4 @@ class HashingEncoder:
 
 def _check_integer(name: str, value: int, least: int) -> None:
     if not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be an integer of at least {least}; got {value!r}")
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")

@@ -13,6 +13,8 @@ from micropref._optional import require
 from micropref.embed._forward import count_cut, forward, is_padded_transformer
 from micropref.embed._model_encoder import PURPOSE, ModelEncoder, named, only_bad_news
 
+__all__ = ["EXCHANGE_TEMPLATE", "SEPARATOR", "LastTokenEncoder"]
+
 # U+001E, the record separator: no text holds it by chance.
 SEPARATOR = "\x1e"
 EXCHANGE_TEMPLATE = f"{{prompt}}{SEPARATOR}{{response}}"
@@ -75,7 +77,7 @@ class LastTokenEncoder(ModelEncoder):
     -----
     Padding goes behind the texts, where a causal model never looks, whatever the tokenizer was saved with. A vector
     depends on the batch in which it was computed by rounding only: about 1e-6 of its length in float32, 1e-2 in half
-    precision. A template that asks for the date is told 26 July 2024, so that a text has one vector.
+    precision. A template that asks for the date gets 26 July 2024, so that a text has one vector.
 
     Weights are read from safetensors where a model has them. Others are pickles, of which torch reads nothing but
     tensors (``weights_only=True``): no code in them runs.
@@ -101,7 +103,7 @@ class LastTokenEncoder(ModelEncoder):
         show_progress: bool | None = None,
     ):
         if chat_template is not None and not chat:
-            raise ValueError("found a chat_template and chat=False, wanted one of them")
+            raise ValueError("expected a chat_template or chat=False, got both")
         self._set(
             model_name_or_path=model_name_or_path,
             revision=revision,
@@ -169,8 +171,8 @@ class LastTokenEncoder(ModelEncoder):
         template = self.chat_template or self._model.tokenizer.chat_template
         if not isinstance(template, str):
             raise ValueError(
-                f"found {'several chat templates' if template else 'no chat template'} in {self.model_name_or_path}, "
-                "wanted one: give chat_template=, or chat=False for plain text"
+                f"expected one chat template in {self.model_name_or_path}, got {'several' if template else 'none'}: "
+                "give chat_template=, or chat=False for plain text"
             )
         return _STOPPED_CLOCK + template
 
@@ -185,9 +187,10 @@ class LastTokenEncoder(ModelEncoder):
         return lambda chunk: model.preprocess(chunk if template is None else self._render(chunk, template))
 
     def _render(self, texts: list[str], template: str) -> list[str]:
-        return self._model.tokenizer.apply_chat_template(
+        rendered: list[str] = self._model.tokenizer.apply_chat_template(
             [_messages(text) for text in texts], chat_template=template, tokenize=False
         )
+        return rendered
 
 
 def _messages(text: str) -> list[dict[str, str]]:

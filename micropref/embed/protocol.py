@@ -1,14 +1,13 @@
-"""What an encoder is, and the texts it may be given."""
+"""What turns texts into vectors, and what keeps them."""
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from micropref.datasets.table import is_blank, is_unicode
+__all__ = ["Encoder", "Store"]
 
 
 @runtime_checkable
@@ -41,38 +40,12 @@ class Encoder(Protocol):
         """
 
 
-def check_texts(texts: Sequence[str], what: str = "text", *, allow_blank: bool = False, start: int = 0) -> list[str]:
-    """The texts as a list, or an error that names the first one that cannot be embedded.
+class Store(Protocol):
+    """Keeps the vectors of one encoder."""
 
-    Parameters
-    ----------
-    texts : sequence of str
-    what : str, default="text"
-        What one of them is, for the error.
-    allow_blank : bool, default=False
-        Whether a text may be empty, or nothing but white space.
-    start : int, default=0
-        Number of the first one, where the texts are a part of a longer stream.
+    @property
+    def encoder(self) -> Encoder | None:
+        """The encoder whose vectors are kept."""
 
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    TypeError
-        If `texts` is a single string, or one of them is not a string.
-    ValueError
-        If a text is blank or holds a lone surrogate, which no encoding can write.
-    """
-    if isinstance(texts, str):
-        raise TypeError(f"found one string, {reprlib.repr(texts)}, wanted a list of strings")
-    texts = list(texts)
-    for index, text in enumerate(texts, start):
-        if not isinstance(text, str):
-            raise TypeError(f"{what} {index}: found {reprlib.repr(text)} ({type(text).__name__}), wanted a string")
-        if not allow_blank and is_blank(text):
-            raise ValueError(f"{what} {index}: found {reprlib.repr(text)}, wanted something to read")
-        if not is_unicode(text):
-            raise ValueError(f"{what} {index}: found a lone surrogate, wanted text that can be written as UTF-8")
-    return texts
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Vectors of the texts, computed only where they are missing."""

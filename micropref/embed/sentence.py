@@ -12,6 +12,8 @@ from micropref._optional import require
 from micropref.embed._forward import count_cut, forward, is_padded_transformer
 from micropref.embed._model_encoder import PURPOSE, ModelEncoder, named
 
+__all__ = ["SentenceTransformerEncoder"]
+
 
 class SentenceTransformerEncoder(ModelEncoder):
     """Embed texts with a sentence-transformers model; needs ``pip install 'micropref[embed]'``.
@@ -82,7 +84,9 @@ class SentenceTransformerEncoder(ModelEncoder):
         show_progress: bool | None = None,
     ):
         if prompt is not None and prompt_name is not None:
-            raise ValueError(f"found prompt={prompt!r} and prompt_name={prompt_name!r}, wanted one of them")
+            raise ValueError(
+                f"expected prompt or prompt_name, got both: prompt={prompt!r}, prompt_name={prompt_name!r}"
+            )
         self._set(
             model_name_or_path=model_name_or_path,
             revision=revision,
@@ -131,8 +135,9 @@ class SentenceTransformerEncoder(ModelEncoder):
             return self.prompt
         prompts = self._model.prompts
         if self.prompt_name is not None and self.prompt_name not in prompts:
-            raise ValueError(f"found prompt_name={self.prompt_name!r}, wanted one of {', '.join(map(repr, prompts))}")
-        return prompts.get(self.prompt_name or self._model.default_prompt_name)
+            raise ValueError(f"prompt_name: expected one of {', '.join(map(repr, prompts))}, got {self.prompt_name!r}")
+        prompt: str | None = prompts.get(self.prompt_name or self._model.default_prompt_name)
+        return prompt
 
     def _embed(self, texts: list[str], advance: Callable[[int], object]) -> tuple[np.ndarray, int]:
         model, prompt = self._model, self._prompt

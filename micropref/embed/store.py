@@ -13,17 +13,19 @@ import numpy as np
 
 from micropref.embed._filling import fill
 from micropref.embed._folder import ShardFolder, is_store
-from micropref.embed._index import MISSING, shard_of
-from micropref.embed._shards import KEY_BYTES, DamagedShardError, damaged_names, key_table, text_keys
-from micropref.embed._upkeep import Compaction, compact, export_keys, export_vectors, merge
-from micropref.embed.protocol import Encoder, check_texts
+from micropref.embed._index import MISSING
+from micropref.embed._lookup import ROW, check_out, find_rows, gather, locate, stacked
+from micropref.embed._shards import DamagedShardError, damaged_names, text_keys
+from micropref.embed._texts import check_texts
+from micropref.embed._upkeep import Compaction, check_target, compact, export_keys, export_vectors, merge
+from micropref.embed.protocol import Encoder
 from micropref.pairs import make_pairs
+
+__all__ = ["EmbeddingStore"]
 
 _DTYPES = ("float16", "float32")
 _BLOCK_ROWS = 8192
-_LOOKED_UP = 1 << 16
 _TRIES = 3
-_ROW = np.dtype([("position", np.int64), ("key", np.uint8, (KEY_BYTES,))])
 
 
 class EmbeddingStore:
@@ -93,11 +95,11 @@ class EmbeddingStore:
         read_only: bool = False,
     ):
         if isinstance(shard_size, bool) or not isinstance(shard_size, int) or shard_size < 1:
-            raise ValueError(f"shard_size must be an integer of at least 1; got {shard_size!r}")
+            raise ValueError(f"shard_size: expected an integer of at least 1, got {shard_size!r}")
         if dtype is not None and dtype not in _DTYPES:
-            raise ValueError(f"dtype must be None or one of {', '.join(map(repr, _DTYPES))}; got {dtype!r}")
+            raise ValueError(f"dtype: expected None or one of {', '.join(map(repr, _DTYPES))}, got {dtype!r}")
         if encoder is not None and not (isinstance(encoder.fingerprint, str) and encoder.fingerprint):
-            raise TypeError(f"found the fingerprint {encoder.fingerprint!r}, wanted a string that names the encoder")
+            raise TypeError(f"fingerprint: expected a string that names the encoder, got {encoder.fingerprint!r}")
         self.path = Path(path).absolute()
         self.encoder = encoder
         self.shard_size = shard_size
@@ -105,15 +107,15 @@ class EmbeddingStore:
         self.read_only = read_only
         self._asked_dtype = dtype
         if self.path.exists() and not self.path.is_dir():
-            raise NotADirectoryError(f"{path} is a file, wanted the folder of a store")
+            raise NotADirectoryError(f"expected the folder of a store, got the file {path}")
         if not is_store(self.path) and (encoder is None or (read_only and not self.path.is_dir())):
-            lacking = "no encoder" if encoder is None else "no leave"
-            raise FileNotFoundError(f"there is no store at {path}, and {lacking} to make one")
+            lacking = "without an encoder" if encoder is None else "with read_only=True"
+            raise FileNotFoundError(f"there is no store at {path}, and none is made {lacking}")
         self.path.mkdir(parents=True, exist_ok=True)
         self._folder = ShardFolder(self.path, None if encoder is None else encoder.fingerprint, read_only=read_only)
         found = self._folder.dtype
         if found is not None and dtype is not None and found != np.dtype(dtype):
-            raise ValueError(f"the store {path} keeps vectors in {found}, but dtype is {dtype!r}")
+            raise ValueError(f"dtype: expected {found}, in which the store {path} keeps vectors, got {dtype!r}")
 
     @property
     def fingerprint(self) -> str:
@@ -130,15 +132,13 @@ class EmbeddingStore:
         """Width of the vectors; None while there are none."""
         return self._folder.width
 
-    # --------------------------------------------------------------------------------------------------------- reading
-
     def __len__(self) -> int:
         """Number of texts whose vectors are kept."""
         return len(self._folder)
 
     def __contains__(self, text: str) -> bool:
         """Whether the vector of a text is kept."""
-        return bool(self._folder.find(self._keys([text]))[0] != MISSING)
+        return bool(find_rows(self._folder, [text])["position"][0] != MISSING)
 
     def encode(self, texts: Sequence[str], out: np.ndarray | None = None) -> np.ndarray:
         """Vectors of the texts in their order; those that are missing are computed, each once, and kept.
@@ -160,10 +160,9 @@ class EmbeddingStore:
             If the encoder returns anything else than a finite row for every text; what it computed before is kept.
         """
         texts = check_texts(texts, allow_blank=True)
-        keys = self._keys(texts)
-        self._check_out(out, len(texts))
+        check_out(out, (len(texts), self.n_dimensions))
         for _ in range(_TRIES):
-            rows = self._rows(keys)
+            rows = find_rows(self._folder, texts)
             if (rows["position"] != MISSING).all():
                 with suppress(DamagedShardError, KeyError):
                     return self.gather(rows, out)
@@ -209,20 +208,7 @@ class EmbeddingStore:
         KeyError
             For a text that is not there.
         """
-        texts = check_texts(texts, allow_blank=True)
-        keys = self._keys(texts)
-        rows = self._rows(keys)
-        absent = rows["position"] == MISSING
-        if absent.any():
-            self._folder.refresh()
-            rows = self._rows(keys)
-            absent = rows["position"] == MISSING
-        if absent.any():
-            raise KeyError(
-                f"{int(absent.sum())} of {len(keys)} texts are not in the store, the first is "
-                f"{texts[int(np.argmax(absent))]!r}"
-            )
-        return rows
+        return locate(self._folder, check_texts(texts, allow_blank=True))
 
     def gather(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Vectors at rows that `locate` found, read from memory-mapped files.
@@ -244,14 +230,7 @@ class EmbeddingStore:
         KeyError
             If there is no vector of a row any more, or the rows are of another store.
         """
-        positions, keys = np.ascontiguousarray(rows["position"]), np.ascontiguousarray(rows["key"])
-        if len(rows) and self.n_dimensions is None:  # another process has begun the store since it was opened
-            self._folder.shard(int(shard_of(positions[0])))
-        self._check_out(out, len(rows))
-        if out is None:
-            out = np.empty((len(rows), self.n_dimensions or 0), dtype=self.dtype)
-        self._folder.read(keys, positions, out)
-        return out
+        return gather(self._folder, rows, out, self.dtype)
 
     def missing(self, texts: Iterable[str]) -> list[str]:
         """Distinct texts without a vector, in order of their first appearance.
@@ -265,7 +244,7 @@ class EmbeddingStore:
         list of str
         """
         distinct = list(dict.fromkeys(check_texts(list(texts), allow_blank=True)))
-        absent = self._folder.missing(self._keys(distinct))
+        absent = self._folder.missing(text_keys(self.fingerprint, distinct))
         return [text for text, is_missing in zip(distinct, absent, strict=True) if is_missing]
 
     def blocks(self, texts: Iterable[str] | np.ndarray, block_size: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
@@ -282,8 +261,8 @@ class EmbeddingStore:
         vectors : ndarray of shape (n_rows, n_dimensions)
         """
         if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1:
-            raise ValueError(f"block_size must be an integer of at least 1; got {block_size!r}")
-        if isinstance(texts, np.ndarray) and texts.dtype == _ROW:
+            raise ValueError(f"block_size: expected an integer of at least 1, got {block_size!r}")
+        if isinstance(texts, np.ndarray) and texts.dtype == ROW:
             for start in range(0, len(texts), block_size):
                 yield self.gather(texts[start : start + block_size])
             return
@@ -315,15 +294,7 @@ class EmbeddingStore:
         X : ndarray of shape (n, n_context_features + n_dimensions)
             ``[context | first − second]``; the difference is taken in float32. `out`, or an array in float32.
         """
-        start = 0
-        for X in self.pair_blocks(first, second, context):
-            if out is None:
-                out = np.empty((len(first), X.shape[1]), dtype=np.float32)
-            if out.shape != (len(first), X.shape[1]):
-                raise ValueError(f"out has shape {out.shape}, wanted ({len(first)}, {X.shape[1]})")
-            out[start : start + len(X)] = X
-            start += len(X)
-        return np.empty((0, self.n_dimensions or 0), dtype=np.float32) if out is None else out
+        return stacked(self.pair_blocks(first, second, context), len(first), out, self.n_dimensions or 0)
 
     def pair_blocks(
         self,
@@ -364,7 +335,7 @@ class EmbeddingStore:
         columns = [first, second] if context is None else [first, second, context]
         lengths = [len(column) for column in columns]
         if len(set(lengths)) > 1:
-            raise ValueError(f"first, second and context must have the same length; got {lengths}")
+            raise ValueError(f"expected as many first as second responses and contexts, got {lengths}")
         for vectors in zip(*(self.blocks(column, block_size) for column in columns), strict=True):
             yield make_pairs(*(part.astype(np.float32) for part in vectors))
 
@@ -390,13 +361,11 @@ class EmbeddingStore:
             "n_dimensions": self.n_dimensions,
         }
 
-    # --------------------------------------------------------------------------------------------------------- writing
-
     def add(self, texts: Iterable[str], *, part: tuple[int, int] = (0, 1)) -> int:
         """Compute and keep the vectors that are missing, of a stream of any length.
 
         Memory is bounded by the shard, not by the stream. Texts of about the same length are embedded together. The
-        first Ctrl-C keeps what was computed and ends with a KeyboardInterrupt that says how to go on.
+        first Ctrl-C keeps what was computed and ends with a KeyboardInterrupt that says how to resume.
 
         Parameters
         ----------
@@ -419,8 +388,6 @@ class EmbeddingStore:
             part=part,
             shown=self.progress,
         )
-
-    # ---------------------------------------------------------------------------------------------------------- upkeep
 
     def verify(self) -> list[str]:
         """Read the index and every shard again, and compare each with its checksum.
@@ -487,11 +454,7 @@ class EmbeddingStore:
             For a text that is not there.
         """
         target = Path(path)
-        wanted = ".safetensors" if texts is None else ".npy"
-        if target.suffix != wanted:
-            raise ValueError(f"found the file {target.name}, wanted a name that ends in {wanted}")
-        if target.absolute().parent == self.path:
-            raise ValueError(f"found {target}, wanted a place outside of the store")
+        check_target(target, ".safetensors" if texts is None else ".npy", self.path)
         if texts is None:
             export_keys(self._folder, target)
         else:
@@ -507,27 +470,6 @@ class EmbeddingStore:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-    # ------------------------------------------------------------------------------------------------------- internals
-
-    def _keys(self, texts: Iterable[str]) -> list[bytes]:
-        return text_keys(self.fingerprint, texts)
-
-    def _rows(self, keys: list[bytes]) -> np.ndarray:
-        rows = np.empty(len(keys), dtype=_ROW)
-        for start in range(0, len(keys), _LOOKED_UP):
-            part = slice(start, start + _LOOKED_UP)
-            rows["key"][part], rows["position"][part] = key_table(keys[part]), self._folder.find(keys[part])
-        return rows
-
-    def _check_out(self, out: np.ndarray | None, n_rows: int) -> None:
-        if out is None:
-            return
-        shape = (n_rows, self.n_dimensions)
-        if len(out.shape) != 2 or len(out) != n_rows or shape[1] not in (None, out.shape[1]):
-            raise ValueError(f"out has shape {out.shape}, wanted {shape}")
-        if out.dtype.kind != "f":
-            raise ValueError(f"out has dtype {out.dtype}, wanted a floating one")
 
     def __sklearn_clone__(self) -> Self:
         # Nothing is learned: the folds of a cross-validation share one store.

@@ -10,13 +10,15 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace
+from micropref._fitting import learning, predicting
 from micropref._parameters import check_real
 from micropref._rows.layout import PairReader, non_finite, root_mean_square, root_mean_square_norms
-from micropref._rows.validation import check_matrix, check_sample_weight
+from micropref._rows.matrix import check_matrix
+from micropref._rows.weights import check_sample_weight
 from micropref.distributed import active_communicator
 
 
-class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Scale contexts and differences, each by one number, to a given root mean square norm.
 
     The penalties of the estimators are stated for features of a usual size; this brings embeddings of any size there.
@@ -53,6 +55,7 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.context_norm = context_norm
         self.difference_norm = difference_norm
 
+    @learning
     def fit(self, X: Array, y: object = None, sample_weight: ArrayLike | None = None) -> Self:
         """Measure the two norms.
 
@@ -72,8 +75,8 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         everywhere = ranks.exchange(ranks.together(lambda: self._measure(X, sample_weight)))
         weights = np.array([weight for _, weight in everywhere])
         norms = np.array([root_mean_square(np.array([one[i] for one, _ in everywhere]), weights) for i in (0, 1)])
-        wanted = np.array([self.context_norm, self.difference_norm])
-        self.scale_ = np.divide(wanted, norms, out=np.ones(2), where=norms > 0)
+        target = np.array([self.context_norm, self.difference_norm])
+        self.scale_ = np.divide(target, norms, out=np.ones(2), where=norms > 0)
         return self
 
     def _measure(self, X: Array, sample_weight: ArrayLike | None) -> tuple[np.ndarray, float]:
@@ -85,6 +88,7 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         norms = root_mean_square_norms(X, self.n_context_features, weight)
         return norms, float(X.shape[0] if weight is None else weight.sum())
 
+    @predicting
     def transform(self, X: Array) -> Array:
         """Scale comparisons.
 

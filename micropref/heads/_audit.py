@@ -1,4 +1,4 @@
-"""Which heads prefer what somebody has labelled as unsafe."""
+"""Which heads prefer what is labelled as unsafe."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import Array, to_numpy
-from micropref._rows.validation import check_labels
-from micropref.heads._rebuilt import checked_rows, fitted_mixture
+from micropref._rows.comparisons import Comparisons
+from micropref.heads._rebuilt import fitted_mixture
 from micropref.metrics import mean_interval
+from micropref.metrics._accuracy import tie_half
 
 _RULES = ("estimate", "interval")
 
@@ -145,14 +146,12 @@ def audit_heads(
     """
     mixture = fitted_mixture(mixture)
     if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must lie between 0 and 1; got {threshold!r}")
+        raise ValueError(f"expected a threshold between 0 and 1, got {threshold!r}")
     if rule not in _RULES:
-        raise ValueError(f"rule must be one of {', '.join(map(repr, _RULES))}; got {rule!r}")
-    X, weight = checked_rows(mixture, X, sample_weight)
-    margins = to_numpy(mixture.component_scores(X))
-    signs, _ = check_labels(y, len(margins), classes=mixture.classes_)
-    margins = margins if signs is None else margins * signs[:, None]
-    right = (margins > 0) + 0.5 * (margins == 0)
+        raise ValueError(f"expected a rule of {', '.join(map(repr, _RULES))}, got {rule!r}")
+    rows = Comparisons.read(mixture, X, y, sample_weight, first=False, classes=mixture.classes_)
+    margins, weight = to_numpy(mixture.component_scores(rows.reader.X)), rows.dense_weight
+    right = tie_half(margins, None if rows.signs is None else rows.signs[:, None])
     seed = check_random_state(random_state).randint(2**31 - 1)
     accuracy, low, high = np.transpose(
         [

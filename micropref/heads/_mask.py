@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import Array
-from micropref.heads._rebuilt import checked_rows, fitted_mixture, mean_weights, rebuilt
+from micropref._rows.comparisons import Comparisons
+from micropref.heads._rebuilt import fitted_mixture, gate_of, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
 
 
@@ -60,12 +61,11 @@ def mask_heads(
     mixture = fitted_mixture(mixture)
     kept = ~_as_mask(mask_or_indices, len(mixture.coef_))
     if not kept.any():
-        raise ValueError(f"all {len(kept)} heads would be masked; at least one must be left")
-    # The last two parameters of every gate are its output weights and offsets.
-    hidden, output = mixture.gate_parameters_[:-2], mixture.gate_parameters_[-2:]
-    masked = rebuilt(mixture, mixture.coef_[kept], [*hidden, *(p[kept] for p in output)], mixture.weights_[kept])
+        raise ValueError(f"expected a mask that leaves at least one head, got one of all {len(kept)}")
+    gate_parameters = gate_of(kept, mixture.gate_parameters_)
+    masked = rebuilt(mixture, mixture.coef_[kept], gate_parameters, mixture.weights_[kept])
     if X is not None:
-        masked.weights_ = mean_weights(masked, *checked_rows(masked, X, sample_weight))
+        masked.weights_ = mean_weights(masked, Comparisons.read(masked, X, sample_weight=sample_weight, first=False))
     return masked
 
 
@@ -73,16 +73,16 @@ def _as_mask(mask_or_indices: ArrayLike, n_heads: int) -> np.ndarray:
     given = np.asarray(mask_or_indices)
     if given.ndim == 1 and given.dtype == bool:
         if len(given) != n_heads:
-            raise ValueError(f"the mask has {len(given)} entries; the mixture has {n_heads} heads")
+            raise ValueError(f"expected a mask of {n_heads} entries, one for every head, got {len(given)}")
         return given
     if given.ndim == 1 and given.size == 0:
         return np.zeros(n_heads, dtype=bool)
     if given.ndim > 1 or given.dtype.kind not in "iu":
-        raise ValueError(f"mask_or_indices must be a mask of True and False, or indices; got {mask_or_indices!r}")
+        raise ValueError(f"expected a mask of True and False, or indices, got {mask_or_indices!r}")
     given = np.atleast_1d(given)
     outside = given[(given < 0) | (given >= n_heads)]
     if len(outside):
-        raise ValueError(f"there is no head {outside[0]}; the heads are numbered from 0 to {n_heads - 1}")
+        raise ValueError(f"expected heads from 0 to {n_heads - 1}, got {outside[0]}")
     mask = np.zeros(n_heads, dtype=bool)
     mask[given] = True
     return mask

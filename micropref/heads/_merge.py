@@ -12,12 +12,12 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from micropref._arrays.backend import Array, compute_dtype, like, precision, to_numpy
+from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, flatten, unflatten
-from micropref._engine.objectives import GateObjective
 from micropref._engine.scaling import gate_scale
 from micropref._engine.solvers import lbfgs
-from micropref._rows.layout import PairReader, root_mean_square_norms
-from micropref.heads._rebuilt import checked_rows, fitted_mixture, mean_weights, rebuilt
+from micropref._rows.comparisons import Comparisons
+from micropref.heads._rebuilt import fitted_mixture, gate_of, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
 
 _MAX_ITER = 500
@@ -111,12 +111,13 @@ def merge_heads(
     """
     mixture = fitted_mixture(mixture)
     if not 0 < threshold <= 1:
-        raise ValueError(f"threshold must lie in (0, 1]; got {threshold!r}")
-    X, weight = checked_rows(mixture, X, sample_weight)
-    correlation = _correlation(to_numpy(mixture.component_scores(X)).astype(np.float64), weight)
+        raise ValueError(f"expected a threshold in (0, 1], got {threshold!r}")
+    rows = Comparisons.read(mixture, X, sample_weight=sample_weight, first=False)
+    margins = to_numpy(mixture.component_scores(rows.reader.X)).astype(np.float64)
+    correlation = _correlation(margins, rows.dense_weight)
     label = _sets(correlation, threshold)
     n_sets = int(label.max()) + 1
-    common = mean_weights(mixture, X, weight)
+    common = mean_weights(mixture, rows)
     into = np.zeros((n_sets, len(label)))
     into[label, np.arange(len(label))] = 1.0
     # A head that is never used still has a place in its set.
@@ -124,13 +125,14 @@ def merge_heads(
     share /= share.sum(axis=1, keepdims=True)
     gate_parameters, divergence = mixture.gate_parameters_, 0.0
     if 1 < n_sets < len(label):
-        gate_parameters, divergence = _merged_gate(mixture, X, weight, into, share)
+        gate_parameters, divergence = _merged_gate(mixture, rows, into, share)
     weights = into @ common if mixture.n_context_features else into @ mixture.weights_
-    merged = rebuilt(mixture, share @ mixture.coef_, gate_parameters, weights)
-    members = [tuple(np.flatnonzero(label == one).tolist()) for one in range(n_sets)]
-    order = np.argsort(-merged.weights_, kind="stable")
-    merged._sort_components()
-    return HeadMerge(merged, tuple(members[one] for one in order), correlation, divergence)
+    order = np.argsort(-weights, kind="stable")
+    if n_sets > 1:
+        gate_parameters = gate_of(order, gate_parameters)
+    merged = rebuilt(mixture, (share @ mixture.coef_)[order], gate_parameters, weights[order])
+    members = [tuple(np.flatnonzero(label == one).tolist()) for one in order]
+    return HeadMerge(merged, tuple(members), correlation, divergence)
 
 
 def _correlation(margins: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -139,7 +141,7 @@ def _correlation(margins: np.ndarray, weight: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(predictions, axis=0)
     silent = length == 0
     predictions = predictions / np.where(silent, 1.0, length)
-    cosines = np.clip(predictions.T @ predictions, -1.0, 1.0)
+    cosines: np.ndarray = np.clip(predictions.T @ predictions, -1.0, 1.0)
     cosines[np.ix_(silent, silent)] = 1.0
     np.fill_diagonal(cosines, 1.0)
     return cosines
@@ -153,11 +155,12 @@ def _sets(correlation: np.ndarray, threshold: float) -> np.ndarray:
     np.fill_diagonal(distance, 0.0)
     found = fcluster(linkage(squareform(distance), "complete"), 1.0 - threshold + _ROUNDING, "distance")
     _, first, label = np.unique(found, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[label]
+    number: np.ndarray = np.argsort(np.argsort(first))
+    return number[label]
 
 
 def _merged_gate(
-    mixture: MixtureBradleyTerry, X: Array, weight: np.ndarray, into: np.ndarray, share: np.ndarray
+    mixture: MixtureBradleyTerry, rows: Comparisons, into: np.ndarray, share: np.ndarray
 ) -> tuple[list[np.ndarray], float]:
     """Gate of the merged heads, and how far its weights are from the sums of the old ones."""
     hidden, output = mixture.gate_parameters_[:-2], mixture.gate_parameters_[-2:]
@@ -166,21 +169,19 @@ def _merged_gate(
     if not mixture.n_context_features:
         return start, 0.0
     gate = Gate.create(mixture.gate, mixture.n_context_features, len(into), mixture.hidden_units)
-    reader = PairReader(X, mixture.n_context_features)
-    contexts = X[:, : mixture.n_context_features]
-    old = np.exp(to_numpy(mixture.context_log_weights(contexts)).astype(np.float64))
+    old = np.exp(to_numpy(mixture.context_log_weights(rows.context)).astype(np.float64))
     wanted = into @ old
     wanted /= wanted.sum(axis=0)
+    X, weight = rows.reader.X, rows.dense_weight
     nothing = like(np.zeros(wanted.shape), X, compute_dtype(X))
-    objective = GateObjective(reader, gate, evidence=nothing, offset=nothing, sample_weight=weight)
-    context_norm = root_mean_square_norms(X, mixture.n_context_features, weight)[0]
+    objective = GateObjective(rows, gate, evidence=nothing, offset=nothing)
     found = lbfgs(
         partial(objective.cross_entropy, targets=like(wanted, X, objective.dtype)),
         flatten(start),
-        scale=flatten(gate_scale(context_norm, gate)),
+        scale=flatten(gate_scale(rows.norms[0], gate)),
         max_iter=_MAX_ITER,
         tol=_TOL,
-        precision=max(precision(contexts), gate.precision),
+        precision=max(precision(rows.context), gate.precision),
     )
     entropy = -weight @ (wanted * np.log(np.maximum(wanted, np.finfo(float).tiny))).sum(axis=0) / weight.sum()
     parameters = [p.copy() for p in unflatten(found.vector, gate.shapes)]

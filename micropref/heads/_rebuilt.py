@@ -8,50 +8,50 @@ import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, to_numpy
-from micropref._arrays.blocks import row_blocks
-from micropref._rows.layout import root_mean_square_norms
-from micropref._rows.validation import check_matrix, check_sample_weight
+from micropref._engine import prediction
+from micropref._engine.gates import Gate
+from micropref._fitting import fitted
+from micropref._rows.comparisons import Comparisons
+from micropref._saveable import pack, unpack
+from micropref._state import numbered
 from micropref.mixture import MixtureBradleyTerry
-from micropref.pairs import split_pairs
 
 
 def fitted_mixture(mixture: Any) -> MixtureBradleyTerry:
-    """The mixture, taken out of a FrozenEstimator; an error unless it is a fitted one."""
+    """The mixture as it was fitted, taken out of a FrozenEstimator; an error unless it is a fitted one."""
     mixture = mixture.estimator if isinstance(mixture, FrozenEstimator) else mixture
     if not isinstance(mixture, MixtureBradleyTerry):
-        raise TypeError(f"expected a MixtureBradleyTerry; got a {type(mixture).__name__}")
+        raise TypeError(f"expected a MixtureBradleyTerry, got a {type(mixture).__name__}")
     check_is_fitted(mixture)
-    return mixture
+    return fitted(mixture)
 
 
 def rebuilt(
     mixture: MixtureBradleyTerry, coef: np.ndarray, gate_parameters: list[np.ndarray], weights: np.ndarray
 ) -> MixtureBradleyTerry:
     """A new mixture of the same parameters but for the number of heads; what it shares with the old one is copied."""
-    new = MixtureBradleyTerry(**{**mixture.get_params(deep=False), "n_components": len(coef)})
+    _, description = pack(mixture)
     # A single head has nothing to be weighed against, and a gate of no parameters.
-    new._set_parameters([coef, *(gate_parameters if len(coef) > 1 else [])])
-    new.weights_ = weights / weights.sum()
-    new.classes_, new.n_features_in_ = mixture.classes_.copy(), mixture.n_features_in_
-    if hasattr(mixture, "feature_names_in_"):
-        new.feature_names_in_ = mixture.feature_names_in_.copy()
-    new.objective_, new.n_iter_, new.converged_ = mixture.objective_, mixture.n_iter_, False
-    new._stream = None
+    gate = [parameter.copy() for parameter in gate_parameters] if len(coef) > 1 else []
+    new: MixtureBradleyTerry = unpack(
+        {"coef": coef, "weights": weights / weights.sum(), **numbered("gate", gate)},
+        {
+            **description,
+            "parameters": {**mixture.get_params(deep=False), "n_components": len(coef)},
+            "state": {**description["state"], "converged_": False},
+        },
+    )
     return new
 
 
-def checked_rows(mixture: MixtureBradleyTerry, X: Array, sample_weight: Any) -> tuple[Array, np.ndarray]:
-    """Rows that the mixture can read, all of them finite, and their weights."""
-    X = check_matrix(mixture, X, reset=False)
-    weight = check_sample_weight(sample_weight, X.shape[0])
-    root_mean_square_norms(X, mixture.n_context_features)  # names the first entry that is not finite
-    return X, np.ones(X.shape[0]) if weight is None else weight
+def gate_of(heads: np.ndarray, gate_parameters: list[np.ndarray]) -> list[np.ndarray]:
+    """Parameters of a gate for some of its heads, by mask or in an order of indices."""
+    # The last two parameters of every gate are its output weights and offsets.
+    hidden, output = gate_parameters[:-2], gate_parameters[-2:]
+    return [*hidden, *(parameter[heads] for parameter in output)]
 
 
-def mean_weights(mixture: MixtureBradleyTerry, X: Array, weight: np.ndarray) -> np.ndarray:
+def mean_weights(mixture: MixtureBradleyTerry, rows: Comparisons) -> np.ndarray:
     """Mean mixture weights (n_components,) over rows, in float64."""
-    total = np.zeros(len(mixture.coef_))
-    for rows, context in row_blocks(split_pairs(X, mixture.n_context_features)[0]):
-        total += np.exp(to_numpy(mixture.context_log_weights(context)).astype(np.float64)) @ weight[rows]
-    return total / total.sum()
+    gate = Gate.of(mixture.gate_parameters_, mixture.n_context_features, len(mixture.coef_))
+    return prediction.mean_weights(rows.context, gate, mixture.gate_parameters_, rows.weight)

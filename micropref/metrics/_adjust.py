@@ -51,17 +51,17 @@ def adjust_p_values(p: ArrayLike, method: str = "holm") -> np.ndarray:
     """
     values = np.asarray(p, dtype=np.float64)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"p must have shape (n_tests,) with at least one p-value; got shape {values.shape}")
+        raise ValueError(f"p: expected shape (n_tests,) with at least one p-value, got shape {values.shape}")
     strange = ~((values >= 0) & (values <= 1))
     if strange.any():
         row = int(strange.argmax())
-        raise ValueError(f"p-values lie in [0, 1]; got {values[row]} in place {row}")
+        raise ValueError(f"p: expected p-values in [0, 1], got {values[row]} in place {row}")
     if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}")
+        raise ValueError(f"method: expected one of {', '.join(map(repr, _METHODS))}, got {method!r}")
     if method == "bonferroni":
         return np.minimum(1.0, len(values) * values)
     if method == "benjamini-hochberg":
-        return false_discovery_control(values, method="bh")
+        return np.asarray(false_discovery_control(values, method="bh"))
     order = np.argsort(values, kind="stable")
     adjusted = np.empty(len(values))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(np.arange(len(values), 0, -1) * values[order]))

@@ -68,11 +68,11 @@ def head_agreement(coef: ArrayLike, planted_coef: ArrayLike, X: ArrayLike | None
     """
     heads, planted = _matrix(coef, "coef"), _matrix(planted_coef, "planted_coef")
     if heads.shape[1] != planted.shape[1]:
-        raise ValueError(f"coef has {heads.shape[1]} features and planted_coef {planted.shape[1]}")
+        raise ValueError(f"planted_coef: expected {heads.shape[1]} features, as coef has, got {planted.shape[1]}")
     if X is not None:
         rows = _matrix(X, "X")
         if rows.shape[1] != heads.shape[1]:
-            raise ValueError(f"X has {rows.shape[1]} columns; expected {heads.shape[1]}, without context")
+            raise ValueError(f"X: expected {heads.shape[1]} columns, without context, got {rows.shape[1]}")
         heads, planted = heads @ rows.T, planted @ rows.T
     similarity = np.clip(_unit(heads) @ _unit(planted).T, -1.0, 1.0)
     row, column = linear_sum_assignment(-similarity)
@@ -84,14 +84,15 @@ def head_agreement(coef: ArrayLike, planted_coef: ArrayLike, X: ArrayLike | None
 def _matrix(values: ArrayLike, name: str) -> np.ndarray:
     array = np.asarray(to_numpy(values), dtype=np.float64)
     if array.ndim != 2 or 0 in array.shape:
-        raise ValueError(f"{name} must be a matrix with at least one row and column; got shape {array.shape}")
+        raise ValueError(f"{name}: expected a matrix with at least one row and column, got shape {array.shape}")
     if not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"{name} contains NaN or infinity in row {row}, column {column}")
+        raise ValueError(f"{name}: expected finite numbers, got {array[row, column]} in row {row}, column {column}")
     return array
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     """Rows of length one; a row of zeros stays as it is."""
     rows = rows / np.maximum(np.abs(rows).max(axis=1, keepdims=True), np.finfo(float).tiny)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+    return unit

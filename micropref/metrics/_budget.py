@@ -1,4 +1,4 @@
-"""How good an estimator is for somebody of whom it has seen so many labels."""
+"""How good an estimator is for a user, by the number of labels of that user that it has seen."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_expit
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, like, to_numpy
-from micropref._rows.validation import Groups, check_groups, check_labels
+from micropref._arrays.backend import Array, to_numpy
+from micropref._rows.arrays import take_rows
+from micropref._rows.groups import Groups, check_groups
+from micropref._rows.labels import check_labels
+from micropref.kernels._pointwise import log_sigmoid
+from micropref.metrics._accuracy import tie_half
 from micropref.metrics._groups import check_log_odds
 from micropref.metrics._intervals import Interval, mean_interval
 
@@ -90,7 +93,7 @@ def budget_curve(
     n_resamples: int = 1000,
     random_state: Any = 0,
 ) -> BudgetCurve:
-    """Accuracy and log-loss against the number of labels from which an estimator has learned who somebody is.
+    """Accuracy and log-loss against the number of labels of each user that an estimator has seen.
 
     For each draw every group's rows are put in a random order. For each budget b a copy of the estimator learns from
     the first b of every group by `partial_fit`, and predicts the test rows. A larger budget of a draw contains the
@@ -102,7 +105,7 @@ def budget_curve(
         Anything with ``partial_fit(X, y, groups=...)`` and ``decision_function(X, groups=...)``, such as a
         `ContextRouter` or one of `micropref.baselines`. It is not changed. Budget 0 is the estimator as it is, with
         what it may know of the test groups already.
-    X : array of shape (n_samples, n_features)
+    X : array-like of shape (n_samples, n_features)
         Rows from which labels are drawn. Those of one draw and budget are learned in the order of these rows, which is
         taken to be that of time.
     y : array-like of shape (n_samples,), optional
@@ -111,7 +114,7 @@ def budget_curve(
         User of every row; rows with None, NaN or -1 are never drawn.
     budgets : sequence of int, default=(0, 1, 2, 5, 10, 20, 50)
         Labels per group.
-    X_test : array of shape (n_test, n_features)
+    X_test : array-like of shape (n_test, n_features)
         Other rows than those of X.
     y_test : array-like of shape (n_test,), optional
     groups_test : array-like of shape (n_test,)
@@ -160,13 +163,13 @@ def budget_curve(
     members, judged = check_groups(groups, len(X)), check_groups(groups_test, len(X_test))
     if members is None or judged is None:
         where = "groups" if members is None else "groups_test"
-        raise ValueError(f"{where}: expected the user of every row; found None, NaN or -1 in every one")
+        raise ValueError(f"{where}: expected the user of every row, got None, NaN or -1 in every row")
     available = _available(members, judged)
     if short == "raise" and max(numbers) > available.min():
         fewest = int(available.argmin())
         raise ValueError(
-            f"a budget of {max(numbers)} is more than the {available[fewest]} labelled rows of group "
-            f"{judged.ids.tolist()[fewest]!r}; use smaller budgets, or short='use_all'"
+            f"budgets: expected at most {available[fewest]}, the labelled rows of group "
+            f"{judged.ids.tolist()[fewest]!r}, got {max(numbers)}; use smaller budgets, or short='use_all'"
         )
     labels = None if y is None else np.asarray(to_numpy(y))
     check_labels(labels, len(X), classes=estimator.classes_)
@@ -182,7 +185,7 @@ def budget_curve(
             adapted = _adapted(estimator, X, labels, members, np.flatnonzero((rank < budget) & (members.index >= 0)))
             odds = check_log_odds(adapted.decision_function(X_test, groups=groups_test))
             margins[draw, j] = odds if signs is None else odds * signs
-    right, loss = (margins > 0) + 0.5 * (margins == 0), -log_expit(margins)
+    right, loss = tie_half(margins), -log_sigmoid(margins)
     over = groups_test if clusters is None else clusters
     seed = check_random_state(random_state).randint(2**31 - 1)
     accuracies, losses = (
@@ -201,11 +204,11 @@ def budget_curve(
 def _check_numbers(budgets: Sequence[int], n_draws: int, short: str) -> list[int]:
     numbers = list(budgets)
     if not numbers or not all(isinstance(b, Integral) and not isinstance(b, bool) and b >= 0 for b in numbers):
-        raise ValueError(f"budgets must be at least one whole number, none below 0; got {numbers}")
+        raise ValueError(f"budgets: expected at least one whole number, none below 0, got {numbers}")
     if not isinstance(n_draws, Integral) or isinstance(n_draws, bool) or n_draws < 1:
-        raise ValueError(f"n_draws must be an integer of at least 1; got {n_draws!r}")
+        raise ValueError(f"n_draws: expected an integer of at least 1, got {n_draws!r}")
     if short not in _SHORT:
-        raise ValueError(f"short must be one of {', '.join(map(repr, _SHORT))}; got {short!r}")
+        raise ValueError(f"short: expected one of {', '.join(map(repr, _SHORT))}, got {short!r}")
     return [int(b) for b in numbers]
 
 
@@ -232,6 +235,5 @@ def _adapted(estimator: Any, X: Array, labels: np.ndarray | None, members: Group
     if not len(rows):
         return estimator
     adapted = deepcopy(estimator)
-    where = like(rows, X) if hasattr(X, "detach") else rows
     users = members.ids[members.index[rows]]
-    return adapted.partial_fit(X[where], None if labels is None else labels[rows], groups=users)
+    return adapted.partial_fit(take_rows(X, rows), None if labels is None else labels[rows], groups=users)

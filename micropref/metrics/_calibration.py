@@ -17,7 +17,8 @@ class BinSums(NamedTuple):
     @property
     def error(self) -> np.ndarray:
         """Calibration error (n_groups,): mean distance of the share that is right from the confidence."""
-        return np.abs(self.right - self.confidence).sum(axis=1) / self.mass.sum(axis=1)
+        error: np.ndarray = np.abs(self.right - self.confidence).sum(axis=1) / self.mass.sum(axis=1)
+        return error
 
 
 def bin_sums(

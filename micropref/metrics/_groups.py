@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, log_expit
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import Groups, check_groups, check_labels, check_sample_weight
+from micropref._rows.groups import Groups, check_groups
+from micropref._rows.labels import check_labels
+from micropref._rows.weights import check_sample_weight
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
+from micropref.metrics._accuracy import tie_half
 from micropref.metrics._calibration import bin_sums
 
 
@@ -133,7 +136,7 @@ def group_metrics(
     signs, _ = check_labels(y, len(odds))
     weight = check_sample_weight(sample_weight, len(odds))
     if not isinstance(bins, Integral) or isinstance(bins, bool) or bins < 1:
-        raise ValueError(f"bins must be an integer of at least 1; got {bins!r}")
+        raise ValueError(f"bins: expected an integer of at least 1, got {bins!r}")
     members = check_groups(["all"] * len(odds) if groups is None else groups, len(odds))
     weight = np.ones(len(odds)) if weight is None else weight
     margins = odds if signs is None else odds * signs
@@ -153,10 +156,10 @@ def check_log_odds(log_odds: ArrayLike) -> np.ndarray:
     """Log-odds as finite float64 of shape (n_samples,), at least one."""
     odds = np.asarray(to_numpy(log_odds), dtype=np.float64)
     if odds.ndim != 1 or not len(odds):
-        raise ValueError(f"log_odds must have shape (n_samples,) with at least one row; got shape {odds.shape}")
+        raise ValueError(f"log_odds: expected shape (n_samples,) with at least one row, got shape {odds.shape}")
     if not np.isfinite(odds).all():
         row = int(np.argmin(np.isfinite(odds)))
-        raise ValueError(f"log_odds contain NaN or infinity: {odds[row]} in row {row}")
+        raise ValueError(f"log_odds: expected finite numbers, got {odds[row]} in row {row}")
     return odds
 
 
@@ -165,7 +168,7 @@ def groups_with_rows(members: Groups | None, counted: np.ndarray) -> tuple[np.nd
     index = np.full(len(counted), -1) if members is None else np.where(counted, members.index, -1)
     kept, position = np.unique(index[index >= 0], return_inverse=True)
     if members is None or not len(kept):
-        raise ValueError("groups: no row with weight has a group; found None, NaN or -1 in every one")
+        raise ValueError("groups: expected a group in some row with weight, got None, NaN or -1 in every one")
     index[index >= 0] = position
     ids = members.ids.tolist()
     return index, [ids[i] for i in kept]
@@ -175,12 +178,12 @@ def _scores(
     margins: np.ndarray, weight: np.ndarray, group: np.ndarray, n_groups: int, bins: int
 ) -> list[PreferenceScores]:
     """Scores of every group from log-odds of the preferred response; each group has weight."""
-    right = (margins > 0) + 0.5 * (margins == 0)
-    sums = bin_sums(expit(np.abs(margins)), right, bins, weight=weight, group=group, n_groups=n_groups)
+    right = tie_half(margins)
+    sums = bin_sums(sigmoid(np.abs(margins)), right, bins, weight=weight, group=group, n_groups=n_groups)
     mass = sums.mass.sum(axis=1)
     means = (
         np.bincount(group, weight * values, n_groups) / mass
-        for values in (right, -log_expit(margins), expit(-margins) ** 2)
+        for values in (right, -log_sigmoid(margins), sigmoid(-margins) ** 2)
     )
     count = np.bincount(group, weight > 0, n_groups).astype(int)
     return [

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_groups, check_labels, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.labels import check_labels
+from micropref._rows.weights import check_sample_weight
+from micropref.metrics._accuracy import tie_half
 from micropref.metrics._groups import groups_with_rows
 
 
@@ -77,8 +80,8 @@ def best_head_per_group(
     """The head that is right most often in every group, as in Tables 7 and 8 of Shen et al. (2025).
 
     Without `choose_on`, heads are chosen on the very labels they are judged by. The accuracy is then an **upper end**,
-    what somebody could reach who knew the best head beforehand, and above ½ also for heads that know nothing: the best
-    of K coins thrown n times. With `choose_on`, it is what such a choice is worth on other rows.
+    that of a choice which knows the best head beforehand, and above ½ also for heads that know nothing: the best of K
+    coins thrown n times. With `choose_on`, it is what such a choice is worth on other rows.
 
     Parameters
     ----------
@@ -111,10 +114,12 @@ def best_head_per_group(
     """
     margins = np.asarray(to_numpy(component_scores), dtype=np.float64)
     if margins.ndim != 2 or 0 in margins.shape:
-        raise ValueError(f"component_scores has shape {margins.shape}; expected (n_samples, n_components), not empty")
+        raise ValueError(f"component_scores: expected shape (n_samples, n_components), not empty, got {margins.shape}")
     if not np.isfinite(margins).all():
         row, head = np.argwhere(~np.isfinite(margins))[0]
-        raise ValueError(f"component_scores contains NaN or infinity in row {row}, head {head}")
+        raise ValueError(
+            f"component_scores: expected finite numbers, got {margins[row, head]} in row {row}, head {head}"
+        )
     n_samples = len(margins)
     signs, _ = check_labels(y, n_samples)
     weight = check_sample_weight(sample_weight, n_samples)
@@ -122,8 +127,7 @@ def best_head_per_group(
     group, names = groups_with_rows(
         check_groups(["all"] * n_samples if groups is None else groups, n_samples), weight > 0
     )
-    margins = margins if signs is None else margins * signs[:, None]
-    right = (margins > 0) + 0.5 * (margins == 0)
+    right = tie_half(margins, None if signs is None else signs[:, None])
     judged = group >= 0
     if choose_on is None:
         table, n = _table(right, weight, group, judged, names, "")
@@ -132,7 +136,7 @@ def best_head_per_group(
         chosen = np.asarray(choose_on)
         if chosen.dtype != bool or chosen.shape != (n_samples,):
             raise ValueError(
-                f"choose_on must be True or False for each of {n_samples} rows; got {chosen.dtype} of shape "
+                f"choose_on: expected True or False for each of {n_samples} rows, got {chosen.dtype} of shape "
                 f"{chosen.shape}"
             )
         best = _table(right, weight, group, judged & chosen, names, " on which choose_on is True")[0].argmax(axis=0)
@@ -147,6 +151,8 @@ def _table(
     group, weight = group[rows], weight[rows]
     n = np.bincount(group, minlength=len(names))
     if not n.all():
-        raise ValueError(f"group {names[int(n.argmin())]!r} has no row with weight{where}")
+        raise ValueError(
+            f"groups: expected rows with weight in every group, got none of group {names[int(n.argmin())]!r}{where}"
+        )
     mass = np.bincount(group, weight, len(names))
     return np.stack([np.bincount(group, weight * head, len(names)) for head in right[rows].T]) / mass, n

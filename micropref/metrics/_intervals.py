@@ -8,13 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from micropref._rows.validation import check_groups, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.weights import check_sample_weight
 
 _RESAMPLED_ROWS = 1 << 20
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval."""
+    """A mean and the ends of its interval.
+
+    Attributes
+    ----------
+    mean : float
+    low, high : float
+    """
 
     mean: float
     low: float
@@ -81,17 +88,18 @@ def cluster_totals(
     """Σ ω v and Σ ω of every cluster that has weight, at least two, after all arguments have been checked."""
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"values must have shape (n_samples,) with at least one row; got shape {values.shape}")
+        raise ValueError(f"values: expected shape (n_samples,) with at least one row, got shape {values.shape}")
     if not np.isfinite(values).all():
-        raise ValueError(f"values contain NaN or infinity in row {int(np.argmin(np.isfinite(values)))}")
+        row = int(np.argmin(np.isfinite(values)))
+        raise ValueError(f"values: expected finite numbers, got {values[row]} in row {row}")
     if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1; got {level!r}")
+        raise ValueError(f"level: expected a number between 0 and 1, got {level!r}")
     if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1; got {n_resamples!r}")
+        raise ValueError(f"n_resamples: expected at least 1, got {n_resamples!r}")
     weight = check_sample_weight(sample_weight, len(values))
     total, mass = cluster_sums(values, clusters, np.ones(len(values)) if weight is None else weight)
     if len(total) < 2:
-        raise ValueError(f"an interval needs at least two clusters with positive weight; got {len(total)}")
+        raise ValueError(f"expected at least two clusters with positive weight for an interval, got {len(total)}")
     return total, mass
 
 
@@ -151,5 +159,5 @@ def accuracy_interval(
     correct = np.asarray(correct)
     strange = ~np.isin(correct, (0, 1))
     if strange.any():
-        raise ValueError(f"correct must hold True and False only; got {correct[strange][0]!r}")
+        raise ValueError(f"correct: expected True and False only, got {correct[strange][0]!r}")
     return mean_interval(correct, clusters, level=level, n_resamples=n_resamples, random_state=random_state)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
 from micropref.metrics._intervals import cluster_sums, cluster_totals, resampled_means
 
 # Additions of the exact distribution of a sum of signs; beyond, with that many clusters, its normal limit serves.
@@ -95,10 +95,11 @@ def paired_bootstrap(
     """
     a, b = (np.asarray(values, dtype=np.float64) for values in (values_a, values_b))
     if a.shape != b.shape:
-        raise ValueError(f"values_a has shape {a.shape} and values_b {b.shape}; expected one value per row in each")
+        raise ValueError(f"values_b: expected the shape of values_a, {a.shape}, got {b.shape}")
     for name, values in (("values_a", a), ("values_b", b)):
         if not np.isfinite(values).all():
-            raise ValueError(f"{name} contain NaN or infinity in row {int(np.argmin(np.isfinite(values)))}")
+            row = int(np.argmin(np.isfinite(values)))
+            raise ValueError(f"{name}: expected finite numbers, got {values.flat[row]} in row {row}")
     total, mass = cluster_totals(a - b, clusters, sample_weight, level=level, n_resamples=n_resamples)
     difference = float(total.sum() / mass.sum())
     means = resampled_means(total, mass, n_resamples, random_state)
@@ -187,11 +188,11 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | No
     """
     a, b = _truths(correct_a, "correct_a"), _truths(correct_b, "correct_b")
     if a.shape != b.shape:
-        raise ValueError(f"correct_a has {len(a)} rows and correct_b {len(b)}")
+        raise ValueError(f"correct_b: expected {len(a)} rows, as correct_a has, got {len(b)}")
     differences = a - b
     total = cluster_sums(differences, clusters, np.ones(len(a)))[0]
     if clusters is not None and check_groups(clusters, len(a)) is not None and len(total) < 2:
-        raise ValueError("a test of clusters needs at least two; got 1")
+        raise ValueError("expected at least two clusters for a test of clusters, got 1")
     total = np.abs(total[total != 0]).astype(np.int64)
     exact = len(total) * int(total.sum()) <= _EXACT_ADDITIONS
     observed = abs(float(differences.sum()))
@@ -209,11 +210,11 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | No
 def _truths(correct: ArrayLike, name: str) -> np.ndarray:
     values = np.asarray(correct)
     if values.ndim != 1 or not len(values):
-        raise ValueError(f"{name} must have shape (n_samples,) with at least one row; got shape {values.shape}")
+        raise ValueError(f"{name}: expected shape (n_samples,) with at least one row, got shape {values.shape}")
     strange = ~np.isin(values, (0, 1))
     if strange.any():
         raise ValueError(
-            f"{name} must hold True and False only; got {values[strange][0]!r} in row {int(strange.argmax())}"
+            f"{name}: expected True and False only, got {values[strange][0]!r} in row {int(strange.argmax())}"
         )
     return values.astype(np.float64)
 

@@ -81,7 +81,7 @@ class GroupedLogLikelihood:
             If the estimator has no `log_likelihood`.
         """
         if hasattr(estimator, "log_likelihood"):
-            return estimator.log_likelihood(X, y, sample_weight=sample_weight, groups=groups)
+            return float(estimator.log_likelihood(X, y, sample_weight=sample_weight, groups=groups))
         if isinstance(estimator, Pipeline):
             for _, step in estimator.steps[:-1]:
                 X = X if step in (None, "passthrough") else step.transform(X)
@@ -89,7 +89,8 @@ class GroupedLogLikelihood:
         if hasattr(estimator, "best_estimator_"):
             return self(estimator.best_estimator_, X, y, sample_weight, groups)
         raise TypeError(
-            f"{type(estimator).__name__} has no log_likelihood; use a MixtureBradleyTerry or a ContextRouter"
+            "expected an estimator with log_likelihood, such as MixtureBradleyTerry or ContextRouter, got "
+            f"{type(estimator).__name__}"
         )
 
     def set_score_request(self, **requests: bool | str | None) -> Self:
@@ -113,7 +114,7 @@ class GroupedLogLikelihood:
         """
         if not sklearn.get_config()["enable_metadata_routing"]:
             raise RuntimeError(
-                "requests are heard only under sklearn.set_config(enable_metadata_routing=True), or inside "
+                "requests take effect only under sklearn.set_config(enable_metadata_routing=True), or inside "
                 "sklearn.config_context(enable_metadata_routing=True)"
             )
         scorer = type(self)()
@@ -121,11 +122,16 @@ class GroupedLogLikelihood:
             alias = requests.pop(name, self._request.score.requests.get(name))
             scorer._request.score.add_request(param=name, alias=alias)
         if requests:
-            raise TypeError(f"unknown metadata: {', '.join(requests)}; this scorer takes {' and '.join(_METADATA)}")
+            raise TypeError(f"expected metadata {' or '.join(_METADATA)}, got {', '.join(requests)}")
         return scorer
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """The metadata that this scorer asks for."""
+        """The metadata that this scorer asks for.
+
+        Returns
+        -------
+        request : MetadataRequest
+        """
         return self._request
 
     def __repr__(self) -> str:

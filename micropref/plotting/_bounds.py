@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
 
-from micropref._arrays.backend import to_numpy
 from micropref.plotting._style import COLORS, axes_for, tidy
 from micropref.theory import IrreducibleErrorBounds, irreducible_error_bounds
+from micropref.theory._bounds import bounds_of_fit
 
 _STEPS = {
     "information": ("information\nI(Y; Z | X, A, B)", ""),
     "pairwise": ("pairwise\n2 E Var", "Pinsker"),
     "averaged": ("averaged over pairs\n2 E Var E", "Jensen"),
-    "printed": ("as printed\n2 ρ K E Var", "smallest weight"),
+    "theorem_3_2": ("Theorem 3.2\n2 ρ K E Var", "smallest weight"),
 }
 
 
@@ -61,7 +59,7 @@ class BoundsDisplay:
         Parameters
         ----------
         estimator : MixtureBradleyTerry
-        X : array of shape (n_samples, n_features)
+        X : array-like of shape (n_samples, n_features)
         prompt : array-like of shape (n_samples,), optional
             As in `micropref.theory.irreducible_error_bounds`.
         ax : matplotlib Axes, optional
@@ -70,9 +68,7 @@ class BoundsDisplay:
         -------
         display : BoundsDisplay
         """
-        weights = to_numpy(estimator.mixture_weights(X)).astype(np.float64)
-        probs = expit(to_numpy(estimator.component_scores(X)).astype(np.float64))
-        return cls.from_predictions(weights / weights.sum(axis=1, keepdims=True), probs, prompt, ax=ax)
+        return cls(bounds_of_fit(estimator, X, prompt)).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Draw into `ax`, or into a new figure.

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
-from micropref._arrays.backend import to_numpy
-from micropref._engine.prediction import accuracy
+from micropref._rows.arrays import take_rows
 from micropref.plotting._style import axes_for, style, tidy
 
 
@@ -44,7 +43,7 @@ class LabelBudgetDisplay:
         for name, curve in self.curves.items():
             if curve.shape[1] != len(self.budgets):
                 raise ValueError(
-                    f"curve {name!r} has {curve.shape[1]} values; expected {len(self.budgets)}, the budgets"
+                    f"curve {name!r}: expected {len(self.budgets)} values, one for each budget, got {curve.shape[1]}"
                 )
 
     @classmethod
@@ -99,7 +98,7 @@ class LabelBudgetDisplay:
         if max(budgets) > least or min(budgets) < 1:
             fewest = unique[np.argmin(np.bincount(index))]
             raise ValueError(
-                f"budgets must be between 1 and {least}, the rows of context {fewest!r}; got {list(budgets)}"
+                f"budgets: expected numbers between 1 and {least}, the rows of context {fewest!r}, got {list(budgets)}"
             )
         labels = None if y is None else np.asarray(y)
         random = check_random_state(random_state)
@@ -109,8 +108,8 @@ class LabelBudgetDisplay:
             for j, budget in enumerate(budgets):
                 rows = np.sort(np.concatenate([one[:budget] for one in order]))
                 copy = type(router)(**router.get_params(deep=False))
-                copy.fit(X[rows], None if labels is None else labels[rows])
-                found[draw, j] = accuracy(to_numpy(copy.decision_function(X_test)), y_test, copy.classes_)
+                copy.fit(take_rows(X, rows), None if labels is None else labels[rows])
+                found[draw, j] = copy.score(X_test, y_test)
         return cls(budgets, {type(router).__name__: found}, references).plot(ax)
 
     @classmethod

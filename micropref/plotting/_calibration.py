@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_labels
+from micropref._rows.labels import check_labels
+from micropref.metrics._accuracy import tie_half
 from micropref.metrics._calibration import bin_sums
 from micropref.plotting._style import axes_for, style, tidy
 
@@ -96,12 +97,15 @@ class CalibrationDisplay:
         -------
         display : CalibrationDisplay
         """
-        p = np.asarray(probs, dtype=float)
-        if p.ndim != 1 or not len(p) or not ((p >= 0) & (p <= 1)).all():
-            raise ValueError("probs must be at least one probability, in one dimension")
+        p = np.asarray(to_numpy(probs), dtype=float)
+        if p.ndim != 1 or not len(p):
+            raise ValueError(f"probs: expected shape (n_samples,) with at least one row, got shape {p.shape}")
+        outside = ~((p >= 0) & (p <= 1))
+        if outside.any():
+            row = int(outside.argmax())
+            raise ValueError(f"probs: expected probabilities in [0, 1], got {p[row]} in row {row}")
         signs, _ = check_labels(y, len(p))
-        first = np.ones(len(p), dtype=bool) if signs is None else signs > 0
-        right = np.where(p == 0.5, 0.5, (p > 0.5) == first)
+        right = tie_half(p - 0.5, signs)
         confident = np.maximum(p, 1 - p)
         count, confidence, truth = (sums[0] for sums in bin_sums(confident, right, n_bins))
         kept = count > 0

@@ -58,7 +58,9 @@ class ErrorDecompositionDisplay:
         ylabel: str = "error of one reward (nats per comparison)",
     ):
         if not len(terms) or len(terms) != len(labels):
-            raise ValueError(f"terms and labels must be as many, and at least one; got {len(terms)} and {len(labels)}")
+            raise ValueError(
+                f"labels: expected one for each of at least one term, got {len(terms)} terms and {len(labels)} labels"
+            )
         self.terms = list(terms)
         self.labels = [str(label) for label in labels]
         self.xlabel = xlabel

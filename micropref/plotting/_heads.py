@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_labels
+from micropref._rows.labels import check_labels
+from micropref.metrics._accuracy import tie_half
 from micropref.plotting._style import axes_for, heat_map
 
 
@@ -53,9 +54,8 @@ class HeadsByAttributeDisplay:
         """
         margins = to_numpy(estimator.component_scores(X))
         signs, _ = check_labels(y, len(margins), classes=estimator.classes_)
-        return cls.from_predictions(
-            margins if signs is None else margins * signs[:, None], attributes=attributes, ax=ax
-        )
+        signed = margins if signs is None else margins * signs[:, None]
+        return cls.from_predictions(signed, attributes=attributes, ax=ax)
 
     @classmethod
     def from_predictions(cls, margins: ArrayLike, *, attributes: ArrayLike, ax: Any = None) -> Self:
@@ -72,10 +72,10 @@ class HeadsByAttributeDisplay:
         -------
         display : HeadsByAttributeDisplay
         """
-        margins, names = np.asarray(margins), np.asarray(attributes)
-        if margins.ndim != 2 or len(margins) != len(names) or not len(names):
-            raise ValueError(f"margins has shape {margins.shape}; expected ({len(names)}, n_components), not empty")
-        right = (margins > 0) + 0.5 * (margins == 0)
+        rows, names = to_numpy(margins), np.asarray(attributes)
+        if rows.ndim != 2 or len(rows) != len(names) or not len(names):
+            raise ValueError(f"margins: expected shape ({len(names)}, n_components), not empty, got {rows.shape}")
+        right = tie_half(rows)
         unique, index = np.unique(names, return_inverse=True)
         count = np.bincount(index)
         share = np.stack([np.bincount(index, column) for column in right.T], axis=1) / count[:, None]

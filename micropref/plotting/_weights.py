@@ -69,12 +69,12 @@ class RouterWeightsDisplay:
         -------
         display : RouterWeightsDisplay
         """
-        weights, names = np.asarray(weights, dtype=float), np.asarray(contexts)
-        if weights.ndim != 2 or len(weights) != len(names) or not len(names):
-            raise ValueError(f"weights has shape {weights.shape}; expected ({len(names)}, n_components), not empty")
+        rows, names = np.asarray(to_numpy(weights), dtype=float), np.asarray(contexts)
+        if rows.ndim != 2 or len(rows) != len(names) or not len(names):
+            raise ValueError(f"weights: expected shape ({len(names)}, n_components), not empty, got {rows.shape}")
         unique, index = np.unique(names, return_inverse=True)
         count = np.bincount(index)
-        mean = np.stack([np.bincount(index, column) for column in weights.T], axis=1) / count[:, None]
+        mean = np.stack([np.bincount(index, column) for column in rows.T], axis=1) / count[:, None]
         return cls(mean, [str(name) for name in unique], count).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:

@@ -1,18 +1,23 @@
-"""The chain of lower bounds that ends in the theorem as printed."""
+"""The chain of lower bounds that ends in Theorem 3.2."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from micropref._arrays.backend import to_numpy
+from micropref.kernels._pointwise import sigmoid
 from micropref.theory._population import Population, check_population, information
 
 _SAME = 1e-6  # weights in single precision that differ by less are the same
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class IrreducibleErrorBounds:
     """Lower bounds on a single reward's excess error CE − H(Y | X, A, B, Z), in nats, from tight to loose.
 
@@ -24,17 +29,38 @@ class IrreducibleErrorBounds:
         2 E Var_π(σ_k).
     averaged : float or None
         2 E_x Var_π(E_{a,b|x} σ_k); None without prompts.
-    printed : float or None
-        2 ρ K E_x Var_unif(E_{a,b|x} σ_k), Theorem 3.2 as printed; None without prompts.
+    theorem_3_2 : float or None
+        2 ρ K E_x Var_unif(E_{a,b|x} σ_k), the right-hand side of Theorem 3.2; None without prompts.
     diversity : float or None
         ρ, the smallest weight of any component for any prompt; None without prompts.
+    printed : float, optional
+        Deprecated name of `theorem_3_2`, as a parameter and as an attribute.
     """
 
     information: float
     pairwise: float
-    averaged: float | None = None
-    printed: float | None = None
-    diversity: float | None = None
+    averaged: float | None
+    theorem_3_2: float | None
+    diversity: float | None
+
+    def __init__(
+        self,
+        information: float,
+        pairwise: float,
+        averaged: float | None = None,
+        theorem_3_2: float | None = None,
+        diversity: float | None = None,
+        *,
+        printed: float | None = None,
+    ):
+        if printed is not None:
+            if theorem_3_2 is not None:
+                raise TypeError("expected theorem_3_2 alone, got its old name printed as well")
+            _warn_renamed("printed", "theorem_3_2")
+            theorem_3_2 = printed
+        values = (information, pairwise, averaged, theorem_3_2, diversity)
+        for name, value in zip(self.__dataclass_fields__, values, strict=True):
+            object.__setattr__(self, name, value)  # the class is frozen
 
     @property
     def pairwise_slack(self) -> float:
@@ -47,9 +73,31 @@ class IrreducibleErrorBounds:
         return None if self.averaged is None else self.pairwise - self.averaged
 
     @property
+    def theorem_3_2_slack(self) -> float | None:
+        """What replacing the weights by the smallest gives away, averaged − theorem_3_2."""
+        return None if self.averaged is None or self.theorem_3_2 is None else self.averaged - self.theorem_3_2
+
+    @property
+    def printed(self) -> float | None:
+        """Deprecated name of `theorem_3_2`."""
+        _warn_renamed("printed", "theorem_3_2")
+        return self.theorem_3_2
+
+    @property
     def printed_slack(self) -> float | None:
-        """What replacing the weights by the smallest gives away, averaged − printed."""
-        return None if self.averaged is None or self.printed is None else self.averaged - self.printed
+        """Deprecated name of `theorem_3_2_slack`."""
+        _warn_renamed("printed_slack", "theorem_3_2_slack")
+        return self.theorem_3_2_slack
+
+
+@cache
+def _warn_renamed(old: str, new: str) -> None:
+    """Warn once per process; where warnings are errors, every time."""
+    warnings.warn(
+        f"IrreducibleErrorBounds.{old} was renamed to {new}; the old name will be removed in the next release",
+        FutureWarning,
+        stacklevel=3,
+    )
 
 
 def irreducible_error_bounds(
@@ -75,7 +123,7 @@ def irreducible_error_bounds(
 
     The last is Theorem 3.2 of Shen et al. (2025, arXiv 2505.24846). Two corrections to it: its scores must be
     probabilities (with raw scores the right-hand side has no upper limit, whereas I ≤ log K), and where the two
-    responses of a pair are exchangeable, E_{a,b|x} σ_k = ½ for every k and the printed bound is exactly 0.
+    responses of a pair are exchangeable, E_{a,b|x} σ_k = ½ for every k and its bound is exactly 0.
 
     Parameters
     ----------
@@ -102,7 +150,7 @@ def irreducible_error_bounds(
     --------
     >>> from micropref.theory import irreducible_error_bounds
     >>> bounds = irreducible_error_bounds([0.5, 0.5], [[0.9, 0.1], [0.1, 0.9]], prompt=["x", "x"])
-    >>> round(bounds.information, 3), round(bounds.pairwise, 3), round(bounds.averaged, 3), round(bounds.printed, 3)
+    >>> round(bounds.information, 3), round(bounds.pairwise, 3), round(bounds.averaged, 3), bounds.theorem_3_2
     (0.368, 0.32, 0.0, 0.0)
     """
     population = check_population(weights, component_probs, sample_weight)
@@ -110,9 +158,7 @@ def irreducible_error_bounds(
     pairwise = 2 * float(share @ _variance(population.weights, population.probs))
     if prompt is None:
         return IrreducibleErrorBounds(exact, pairwise)
-    ids = population.rows(prompt, "prompt")
-    if ids.ndim != 1:
-        raise ValueError(f"prompt must have one dimension; got {ids.ndim}")
+    ids = population.column(prompt, "prompt")
     _, start, index = np.unique(ids, return_index=True, return_inverse=True)
     _check_constant(population, ids, start[index])
     mass = np.bincount(index, share)
@@ -123,15 +169,35 @@ def irreducible_error_bounds(
         exact,
         pairwise,
         averaged=2 * float(mass @ _variance(pi, mean)),
-        printed=2 * rho * pi.shape[1] * float(mass @ mean.var(axis=1)),
+        theorem_3_2=2 * rho * pi.shape[1] * float(mass @ mean.var(axis=1)),
         diversity=rho,
     )
+
+
+def bounds_of_fit(estimator: Any, X: Any, prompt: ArrayLike | None = None) -> IrreducibleErrorBounds:
+    """Bounds of the population that a fitted mixture describes, without correction for the noise of its fit.
+
+    Parameters
+    ----------
+    estimator : MixtureBradleyTerry
+    X : array-like of shape (n_samples, n_features)
+    prompt : array-like of shape (n_samples,), optional
+        As in `irreducible_error_bounds`.
+
+    Returns
+    -------
+    bounds : IrreducibleErrorBounds
+    """
+    weights = to_numpy(estimator.mixture_weights(X)).astype(np.float64)
+    probs = sigmoid(to_numpy(estimator.component_scores(X)).astype(np.float64))
+    return irreducible_error_bounds(weights / weights.sum(axis=1, keepdims=True), probs, prompt)
 
 
 def _variance(weights: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Variance of the values of every row under its weights."""
     mean = (weights * values).sum(axis=1, keepdims=True)
-    return (weights * (values - mean) ** 2).sum(axis=1)
+    variance: np.ndarray = (weights * (values - mean) ** 2).sum(axis=1)
+    return variance
 
 
 def _check_constant(population: Population, ids: np.ndarray, first: np.ndarray) -> None:
@@ -141,7 +207,7 @@ def _check_constant(population: Population, ids: np.ndarray, first: np.ndarray) 
         row = int(np.argmax(varies))
         where = np.flatnonzero(population.kept)
         raise ValueError(
-            "averaged and printed bounds need weights that are a function of the prompt alone; prompt "
-            f"{ids[row]!r} has different weights in rows {where[first[row]]} and {where[row]}. Leave prompt out "
-            "for the first two bounds"
+            "with prompt: expected weights that are a function of the prompt alone, got different weights for prompt "
+            f"{ids[row]!r} in rows {where[first[row]]} and {where[row]}. Without prompt, the bounds `averaged` and "
+            "`theorem_3_2` are left out"
         )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr, xlogy
 
+from micropref._arrays.backend import to_numpy
+from micropref._rows.arrays import as_rows
 from micropref.theory._population import check_population, check_probabilities, information, relative_entropy
 from micropref.theory._single import best_single_probs, tabular_design
 
@@ -23,7 +26,7 @@ class ErrorDecomposition:
     label_noise : float
         H(Y | X, A, B, Z): each group's own indecision. Nothing removes it.
     group_information : float
-        I(Y; Z | X, A, B): what knowing the group would tell. Only a context or a user's history removes it.
+        I(Y; Z | X, A, B): the information in the group. Only a context or a user's history removes it.
     misspecification : float
         E KL(p̄ ‖ q): the distance of the population's average from the single model. A mixture removes it.
     """
@@ -40,7 +43,7 @@ def error_decomposition(
     single_probs: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
     *,
-    responses: tuple[ArrayLike, ArrayLike] | None = None,
+    responses: tuple[ArrayLike, ArrayLike] | Any | None = None,
     features: ArrayLike | None = None,
 ) -> ErrorDecomposition:
     r"""Decompose the error of a single reward on a population of groups that disagree.
@@ -65,7 +68,7 @@ def error_decomposition(
         Probabilities q of the single model.
     sample_weight : array-like of shape (n_samples,), optional
         Rows of weight 0 play no part.
-    responses : tuple of two array-likes of shape (n_samples,), optional
+    responses : tuple of two array-likes of shape (n_samples,), or table of two columns, optional
         Ids of the first and of the second response.
     features : array-like of shape (n_samples, n_features), optional
         Differences φ(first) − φ(second).
@@ -97,23 +100,23 @@ def error_decomposition(
     ]
     if len(given) != 1:
         raise ValueError(
-            "give exactly one of single_probs, responses (ids of both) or features (differences), which say what the "
-            f"single model is; got {' and '.join(given) or 'none of them'}"
+            "expected exactly one of single_probs, responses (ids of both) or features (differences), which say what "
+            f"the single model is, got {' and '.join(given) or 'none of them'}"
         )
     population = check_population(weights, component_probs, sample_weight)
     first, second, share = population.first, population.second, population.share
     if single_probs is not None:
-        q = _column(population.rows(single_probs, "single_probs").astype(np.float64), "single_probs")
-        q = check_probabilities(q, "single_probs")
+        q = check_probabilities(population.column(single_probs, "single_probs").astype(np.float64), "single_probs")
     elif responses is not None:
-        if len(responses) != 2:
-            raise ValueError(f"responses must be two columns of ids, first and second; got {len(responses)}")
-        ids = [_column(population.rows(column, "responses"), "responses") for column in responses]
+        ids = [population.column(column, "responses") for column in _two_columns(responses)]
         q = best_single_probs(tabular_design(*ids), first, share)
     else:
-        differences = population.rows(features, "features").astype(np.float64)
-        if differences.ndim != 2 or not np.isfinite(differences).all():
-            raise ValueError(f"features must be finite, of shape (n_samples, n_features); got {differences.shape}")
+        assert features is not None
+        differences = population.rows(as_rows(features, "features"), "features").astype(np.float64)
+        if not np.isfinite(differences).all():
+            row, column = np.argwhere(~np.isfinite(differences))[0]
+            place = f"row {np.flatnonzero(population.kept)[row]}, column {column}"
+            raise ValueError(f"features: expected finite numbers, got {differences[row, column]} in {place}")
         q = best_single_probs(differences, first, share)
     probs = population.probs
     with np.errstate(divide="ignore"):
@@ -127,7 +130,9 @@ def error_decomposition(
     )
 
 
-def _column(values: np.ndarray, name: str) -> np.ndarray:
-    if values.ndim != 1:
-        raise ValueError(f"{name} must have one dimension; got {values.ndim}")
-    return values
+def _two_columns(responses: Any) -> tuple[Any, Any]:
+    """Ids of the first and of the second responses, from a pair of columns or a table of two."""
+    columns = to_numpy(responses).T if hasattr(responses, "columns") else responses
+    if len(columns) != 2:
+        raise ValueError(f"responses: expected two columns of ids, first and second, got {len(columns)}")
+    return columns[0], columns[1]

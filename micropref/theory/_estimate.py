@@ -1,4 +1,4 @@
-"""The three terms for one's own data, from a fitted mixture, with intervals over whole groups."""
+"""The three terms for one's own data, from a fitted mixture, with intervals that resample groups."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
-from scipy.special import entr, expit
+from scipy.special import entr
 from scipy.stats import chi2
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from micropref.kernels._pointwise import sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._population import relative_entropy
 from micropref.theory._single import best_single_reward
@@ -38,7 +39,7 @@ class IrreducibleErrorEstimate:
     n_rows : int
         Rows with positive weight.
     n_groups : int
-        Groups, and ungrouped rows, that were resampled whole.
+        Groups, and ungrouped rows, that were resampled.
     """
 
     label_noise: float
@@ -60,8 +61,9 @@ class IrreducibleErrorEstimate:
         if low <= 0:
             return f"Nothing here shows that groups disagree: knowing the group is worth {gain}. One reward may do."
         return (
-            f"Knowing which group answers is worth at most {gain}: a router recovers it where contexts tell the groups "
-            f"apart, a user's history where users keep their tastes. A mixture alone gains {self.misspecification:.4f}."
+            f"Knowing which group answers is worth at most {gain}: a router recovers it where contexts distinguish the "
+            "groups, a user's history where users keep their preferences. A mixture alone gains "
+            f"{self.misspecification:.4f}."
         )
 
 
@@ -90,7 +92,7 @@ def estimate_irreducible_error(
     ----------
     estimator : MixtureBradleyTerry
         Fitted to these rows, with static weights or a linear gate and `balance=0`.
-    X : array of shape (n_samples, n_features)
+    X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,), optional
         Labels, as in the estimator's `fit`.
     groups : array-like of shape (n_samples,), optional
@@ -107,12 +109,12 @@ def estimate_irreducible_error(
     Raises
     ------
     ValueError
-        Where the data cannot identify the groups: no group has two rows, and K heads explain the rows no better than
+        If the data cannot identify the groups: no group has two rows, and K heads explain the rows no better than
         one (likelihood-ratio test at 5 %). Then any split of p̄ into groups fits equally well. Also for MLP gates and
         `balance` other than 0, for which the scores above are not those of the fit.
     """
     if not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 20:
-        raise ValueError(f"n_bootstrap must be an integer of at least 20; got {n_bootstrap!r}")
+        raise ValueError(f"n_bootstrap: expected an integer of at least 20, got {n_bootstrap!r}")
     check_smooth(estimator)
     data = Rows.create(estimator, X, y, groups, sample_weight)
     model = Model.of(estimator)
@@ -145,7 +147,7 @@ def _one_step_bootstrap(model: Model, data: Rows, n_bootstrap: int, random: np.r
     information = fisher + np.diag(model.penalties * data.weight.sum())
     # Adding one number to all offsets changes nothing and has no information; nor has it a score to follow.
     information[np.diag_indices(size)] += 1e-9 * np.trace(information) / size
-    return linalg.solve(information, total, assume_a="pos").T
+    return np.asarray(linalg.solve(information, total, assume_a="pos").T)
 
 
 def _terms(model: Model, draws: np.ndarray, data: Rows, alpha: float) -> np.ndarray:
@@ -162,13 +164,13 @@ def _terms(model: Model, draws: np.ndarray, data: Rows, alpha: float) -> np.ndar
         terms[1] += (entr(p) + entr(1 - p) - own) @ share[rows]
     difference = data.difference.astype(float)
     reward = best_single_reward(difference, first[0], share, alpha)
-    q = expit(difference @ reward)
+    q = sigmoid(difference @ reward)
     curvature = (difference * (share * q * (1 - q))[:, None]).T @ difference
     curvature[np.diag_indices(len(reward))] += alpha + 1e-12 * np.trace(curvature)
     # The reward of every draw by one Newton step, which misses its optimum by the fourth order of the change.
     step = linalg.solve(curvature, difference.T @ (share[:, None] * (first - first[0]).T), assume_a="pos")
     for rows in _even_blocks(len(share)):
-        q = expit(difference[rows] @ (reward[:, None] + step)).T
+        q = sigmoid(difference[rows] @ (reward[:, None] + step)).T
         divergence = relative_entropy(first[:, rows], q) + relative_entropy(1 - first[:, rows], 1 - q)
         terms[2] += divergence @ share[rows]
     return terms
@@ -187,7 +189,8 @@ def _refuse_flat_likelihood(
     extra = (len(model.coef) - 1) * (model.coef.shape[1] + model.gate.shape[1] + 1)
     if ratio <= chi2.isf(0.05, extra):
         raise ValueError(
-            "these data cannot tell the groups apart: no group has two comparisons, and "
-            f"{len(model.coef)} heads explain the rows no better than one (likelihood ratio {ratio:.1f} with {extra} "
-            "more parameters), so that any split of the population's average would fit. Give groups: who answered what"
+            "expected data that identify the groups, got no group with two comparisons, and "
+            f"{len(model.coef)} heads that explain the rows no better than one (likelihood ratio {ratio:.1f} with "
+            f"{extra} more parameters): any split of the population's average would fit. Give groups: the annotator of "
+            "every row"
         )

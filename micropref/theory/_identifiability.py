@@ -1,4 +1,4 @@
-"""Before fitting: do annotators answer often enough to tell heads apart?"""
+"""Before fitting: do annotators answer often enough to identify heads?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_groups
+from micropref._rows.groups import check_groups
+from micropref._text import counted
 from micropref.pairs import split_pairs
 
 _ENOUGH = 10  # as many observations for each number to be found, as is usual for regressions
@@ -25,14 +26,14 @@ class IdentifiabilityReport:
     n_groups : int
         Annotators with at least one row.
     n_ungrouped : int
-        Rows by nobody known, each of which stands alone.
+        Rows of an unknown annotator, each independent of the others.
     pairs_per_group : tuple of three floats
         Smallest, median and largest number of rows of a group; zeros without groups.
     n_repeats : int
         Rows beyond the first of each group. Only they say which answers go together.
     effective_dimension : float
-        Participation ratio (Σ λ)² / Σ λ² of the second moments of the differences: about how many numbers of a head
-        the rows speak about.
+        Participation ratio (Σ λ)² / Σ λ² of the second moments of the differences: about how many
+        numbers of a head the rows determine.
     """
 
     n_rows: int
@@ -56,12 +57,13 @@ class IdentifiabilityReport:
     def explanation(self) -> str:
         """The verdict in words, with what to do."""
         low, middle, high = self.pairs_per_group
-        design = f"{self.n_rows} comparisons, {self.n_groups} groups of {low:g} to {high:g} (median {middle:g})"
+        groups = counted(self.n_groups, "group")
+        design = f"{counted(self.n_rows, 'comparison')}, {groups} of {low:g} to {high:g} (median {middle:g})"
         if self.n_repeats == 0:
             return (
-                f"{design}: nobody is known to answer twice. One comparison each shows only the population's average, "
-                "and where tastes cancel on every pair no number of comparisons tells heads apart. Record who answers, "
-                "and ask everybody at least twice, better five times."
+                f"{design}: no annotator is known to answer twice. One comparison each shows only the population's "
+                "average, and where preferences cancel on every pair no number of comparisons identifies the heads. "
+                "Record the annotator of every comparison, and ask each one at least twice, better five times."
             )
         per = (
             f"{self.repeats_per_dimension:.1f} repeated answers per dimension, of about {self.effective_dimension:.0f}"
@@ -69,8 +71,8 @@ class IdentifiabilityReport:
         if self.sufficient:
             return f"{design}: {per}; enough to look for several heads."
         return (
-            f"{design}: {per}, where {_ENOUGH} are a rule of thumb. Heads may be found only in part: ask the same "
-            "people again rather than new ones, or reduce the features."
+            f"{design}: {per}, where {_ENOUGH} are a rule of thumb. Heads may be identified only in part: ask the "
+            "same annotators again rather than new ones, or reduce the features."
         )
 
 
@@ -79,15 +81,15 @@ def identifiability_report(
 ) -> IdentifiabilityReport:
     """Explain, before any fit, whether pairs per annotator suffice.
 
-    Answers of one person are dependent through that person's component, and independent between persons. So rows
-    beyond the first of each group are what identifies heads whose average cancels.
+    Answers of one annotator are dependent through that annotator's component; those of different annotators are
+    independent. So rows beyond the first of each group are what identifies heads whose average cancels.
 
     Parameters
     ----------
-    X : array of shape (n_samples, n_features)
+    X : array-like of shape (n_samples, n_features)
         ``[context | difference]``.
     groups : array-like of shape (n_samples,), optional
-        Annotator of every row; None, NaN or −1 for nobody known.
+        Annotator of every row; None, NaN or −1 for an unknown one.
     n_context_features : int, default=0
 
     Returns
@@ -107,7 +109,8 @@ def identifiability_report(
         second += block.T @ block
     total, square = float(np.trace(second)), float((second**2).sum())
     if not np.isfinite(square) or total == 0:
-        raise ValueError("the differences in X must be finite, and not all zero")
+        kind = "zeros only" if total == 0 else "NaN, infinity or numbers too large to square"
+        raise ValueError(f"X: expected differences that are finite and not all zero, got {kind}")
     members = check_groups(groups, n)
     sizes = np.empty(0) if members is None else np.bincount(members.index[members.index >= 0])
     return IdentifiabilityReport(

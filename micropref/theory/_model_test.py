@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_expit
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_sample_weight
+from micropref._rows.arrays import as_rows
+from micropref._rows.weights import check_sample_weight
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._single import best_single_reward
 from micropref.theory._units import Model, Rows, check_smooth, units_of_rows
@@ -55,7 +56,7 @@ def single_reward_test(
 ) -> SingleRewardTest:
     r"""Test whether one Bradley-Terry reward can have given these answers.
 
-    Groups are split whole into two halves. K heads fitted to one half are compared with the best single reward
+    The groups are split into two halves. K heads fitted to one half are compared with the best single reward
     *on the other half*, r̂, fitted to it:
 
     .. math:: E = \prod_u \exp(\ell_u(K) - \ell_u(\hat r))
@@ -73,7 +74,7 @@ def single_reward_test(
     ----------
     estimator : MixtureBradleyTerry
         The mixture to try; cloned, not changed. Static weights or a linear gate, `balance=0`.
-    X : array of shape (n_samples, n_features)
+    X : array-like of shape (n_samples, n_features)
     y : array-like of shape (n_samples,), optional
         Labels, as in the estimator's `fit`.
     groups : array-like of shape (n_samples,), optional
@@ -93,12 +94,13 @@ def single_reward_test(
         For one component, fewer than four groups, or a mixture with an MLP gate or a balance term.
     """
     if estimator.n_components < 2:
-        raise ValueError(f"the estimator needs n_components of at least 2; got {estimator.n_components}")
-    unit, _ = units_of_rows(groups, len(X))
-    weight = check_sample_weight(sample_weight, len(X))
+        raise ValueError(f"expected an estimator with n_components of at least 2, got {estimator.n_components}")
+    rows_of_X = as_rows(X)
+    unit, _ = units_of_rows(groups, len(rows_of_X))
+    weight = check_sample_weight(sample_weight, len(rows_of_X))
     present = np.unique(unit if weight is None else unit[weight > 0])
     if len(present) < 4:
-        raise ValueError(f"two halves need at least four groups; got {len(present)}")
+        raise ValueError(f"expected at least four groups for two halves, got {len(present)}")
     chosen = np.isin(unit, check_random_state(random_state).permutation(present)[: len(present) // 2])
     halves = np.flatnonzero(chosen), np.flatnonzero(~chosen)
 
@@ -110,9 +112,11 @@ def single_reward_test(
         likelihood = {}
         for k in (estimator.n_components, 1):
             model = clone(estimator).set_params(n_components=k, warm_start=False)
-            model.fit(X[train], part(y, train), sample_weight=part(sample_weight, train), groups=part(groups, train))
+            model.fit(
+                rows_of_X[train], part(y, train), sample_weight=part(sample_weight, train), groups=part(groups, train)
+            )
             check_smooth(model)
-            data = Rows.create(model, X[test], part(y, test), part(groups, test), part(sample_weight, test))
+            data = Rows.create(model, rows_of_X[test], part(y, test), part(groups, test), part(sample_weight, test))
             likelihood[k] = float(Model.of(model).unit_log_likelihood(data) @ data.outer)
         gain += likelihood[estimator.n_components] - likelihood[1]
         mass += data.weight.sum()
@@ -126,4 +130,4 @@ def _best_single_likelihood(data: Rows) -> float:
     difference = data.difference.astype(float)
     share = data.weight / data.weight.sum()
     reward = best_single_reward(difference, (data.signs + 1) / 2, share, _NEARLY_FREE)
-    return float(data.weight @ log_expit(data.signs * (difference @ reward)))
+    return float(data.weight @ log_sigmoid(data.signs * (difference @ reward)))

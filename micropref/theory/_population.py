@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import rel_entr
 
-from micropref._rows.validation import check_sample_weight
+from micropref._arrays.backend import to_numpy
+from micropref._rows.arrays import as_rows
+from micropref._rows.weights import check_sample_weight
 
 _ROUNDING = 1e-5  # single precision, summed over the components
 
@@ -36,36 +39,48 @@ class Population:
 
     @property
     def first(self) -> np.ndarray:
-        """p̄, the probability that somebody prefers the first response."""
-        return (self.weights * self.probs).sum(axis=1)
+        """p̄, the probability that a member of the population prefers the first response."""
+        first: np.ndarray = (self.weights * self.probs).sum(axis=1)
+        return first
 
     @property
     def second(self) -> np.ndarray:
         """1 − p̄, summed on its own so that it keeps its digits where p̄ is nearly 1."""
-        return (self.weights * (1 - self.probs)).sum(axis=1)
+        second: np.ndarray = (self.weights * (1 - self.probs)).sum(axis=1)
+        return second
 
     def rows(self, values: Any, name: str) -> np.ndarray:
         """The entries of a caller's column that belong to the rows kept."""
-        values = np.asarray(values)
-        if values.shape[:1] != self.kept.shape:
-            raise ValueError(f"{name} has shape {values.shape}; component_probs has {len(self.kept)} rows")
-        return values[self.kept]
+        array = to_numpy(values)
+        if array.shape[:1] != self.kept.shape:
+            raise ValueError(f"{name}: expected {len(self.kept)} rows, as component_probs has, got shape {array.shape}")
+        kept: np.ndarray = array[self.kept]
+        return kept
+
+    def column(self, values: Any, name: str) -> np.ndarray:
+        """The same of a column of one dimension."""
+        kept = self.rows(values, name)
+        if kept.ndim != 1:
+            raise ValueError(f"{name}: expected one dimension, got {kept.ndim}")
+        return kept
 
 
 def check_population(weights: ArrayLike, component_probs: ArrayLike, sample_weight: ArrayLike | None) -> Population:
     """Validate and normalise the three arrays; see `error_decomposition`."""
-    probs = np.asarray(component_probs, dtype=np.float64)
-    if probs.ndim != 2 or 0 in probs.shape:
-        raise ValueError(f"component_probs has shape {probs.shape}; expected (n_samples, n_components), neither empty")
-    share = np.asarray(weights, dtype=np.float64)
+    probs = to_numpy(as_rows(component_probs, "component_probs")).astype(np.float64)
+    if 0 in probs.shape:
+        raise ValueError(f"component_probs: expected at least one row and one component, got shape {probs.shape}")
+    share = np.asarray(to_numpy(weights), dtype=np.float64)
     if share.shape not in (probs.shape, probs.shape[1:]):
-        raise ValueError(f"weights has shape {share.shape}; expected {probs.shape} or {probs.shape[1:]}")
+        raise ValueError(f"weights: expected shape {probs.shape} or {probs.shape[1:]}, got {share.shape}")
     probs = check_probabilities(probs, "component_probs")
     pi = np.broadcast_to(check_probabilities(share, "weights"), probs.shape)
     total = pi.sum(axis=1)
     wrong = np.flatnonzero(np.abs(total - 1) > _ROUNDING)
     if len(wrong):
-        raise ValueError(f"weights must sum to 1 over the components; row {wrong[0]} sums to {total[wrong[0]]:.6g}")
+        raise ValueError(
+            f"weights: expected a sum of 1 over the components, got {total[wrong[0]]:.6g} in row {wrong[0]}"
+        )
     omega = check_sample_weight(sample_weight, len(probs))
     omega = np.ones(len(probs)) if omega is None else omega
     kept = omega > 0
@@ -78,8 +93,8 @@ def check_probabilities(values: np.ndarray, name: str) -> np.ndarray:
     if not inside.all():
         where = tuple(int(i) for i in np.argwhere(~inside)[0])
         place = f"row {where[0]}" + (f", column {where[1]}" if len(where) > 1 else "")
-        raise ValueError(f"{name} must be probabilities between 0 and 1, not scores; {place} has {values[where]}")
-    return np.clip(values, 0.0, 1.0)
+        raise ValueError(f"{name}: expected probabilities between 0 and 1, not scores, got {values[where]} in {place}")
+    return np.asarray(np.clip(values, 0.0, 1.0))
 
 
 def information(population: Population) -> np.ndarray:
@@ -89,12 +104,10 @@ def information(population: Population) -> np.ndarray:
     probs, weights = population.probs, population.weights
     divergence = relative_entropy(probs, first) + relative_entropy(1 - probs, second)
     # Rounding may leave −1e-17 where all components agree.
-    return np.maximum((weights * divergence).sum(axis=1), 0.0)
+    return np.asarray(np.maximum((weights * divergence).sum(axis=1), 0.0))
 
 
 def relative_entropy(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """p log(p / q) elementwise: 0 where p = 0, and infinite where only q = 0."""
-    from scipy.special import rel_entr
-
     with np.errstate(divide="ignore", over="ignore", under="ignore"):
-        return rel_entr(p, q)
+        return np.asarray(rel_entr(p, q))

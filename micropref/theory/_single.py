@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 from scipy import optimize, sparse
-from scipy.special import expit
+
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 
 
 def tabular_design(first: np.ndarray, second: np.ndarray) -> Any:
@@ -36,8 +37,8 @@ def best_single_probs(design: Any, first: np.ndarray, share: np.ndarray) -> np.n
     -------
     single_probs : ndarray of shape (n,)
     """
-
-    return expit(design @ best_single_reward(design, first, share))
+    probs: np.ndarray = sigmoid(design @ best_single_reward(design, first, share))
+    return probs
 
 
 def best_single_reward(design: Any, first: np.ndarray, share: np.ndarray, alpha: float = 0.0) -> np.ndarray:
@@ -45,8 +46,8 @@ def best_single_reward(design: Any, first: np.ndarray, share: np.ndarray, alpha:
 
     def value_and_gradient(reward: np.ndarray) -> tuple[float, np.ndarray]:
         margin = design @ reward
-        value = share @ (np.logaddexp(0.0, margin) - first * margin) + 0.5 * alpha * (reward @ reward)
-        return float(value), design.T @ (share * (expit(margin) - first)) + alpha * reward
+        value = share @ (-log_sigmoid(-margin) - first * margin) + 0.5 * alpha * (reward @ reward)
+        return float(value), design.T @ (share * (sigmoid(margin) - first)) + alpha * reward
 
     found = optimize.minimize(
         value_and_gradient,
@@ -55,4 +56,4 @@ def best_single_reward(design: Any, first: np.ndarray, share: np.ndarray, alpha:
         method="L-BFGS-B",
         options={"maxiter": 10_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 1e-9, "maxcor": 20},
     )
-    return found.x
+    return np.asarray(found.x)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, log_expit, softmax
+from scipy.special import softmax
 
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._bounds import IrreducibleErrorBounds, irreducible_error_bounds
 from micropref.theory._decomposition import ErrorDecomposition, error_decomposition
@@ -98,10 +99,10 @@ def sweep_error(
     [0.05, 0.12]
     """
     if parameter not in _DEFAULTS:
-        raise ValueError(f"parameter must be one of {', '.join(map(repr, _DEFAULTS))}; got {parameter!r}")
+        raise ValueError(f"parameter: expected one of {', '.join(map(repr, _DEFAULTS))}, got {parameter!r}")
     points = np.asarray(_DEFAULTS[parameter] if values is None else values, dtype=float)
     if points.ndim != 1 or not points.size or not np.isfinite(points).all():
-        raise ValueError(f"values must be a sequence of finite numbers; got {values!r}")
+        raise ValueError(f"values: expected a sequence of finite numbers, got {values!r}")
     _check_range(parameter, points, n_components)
     if parameter == "pairs_per_group":
         fitted = [_after_pairs(int(m), n_components, scale, n_annotators, random_state) for m in points]
@@ -119,7 +120,7 @@ def _check_range(parameter: str, points: np.ndarray, n_components: int) -> None:
     }[parameter]
     whole = parameter in ("n_groups", "pairs_per_group") and (points != np.round(points)).any()
     if whole or (points < low).any() or (points > high + 1e-12).any():
-        raise ValueError(f"values of {parameter} must be {what}; got {points.tolist()}")
+        raise ValueError(f"values of {parameter}: expected {what}, got {points.tolist()}")
 
 
 def _heads(n: int, scale: float, random: np.random.RandomState) -> np.ndarray:
@@ -147,7 +148,7 @@ def _population(
     elif parameter == "informativeness":
         weights = softmax(value * taste, axis=1)
     weights = np.repeat(weights, _PAIRS_PER_PROMPT, axis=0)
-    probs = expit(difference @ heads.T)
+    probs = sigmoid(difference @ heads.T)
     prompt = np.repeat(np.arange(_N_PROMPTS), _PAIRS_PER_PROMPT)
     return error_decomposition(weights, probs, features=difference), irreducible_error_bounds(weights, probs, prompt)
 
@@ -162,7 +163,7 @@ def _after_pairs(m: int, k: int, scale: float, n_annotators: int, seed: int) -> 
     difference[n_annotators:, -1] = judged_pair
     margins = difference @ heads.T
     own = np.take_along_axis(margins, kind[:, None, None], axis=2)[..., 0]
-    signs = np.where(random.uniform(size=own.shape) < expit(own), 1.0, -1.0)
+    signs = np.where(random.uniform(size=own.shape) < sigmoid(own), 1.0, -1.0)
     train = slice(0, n_annotators)
     mixture = MixtureBradleyTerry(k, alpha=1e-2, max_iter=1000, random_state=seed).fit(
         difference[train].reshape(-1, _WIDTH),
@@ -173,8 +174,8 @@ def _after_pairs(m: int, k: int, scale: float, n_annotators: int, seed: int) -> 
 
     def judged(coef: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         seen = new[:, : m - 1] @ coef.T
-        weights = softmax(np.log(prior) + log_expit(answers * seen).sum(axis=1), axis=1)
-        return weights, expit(new[:, -1] @ coef.T)
+        weights = softmax(np.log(prior) + log_sigmoid(answers * seen).sum(axis=1), axis=1)
+        return weights, sigmoid(new[:, -1] @ coef.T)
 
     weights, probs = judged(heads, np.full(k, 1.0 / k))
     fitted_weights, fitted_probs = judged(mixture.coef_, mixture.weights_)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, log_expit, log_softmax, logsumexp
+from scipy.special import log_softmax, logsumexp
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.validation import check_groups, check_labels, check_sample_weight
+from micropref._rows.groups import check_groups
+from micropref._rows.labels import check_labels
+from micropref._rows.weights import check_sample_weight
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.pairs import split_pairs
 
 BLOCK_ROWS = 2048
@@ -21,7 +24,7 @@ def check_smooth(estimator: Any) -> None:
     check_is_fitted(estimator)
     if len(estimator.gate_parameters_) > 2 or estimator.balance != 0:
         raise ValueError(
-            "the mixture must have static weights or a linear gate, and balance=0; got "
+            "expected a mixture with static weights or a linear gate, and balance=0, got "
             f"gate={estimator.gate!r}, balance={estimator.balance!r}"
         )
 
@@ -52,8 +55,8 @@ class Rows:
         n = len(difference)
         if difference.shape[1] != estimator.coef_.shape[1]:
             raise ValueError(
-                f"X has {difference.shape[1] + context.shape[1]} features; the estimator was fitted with "
-                f"{estimator.n_features_in_}"
+                f"X: expected {estimator.n_features_in_} features, as in the estimator's fit, "
+                f"got {difference.shape[1] + context.shape[1]}"
             )
         signs, _ = check_labels(y, n, classes=estimator.classes_)
         signs = np.ones(n) if signs is None else signs.astype(np.float64)
@@ -130,7 +133,7 @@ class Model:
         mean_context = np.add.reduceat(weight[:, None] * data.context[rows].astype(float), starts)
         mean_context /= np.add.reduceat(weight, starts)[:, None]
         log_weights = log_softmax(mean_context @ self.gate.T + self.offset, axis=1)
-        joint = log_weights + np.add.reduceat(data.inner(rows)[:, None] * log_expit(margins), starts)
+        joint = log_weights + np.add.reduceat(data.inner(rows)[:, None] * log_sigmoid(margins), starts)
         return log_weights, joint, margins, mean_context
 
     def unit_scores(self, data: Rows, rows: slice) -> np.ndarray:
@@ -139,7 +142,7 @@ class Model:
         starts, difference = data.unit_starts(rows), data.difference[rows].astype(float)
         responsibilities = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
         of_row = responsibilities[data.unit[rows] - data.unit[rows.start]]
-        slope = of_row * (data.inner(rows) * data.signs[rows])[:, None] * expit(-margins)
+        slope = of_row * (data.inner(rows) * data.signs[rows])[:, None] * sigmoid(-margins)
         heads = [np.add.reduceat(one[:, None] * difference, starts) for one in slope.T]
         d_logits = responsibilities - np.exp(log_weights)
         gates = (d_logits[:, :, None] * mean_context[:, None, :]).reshape(len(joint), -1)
@@ -157,6 +160,6 @@ class Model:
         coef, gate = theta[:, : k * d].reshape(-1, d), theta[:, k * d : k * d + k * c].reshape(len(theta) * k, c)
         difference, context = data.difference[rows].astype(float), data.context[rows].astype(float)
         n = len(difference)
-        probs = expit((difference @ coef.T).reshape(n, -1, k)).swapaxes(0, 1)
+        probs = sigmoid((difference @ coef.T).reshape(n, -1, k)).swapaxes(0, 1)
         logits = (context @ gate.T).reshape(n, -1, k).swapaxes(0, 1) + theta[:, None, k * d + k * c :]
         return np.exp(log_softmax(logits, axis=2)), probs

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from micropref._optional import require
-from micropref.datasets.sources import Source, listed, open_source
+from micropref.datasets._sources import Source, open_source
+from micropref.datasets._text import listed
 
 _SAVED_TO_DISK = ("dataset_dict.json", "state.json")
 
@@ -30,7 +31,7 @@ class Opened(NamedTuple):
         """
         found = self.splits.get(name, self.splits.get(None))
         if found is None:
-            raise ValueError(f"{self.source}: found the splits {listed(self.splits)}, wanted {name!r}")
+            raise ValueError(f"{self.source}: expected the split {name!r}, got the splits {listed(self.splits)}")
         return found
 
     @property
@@ -85,7 +86,7 @@ def open_splits(
         origin = f"a {type(source).__name__}"
     if isinstance(source, Mapping):
         if not source:
-            raise ValueError(f"{origin}: found no splits, wanted at least one")
+            raise ValueError(f"{origin}: expected at least one split, got none")
         splits = {split: _open_one(rows, columns, f"{origin}, split {split!r}") for split, rows in source.items()}
         return Opened(splits, origin)
     return Opened({None: _open_one(source, columns, origin)}, origin)
@@ -132,4 +133,4 @@ def _open_one(rows: Any, columns: tuple[str, ...], place: str) -> Source:
 def _refuse_revision(revision: str | None, source: Any) -> None:
     if revision is not None:
         what = os.fspath(source) if isinstance(source, str | os.PathLike) else f"a {type(source).__name__}"
-        raise ValueError(f"found revision={revision!r} with {what}; only a set on the hub has revisions")
+        raise ValueError(f"expected revision=None with {what}, which has no revisions, got {revision!r}")

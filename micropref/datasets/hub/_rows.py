@@ -1,4 +1,4 @@
-"""From rows of a published set to a table: what is wanted of cells, and what becomes of bad rows."""
+"""From rows of a published set to a table: what is expected of cells, and what becomes of bad rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 from sklearn.utils import check_random_state
 
-from micropref.datasets.chat import Speech, read_speech
-from micropref.datasets.sources import MalformedRowError, Record, Source, listed
-from micropref.datasets.table import PreferenceTable, is_blank
+from micropref.datasets._chat import Speech, read_speech
+from micropref.datasets._sources import MalformedRowError, Record, Source
+from micropref.datasets._text import is_blank, listed
+from micropref.datasets.table import PreferenceTable
 
 _T = TypeVar("_T")
 
@@ -34,9 +35,9 @@ class Comparison:
     def __post_init__(self) -> None:
         for text in (self.chosen, self.rejected):
             if is_blank(text):
-                raise ValueError("found an empty response, wanted text")
+                raise ValueError("expected text, got an empty response")
         if self.chosen == self.rejected:
-            raise ValueError("found the same text in both responses, wanted two different ones")
+            raise ValueError("expected two different responses, got the same text in both")
 
 
 class Reading:
@@ -47,13 +48,13 @@ class Reading:
         self._skip_bad = skip_bad
         self._faults: list[str] = []
 
-    def each(self, parse: Callable[[Mapping[str, Any]], _T], wanted: Sequence[str]) -> list[tuple[Record, _T]]:
-        """What `parse` makes of the cells of every row that has the columns `wanted`, with the row."""
+    def each(self, parse: Callable[[Mapping[str, Any]], _T], expected: Sequence[str]) -> list[tuple[Record, _T]]:
+        """What `parse` makes of the cells of every row that has the columns `expected`, with the row."""
         if not self.source.records:
-            raise ValueError(f"{self.source.name} is empty: found no rows")
+            raise ValueError(f"{self.source.name}: expected rows, got an empty source")
         parsed = []
         for record in self.source.records:
-            one = self.attempt(record, partial(_parsed, parse, record, wanted))
+            one = self.attempt(record, partial(_parsed, parse, record, expected))
             if one is not None:
                 parsed.append((record, one))
         return parsed
@@ -107,27 +108,28 @@ class Reading:
         )
 
 
-def _parsed(parse: Callable[[Mapping[str, Any]], _T], record: Record, wanted: Sequence[str]) -> _T:
-    return parse(cells_of(record, wanted))
+def _parsed(parse: Callable[[Mapping[str, Any]], _T], record: Record, expected: Sequence[str]) -> _T:
+    return parse(cells_of(record, expected))
 
 
-def cells_of(record: Record, wanted: Sequence[str]) -> Mapping[str, Any]:
-    """The cells of a row, ValueError unless it is readable and has the columns wanted."""
+def cells_of(record: Record, expected: Sequence[str]) -> Mapping[str, Any]:
+    """The cells of a row, ValueError unless it is readable and has the expected columns."""
     if record.fault:
         raise ValueError(record.fault)
-    missing = [name for name in wanted if name not in record.cells]
+    missing = [name for name in expected if name not in record.cells]
     if missing:
-        raise ValueError(f"found the columns {listed(record.cells)}, wanted {listed(missing)} too")
-    return record.cells
+        raise ValueError(f"expected the columns {listed(missing)} too, got {listed(record.cells)}")
+    cells: Mapping[str, Any] = record.cells
+    return cells
 
 
 def text_of(cells: Mapping[str, Any], column: str, *, may_be_blank: bool = False) -> str:
     """The text in a column, ValueError if it holds something else or, unless it may be, is blank."""
     text = read_speech(cells[column], column)
     if not isinstance(text, str):
-        raise ValueError(f"found {reprlib.repr(cells[column])} in column {column!r}, wanted text")
+        raise ValueError(f"expected text, got {reprlib.repr(cells[column])} in column {column!r}")
     if not may_be_blank and is_blank(text):
-        raise ValueError(f"found an empty text in column {column!r}, wanted some")
+        raise ValueError(f"expected text, got an empty one in column {column!r}")
     return text
 
 
@@ -139,7 +141,7 @@ def number_of(cells: Mapping[str, Any], column: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if isinstance(cell, bool) or not math.isfinite(number):
-        raise ValueError(f"found {reprlib.repr(cell)} in column {column!r}, wanted a number")
+        raise ValueError(f"expected a number, got {reprlib.repr(cell)} in column {column!r}")
     return number
 
 
@@ -163,11 +165,11 @@ def split_by(
         If the share is not between 0 and 1, or a side would have no key.
     """
     if isinstance(test_size, bool) or not isinstance(test_size, int | float) or not 0 < test_size < 1:
-        raise ValueError(f"test_size must be between 0 and 1, the share of the test; got {test_size!r}")
+        raise ValueError(f"expected a test_size between 0 and 1, the share of the test, got {test_size!r}")
     distinct = list(dict.fromkeys(keys))
     n_test = round(test_size * len(distinct))
     if not 0 < n_test < len(distinct):
-        raise ValueError(f"test_size={test_size} of {len(distinct)} leaves one side empty, wanted at least one on both")
+        raise ValueError(f"expected a test_size that leaves no side empty, got {test_size} of {len(distinct)}")
     order = check_random_state(random_state).permutation(len(distinct))
     in_test = {distinct[i] for i in order[:n_test]}
     is_test = [key in in_test for key in keys]

@@ -9,12 +9,14 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from micropref.datasets.chat import render
+from micropref.datasets._chat import render
+from micropref.datasets._sources import Record, Source
 from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, number_of, split_by, text_of
 from micropref.datasets.preference_set import PreferenceSet
-from micropref.datasets.sources import Record, Source
 from micropref.datasets.table import PreferenceTable
+
+__all__ = ["HELPSTEER2_CONTEXTS", "load_helpsteer2"]
 
 #: What stands as the context of a comparison on each attribute, after the definitions on the set's card.
 HELPSTEER2_CONTEXTS: Mapping[str, str] = MappingProxyType(
@@ -143,14 +145,14 @@ def _pairs(reading: Reading) -> Iterator[tuple[Record, _Rated, _Rated]]:
 
 
 def _lonely() -> None:
-    raise ValueError("found one response to its prompt, wanted a second one in the next row")
+    raise ValueError("expected a second response to the prompt in the next row, got one only")
 
 
 def _rated(cells: Mapping[str, Any]) -> _Rated:
     scores = {attribute: number_of(cells, attribute) for attribute in HELPSTEER2_CONTEXTS}
     for attribute, score in scores.items():
         if not 0 <= score <= 4:
-            raise ValueError(f"found {score:g} in column {attribute!r}, wanted a rating from 0 to 4")
+            raise ValueError(f"expected a rating from 0 to 4, got {score:g} in column {attribute!r}")
     return _Rated(_conversation(text_of(cells, "prompt")), text_of(cells, "response"), scores)
 
 

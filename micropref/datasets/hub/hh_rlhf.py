@@ -7,12 +7,14 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from micropref.datasets.chat import Message, split_implicit
+from micropref.datasets._chat import Message, split_implicit
+from micropref.datasets._text import is_blank, listed
 from micropref.datasets.hub._open import has_files, open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, text_of
 from micropref.datasets.preference_set import PreferenceSet
-from micropref.datasets.sources import listed
-from micropref.datasets.table import PreferenceTable, is_blank
+from micropref.datasets.table import PreferenceTable
+
+__all__ = ["load_hh_rlhf"]
 
 _COLUMNS = ("chosen", "rejected")
 _SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled")
@@ -62,15 +64,15 @@ def load_hh_rlhf(
     ImportError
         If `datasets` is needed and not installed.
     """
-    wanted = (subset,) if isinstance(subset, str) else tuple(subset)
-    if not wanted or not set(wanted) <= set(_SUBSETS):
-        raise ValueError(f"subset must be of {listed(_SUBSETS)}; got {subset!r}")
+    subsets = (subset,) if isinstance(subset, str) else tuple(subset)
+    if not subsets or not set(subsets) <= set(_SUBSETS):
+        raise ValueError(f"expected subset to be of {listed(_SUBSETS)}, got {subset!r}")
     opened = [
         (
             folder,
             open_splits(source, hub_name="Anthropic/hh-rlhf", columns=_COLUMNS, revision=revision, data_dir=folder),
         )
-        for folder in (wanted if has_files(source) else (None,))
+        for folder in (subsets if has_files(source) else (None,))
     ]
     tables: dict[str, PreferenceTable] = {}
     for split in ("train", "test") if opened[0][1].is_named else ("train",):
@@ -100,6 +102,6 @@ def _dialogue(text: str, column: str) -> list[Message]:
     before, *turns = _TURN.split(text)
     if not turns or not is_blank(before):
         raise ValueError(
-            f"found {reprlib.repr(text)} in column {column!r}, wanted a dialogue that begins with '\\n\\nHuman:'"
+            f"expected a dialogue that begins with '\\n\\nHuman:', got {reprlib.repr(text)} in column {column!r}"
         )
     return [(_ROLES[who], said.strip()) for who, said in zip(turns[::2], turns[1::2], strict=True)]

@@ -6,12 +6,14 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from micropref.datasets.chat import split_explicit
+from micropref.datasets._chat import split_explicit
+from micropref.datasets._text import listed
 from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, speech_of
 from micropref.datasets.preference_set import PreferenceSet
-from micropref.datasets.sources import listed
 from micropref.datasets.table import PreferenceTable
+
+__all__ = ["load_personal_reward_bench"]
 
 _HUB_NAMES = {
     "prism": "MichaelR207/prism_personalized_0125",
@@ -66,7 +68,7 @@ def load_personal_reward_bench(
         If `datasets` is needed and not installed.
     """
     if part not in _HUB_NAMES:
-        raise ValueError(f"part must be {' or '.join(map(repr, _HUB_NAMES))}; got {part!r}")
+        raise ValueError(f"expected part to be {' or '.join(map(repr, _HUB_NAMES))}, got {part!r}")
     opened = open_splits(source, hub_name=_HUB_NAMES[part], columns=_COLUMNS, revision=revision)
     found: dict[str, list[PreferenceTable]] = {split: [] for split in _SPLITS}
     for user_split, rows in opened.splits.items():
@@ -92,8 +94,9 @@ def load_personal_reward_bench(
 
 def _split(cells: Mapping[str, Any]) -> str:
     if cells["split"] not in _SPLITS:
-        raise ValueError(f"found {reprlib.repr(cells['split'])} in column 'split', wanted one of {listed(_SPLITS)}")
-    return cells["split"]
+        raise ValueError(f"expected one of {listed(_SPLITS)}, got {reprlib.repr(cells['split'])} in column 'split'")
+    split: str = cells["split"]
+    return split
 
 
 def _comparison(cells: Mapping[str, Any], user_split: str | None) -> Comparison:

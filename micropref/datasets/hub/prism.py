@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from micropref.datasets.chat import render
+from micropref.datasets._chat import render
+from micropref.datasets._sources import Record
 from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, number_of, split_by, text_of
 from micropref.datasets.preference_set import PreferenceSet
-from micropref.datasets.sources import Record
+
+__all__ = ["load_prism"]
 
 _COLUMNS = (
     *("utterance_id", "interaction_id", "conversation_id", "user_id", "turn", "within_turn_id"),
@@ -108,10 +110,10 @@ def load_prism(
 
 def _utterance(cells: Mapping[str, Any]) -> _Utterance:
     if not isinstance(cells["if_chosen"], bool):
-        raise ValueError(f"found {cells['if_chosen']!r} in column 'if_chosen', wanted true or false")
+        raise ValueError(f"expected true or false, got {cells['if_chosen']!r} in column 'if_chosen'")
     turn = number_of(cells, "turn")
     if turn < 0 or turn != int(turn):
-        raise ValueError(f"found {turn:g} in column 'turn', wanted a whole number that is not negative")
+        raise ValueError(f"expected an integer that is not negative, got {turn:g} in column 'turn'")
     prompt, response = text_of(cells, "user_prompt"), text_of(cells, "model_response")
     return _Utterance(prompt, response, cells["if_chosen"], number_of(cells, "score"), int(turn), cells)
 
@@ -138,8 +140,8 @@ def _compare(turns: dict[int, list[tuple[Record, _Utterance]]], reading: Reading
 
 def _refuse(chosen: _Utterance | None, turn: int) -> None:
     if chosen is None:
-        raise ValueError(f"found no chosen answer in turn {turn} of its conversation, wanted one")
-    raise ValueError(f"found turn {turn} of a conversation whose earlier turns are incomplete, wanted all of them")
+        raise ValueError(f"expected one chosen answer in turn {turn} of its conversation, got none")
+    raise ValueError(f"expected all earlier turns of its conversation, got turn {turn} after an incomplete one")
 
 
 def _comparison(prompt: str, chosen: _Utterance, rejected: _Utterance) -> Comparison:

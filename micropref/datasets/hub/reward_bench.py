@@ -6,11 +6,13 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from micropref.datasets.chat import render, split_explicit
+from micropref.datasets._chat import render, split_explicit
+from micropref.datasets._text import listed
 from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, speech_of
 from micropref.datasets.preference_set import PreferenceSet
-from micropref.datasets.sources import listed
+
+__all__ = ["load_reward_bench"]
 
 _COLUMNS = {
     1: ("prompt", "chosen", "rejected", "subset", "id"),
@@ -79,10 +81,10 @@ def load_reward_bench(
         If `datasets` is needed and not installed.
     """
     if version not in _COLUMNS:
-        raise ValueError(f"version must be 1 or 2; got {version!r}")
+        raise ValueError(f"expected version to be 1 or 2, got {version!r}")
     split = _SPLITS[version][0] if split is None else split
     if split not in _SPLITS[version]:
-        raise ValueError(f"split must be one of {listed(_SPLITS[version])} in version {version}; got {split!r}")
+        raise ValueError(f"expected split to be one of {listed(_SPLITS[version])} in version {version}, got {split!r}")
     opened = open_splits(source, hub_name=_HUB_NAMES[version], columns=_COLUMNS[version], revision=revision)
     reading = Reading(opened.split(split), skip_bad)
     compare = _one_pair if version == 1 else _all_pairs
@@ -122,5 +124,5 @@ def _all_pairs(cells: Mapping[str, Any]) -> list[Comparison]:
 def _answers(cells: Mapping[str, Any], column: str) -> Sequence[str]:
     answers = cells[column]
     if not isinstance(answers, list) or not answers or not all(isinstance(answer, str) for answer in answers):
-        raise ValueError(f"found {reprlib.repr(answers)} in column {column!r}, wanted a list of at least one text")
+        raise ValueError(f"expected a list of at least one text, got {reprlib.repr(answers)} in column {column!r}")
     return answers

@@ -9,6 +9,8 @@ from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, text_of
 from micropref.datasets.preference_set import PreferenceSet
 
+__all__ = ["load_rpr"]
+
 _COLUMNS = (
     *("prompt", "response_a", "response_b", "criteria_x", "criteria_y"),
     *("category_x", "category_y", "scenario_x", "scenario_y", "id"),
@@ -32,7 +34,7 @@ def load_rpr(
     source : None, str, path, datasets.Dataset, datasets.DatasetDict, or list of dict, optional
         By default ``microsoft/rpr`` on the hub. Rows in no named split become `train`.
     context : {"criteria", "scenario"}, default="criteria"
-        The context of a row: the criterion itself, or a scenario in which somebody would apply it.
+        The context of a row: the criterion itself, or a scenario in which a person would apply it.
     revision : str, optional
         Commit, tag or branch on the hub.
     skip_bad : bool, default=False
@@ -51,7 +53,7 @@ def load_rpr(
         If `datasets` is needed and not installed.
     """
     if context not in ("criteria", "scenario"):
-        raise ValueError(f"context must be 'criteria' or 'scenario'; got {context!r}")
+        raise ValueError(f"expected context to be 'criteria' or 'scenario', got {context!r}")
     opened = open_splits(source, hub_name="microsoft/rpr", columns=_COLUMNS, revision=revision)
     tables = {}
     for split in ("train", "test") if opened.is_named else ("train",):

@@ -13,6 +13,8 @@ from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, number_of, split_by, text_of
 from micropref.datasets.preference_set import PreferenceSet
 
+__all__ = ["ULTRAFEEDBACK_CONTEXTS", "load_ultrafeedback"]
+
 #: What stands as the context of a comparison on each aspect.
 ULTRAFEEDBACK_CONTEXTS: Mapping[str, str] = MappingProxyType(
     {
@@ -98,7 +100,7 @@ def load_ultrafeedback(
 def _compare(cells: Mapping[str, Any]) -> list[Comparison]:
     prompt = text_of(cells, "instruction")
     if not isinstance(cells["completions"], list):
-        raise ValueError(f"found {reprlib.repr(cells['completions'])} in column 'completions', wanted a list")
+        raise ValueError(f"expected a list, got {reprlib.repr(cells['completions'])} in column 'completions'")
     completions = []
     for number, completion in enumerate(cells["completions"]):
         try:
@@ -119,17 +121,16 @@ def _compare(cells: Mapping[str, Any]) -> list[Comparison]:
 
 
 def _completion(completion: Any) -> _Completion:
-    wanted = ("response", "annotations")
-    if not isinstance(completion, Mapping) or not completion.keys() >= set(wanted):
-        raise ValueError(f"found {reprlib.repr(completion)}, wanted an object with 'response' and 'annotations'")
+    if not isinstance(completion, Mapping) or not completion.keys() >= {"response", "annotations"}:
+        raise ValueError(f"expected an object with 'response' and 'annotations', got {reprlib.repr(completion)}")
     annotations = completion["annotations"]
     if not isinstance(annotations, Mapping):
-        raise ValueError(f"found the annotations {reprlib.repr(annotations)}, wanted an object with aspects")
+        raise ValueError(f"expected an object with aspects, got the annotations {reprlib.repr(annotations)}")
     ratings = {}
     for aspect in ULTRAFEEDBACK_CONTEXTS:
         annotation = annotations.get(aspect)
         if not isinstance(annotation, Mapping) or "Rating" not in annotation:
-            raise ValueError(f"found no 'Rating' for the aspect {aspect!r}, wanted a number or {_NO_RATING!r}")
+            raise ValueError(f"expected a number or {_NO_RATING!r} as 'Rating' of the aspect {aspect!r}, got none")
         if annotation["Rating"] not in (None, _NO_RATING):
             ratings[aspect] = number_of(annotation, "Rating")
     return _Completion(text_of(completion, "response"), completion.get("model"), ratings)

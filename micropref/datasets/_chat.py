@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from micropref.datasets.table import is_blank, is_unicode
+from micropref.datasets._text import is_blank, is_unicode
 
 Message: TypeAlias = tuple[str, str]  # role, content
 Speech: TypeAlias = str | list[Message]  # plain text or a conversation
@@ -33,14 +33,14 @@ def read_speech(value: object, column: str) -> Speech:
     Raises
     ------
     ValueError
-        "found X in column C, wanted Y".
+        "expected X, got Y in column C".
     """
     if isinstance(value, str):
         return _checked(value, column)
     if isinstance(value, np.ndarray):  # how pandas holds the lists of a Parquet file
         value = value.tolist()
     if not isinstance(value, list | tuple):
-        raise ValueError(f"found {reprlib.repr(value)} in column {column!r}, wanted text or a list of messages")
+        raise ValueError(f"expected text or a list of messages, got {reprlib.repr(value)} in column {column!r}")
     return [_read_message(message, column) for message in value]
 
 
@@ -109,7 +109,10 @@ def split_implicit(chosen: Speech, rejected: Speech) -> tuple[str, str, str]:
         cut = _cut_of_texts(chosen, rejected)
         return chosen[:cut], chosen[cut:], rejected[cut:]
     if isinstance(chosen, str) or isinstance(rejected, str):
-        raise ValueError("found one response as text and the other as messages, wanted both alike or a prompt column")
+        raise ValueError(
+            "expected two texts, two lists of messages or a prompt column, "
+            "got one response as text and the other as messages"
+        )
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
@@ -123,15 +126,15 @@ def split_implicit(chosen: Speech, rejected: Speech) -> tuple[str, str, str]:
 def _read_message(message: object, column: str) -> Message:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
         raise ValueError(
-            f"found the message {reprlib.repr(message)} in column {column!r}, "
-            "wanted an object with 'role' and 'content'"
+            f"expected an object with 'role' and 'content', got the message {reprlib.repr(message)} "
+            f"in column {column!r}"
         )
     content = message["content"]
     if isinstance(content, list | tuple | np.ndarray):
         content = "".join(_read_part(part, column) for part in content)
     if not isinstance(content, str):
         raise ValueError(
-            f"found a message with the content {reprlib.repr(content)} in column {column!r}, wanted text or text parts"
+            f"expected text or text parts, got a message with the content {reprlib.repr(content)} in column {column!r}"
         )
     return _checked(message["role"], column), _checked(content, column)
 
@@ -140,15 +143,16 @@ def _read_part(part: object, column: str) -> str:
     if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
         kind = part.get("type", part) if isinstance(part, dict) else part
         raise ValueError(
-            f"found a message part of type {reprlib.repr(kind)} in column {column!r}, "
-            'wanted only {"type": "text", "text": ...}'
+            'expected {"type": "text", "text": ...}, '
+            f"got a message part of type {reprlib.repr(kind)} in column {column!r}"
         )
-    return part["text"]
+    text: str = part["text"]
+    return text
 
 
 def _checked(text: str, column: str) -> str:
     if not is_unicode(text):
-        raise ValueError(f"found a lone surrogate in column {column!r}, wanted text that can be written as UTF-8")
+        raise ValueError(f"expected text that can be written as UTF-8, got a lone surrogate in column {column!r}")
     return text
 
 

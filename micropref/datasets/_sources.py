@@ -17,14 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from micropref._optional import require
-from micropref.datasets.table import is_unicode
+from micropref.datasets._frames import columns_of_frame, is_frame
+from micropref.datasets._text import is_unicode, listed
 
 _LONGEST_CSV_FIELD = 2**31 - 1
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class MalformedRowError(ValueError):
-    """A row of preference data that cannot be used: where it is, what was found, what was wanted."""
+    """A row of preference data that cannot be used: where it is, what was expected and what was found there."""
 
 
 class Record(NamedTuple):
@@ -63,19 +64,20 @@ def open_source(source: Any) -> Source:
         return source
     if isinstance(source, str | os.PathLike):
         return _open_file(Path(source))
-    if _is_a(source, "pandas", "DataFrame"):
-        return Source("the DataFrame", "row", _records_of_columns(_columns_of_frame(source)))
     if _is_a(source, "datasets", "Dataset"):
         return Source("the Dataset", "row", _records_of_columns(source.to_dict()))
     if _is_a(source, "datasets", "DatasetDict"):
-        raise ValueError(f"found a DatasetDict with the splits {listed(source)}, wanted one of them: source[split]")
+        raise ValueError(f"expected one split, source[name], got a DatasetDict with the splits {listed(source)}")
     if isinstance(source, Mapping):
         return Source("the dict of columns", "row", _records_of_columns(source))
     if isinstance(source, list | tuple):
         return Source("the list", "row", _records_of_objects(source))
+    if is_frame(source):
+        return Source(f"the {type(source).__name__}", "row", _records_of_columns(columns_of_frame(source)))
+    hint = "; .collect() makes a DataFrame of it" if hasattr(source, "collect") else ""
     raise TypeError(
-        f"found a {type(source).__name__}, wanted a path, a pandas DataFrame, a datasets.Dataset, a list of dicts, "
-        "a dict of columns or a PreferenceTable"
+        "expected a path, a DataFrame (pandas, Polars or Arrow), a datasets.Dataset, a list of dicts, a dict of "
+        f"columns or a PreferenceTable, got a {type(source).__name__}{hint}"
     )
 
 
@@ -85,28 +87,15 @@ def _is_a(source: object, module: str, name: str) -> bool:
     return kind is not None and isinstance(source, kind)
 
 
-def _columns_of_frame(frame: Any) -> dict[str, list[Any]]:
-    names = [str(name) for name in frame.columns]
-    if len(set(names)) < len(names):
-        raise ValueError(f"the DataFrame: found the columns {listed(names)}, wanted each name once")
-    columns = (frame.iloc[:, place] for place in range(len(names)))
-    return {
-        name: [None if missing else cell for cell, missing in zip(column.tolist(), column.isna(), strict=True)]
-        for name, column in zip(names, columns, strict=True)
-    }
-
-
 def _records_of_columns(columns: Mapping[str, Any]) -> list[Record]:
     cells = {}
     for name, column in columns.items():
         if isinstance(column, str) or not isinstance(column, Iterable):
-            raise ValueError(
-                f"the column {name!r} holds {reprlib.repr(column)}, wanted a list with a cell for each row"
-            )
+            raise ValueError(f"expected a list with a cell for each row, got {reprlib.repr(column)} in column {name!r}")
         cells[name] = column.tolist() if isinstance(column, np.ndarray) else list(column)
     if len({len(column) for column in cells.values()}) > 1:
         lengths = ", ".join(f"{name} {len(column)}" for name, column in cells.items())
-        raise ValueError(f"found columns of different lengths ({lengths}), wanted one cell for each row in all of them")
+        raise ValueError(f"expected columns of one length, got columns of different lengths ({lengths})")
     rows = zip(*cells.values(), strict=True)
     return [Record(number, dict(zip(cells, row, strict=True))) for number, row in enumerate(rows)]
 
@@ -117,7 +106,7 @@ def _records_of_objects(rows: Iterable[Any]) -> list[Record]:
 
 def _record_of_object(number: int, row: Any) -> Record:
     if not isinstance(row, dict | Mapping):  # dict first: asking an abstract class is slow
-        return Record(number, row, f"found {reprlib.repr(row)}, wanted an object with named cells")
+        return Record(number, row, f"expected an object with named cells, got {reprlib.repr(row)}")
     return Record(number, row)
 
 
@@ -130,13 +119,13 @@ def _open_file(path: Path) -> Source:
         return Source(str(path), "row", _parquet_records(path), path)
     if suffix not in _TEXT_FORMATS:
         known = ", ".join(_TEXT_FORMATS)
-        raise ValueError(f"{path}: found the suffix {path.suffix!r}, wanted one of {known} (each also .gz) or .parquet")
+        raise ValueError(f"{path}: expected one of {known} (each also .gz) or .parquet, got {path.suffix!r}")
     text_format = _TEXT_FORMATS[suffix]
     with gzip.open(path) if name.endswith(".gz") else open(path, "rb") as file:
         try:
             records = text_format.parse(file, path)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ValueError(f"{path}: found a damaged or incomplete gzip file ({error})") from None
+            raise ValueError(f"{path}: expected a gzip file, got a damaged or incomplete one ({error})") from None
     return Source(str(path), text_format.unit, records, path, text_format.all_cells_are_text)
 
 
@@ -146,7 +135,7 @@ def _parquet_records(path: Path) -> list[Record]:
     try:
         rows = parquet.read_table(path).to_pylist()
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path}: found no readable Parquet file ({error})") from None
+        raise ValueError(f"{path}: expected a Parquet file, got one that cannot be read ({error})") from None
     return _records_of_objects(rows)
 
 
@@ -161,7 +150,7 @@ def _json_line(number: int, line: str) -> Record:
     try:
         return _record_of_object(number, json.loads(line))
     except (ValueError, RecursionError) as error:
-        return Record(number, line, f"found malformed JSON ({_reason(error)}), wanted one object on the line")
+        return Record(number, line, f"expected one object on the line, got malformed JSON ({_reason(error)})")
 
 
 def _json_array(lines: Iterable[bytes], path: Path) -> list[Record]:
@@ -175,12 +164,12 @@ def _json_array(lines: Iterable[bytes], path: Path) -> list[Record]:
     except json.JSONDecodeError as error:
         hint = "; a file with one object on each line is called .jsonl" if error.msg == "Extra data" else ""
         raise MalformedRowError(
-            f"{path}, line {error.lineno}: found malformed JSON ({_reason(error)}), wanted one list of objects{hint}"
+            f"{path}, line {error.lineno}: expected one list of objects{hint}, got malformed JSON ({_reason(error)})"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: found JSON that cannot be read ({error}), wanted one list of objects") from None
+        raise ValueError(f"{path}: expected one list of objects, got JSON that cannot be read ({error})") from None
     if not isinstance(rows, list):
-        raise ValueError(f"{path}: found {reprlib.repr(rows)}, wanted one list of objects")
+        raise ValueError(f"{path}: expected one list of objects, got {reprlib.repr(rows)}")
     return _records_of_objects(rows)
 
 
@@ -203,7 +192,7 @@ def _separated(lines: Iterable[bytes], path: Path, delimiter: str) -> list[Recor
         return []
     number, header, fault = rows[0]
     if not fault and len(set(header)) < len(header):
-        fault = f"found the column names {listed(header)}, wanted each once"
+        fault = f"expected column names that differ, got {listed(header)}"
     if fault:
         raise MalformedRowError(f"{path}, line {number}: {fault}")
     return [_name_cells(row, header) for row in rows[1:]]
@@ -228,7 +217,7 @@ def _separated_rows(lines: Iterable[bytes], delimiter: str) -> Iterator[Record]:
         except StopIteration:
             return
         except csv.Error as error:
-            fault = f"found malformed CSV ({error}), wanted quoted cells with quotes in them doubled"
+            fault = f"expected CSV with doubled quotes in quoted cells, got malformed CSV ({error})"
         if fault:
             yield Record(number, "".join(lines_of_record).rstrip("\r\n"), fault)
         elif cells:
@@ -239,7 +228,7 @@ def _name_cells(row: Record, header: list[str]) -> Record:
     if row.fault:
         return row
     if len(row.cells) != len(header):
-        return row._replace(fault=f"found {len(row.cells)} cells, wanted {len(header)} as in the header")
+        return row._replace(fault=f"expected {len(header)} cells as in the header, got {len(row.cells)}")
     return row._replace(cells=dict(zip(header, row.cells, strict=True)))
 
 
@@ -269,13 +258,9 @@ def _fault_of_encoding(line: str) -> str:
     if is_unicode(line):
         return ""
     byte = next(ord(letter) - 0xDC00 for letter in line if "\udc80" <= letter <= "\udcff")
-    return f"found the byte 0x{byte:02x}, which is not UTF-8 there, wanted text in UTF-8"
+    return f"expected text in UTF-8, got the byte 0x{byte:02x}, which is not UTF-8 there"
 
 
 def _reason(error: Exception) -> str:
     # The decoder counts lines of what it was given, which are not those of the file.
     return f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
-
-
-def listed(names: Iterable[object]) -> str:
-    return ", ".join(map(repr, names)) or "none"

@@ -1,0 +1,87 @@
+"""How a router learns the weights of frozen heads: L-BFGS on J_τ itself, or the steps of Hedge (Algorithm 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._arrays.backend import precision
+from micropref._engine.gate_objective import GateObjective
+from micropref._engine.gates import Gate, flatten
+from micropref._engine.solvers import lbfgs
+
+__all__ = ["TOL", "GateFit", "initial_gate", "solve_direct", "solve_hedge"]
+
+Vector = NDArray[np.float64]
+
+TOL = 1e-6
+_MAX_ITER = 500
+
+
+@dataclass(frozen=True)
+class GateFit:
+    """Where a solver of J_τ stopped.
+
+    Attributes
+    ----------
+    vector : ndarray of shape (n_parameters,)
+    value : float
+        J_τ, in nats.
+    n_iter : int
+    converged : bool
+    loss_curve : list of float
+        J_τ before the first step of Hedge and after each; empty for the direct solver.
+    """
+
+    vector: Vector
+    value: float
+    n_iter: int
+    converged: bool
+    loss_curve: list[float]
+
+
+def initial_gate(gate: Gate, scale: Vector, random: np.random.RandomState) -> Vector:
+    """Parameters of g = 0, with a hidden layer of random directions if there is one."""
+    parameters = gate.initial(random)
+    for output in parameters[-2:]:
+        output[...] = 0.0
+    return np.asarray(flatten(parameters) / scale)
+
+
+def solve_direct(objective: GateObjective, start: Vector, scale: Vector) -> GateFit:
+    """Minimise J_τ by L-BFGS."""
+    found = lbfgs(
+        objective.value_and_gradient,
+        start,
+        scale=scale,
+        max_iter=_MAX_ITER,
+        tol=TOL,
+        precision=_precision(objective),
+    )
+    return GateFit(found.vector, found.value, found.n_iter, found.converged, [])
+
+
+def solve_hedge(objective: GateObjective, start: Vector, scale: Vector, n_iter: int) -> GateFit:
+    """The paper's algorithm: targets t_ik ∝ f_k(c_i) exp(−L_ik / τ), then cross-entropy, `n_iter` times."""
+    vector = start
+    curve = [objective.value_and_gradient(vector)[0]]
+    for _ in range(n_iter):
+        vector = lbfgs(
+            partial(objective.cross_entropy, targets=objective.targets(vector)),
+            vector,
+            scale=scale,
+            max_iter=_MAX_ITER,
+            tol=TOL,
+            precision=_precision(objective),
+        ).vector
+        curve.append(objective.value_and_gradient(vector)[0])
+    value, gradient = objective.value_and_gradient(vector)
+    converged = bool(gradient.size == 0 or np.abs(gradient / scale).max() <= np.sqrt(TOL))
+    return GateFit(vector, value, n_iter, converged, curve)
+
+
+def _precision(objective: GateObjective) -> float:
+    return max(precision(objective.contexts), objective.gate.precision)

@@ -1,0 +1,273 @@
+"""J of a mixture of Bradley-Terry models and its gradient, in nats: pure functions over the array API.
+
+Every function runs unchanged on NumPy arrays and on torch tensors of any device, and differentiates by hand. Arrays are
+component-first, (n_components, n_rows): reductions over the few components then run along long rows.
+
+A *unit* is what draws one component: a group (annotator) with all its rows, or one ungrouped row. Its evidence for
+component k is e_uk = Σ_{i∈u} ω_i log σ(m_ik) for a group and log σ(m_ik) for a row, whose weight then stands outside:
+
+    ℓ_u = log Σ_k π_k(c_u) exp(e_uk)
+
+    J = −(1/Ω) Σ_u a_u ℓ_u + balance · (1/Ω) Σ_u Ω_u Σ_k π_k(c_u) log π_k(c_u) + ½ α ‖W‖² + ½ α_gate ‖gate weights‖²
+
+with margins m_ik = s_i w_kᵀ d_i, Ω_u the weight of the unit's rows, Ω = Σ_u Ω_u, and a_u = 1 for a group, ω_i for a row
+(Eq. 1-4 of Shen et al., 2025, and their extension to annotators who answer more than once).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, is_torch, like, namespace, to_numpy
+from micropref._arrays.blocks import shared_mapping, stored_blocks
+from micropref._engine.gate_pass import gate_pass, penalised
+from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.units import Units
+from micropref.distributed._communicator import ALONE, Communicator
+from micropref.kernels import Sums, mixture_sums
+from micropref.kernels._pointwise import log_sigmoid, sigmoid
+from micropref.kernels._products import linear_gradient, linear_products
+
+__all__ = ["MixtureObjective", "Penalties", "mean_contexts"]
+
+# Margins of all rows are kept between the two passes of a grouped evaluation up to this size, and computed twice above.
+_MARGIN_BYTES = 1 << 26
+_CONTEXT_BYTES = 1 << 26
+# Margins, and a handful of arrays of their shape, of the rows taken at once.
+_PRODUCT_BYTES = 1 << 23
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """What J adds to the likelihood: L2 penalties of heads and of the gate's weights, and the weight of the balance."""
+
+    alpha: float = 0.0
+    gate_alpha: float = 0.0
+    balance: float = 0.0
+
+
+class MixtureObjective:
+    """J of the module's docstring as a function of one flat vector: the K heads, then the parameters of the gate.
+
+    Parameters
+    ----------
+    rows : Comparisons
+    gate : Gate
+    penalties : Penalties, optional
+        None: the likelihood alone.
+    prior_evidence : ndarray of shape (n_components, n_groups), optional
+        Evidence that the groups bring from rows seen before.
+    communicator : Communicator, optional
+        The ranks over which the rows are spread; every one evaluates the same vectors in the same order.
+    total_weight : float, optional
+        Ω of all rows, where `rows` are those of one rank only.
+    """
+
+    def __init__(
+        self,
+        rows: Comparisons,
+        gate: Gate,
+        penalties: Penalties | None = None,
+        *,
+        prior_evidence: NDArray[Any] | None = None,
+        communicator: Communicator = ALONE,
+        total_weight: float | None = None,
+    ):
+        self.rows = rows
+        self.gate = gate
+        self.penalties = Penalties() if penalties is None else penalties
+        self.units = rows.units()
+        self.prior_evidence = prior_evidence
+        self.communicator = communicator
+        self.total_weight = rows.total_weight if total_weight is None else total_weight
+        self.dtype = compute_dtype(rows.reader.X)
+
+    @property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the parameters in the flat vector."""
+        return ((self.gate.n_components, self.rows.reader.n_features), *self.gate.shapes)
+
+    @property
+    def stiffness(self) -> NDArray[np.float64]:
+        """L2 penalty of every parameter in the flat vector."""
+        values = self._penalty_of_each
+        return flatten([np.full(shape, value) for shape, value in zip(self.shapes, values, strict=True)])
+
+    @property
+    def _penalty_of_each(self) -> list[float]:
+        return [self.penalties.alpha, *self.gate.penalties(self.penalties.gate_alpha)]
+
+    @cached_property
+    def _unit_contexts(self) -> Array:
+        assert self.units is not None
+        return mean_contexts(self.rows, self.units)
+
+    def value_and_gradient(self, vector: NDArray[Any]) -> tuple[float, NDArray[Any]]:
+        """J in nats and its gradient, both float64."""
+        parameters = unflatten(vector, self.shapes)
+        if self.communicator.world_size == 1:
+            loss, gradients = self._sums(parameters)
+        else:
+            total = self.communicator.sum(lambda: _one_vector(*self._sums(parameters)), 1 + vector.size, vector)
+            loss, gradients = float(total[0]), unflatten(total[1:], self.shapes)
+        return penalised(loss / self.total_weight, gradients, parameters, self._penalty_of_each, self.total_weight)
+
+    def _sums(self, parameters: list[NDArray[Any]]) -> tuple[float, list[NDArray[Any]]]:
+        """Loss and gradients of these rows, without penalties."""
+        heads, *gate = (like(p, self.rows.reader.X, self.dtype) for p in parameters)
+        return self._rows(heads, gate) if self.units is None else self._groups(heads, gate)
+
+    def responsibilities(self, vector: NDArray[Any]) -> Array:
+        """r_uk of every unit, of shape (n_components, n_units), for grouped data."""
+        assert self.units is not None
+        heads, *gate = (like(p, self.rows.reader.X, self.dtype) for p in unflatten(vector, self.shapes))
+        contexts, units = self._unit_contexts, self.units
+        return gate_pass(self.gate, gate, contexts, self.evidence(heads), units.outer, units.mass)[2]
+
+    def _signed(self, rows: slice, margins: Array) -> Array:
+        signs = self.rows.signs
+        return margins if signs is None else margins * like(signs[rows], margins, self.dtype)[None, :]
+
+    @cached_property
+    def _row_signs(self) -> Array | None:
+        return None if self.rows.signs is None else like(self.rows.signs, self.rows.reader.X)
+
+    @cached_property
+    def _row_weights(self) -> Array | None:
+        return None if self.rows.weight is None else like(self.rows.weight, self.rows.reader.X, self.dtype)
+
+    def _rows(self, heads: Array, gate: list[Array]) -> tuple[float, list[NDArray[Any]]]:
+        """Every row its own unit: one pass over X."""
+        return self._behind_hidden_layer(heads, gate) if self.gate.hidden_units else self._linear(heads, gate)
+
+    def _kernel(self, block: Array, rows: slice, heads: Array, **gate: Any) -> Sums:
+        return mixture_sums(
+            block,
+            heads,
+            n_context_features=self.rows.reader.n_context_features,
+            sample_weight=None if self._row_weights is None else self._row_weights[rows],
+            signs=None if self._row_signs is None else self._row_signs[rows],
+            balance=self.penalties.balance,
+            **gate,
+        )
+
+    def _linear(self, heads: Array, gate: list[Array]) -> tuple[float, list[NDArray[Any]]]:
+        weights, offsets = gate[0] if len(gate) == 2 else None, gate[-1] if gate else None
+        loss = 0.0
+        gradients = [np.zeros(shape) for shape in self.shapes]
+        for rows, block in stored_blocks(self.rows.reader.X):
+            sums = self._kernel(block, rows, heads, V=weights, b=offsets)
+            loss += float(sums.loss)
+            parts = [part for part in (sums.heads, sums.gate_weights, sums.offsets) if part is not None]
+            for total, part in zip(gradients, parts, strict=False):  # a single component has offsets without use
+                total += to_numpy(part)
+        return loss, gradients
+
+    def _behind_hidden_layer(self, heads: Array, gate: list[Array]) -> tuple[float, list[NDArray[Any]]]:
+        loss = 0.0
+        gradients = [np.zeros(shape) for shape in self.shapes]
+        for rows, context, _ in self.rows.reader:
+            logits, hidden = self.gate.logits(gate, context)
+            sums = self._kernel(self.rows.reader.X[rows], rows, heads, logits=logits.T, row_gradients=True)
+            loss += float(sums.loss)
+            assert sums.d_logits is not None
+            parts = [sums.heads, *self.gate.gradient(gate, context, hidden, sums.d_logits.T)]
+            for total, part in zip(gradients, parts, strict=True):
+                total += to_numpy(part)
+        return loss, gradients
+
+    def _groups(self, heads: Array, gate: list[Array]) -> tuple[float, list[NDArray[Any]]]:
+        """Two passes over X: the evidence of all units has to be known before any row has a gradient."""
+        units, X = self.units, self.rows.reader.X
+        assert units is not None
+        keep = 4 * units.index.size * self.gate.n_components <= _MARGIN_BYTES
+        kept: list[Array] = []
+        evidence = self.evidence(heads, kept if keep else None)
+        loss, gate_gradients, responsibilities = gate_pass(
+            self.gate,
+            gate,
+            self._unit_contexts,
+            evidence,
+            units.outer,
+            units.mass,
+            balance=self.penalties.balance,
+            out=evidence,
+        )
+        xp = namespace(X)
+        d_heads = np.zeros(self.shapes[0])
+        first, width = self.rows.reader.n_context_features, self.rows.reader.n_features
+        for block, (rows, X_rows) in enumerate(self._evidence_blocks()):
+            margins = kept[block] if keep else self._signed(rows, linear_products(X_rows, heads, first))
+            # Taken, not indexed: the result lies in row order, as the margins and the block of X do.
+            taken = xp.take(responsibilities, index_like(units.index[rows], X), axis=1)
+            outer = like(units.outer[units.index[rows]], X, self.dtype)
+            d_margins = -outer[None, :] * xp.astype(taken, self.dtype) * sigmoid(-margins)
+            inner = units.inner(rows, self.rows.weight)
+            if inner is not None:
+                d_margins = d_margins * like(inner, X, self.dtype)[None, :]
+            d_heads += linear_gradient(self._signed(rows, d_margins), X_rows, first, width)
+        return loss, [d_heads, *gate_gradients]
+
+    def _evidence_blocks(self) -> Iterator[tuple[slice, Array]]:
+        return stored_blocks(self.rows.reader.X, max_rows=max(1, _PRODUCT_BYTES // (4 * self.gate.n_components)))
+
+    def evidence(self, heads: Array, keep_margins: list[Array] | None = None) -> Array:
+        """e_uk of every unit, of shape (n_components, n_units), evidence from before included."""
+        units, X = self.units, self.rows.reader.X
+        assert units is not None
+        total = np.zeros((self.gate.n_components, units.n_units))
+        if self.prior_evidence is not None:
+            total[:, : units.n_groups] = self.prior_evidence
+        # Groups may have thousands of rows: their sums are kept in double precision.
+        total = like(total, X)
+        for rows, X_rows in self._evidence_blocks():
+            margins = self._signed(rows, linear_products(X_rows, heads, self.rows.reader.n_context_features))
+            if keep_margins is not None:
+                keep_margins.append(margins)
+            parts = log_sigmoid(margins)
+            inner = units.inner(rows, self.rows.weight)
+            if inner is not None:
+                parts = parts * like(inner, X, self.dtype)[None, :]
+            xp = namespace(parts)
+            add_at(total, index_like(units.index[rows], X), xp.astype(parts, xp.float64))
+        return total
+
+
+def _one_vector(loss: float, gradients: list[NDArray[Any]]) -> NDArray[Any]:
+    return flatten([np.array([loss]), *gradients])
+
+
+def mean_contexts(rows: Comparisons, units: Units) -> Array:
+    """c̄_u, the weighted mean context of every unit, of shape (n_units, n_context_features).
+
+    For a memory-mapped X the result is spilled to a temporary file once it outgrows a fixed budget.
+    """
+    X, width = rows.reader.X, rows.reader.n_context_features
+    dtype = compute_dtype(X)
+    if is_torch(X):
+        total = namespace(X).zeros((width, units.n_units), dtype=dtype, device=X.device)
+    elif shared_mapping(X) is not None and 4 * units.n_units * width > _CONTEXT_BYTES:
+        with tempfile.TemporaryFile() as file:  # the mapping outlives the closed and nameless file
+            total = np.memmap(file, dtype=dtype, mode="w+", shape=(units.n_units, width)).T
+    else:
+        total = np.zeros((units.n_units, width), dtype=dtype).T
+    if width == 0:
+        return total.T
+    share = np.divide(1.0, units.mass, out=np.zeros_like(units.mass), where=units.mass > 0)
+    for block, context, _ in rows.reader:
+        unit = units.index[block]
+        weight = share[unit] if rows.weight is None else share[unit] * rows.weight[block]
+        part = context * like(weight, context, dtype)[:, None]
+        if is_torch(X):
+            add_at(total, index_like(unit, context), part.T)
+        else:
+            np.add.at(total.T, unit, part)
+    return total.T

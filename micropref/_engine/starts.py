@@ -1,0 +1,90 @@
+"""Where the fits of a mixture start, and the best of where they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.gates import flatten
+from micropref._engine.mixture_objective import MixtureObjective
+from micropref._engine.scaling import gate_scale, head_scale, with_penalties
+from micropref._engine.solvers import Minimum, lbfgs
+from micropref._progress import FitProgress
+from micropref.kernels._threads import blas_threads
+
+__all__ = ["best_minimum", "parameter_scale", "random_start"]
+
+Vector = NDArray[np.float64]
+
+# Standard deviation of the margins at a random start.
+_START_MARGIN = 0.3
+
+
+def parameter_scale(objective: MixtureObjective, norms: Vector) -> Vector:
+    """One over the usual size of every parameter in the flat vector, for contexts and differences of these norms."""
+    return flatten([head_scale(norms[1], objective.shapes[0]), *gate_scale(norms[0], objective.gate)])
+
+
+def random_start(objective: MixtureObjective, scale: Vector, random: np.random.RandomState) -> Vector:
+    """Heads with random directions and small margins, and equal weights; zero where the problem is convex.
+
+    Parameters are drawn, never rows: a repeated row must equal a row of weight 2.
+    """
+    shapes, gate = objective.shapes, objective.gate
+    if gate.n_components == 1:
+        return np.zeros(int(np.prod(shapes[0])))
+    heads = random.normal(size=shapes[0]) * (_START_MARGIN / np.sqrt(shapes[0][1]))
+    variables = [heads, *gate.initial(random)]
+    return np.asarray(flatten(variables) / scale)
+
+
+def best_minimum(
+    objective: MixtureObjective,
+    scale: Vector,
+    start: Callable[[], Vector],
+    *,
+    n_starts: int,
+    max_iter: int,
+    tol: float,
+    precision: float,
+    verbose: int = 0,
+) -> Minimum:
+    """The lowest of the minima that L-BFGS finds from `n_starts` starts.
+
+    Parameters
+    ----------
+    objective : MixtureObjective
+    scale : ndarray of shape (n_parameters,)
+        As `parameter_scale` gives it.
+    start : callable
+        Gives the next start.
+    n_starts, max_iter : int
+    tol : float
+    precision : float
+        Relative precision of the objective.
+    verbose : int, default=0
+        As in `MixtureBradleyTerry`.
+    """
+    found: list[Minimum] = []
+    stiffness = with_penalties(scale, objective.stiffness)
+    # Only a hidden layer has products that are worth the threads of BLAS.
+    with (
+        blas_threads(bool(objective.gate.hidden_units)),
+        FitProgress(verbose, n_starts, max_iter) as progress,
+    ):
+        for _ in range(n_starts):
+            found.append(
+                lbfgs(
+                    objective.value_and_gradient,
+                    start(),
+                    scale=stiffness,
+                    max_iter=max_iter,
+                    tol=tol,
+                    precision=precision,
+                    callback=progress.iteration if verbose else None,
+                )
+            )
+            progress.start_ended(found[-1].value, found[-1].n_iter)
+    return min(found, key=lambda one: one.value)

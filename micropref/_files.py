@@ -1,0 +1,160 @@
+"""Files that several processes write: one writer at a time, and every file either the old or the new one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+CAN_FLOCK = fcntl is not None
+# What flock answers on file systems without it, such as Lustre mounted without its option.
+_NO_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file that stays; wait for as long as another process or thread holds it.
+
+    The system releases the lock when its holder ends, however it ends. It needs `CAN_FLOCK`.
+    """
+    while (descriptor := _flocked(path, wait=True)) is None:
+        pass
+    try:
+        yield
+    finally:
+        _release(descriptor)
+
+
+@contextmanager
+def briefly_locked(path: Path, timeout: float) -> Iterator[Path]:
+    """Hold a lock file that is there only while it is held; its holder may read and write it.
+
+    A file that a killed process left does not block, because the system has released its lock; what that process wrote
+    into it is still there. Where there is no flock, the lock is that a file of the same name and ".held" exists; if its
+    holder is killed, it has to be removed by hand.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file, in a folder that exists.
+    timeout : float
+        Seconds to wait for another process or thread.
+
+    Yields
+    ------
+    lock : Path
+        The file that is held.
+
+    Raises
+    ------
+    TimeoutError
+        If the lock is not free by then; the lock file is named.
+    """
+    deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+    substitute = path.with_name(f"{path.name}.held")
+    while (taken := _taken(path, substitute)) is None:
+        if time.monotonic() > deadline:
+            by_hand = f"; if no process writes there any more, remove {substitute}" if substitute.exists() else ""
+            raise TimeoutError(
+                f"expected the lock {path} to be free within {timeout:g} s, got one that another process holds{by_hand}"
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+    held, release = taken
+    try:
+        yield held
+    finally:
+        release()
+
+
+def _taken(path: Path, substitute: Path) -> tuple[Path, Callable[[], None]] | None:
+    """The file that is held, and what removes it and releases the lock; None if another process holds it."""
+    if CAN_FLOCK:
+        try:
+            descriptor = _flocked(path, wait=False)
+        except OSError as error:
+            if error.errno not in _NO_FLOCK:
+                raise
+            path.unlink(missing_ok=True)
+        else:
+            return None if descriptor is None else (path, partial(_remove_and_release, path, descriptor))
+    try:
+        os.close(os.open(substitute, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    except FileExistsError:
+        return None
+    return substitute, partial(substitute.unlink, missing_ok=True)
+
+
+def _flocked(path: Path, *, wait: bool) -> int | None:
+    """A descriptor that holds the lock; None if another holds it, or if the file was removed meanwhile."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _remove_and_release(path: Path, descriptor: int) -> None:
+    # In this order: who opened the file meanwhile sees, once it holds the lock, that the file has no name any more.
+    path.unlink(missing_ok=True)
+    _release(descriptor)
+
+
+def _release(descriptor: int) -> None:
+    # Closing is not enough where a process was forked meanwhile, which has the open file, too.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
+
+
+@contextmanager
+def replacing(path: Path, temporary: Path) -> Iterator[Path]:
+    """A temporary name to write to: at the end its bytes go to the disk, it takes the name, and the folder follows.
+
+    Where anything fails, what has that name stays as it was.
+    """
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the names of a folder, to the disk, where the system can."""
+    if path.is_dir() and os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_state(path: Path) -> tuple[int, ...]:
+    """What changes when a file is written or replaced: inode, size, times of the last changes; empty without a file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return ()
+    # The second time is that of the inode, which no program can set back.
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

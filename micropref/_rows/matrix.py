@@ -1,0 +1,74 @@
+"""X as a checked matrix: two dimensions, floating, of the width seen in fit."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from micropref._arrays.backend import Array, is_torch
+
+__all__ = ["check_context_width", "check_matrix"]
+
+_FLOATS = [np.float64, np.float32, np.float16]
+
+
+def check_context_width(n_context_features: int, n_columns: int) -> None:
+    """A ValueError unless the context leaves at least one column for the difference."""
+    if not isinstance(n_context_features, Integral) or n_context_features < 0:
+        raise ValueError(f"n_context_features must be an integer of at least 0; got {n_context_features!r}")
+    if n_context_features >= n_columns:
+        raise ValueError(
+            f"n_context_features={n_context_features} leaves no column for the difference: "
+            f"X has {n_columns} feature(s), the context's included"
+        )
+
+
+def check_matrix(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> Array:
+    """X as a floating array of two dimensions, of the width seen in fit; its entries are checked where they are read.
+
+    Half precision stays half precision, a memory-mapped file stays one, a torch tensor stays on its device.
+    """
+    if not reset and _is_ready(estimator, X):
+        return X
+    if not is_torch(X):
+        return validate_data(
+            estimator, X, reset=reset, dtype=_FLOATS, ensure_all_finite=False, ensure_min_samples=min_rows
+        )
+    if str(X.layout) != "torch.strided":
+        raise ValueError(
+            f"expected a dense tensor, got one with layout {X.layout}; use X.to_dense(), since every feature of an "
+            "embedding is there"
+        )
+    if X.ndim != 2:
+        raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead")
+    if X.shape[0] < min_rows or X.shape[1] == 0:
+        raise ValueError(f"Found tensor of shape {tuple(X.shape)} while a minimum of 1 row and 1 column is required")
+    if X.is_complex():
+        raise ValueError("Complex data not supported: expected real features")
+    if not X.dtype.is_floating_point:
+        X = X.double()
+    if reset:
+        estimator.n_features_in_ = int(X.shape[1])
+        if hasattr(estimator, "feature_names_in_"):
+            del estimator.feature_names_in_
+    elif X.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input"
+        )
+    return X.detach()
+
+
+def _is_ready(estimator: Any, X: Any) -> bool:
+    """Whether X needs no conversion, warning or complaint; asking scikit-learn takes as long as a prediction."""
+    return (
+        type(X) in (np.ndarray, np.memmap)
+        and X.ndim == 2
+        and X.dtype in _FLOATS
+        and X.shape[0] > 0
+        and X.shape[1] == estimator.n_features_in_
+        and not hasattr(estimator, "feature_names_in_")
+    )

@@ -1,0 +1,50 @@
+"""Weights of rows, checked."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from micropref._arrays.backend import to_numpy
+
+__all__ = ["check_sample_weight"]
+
+# The objective divides by the total weight, and solvers square what comes of that: beyond, double precision ends.
+_LEAST, _MOST = 1e-100, 1e100
+
+
+def check_sample_weight(
+    sample_weight: ArrayLike | None, n_samples: int, *, may_be_zero: bool = False
+) -> NDArray[np.float64] | None:
+    """Weights as float64 of shape (n_samples,), or None; not negative, finite, and not all zero unless they may be."""
+    if sample_weight is None:
+        return None
+    weight = np.asarray(to_numpy(sample_weight), dtype=np.float64)
+    if weight.ndim == 0:
+        weight = np.full(n_samples, float(weight))
+    if weight.ndim != 1:
+        raise ValueError("Sample weights must be 1D array or scalar")
+    if weight.shape != (n_samples,):
+        raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}!")
+    if not np.isfinite(weight).all():
+        raise ValueError(f"sample_weight contains NaN or infinity in row {int(np.argmin(np.isfinite(weight)))}")
+    negative = np.flatnonzero(weight < 0)
+    if len(negative):
+        raise ValueError(f"sample_weight must not be negative; row {negative[0]} has {weight[negative[0]]}")
+    _check_total(weight, may_be_zero)
+    return weight
+
+
+def _check_total(weight: NDArray[np.float64], may_be_zero: bool) -> None:
+    with np.errstate(over="ignore"):
+        total = float(weight.sum())
+    if total == 0.0:
+        if not may_be_zero:
+            raise ValueError("sample_weight is zero in every row; at least one weight must be positive")
+    elif not _LEAST <= total <= _MOST:
+        largest = int(np.argmax(weight))
+        raise ValueError(
+            f"expected weights with a sum between {_LEAST:g} and {_MOST:g}, got {total:g} "
+            f"(the largest, {weight[largest]:g}, in row {largest}); divide all of them by one number, "
+            "which changes no fit"
+        )

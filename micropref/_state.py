@@ -1,0 +1,78 @@
+"""A fitted estimator as arrays and JSON, and back: what `_export` and `_restore` of the estimators are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._fitting import keep_parameters
+from micropref._rows.ids import restored_id, storable_id
+
+__all__ = ["Arrays", "describe", "gathered", "numbered", "recover", "restore_ids", "store_ids"]
+
+_LARGEST_ID = 2**63
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def describe(estimator: Any, attributes: Iterable[str]) -> dict[str, Any]:
+    """What JSON can say of a fitted estimator: class, parameters, classes, names of features, and some attributes."""
+    names = getattr(estimator, "feature_names_in_", None)
+    return {
+        "estimator": type(estimator).__name__,
+        "parameters": _parameters(estimator),
+        "classes": {"dtype": estimator.classes_.dtype.str, "values": estimator.classes_.tolist()},
+        "feature_names": None if names is None else list(names),
+        "state": {name: getattr(estimator, name, None) for name in ("n_features_in_", *attributes)},
+    }
+
+
+def recover(estimator: Any, description: Mapping[str, Any], attributes: Iterable[str]) -> None:
+    """Give an estimator back what `describe` took; other entries of the state are left alone."""
+    classes = description["classes"]
+    estimator.classes_ = np.array(classes["values"], dtype=classes["dtype"])
+    if description["feature_names"] is not None:
+        estimator.feature_names_in_ = np.array(description["feature_names"], dtype=object)
+    for name in ("n_features_in_", *attributes):
+        value = description["state"].get(name)
+        if value is not None:
+            setattr(estimator, name, value)
+    keep_parameters(estimator)
+
+
+def store_ids(users: list[Any], arrays: Arrays) -> list[Any] | None:
+    """Ids of users as JSON can hold them; where all are integers of 64 bits, an array and None."""
+    if all(type(user) is int and -_LARGEST_ID <= user < _LARGEST_ID for user in users):
+        arrays["users"] = np.array(users, dtype=np.int64)
+        return None
+    return [storable_id(user) for user in users]
+
+
+def restore_ids(users: list[Any] | None, arrays: Arrays) -> list[Any]:
+    """The ids that `store_ids` took."""
+    return arrays["users"].tolist() if users is None else [restored_id(user) for user in users]
+
+
+def numbered(prefix: str, arrays: list[NDArray[Any]]) -> Arrays:
+    """A list of arrays, by name."""
+    return {f"{prefix}.{i}": array for i, array in enumerate(arrays)}
+
+
+def gathered(prefix: str, arrays: Arrays) -> list[NDArray[Any]]:
+    """The list that `numbered` took."""
+    count = sum(name.startswith(f"{prefix}.") for name in arrays)
+    return [arrays[f"{prefix}.{i}"] for i in range(count)]
+
+
+def _parameters(estimator: Any) -> dict[str, Any]:
+    """Constructor arguments that JSON can hold; a generator or a device object becomes None or its name."""
+    parameters: dict[str, Any] = estimator.get_params(deep=False)
+    if "random_state" in parameters and not isinstance(parameters["random_state"], Integral):
+        parameters["random_state"] = None
+    if parameters.get("device") is not None:
+        parameters["device"] = str(parameters["device"])
+    return parameters

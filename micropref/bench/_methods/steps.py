@@ -1,0 +1,74 @@
+"""What all methods share: fits that are made once, and predictions after more and more labels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+
+from micropref.bench._tasks import MethodInputs
+
+
+class NotApplicable(Exception):
+    """The data set lacks what the method needs."""
+
+
+class Stages:
+    """Fits that several methods of one task share, each made once, and the time that each took."""
+
+    def __init__(self) -> None:
+        self._fitted: dict[Hashable, tuple[Any, float]] = {}
+        self.seconds = 0.0
+
+    def get(self, key: Hashable, fit: Callable[[], Any]) -> Any:
+        """The fit of that key. Its whole time is added to `seconds` of every caller, as if each had made it."""
+        if key not in self._fitted:
+            start = time.perf_counter()
+            self._fitted[key] = (fit(), time.perf_counter() - start)
+            self.seconds -= self._fitted[key][1]
+        self.seconds += self._fitted[key][1]
+        return self._fitted[key][0]
+
+
+# Log-odds (n_draws, n_budgets, n_test) that the first response is preferred.
+Run = Callable[[MethodInputs, Mapping[str, Any], Stages], np.ndarray]
+
+
+def fit_with_annotators(
+    inputs: MethodInputs, model: Any, key: Hashable, stages: Stages, *, contexts: bool = False
+) -> Any:
+    """The model fitted to all training rows, with their annotators as groups where they are known."""
+    X = inputs.train.pairs() if contexts else inputs.train.difference
+    groups = inputs.annotators if inputs.has_annotators else None
+    return stages.get(key, lambda: model.fit(X, inputs.train.y, sample_weight=inputs.train.weight, groups=groups))
+
+
+def predict_without_labels(inputs: MethodInputs, odds: np.ndarray) -> np.ndarray:
+    """The same log-odds in every draw and at every budget."""
+    return np.broadcast_to(odds, (len(inputs.ranks), len(inputs.budgets), len(odds)))
+
+
+def predict_after_labels(
+    inputs: MethodInputs, start: Callable[[], Any], *, contexts: bool = False, unknown: np.ndarray | None = None
+) -> np.ndarray:
+    """Log-odds of a model that learns the labels of each target in steps.
+
+    `unknown` are the log-odds before the first label, for a model that cannot predict then.
+    """
+    test = inputs.test.pairs() if contexts else inputs.test.difference
+    found = []
+    for draw in range(len(inputs.ranks)):
+        model, has_labels = start(), False
+        for step in inputs.steps(draw):
+            if len(step):
+                has_labels = True
+                labels = inputs.pool.select(step)
+                X = labels.pairs() if contexts else labels.difference
+                model.partial_fit(X, labels.y, sample_weight=labels.weight, groups=inputs.pool_target[step])
+            if unknown is not None and not has_labels:
+                found.append(unknown)
+            else:
+                found.append(model.decision_function(test, groups=inputs.test_target))
+    return np.reshape(found, (len(inputs.ranks), len(inputs.budgets), len(test)))

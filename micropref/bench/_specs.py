@@ -1,0 +1,257 @@
+"""What a suite consists of: data sets, methods and settings, as plain values that need no data and no estimator."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# What a method may use beside the comparisons of training, in the order of the tables.
+ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH = INFORMATION = (
+    "annotators",
+    "training contexts",
+    "contexts",
+    "label owners",
+    "true groups",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSpec:
+    """One data set of a suite and how it is split; every field is a key of ``[[datasets]]``.
+
+    Attributes
+    ----------
+    name : str
+        In tables and file names.
+    kind : {"folder", "file", "hub", "world"}
+        `load_folder`, `read_preferences`, a loader of `micropref.datasets`, or a planted world of `make_world`.
+    protocol : {"contexts", "users"}
+        What has labels of its own: the contexts (criteria, attributes) of the comparisons, or new users.
+    path : str
+        Of a folder or file, relative to the folder of the data.
+    loader, loader_settings : str, dict
+        Name of the loader without ``load_``, and its arguments (`source` among them).
+    encoder : str
+        For texts without vectors: "hashing", or the name or path of a sentence-transformers model.
+    response_scale, prompt_scale, context_scale : float
+        Factors of the vectors of responses, and of prompts and contexts among the context columns; 0 omits them.
+    difference_norm, context_norm : float
+        Root mean square norm over the training rows to which differences and contexts are then scaled, as by
+        `PairScaler`; 0: not scaled.
+    log_length : bool
+        Whether the log of a response's number of characters is a feature.
+    unit : str
+        Column whose values are split between training and test: "prompt" or an extra column.
+    target : str
+        Column that names the context of a row: "context" or an extra column. Protocol "contexts".
+    split : {"random", "given"}
+        "given": the publisher's own test part is the test part.
+    test_units : float
+        Number of units in the test part (1 or more), or their share.
+    pairs_per_annotator : int
+        Protocol "contexts": rows of each synthetic annotator, all in one context. 0: the users of the data are
+        the annotators, if there are any.
+    min_votes : int
+        Protocol "users": only users with at least this many votes can be new.
+    new_users : float
+        Protocol "users": the share of these users that is new.
+    n_draws : int
+        Draws of the labels for each seed; 0: as many as the suite has. Few contexts need several draws: a result that
+        rests on one or two labels for each context varies with the labels drawn.
+    world, n_samples, pairs_per_group, world_seed : str, int, int, int
+        Name of the world, its rows, rows of each annotator (0: as the world has), and the seed it is drawn with.
+    parameters : dict
+        Settings of all methods on this data set that have them (``alpha``, ``n_components``).
+    """
+
+    name: str
+    kind: str
+    protocol: str = "users"
+    path: str = ""
+    loader: str = ""
+    loader_settings: Mapping[str, Any] = field(default_factory=dict)
+    encoder: str = "hashing"
+    response_scale: float = 10.0
+    prompt_scale: float = 2.0
+    context_scale: float = 5.0
+    difference_norm: float = 0.0
+    context_norm: float = 0.0
+    log_length: bool = False
+    unit: str = "prompt"
+    target: str = "context"
+    split: str = "random"
+    test_units: float = 0.2
+    pairs_per_annotator: int = 5
+    min_votes: int = 2
+    new_users: float = 0.5
+    n_draws: int = 0
+    world: str = ""
+    n_samples: int = 4000
+    pairs_per_group: int = 0
+    world_seed: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSpec:
+    """One row of the tables: a kind of method with its settings.
+
+    Attributes
+    ----------
+    name, kind : str
+    settings : dict
+    n_draws : int
+        Only the first `n_draws` draws of the labels are used, for a slow method; 0: all.
+    """
+
+    name: str
+    kind: str
+    settings: Mapping[str, Any]
+    n_draws: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """What `run_suite` runs.
+
+    Attributes
+    ----------
+    name : str
+    seeds : tuple of int
+    budgets : tuple of int
+        Labels per context or new user, ascending.
+    n_draws : int
+        Draws of the labels for each seed; a larger budget of a draw contains the smaller ones.
+    level : float
+        Of the intervals.
+    n_resamples : int
+        Of the bootstrap.
+    datasets : tuple of DatasetSpec
+    methods : tuple of MethodSpec
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    budgets: tuple[int, ...]
+    n_draws: int
+    level: float
+    n_resamples: int
+    datasets: tuple[DatasetSpec, ...]
+    methods: tuple[MethodSpec, ...]
+
+
+@dataclass(frozen=True)
+class MethodKind:
+    """A kind of method.
+
+    Attributes
+    ----------
+    settings : dict of str to default
+        Written out, so that a suite means the same when an estimator's default changes.
+    information : frozenset of str
+        What it uses beside the comparisons of training, with the default settings.
+    family : {"micro", "rival", "control", "ceiling"}
+        Only methods of the first two families are compared.
+    label : str
+    has_own_size : bool
+        Whether `n_components` is not a number of populations, so that a data set's own number does not apply.
+    """
+
+    settings: Mapping[str, Any]
+    information: frozenset[str]
+    family: str
+    label: str
+    has_own_size: bool = False
+
+    def information_with(self, settings: Mapping[str, Any]) -> frozenset[str]:
+        """What it uses beside the comparisons of training, with these settings."""
+        used = self.information
+        if settings.get("training_contexts"):
+            used = (used - {ANNOTATORS}) | {TRAINING_CONTEXTS, CONTEXTS}
+        if settings.get("history") is True:
+            used |= {TARGETS}
+        return used
+
+
+_HEADS = {"n_components": 4, "alpha": 1e-3}
+_GATED = {**_HEADS, "training_contexts": False}
+_HISTORY = {**_GATED, "history_temperature": 1.0, "permute": ""}
+_ROUTED = {**_GATED, "gate": "linear", "gate_alpha": 1e-3, "history": False, "history_temperature": 1.0}
+_REWEIGHTED = {"temperature": 1.0, "average": "rewards"}
+_DECOMPOSED = {"n_components": 20, "margin": math.sqrt(2), "prior": "population", **_REWEIGHTED}
+
+_NOTHING: frozenset[str] = frozenset()
+_LABELS = frozenset({TARGETS})
+_USERS = frozenset({ANNOTATORS, TARGETS})
+
+KINDS: dict[str, MethodKind] = {
+    "single": MethodKind({"alpha": 1e-3}, _NOTHING, "rival", "one Bradley-Terry reward"),
+    "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "static mixture: heads, no adaptation"),
+    "micro_context": MethodKind(
+        _ROUTED, frozenset({ANNOTATORS, CONTEXTS}), "micro", "MiCRo, labels train the gate of contexts"
+    ),
+    "micro_history": MethodKind(_HISTORY, _USERS, "micro", "MiCRo, labels are history"),
+    "micro_permuted": MethodKind(
+        {**_HISTORY, "permute": "annotators"}, _USERS, "control", "MiCRo, annotators permuted"
+    ),
+    "hyre": MethodKind(
+        {"n_components": 32, **_REWEIGHTED, "alpha": 1e-3},
+        _LABELS,
+        "rival",
+        "HyRe on a shared-base ensemble",
+        has_own_size=True,
+    ),
+    "hyre_micro": MethodKind({**_HEADS, **_REWEIGHTED}, _USERS, "rival", "HyRe on MiCRo heads"),
+    "hyre_random": MethodKind(
+        {"n_components": 32, **_REWEIGHTED}, _LABELS, "control", "HyRe on random heads", has_own_size=True
+    ),
+    "ensemble": MethodKind(
+        {"n_components": 32, "alpha": 1e-3}, _NOTHING, "rival", "shared-base ensemble, uniform", has_own_size=True
+    ),
+    "drm": MethodKind(_DECOMPOSED, _LABELS, "rival", "decomposed rewards (PCA)", has_own_size=True),
+    "drm_random": MethodKind(_DECOMPOSED, _LABELS, "control", "decomposed rewards, random basis", has_own_size=True),
+    "lore": MethodKind({**_HEADS, "weight_penalty": 3.0, "n_init": 1}, _USERS, "rival", "low-rank rewards (LoRe)"),
+    "hard_em": MethodKind({**_HEADS, "n_init": 4}, _USERS, "rival", "hard EM (MaxMin)"),
+    "user_rewards": MethodKind({"user_alpha": 10.0, "alpha": 1e-3}, _USERS, "rival", "user rewards with shrinkage"),
+    "mean_variance": MethodKind(
+        {"rank": 0, "alpha": 1e-3, "variance_alpha": 1e-3}, _LABELS, "rival", "mean-variance rewards (DPL)"
+    ),
+    "categorical": MethodKind(
+        {"n_atoms": 4, "alpha": 1e-3, "user_alpha": 1.0}, _LABELS, "rival", "categorical rewards (DPL)"
+    ),
+    "neighbors": MethodKind(
+        {"n_neighbors": 50, "local_alpha": 10.0, "alpha": 1e-3},
+        frozenset({TRAINING_CONTEXTS, CONTEXTS, TARGETS}),
+        "rival",
+        "nearest neighbours in context",
+    ),
+    "oracle": MethodKind({"alpha": 1e-3}, frozenset({TRUTH}), "ceiling", "one reward per true group"),
+}
+
+
+def resolve_settings(kind: str, own: Mapping[str, Any], common: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a method on a data set: its own, then those of the data set, then the defaults of its kind."""
+    known = KINDS[kind].settings
+    shared = {key for key in known if key != "n_components" or not KINDS[kind].has_own_size}
+    return {**known, **{key: value for key, value in common.items() if key in shared}, **own}
+
+
+def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
+    """A ValueError for a setting that the kind does not have, or that is of another type."""
+    known = KINDS[kind].settings
+    for key, value in settings.items():
+        if key not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise ValueError(f"{key}: expected a setting of the kind {kind!r} ({names}), got {key!r}")
+        kinds = (int, float) if isinstance(known[key], float) else type(known[key])
+        if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[key], bool):
+            raise ValueError(f"{key}: expected a value like {known[key]!r}, got {value!r}")
+
+
+def check_common_settings(common: Mapping[str, Any]) -> None:
+    """A ValueError for a setting that no kind has."""
+    for key in common:
+        if not any(key in kind.settings for kind in KINDS.values()):
+            raise ValueError(f"{key}: expected a setting that a kind of method has, got {key!r}")

@@ -1,0 +1,22 @@
+"""Streams of random numbers of a seed: what is drawn from one changes nothing that is drawn from another."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What random numbers are drawn for."""
+
+    SPLIT = 0
+    ANNOTATORS = 1
+    ORDER = 2
+    LABELS = 3
+    CONTROLS = 4
+
+
+def generator(seed: int, stream: Stream, *more: int) -> np.random.Generator:
+    """A new generator at the start of a stream."""
+    return np.random.default_rng([seed, int(stream), *more])

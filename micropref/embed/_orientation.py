@@ -1,0 +1,94 @@
+"""Which response of a row is the first one, by y or by its label but never by both, and how tables are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from micropref._arrays.backend import to_numpy
+from micropref.datasets._sources import open_source
+from micropref.datasets._unoriented import read_unoriented, refuse_contradictions
+from micropref.datasets.readers import read_preferences
+from micropref.datasets.table import PreferenceTable
+
+CHOSEN_FIRST = "chosen-first"
+AS_GIVEN = "as-given"
+
+
+def read_rows(source: Any, orientation: str) -> PreferenceTable:
+    """Read one comparison for each row.
+
+    Parameters
+    ----------
+    source : table of n comparisons
+    orientation : {"chosen-first", "as-given"}
+        Whether the label of a row says which response is the first one, or its columns do.
+
+    Returns
+    -------
+    PreferenceTable
+        Its ``chosen`` is the first response.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or ties made two rows out of one.
+    """
+    if orientation == AS_GIVEN:
+        return _not_empty(read_unoriented(source))
+    table = _not_empty(read_preferences(source))
+    rows_are_known = not isinstance(source, str | os.PathLike | Mapping)
+    if rows_are_known and len(source) != len(table):
+        raise ValueError(
+            f"expected one comparison for each row, got ties: {len(source)} rows became {len(table)}; "
+            "turn the data into a table with read_preferences before it goes into an estimator"
+        )
+    return table
+
+
+def read_training_rows(source: Any, y: Any) -> tuple[PreferenceTable, str]:
+    """Read the rows of a fit, and the orientation that follows from whether it has y.
+
+    Parameters
+    ----------
+    source : table of n comparisons
+    y : array-like of n labels, or None
+        What the estimator behind learns from. With it rows stay as given, since y is about these.
+
+    Returns
+    -------
+    table : PreferenceTable
+    orientation : {"chosen-first", "as-given"}
+
+    Raises
+    ------
+    ValueError
+        As `read_rows`; if y has another length or contradicts the label of a row; if a row is a tie beside y.
+    """
+    if y is None:
+        return read_rows(source, CHOSEN_FIRST), CHOSEN_FIRST
+    source = source if isinstance(source, PreferenceTable) else open_source(source)
+    table = read_rows(source, AS_GIVEN)
+    labels = np.asarray(to_numpy(y))
+    if labels.shape not in ((len(table),), (len(table), 1)):
+        raise ValueError(f"expected a label in y for each of the {len(table)} rows, got y of shape {labels.shape}")
+    refuse_contradictions(source, _first_is_preferred(labels.ravel().tolist()))
+    return table, AS_GIVEN
+
+
+def _first_is_preferred(labels: list[Any]) -> list[bool] | None:
+    """What y says in the codes that mean second and first preferred; other codes are the estimator's to read."""
+    try:
+        codes = set(labels)
+    except TypeError:
+        return None
+    return [label == 1 for label in labels] if codes <= {0, 1} or codes <= {-1, 1} else None
+
+
+def _not_empty(table: PreferenceTable) -> PreferenceTable:
+    if not len(table):
+        raise ValueError("expected at least one comparison, got none")
+    return table

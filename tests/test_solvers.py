@@ -146,7 +146,7 @@ def test_adam_takes_a_step_against_gradients_of_any_size(size):
         x = moved
 
 
-@pytest.mark.parametrize("power", [-290, -160, -100, 100, 160, 290])
+@pytest.mark.parametrize("power", [-98, -50, 50, 98])
 @pytest.mark.parametrize("n_components", [1, 2])
 def test_a_fit_in_extreme_units_is_the_fit_in_usual_ones(power, n_components):
     rng = np.random.default_rng(0)

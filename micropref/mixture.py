@@ -11,23 +11,20 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, is_torch, like, namespace
-from micropref._base import PreferenceClassifier
-from micropref._engine.gates import GATES, Gate, flatten, unflatten
+from micropref._arrays.backend import Array
+from micropref._engine.gates import GATES, Gate, unflatten
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
-from micropref._engine.prediction import gate_log_weights, head_margins, mean_weights
+from micropref._engine.prediction import mean_weights
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._fitting import check_same_parameters, learning, predicting
+from micropref._gated_heads import GatedHeads
 from micropref._parameters import check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.layout import PairReader
-from micropref._rows.matrix import check_matrix
 from micropref._state import Arrays, describe, gathered, numbered, recover
 from micropref._users.stream import Stream
 from micropref.distributed import Communicator, active_communicator
 from micropref.distributed._agreement import Agreement, agree
-from micropref.kernels._pointwise import log_odds, log_sigmoid, posterior
 
 __all__ = ["MixtureBradleyTerry"]
 
@@ -38,7 +35,7 @@ _SHAPE = ("n_components", "n_context_features", "gate", "hidden_units")
 _STATE = ("objective_", "n_iter_", "converged_")
 
 
-class MixtureBradleyTerry(PreferenceClassifier):
+class MixtureBradleyTerry(GatedHeads):
     """Mixture of Bradley-Terry reward heads with context-dependent weights.
 
     Stage 1 of MiCRo (Shen et al., EMNLP 2025, Eq. 1-4). K linear reward heads w_k share frozen features; a gate π(c)
@@ -139,9 +136,7 @@ class MixtureBradleyTerry(PreferenceClassifier):
     array([ 1., -1.])
     """
 
-    coef_: NDArray[np.float64]
     weights_: NDArray[np.float64]
-    gate_parameters_: list[NDArray[np.float64]]
     objective_: float
     n_iter_: int
     converged_: bool
@@ -323,155 +318,6 @@ class MixtureBradleyTerry(PreferenceClassifier):
                 stacklevel=4,
             )
 
-    # ------------------------------------------------------------------------------------------------------ prediction
-
-    @predicting
-    def decision_function(self, X: Array) -> Array:
-        """Log-odds that the first response is preferred, log p̄ − log(1 − p̄).
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-
-        Returns
-        -------
-        log_odds : array of shape (n_samples,)
-            In nats; changes its sign exactly when the two responses are swapped.
-        """
-        margins, log_weights = self._forward(self._reader(X))
-        return log_odds(log_weights, margins)
-
-    @predicting
-    def component_scores(self, X: Array) -> Array:
-        """Margins w_kᵀ d of every head.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-
-        Returns
-        -------
-        margins : array of shape (n_samples, n_components)
-            Log-odds, in nats, that the first response is preferred by an annotator of that component.
-        """
-        return self._forward(self._reader(X))[0].T
-
-    @predicting
-    def mixture_weights(self, X: Array) -> Array:
-        """Weights π_k(c) of the components in the context of every row.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-
-        Returns
-        -------
-        weights : array of shape (n_samples, n_components)
-        """
-        log_weights = self._forward(self._reader(X))[1]
-        return namespace(log_weights).exp(log_weights).T
-
-    @predicting
-    def responsibilities(self, X: Array, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Array:
-        """Posterior probabilities of the components given the labels.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,), optional
-            As in `fit`.
-        groups : array-like of shape (n_samples,), optional
-            As in `fit`.
-
-        Returns
-        -------
-        responsibilities : array of shape (n_samples, n_components) or (n_units, n_components)
-            One row for every row of X; with `groups`, first one for every group in ascending order of its id (in order
-            of appearance where ids have no order), then one for every ungrouped row.
-        """
-        rows = self._rows(X, y, None, groups)
-        if rows.groups is not None:
-            return MixtureObjective(rows, self._fitted_gate()).responsibilities(self._parameters()).T
-        margins, log_weights = self._forward(rows.reader)
-        if rows.signs is not None:
-            margins = margins * like(rows.signs, margins, margins.dtype)
-        return posterior(log_weights, log_sigmoid(margins))[1].T
-
-    @predicting
-    def log_likelihood(
-        self,
-        X: Array,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Mean log-likelihood per row, in nats.
-
-        With `groups`, (1/Ω) (Σ_u ℓ_u + Σ_{ungrouped i} ω_i ℓ_i). This, on held-out groups, is what chooses the number
-        of components: accuracy on pairs cannot, where every pair divides the annotators into halves.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,), optional
-        sample_weight : array-like of shape (n_samples,), optional
-        groups : array-like of shape (n_samples,), optional
-            All as in `fit`.
-
-        Returns
-        -------
-        log_likelihood : float
-        """
-        rows = self._rows(X, y, sample_weight, groups)
-        return -MixtureObjective(rows, self._fitted_gate()).value_and_gradient(self._parameters())[0]
-
-    @predicting
-    def rewards(self, features: Array) -> Array:
-        """Rewards w_kᵀ φ of single responses, for ranking any number of candidates.
-
-        Parameters
-        ----------
-        features : array of shape (n_responses, n_features)
-            Features φ, on the scale of the differences in X.
-
-        Returns
-        -------
-        rewards : array of shape (n_responses, n_components)
-            Only differences between responses to the same prompt have a meaning.
-        """
-        check_is_fitted(self)
-        features = features if is_torch(features) else np.asarray(features)
-        if features.ndim != 2 or features.shape[1] != self.coef_.shape[1]:
-            raise ValueError(
-                f"features has shape {tuple(features.shape)}; expected (n_responses, {self.coef_.shape[1]}), "
-                "the features of single responses without context"
-            )
-        return head_margins(PairReader(features, 0), self.coef_).T
-
-    @predicting
-    def context_log_weights(self, context: Array) -> Array:
-        """Logarithms of the mixture weights in contexts alone, component-first, as a router starts from them.
-
-        Parameters
-        ----------
-        context : array of shape (n_samples, n_context_features)
-
-        Returns
-        -------
-        log_weights : array of shape (n_components, n_samples)
-        """
-        return gate_log_weights(context, self._fitted_gate(), self.gate_parameters_)
-
-    @property
-    def n_context_features_(self) -> int:
-        """Number of columns of X that are context, as the mixture was fitted.
-
-        Returns
-        -------
-        n_context_features : int
-        """
-        return int(self.n_features_in_ - self.coef_.shape[1])
-
     # -------------------------------------------------------------------------------------------------------- internals
 
     def _check_parameters(self) -> None:
@@ -487,18 +333,11 @@ class MixtureBradleyTerry(PreferenceClassifier):
         """The gate to be learned."""
         return Gate.create(self.gate, self.n_context_features, self.n_components, self.hidden_units)
 
-    def _fitted_gate(self) -> Gate:
-        """The gate that was learned."""
-        return Gate.of(self.gate_parameters_, self.n_context_features_, len(self.coef_))
-
     def _penalties(self) -> Penalties:
         return Penalties(self.alpha, self.gate_alpha, self.balance)
 
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         return tuple(p.shape for p in (self.coef_, *self.gate_parameters_))
-
-    def _parameters(self) -> NDArray[np.float64]:
-        return flatten([self.coef_, *self.gate_parameters_])
 
     def _set_parameters(self, parameters: list[NDArray[np.float64]]) -> None:
         self.coef_, *self.gate_parameters_ = (p.copy() for p in parameters)
@@ -509,24 +348,6 @@ class MixtureBradleyTerry(PreferenceClassifier):
         # The last two parameters of every gate are its output weights and offsets.
         for i in range(max(0, len(self.gate_parameters_) - 2), len(self.gate_parameters_)):
             self.gate_parameters_[i] = self.gate_parameters_[i][order]
-
-    def _rows(self, X: Array, y: Any, sample_weight: Any, groups: Any) -> Comparisons:
-        """Labelled rows of which the fitted parameters are asked."""
-        check_is_fitted(self)
-        width = self.n_context_features_
-        return Comparisons.read(
-            self, X, y, sample_weight, groups, first=False, n_context_features=width, classes=self.classes_
-        )
-
-    def _reader(self, X: Array) -> PairReader:
-        check_is_fitted(self)
-        return PairReader(check_matrix(self, X, reset=False), self.n_context_features_)
-
-    def _forward(self, reader: PairReader) -> tuple[Array, Array]:
-        """Margins and log-weights of every row, both (n_components, n_samples)."""
-        margins = head_margins(reader, self.coef_)
-        contexts = reader.X[:, : reader.n_context_features]
-        return margins, gate_log_weights(contexts, self._fitted_gate(), self.gate_parameters_)
 
     @predicting
     def _export(self) -> tuple[Arrays, dict[str, Any]]:

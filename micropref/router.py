@@ -14,26 +14,24 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, index_like, like, namespace, to_numpy
-from micropref._base import PersonalPreferenceClassifier
+from micropref._arrays.backend import Array, index_like, like, to_numpy
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gate_solvers import TOL, initial_gate, solve_direct, solve_hedge
 from micropref._engine.gates import GATES, Gate, flatten, unflatten
-from micropref._engine.prediction import gate_log_weights, head_margins
+from micropref._engine.prediction import head_margins
 from micropref._engine.scaling import RunningNorms, gate_scale, gate_step
 from micropref._engine.solvers import Adam
 from micropref._fitting import check_same_parameters, frozen, learning, predicting, twin
 from micropref._parameters import check_choice, check_integer, check_real
+from micropref._routed_heads import RoutedHeads
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.groups import check_groups
-from micropref._rows.layout import PairReader, narrow_context
-from micropref._rows.matrix import check_matrix
+from micropref._rows.layout import narrow_context
 from micropref._saveable import pack, under, unpack
 from micropref._state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
 from micropref._users.neighbors import NeighborGate
-from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["ContextRouter"]
@@ -47,7 +45,7 @@ _SHAPE = ("gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
 _STATE = ("objective_", "n_iter_", "converged_")
 
 
-class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: ignore[misc]
+class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     """Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
 
     Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With
@@ -143,15 +141,10 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: 
     array([1. , 0.5])
     """
 
-    mixture_: Any
-    n_context_features_: int
-    gate_parameters_: list[NDArray[np.float64]]
     objective_: float
     loss_curve_: list[float]
     n_iter_: int
     converged_: bool
-    history_: UserHistory
-    _neighbors: NeighborGate | None
     _adam: Adam
     _norms: RunningNorms
 
@@ -351,69 +344,6 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: 
         self._adam = copy(self._adam)
         self._set_parameters(self._adam.step(vector, gradient, scale, flatten(gate_step(gate))))
 
-    # ------------------------------------------------------------------------------------------------------ prediction
-
-    @predicting
-    def decision_function(self, X: Array, groups: ArrayLike | None = None) -> Array:
-        """Log-odds that the first response is preferred, in this context and by this user.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        groups : array-like of shape (n_samples,), optional
-            User of every row; an unknown user, None, NaN or -1 gets what the context says.
-
-        Returns
-        -------
-        log_odds : array of shape (n_samples,)
-            In nats.
-        """
-        margins, log_weights = self._forward(X, groups)
-        return log_odds(log_weights, margins)
-
-    @predicting
-    def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> Array:
-        """Weights of the heads for every row.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        groups : array-like of shape (n_samples,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        weights : array of shape (n_samples, n_components)
-        """
-        log_weights = self._forward(X, groups)[1]
-        return namespace(log_weights).exp(log_weights).T
-
-    @predicting
-    def rewards(self, features: Array, context: Array | None = None, groups: ArrayLike | None = None) -> Array:
-        """Rewards Σ_k f_k(c) w_kᵀ φ of single responses, in this context and for this user.
-
-        Parameters
-        ----------
-        features : array of shape (n_responses, n_features)
-            Features φ, on the scale of the differences in X.
-        context : array of shape (n_responses, n_context_features), optional
-            Needed if the router has a context.
-        groups : array-like of shape (n_responses,), optional
-            As in `decision_function`.
-
-        Returns
-        -------
-        rewards : array of shape (n_responses,)
-            Only differences between responses to the same prompt have a meaning.
-        """
-        check_is_fitted(self, "history_")
-        if context is None and self.n_context_features_:
-            raise ValueError(f"this router reads {self.n_context_features_} context features; pass context=...")
-        each = self.mixture_.rewards(features)
-        xp = namespace(each)
-        X = features if context is None else xp.concat([xp.asarray(context), xp.asarray(features)], axis=1)
-        return xp.sum(each * self.mixture_weights(X, groups), axis=1)
-
     # -------------------------------------------------------------------------------------------------------- internals
 
     def check_parameters(self) -> None:
@@ -519,38 +449,11 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: 
             margins = margins * like(rows.signs, margins, margins.dtype)
         return log_sigmoid(margins)
 
-    def _log_prior(self, reader: PairReader) -> Array:
-        """log f⁰ of every row, (n_components, n_samples)."""
-        return self.mixture_.context_log_weights(reader.X[:, : self.mixture_.n_context_features_])
-
     def _remember(self, rows: Comparisons, evidence: Array) -> None:
         contexts, votes, weight = to_numpy(rows.context), to_numpy(evidence), rows.dense_weight
         counted = slice(None) if rows.weight is None else weight > 0
         assert self._neighbors is not None
         self._neighbors.add(contexts[counted], votes[:, counted], weight[counted])
-
-    def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
-        """Margins and log-weights of every row, both (n_components, n_samples)."""
-        check_is_fitted(self, "history_")
-        X = check_matrix(self, X, reset=False)
-        users = check_groups(groups, X.shape[0])
-        reader = PairReader(X, self.n_context_features_)
-        margins = head_margins(reader, self.mixture_.coef_)
-        prior = self._log_prior(reader)
-        if self._neighbors is not None:
-            contexts = to_numpy(X[:, : self.n_context_features_])
-            log_weights = like(self._neighbors.log_weights(contexts, to_numpy(prior)), margins, margins.dtype)
-        else:
-            contexts = X[:, : self.n_context_features_]
-            gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
-            log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
-        if users is not None:
-            votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
-            updated = log_softmax(log_weights + like(votes, margins, margins.dtype))
-            # A user without evidence gets the prior to the last bit, which normalising again might not leave.
-            has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)
-            log_weights = namespace(updated).where(has_evidence, updated, log_weights)
-        return margins, log_weights
 
     def _forked(self) -> Self:
         """The same router, whose learning leaves this one as it is; the table of users is copied where it changes."""
@@ -585,6 +488,3 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):  # type: 
         if router._neighbors is not None:
             router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
         return router
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "history_")

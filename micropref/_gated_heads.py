@@ -1,0 +1,204 @@
+"""GatedHeads: what K linear heads with a gate answer, however they were learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from micropref._arrays.backend import Array, is_torch, like, namespace
+from micropref._base import PreferenceClassifier
+from micropref._engine.gates import Gate, flatten
+from micropref._engine.mixture_objective import MixtureObjective
+from micropref._engine.prediction import gate_log_weights, head_margins
+from micropref._fitting import predicting
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.layout import PairReader
+from micropref._rows.matrix import check_matrix
+from micropref.kernels._pointwise import log_odds, log_sigmoid, posterior
+
+__all__ = ["GatedHeads"]
+
+
+class GatedHeads(PreferenceClassifier):
+    """Base of the models that are K heads w_k and a gate π(c): every answer follows from these parameters.
+
+    A learner sets `coef_`, `gate_parameters_`, `classes_` and `n_features_in_`.
+    """
+
+    coef_: NDArray[np.float64]
+    gate_parameters_: list[NDArray[np.float64]]
+
+    @predicting
+    def decision_function(self, X: Array) -> Array:
+        """Log-odds that the first response is preferred, log p̄ − log(1 − p̄).
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+
+        Returns
+        -------
+        log_odds : array of shape (n_samples,)
+            In nats; changes its sign exactly when the two responses are swapped.
+        """
+        margins, log_weights = self._forward(self._reader(X))
+        return log_odds(log_weights, margins)
+
+    @predicting
+    def component_scores(self, X: Array) -> Array:
+        """Margins w_kᵀ d of every head.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+
+        Returns
+        -------
+        margins : array of shape (n_samples, n_components)
+            Log-odds, in nats, that the first response is preferred by an annotator of that component.
+        """
+        return self._forward(self._reader(X))[0].T
+
+    @predicting
+    def mixture_weights(self, X: Array) -> Array:
+        """Weights π_k(c) of the components in the context of every row.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+
+        Returns
+        -------
+        weights : array of shape (n_samples, n_components)
+        """
+        log_weights = self._forward(self._reader(X))[1]
+        return namespace(log_weights).exp(log_weights).T
+
+    @predicting
+    def responsibilities(self, X: Array, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Array:
+        """Posterior probabilities of the components given the labels.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        y : array-like of shape (n_samples,), optional
+            As in `fit`.
+        groups : array-like of shape (n_samples,), optional
+            As in `fit`.
+
+        Returns
+        -------
+        responsibilities : array of shape (n_samples, n_components) or (n_units, n_components)
+            One row for every row of X; with `groups`, first one for every group in ascending order of its id (in order
+            of appearance where ids have no order), then one for every ungrouped row.
+        """
+        rows = self._rows(X, y, None, groups)
+        if rows.groups is not None:
+            return MixtureObjective(rows, self._fitted_gate()).responsibilities(self._parameters()).T
+        margins, log_weights = self._forward(rows.reader)
+        if rows.signs is not None:
+            margins = margins * like(rows.signs, margins, margins.dtype)
+        return posterior(log_weights, log_sigmoid(margins))[1].T
+
+    @predicting
+    def log_likelihood(
+        self,
+        X: Array,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Mean log-likelihood per row, in nats.
+
+        With `groups`, (1/Ω) (Σ_u ℓ_u + Σ_{ungrouped i} ω_i ℓ_i). This, on held-out groups, is what chooses the number
+        of components: accuracy on pairs cannot, where every pair divides the annotators into halves.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        y : array-like of shape (n_samples,), optional
+        sample_weight : array-like of shape (n_samples,), optional
+        groups : array-like of shape (n_samples,), optional
+            All as in `fit`.
+
+        Returns
+        -------
+        log_likelihood : float
+        """
+        rows = self._rows(X, y, sample_weight, groups)
+        return -MixtureObjective(rows, self._fitted_gate()).value_and_gradient(self._parameters())[0]
+
+    @predicting
+    def rewards(self, features: Array) -> Array:
+        """Rewards w_kᵀ φ of single responses, for ranking any number of candidates.
+
+        Parameters
+        ----------
+        features : array of shape (n_responses, n_features)
+            Features φ, on the scale of the differences in X.
+
+        Returns
+        -------
+        rewards : array of shape (n_responses, n_components)
+            Only differences between responses to the same prompt have a meaning.
+        """
+        check_is_fitted(self)
+        features = features if is_torch(features) else np.asarray(features)
+        if features.ndim != 2 or features.shape[1] != self.coef_.shape[1]:
+            raise ValueError(
+                f"features has shape {tuple(features.shape)}; expected (n_responses, {self.coef_.shape[1]}), "
+                "the features of single responses without context"
+            )
+        return head_margins(PairReader(features, 0), self.coef_).T
+
+    @predicting
+    def context_log_weights(self, context: Array) -> Array:
+        """Logarithms of the mixture weights in contexts alone, component-first, as a router starts from them.
+
+        Parameters
+        ----------
+        context : array of shape (n_samples, n_context_features)
+
+        Returns
+        -------
+        log_weights : array of shape (n_components, n_samples)
+        """
+        return gate_log_weights(context, self._fitted_gate(), self.gate_parameters_)
+
+    @property
+    def n_context_features_(self) -> int:
+        """Number of columns of X that are context, as the mixture was fitted.
+
+        Returns
+        -------
+        n_context_features : int
+        """
+        return int(self.n_features_in_ - self.coef_.shape[1])
+
+    def _fitted_gate(self) -> Gate:
+        """The gate that was learned."""
+        return Gate.of(self.gate_parameters_, self.n_context_features_, len(self.coef_))
+
+    def _parameters(self) -> NDArray[np.float64]:
+        return flatten([self.coef_, *self.gate_parameters_])
+
+    def _rows(self, X: Array, y: Any, sample_weight: Any, groups: Any) -> Comparisons:
+        """Labelled rows of which the fitted parameters are asked."""
+        check_is_fitted(self)
+        width = self.n_context_features_
+        return Comparisons.read(
+            self, X, y, sample_weight, groups, first=False, n_context_features=width, classes=self.classes_
+        )
+
+    def _reader(self, X: Array) -> PairReader:
+        check_is_fitted(self)
+        return PairReader(check_matrix(self, X, reset=False), self.n_context_features_)
+
+    def _forward(self, reader: PairReader) -> tuple[Array, Array]:
+        """Margins and log-weights of every row, both (n_components, n_samples)."""
+        margins = head_margins(reader, self.coef_)
+        contexts = reader.X[:, : reader.n_context_features]
+        return margins, gate_log_weights(contexts, self._fitted_gate(), self.gate_parameters_)

@@ -49,12 +49,16 @@ def learning(
     """Make a method that learns a transaction that returns the estimator itself."""
 
     @wraps(method)
-    def learn(self: Estimator, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Estimator:
+    def learn(self: Estimator, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Estimator:
         with lock_of(self):
-            work = twin(self, dict(vars(self)))
+            before = dict(vars(self))
+            work = twin(self, dict(before))
             method(work, *args, **kwargs)
             keep_parameters(work)
-            self.__dict__ = vars(work)  # one assignment: a thread that predicts sees all of it or nothing
+            # What another thread has set meanwhile, as by `set_params`, stays set: it is for the next call.
+            since = {name: value for name, value in dict(vars(self)).items() if before.get(name, before) is not value}
+            # One assignment: a thread that predicts sees all of it or nothing.
+            self.__dict__ = {**vars(work), **since}
         return self
 
     return learn
@@ -66,14 +70,20 @@ def predicting(
     """Make a method read what was fitted, and nothing that was set since."""
 
     @wraps(method)
-    def predict(self: Estimator, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+    def predict(self: Estimator, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         return method(fitted(self), *args, **kwargs)
 
     return predict
 
 
 def fitted(estimator: Estimator) -> Estimator:
-    """The estimator as it was fitted: a twin with the attributes of this moment and the parameters of the last fit."""
+    """The estimator as it was fitted: a twin with the attributes of this moment and the parameters of the last fit.
+
+    Of a FrozenEstimator it is that of what lies inside.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        inner: Estimator = estimator.estimator
+        return fitted(inner)
     state = dict(vars(estimator))
     state.update(state.get(_PARAMETERS, ()))
     return twin(estimator, state)
@@ -106,7 +116,8 @@ def frozen(estimator: Estimator) -> Estimator:
     What a stream remembers besides, which may be large, is left out. Of a FrozenEstimator it is what lies inside.
     """
     if isinstance(estimator, FrozenEstimator):
-        return frozen(estimator.estimator)
+        inner: Estimator = estimator.estimator
+        return frozen(inner)
     state = vars(fitted(estimator))
     return twin(
         estimator,

@@ -20,10 +20,10 @@ from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gate_solvers import TOL, initial_gate, solve_direct, solve_hedge
 from micropref._engine.gates import GATES, Gate, flatten, unflatten
 from micropref._engine.prediction import gate_log_weights, head_margins
-from micropref._engine.scaling import RunningNorms, gate_scale, gate_step
+from micropref._engine.scaling import RunningNorms, gate_scale, gate_step, under_penalties
 from micropref._engine.solvers import Adam
 from micropref._fitting import check_same_parameters, frozen, learning, predicting, twin
-from micropref._parameters import check_choice, check_integer, check_real
+from micropref._parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader, narrow_context
@@ -40,10 +40,12 @@ __all__ = ["ContextRouter"]
 
 _SOLVERS = ("direct", "hedge")
 _STEP_RATE = 0.1
-# A margin over a smaller temperature would leave the range of single precision.
-_LEAST_TEMPERATURE = 1e-20
+# Losses of usual size over a temperature stay inside the range of single precision.
+_TEMPERATURES = (1e-20, 1e20)
+# Log-odds beyond which a user's votes are as good as certain.
+_CERTAIN = 1e30
 # What shapes the parameters that `partial_fit` goes on with.
-_SHAPE = ("gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
+_SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
 _STATE = ("objective_", "n_iter_", "converged_")
 
 
@@ -238,14 +240,14 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
-        evidence = self._evidence(rows) / self.temperature
+        evidence = self._tempered(self._evidence(rows))
         if self.gate == "knn":
             self._remember(rows, evidence)
             return self
         objective = GateObjective(
             rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha
         )
-        scale = flatten(gate_scale(rows.norms[0], objective.gate))
+        scale = self._scale(rows.norms[0])
         start = initial_gate(objective.gate, scale, check_random_state(self.random_state))
         with blas_threads(bool(objective.gate.hidden_units)):
             if self.solver == "hedge":
@@ -311,8 +313,8 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
             self._context_width(rows.reader.X.shape[1])
             self._start(rows.reader.n_context_features, rows.classes)
             if self.gate != "knn":
-                scale = flatten(gate_scale(rows.norms[0], self._gate()))
-                self._set_parameters(initial_gate(self._gate(), scale, check_random_state(self.random_state)))
+                start = initial_gate(self._gate(), self._scale(rows.norms[0]), check_random_state(self.random_state))
+                self._set_parameters(start)
         self._learn_votes(rows)
         return self
 
@@ -321,14 +323,14 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
         evidence = self._evidence(rows)
         users = rows.groups
         if users is None:
-            self._step(rows, evidence / self.temperature)
+            self._step(rows, self._tempered(evidence))
             return
         voted = users.index >= 0
         rest = np.flatnonzero(~voted)
         if len(rest):
             labelled = rows.part(rest)
             if labelled.total_weight:
-                self._step(labelled, evidence[:, index_like(rest, evidence)] / self.temperature)
+                self._step(labelled, self._tempered(evidence[:, index_like(rest, evidence)]))
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
         seen = to_numpy(evidence) if rows.weight is None else to_numpy(evidence) * rows.weight
@@ -347,8 +349,8 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
         objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha)
         vector = flatten(self.gate_parameters_)
         self.objective_, gradient = objective.value_and_gradient(vector)
-        scale = flatten(gate_scale(self._norms.context, gate))
         self._adam = copy(self._adam)
+        scale = self._scale(self._norms.context)
         self._set_parameters(self._adam.step(vector, gradient, scale, flatten(gate_step(gate))))
 
     # ------------------------------------------------------------------------------------------------------ prediction
@@ -419,9 +421,9 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
         for name in ("temperature", "history_temperature"):
-            check_real(self, name, _LEAST_TEMPERATURE)
+            check_real(self, name, *_TEMPERATURES)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True)
-        check_real(self, "alpha", 0.0)
+        check_real(self, "alpha", 0.0, LARGEST_PENALTY)
         check_choice(self, "gate", (*GATES, "knn"))
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
@@ -488,7 +490,8 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
 
     def _stage_one(self, rows: Comparisons) -> Array:
         """The rows as the mixture takes them."""
-        return narrow_context(rows.reader.X, rows.reader.n_context_features, self.mixture.n_context_features)
+        own = self.mixture_.n_context_features_ if hasattr(self, "mixture_") else self.mixture.n_context_features
+        return narrow_context(rows.reader.X, rows.reader.n_context_features, own)
 
     def _start(self, n_context_features: int, classes: NDArray[Any] | None) -> None:
         """Nothing learned and no user known."""
@@ -509,6 +512,12 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
         n_components = self.mixture_.coef_.shape[0]
         return Gate.create(self.gate, self.n_context_features_, n_components, self.hidden_units)
 
+    def _scale(self, context_norm: float) -> NDArray[np.float64]:
+        """One over the usual size of every parameter of g, for contexts of this norm."""
+        gate = self._gate()
+        penalties = [np.full(shape, a) for shape, a in zip(gate.shapes, gate.penalties(self.alpha), strict=True)]
+        return under_penalties(flatten(gate_scale(context_norm, gate)), flatten(penalties))
+
     def _set_parameters(self, vector: NDArray[np.float64]) -> None:
         self.gate_parameters_ = [p.copy() for p in unflatten(vector, self._gate().shapes)]
 
@@ -518,6 +527,18 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
         if rows.signs is not None:
             margins = margins * like(rows.signs, margins, margins.dtype)
         return log_sigmoid(margins)
+
+    def _tempered(self, evidence: Array) -> Array:
+        """−L_ik / τ; a ValueError that names the first row for which the type of computation cannot hold it."""
+        with np.errstate(over="ignore"):
+            tempered = evidence / self.temperature
+        beyond = ~np.isfinite(to_numpy(tempered)).all(axis=0)
+        if beyond.any():
+            raise ValueError(
+                f"expected losses over temperature={self.temperature!r} within the range of {tempered.dtype}, got a "
+                f"row beyond it: row {int(np.argmax(beyond))}; raise the temperature, or scale the features"
+            )
+        return tempered
 
     def _log_prior(self, reader: PairReader) -> Array:
         """log f⁰ of every row, (n_components, n_samples)."""
@@ -545,7 +566,9 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
             gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
             log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
         if users is not None:
-            votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
+            with np.errstate(over="ignore"):
+                votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
+            votes = np.maximum(votes, -_CERTAIN)
             updated = log_softmax(log_weights + like(votes, margins, margins.dtype))
             # A user without evidence gets the prior to the last bit, which normalising again might not leave.
             has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)

@@ -46,12 +46,16 @@ def learning(method: Method) -> Method:
     """Make a method that learns a transaction that returns the estimator itself."""
 
     @wraps(method)
-    def learn(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def learn(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         with lock_of(self):
-            work = twin(self, dict(vars(self)))
+            before = dict(vars(self))
+            work = twin(self, dict(before))
             method(work, *args, **kwargs)
             keep_parameters(work)
-            self.__dict__ = vars(work)  # one assignment: a thread that predicts sees all of it or nothing
+            # What another thread has set meanwhile, as by `set_params`, stays set: it is for the next call.
+            since = {name: value for name, value in dict(vars(self)).items() if before.get(name, before) is not value}
+            # One assignment: a thread that predicts sees all of it or nothing.
+            self.__dict__ = {**vars(work), **since}
         return self
 
     return cast(Method, learn)
@@ -61,14 +65,20 @@ def predicting(method: Method) -> Method:
     """Make a method read what was fitted, and nothing that was set since."""
 
     @wraps(method)
-    def predict(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def predict(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         return method(fitted(self), *args, **kwargs)
 
     return cast(Method, predict)
 
 
 def fitted(estimator: Estimator) -> Estimator:
-    """The estimator as it was fitted: a twin with the attributes of this moment and the parameters of the last fit."""
+    """The estimator as it was fitted: a twin with the attributes of this moment and the parameters of the last fit.
+
+    Of a FrozenEstimator it is that of what lies inside.
+    """
+    if isinstance(estimator, FrozenEstimator):
+        inner: Estimator = estimator.estimator
+        return fitted(inner)
     state = dict(vars(estimator))
     state.update(state.get(_PARAMETERS, ()))
     return twin(estimator, state)

@@ -8,6 +8,11 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["LARGEST_PENALTY", "check_choice", "check_integer", "check_real"]
+
+# Squared parameters times a penalty stay finite below it.
+LARGEST_PENALTY = 1e20
+
 
 def check_integer(estimator: Any, name: str, minimum: int) -> None:
     """A ValueError unless the parameter is an integer of at least `minimum`."""

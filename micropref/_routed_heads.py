@@ -22,6 +22,9 @@ from micropref.kernels._pointwise import log_odds, log_softmax
 
 __all__ = ["RoutedHeads"]
 
+# Log-odds beyond which a user's votes are as good as certain.
+_CERTAIN = 1e30
+
 
 class RoutedHeads(PersonalPreferenceClassifier):
     """Base of the models that weight heads by context and user: every answer follows from what they have learned.
@@ -117,7 +120,9 @@ class RoutedHeads(PersonalPreferenceClassifier):
             gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
             log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
         if users is not None:
-            votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
+            with np.errstate(over="ignore"):
+                votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
+            votes = np.maximum(votes, -_CERTAIN)
             updated = log_softmax(log_weights + like(votes, margins, margins.dtype))
             # A user without evidence gets the prior to the last bit, which normalising again might not leave.
             has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)

@@ -19,7 +19,7 @@ from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._fitting import check_same_parameters, learning, predicting
 from micropref._gated_heads import GatedHeads
-from micropref._parameters import check_choice, check_integer, check_real
+from micropref._parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._state import Arrays, describe, gathered, numbered, recover
 from micropref._users.stream import Stream
@@ -32,6 +32,8 @@ __all__ = ["MixtureBradleyTerry"]
 _OWN_SETTINGS = frozenset({"device", "random_state", "verbose"})
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("n_components", "n_context_features", "gate", "hidden_units")
+# Times the largest weights, it stays inside the range of single precision.
+_LARGEST_BALANCE = 1e10
 _STATE = ("objective_", "n_iter_", "converged_")
 
 
@@ -259,7 +261,7 @@ class MixtureBradleyTerry(GatedHeads):
         stream = Stream.create(self.n_components, from_fit=started) if before is None else before.forked()
         stream.observe(rows)
         gate, penalties = self._gate(), self._penalties()
-        ungrouped = MixtureObjective(Comparisons(rows.reader), gate)
+        ungrouped = MixtureObjective(Comparisons(rows.reader), gate, penalties)
         scale = parameter_scale(ungrouped, stream.feature_norms)
         random = check_random_state(self.random_state)
         vector = self._parameters() if started else random_start(ungrouped, scale, random)
@@ -324,8 +326,9 @@ class MixtureBradleyTerry(GatedHeads):
         for name, minimum in (("n_components", 1), ("n_context_features", 0), ("hidden_units", 1), ("max_iter", 1)):
             check_integer(self, name, minimum)
         check_integer(self, "n_init", 1)
-        for name in ("alpha", "gate_alpha", "balance"):
-            check_real(self, name, 0.0)
+        for name in ("alpha", "gate_alpha"):
+            check_real(self, name, 0.0, LARGEST_PENALTY)
+        check_real(self, "balance", 0.0, _LARGEST_BALANCE)
         check_real(self, "tol", 0.0, above_minimum=True)
         check_choice(self, "gate", GATES)
 

@@ -16,13 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, index_like, like, to_numpy
 from micropref._engine.gate_objective import GateObjective
-from micropref._engine.gate_solvers import TOL, initial_gate, solve_direct, solve_hedge
+from micropref._engine.gate_solvers import TOL, initial_gate, parameter_scale, solve_direct, solve_hedge, tempered
 from micropref._engine.gates import GATES, Gate, flatten, unflatten
 from micropref._engine.prediction import head_margins
-from micropref._engine.scaling import RunningNorms, gate_scale, gate_step
+from micropref._engine.scaling import RunningNorms, gate_step
 from micropref._engine.solvers import Adam
 from micropref._fitting import check_same_parameters, frozen, learning, predicting, twin
-from micropref._parameters import check_choice, check_integer, check_real
+from micropref._parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._routed_heads import RoutedHeads
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import narrow_context
@@ -38,10 +38,10 @@ __all__ = ["ContextRouter"]
 
 _SOLVERS = ("direct", "hedge")
 _STEP_RATE = 0.1
-# A margin over a smaller temperature would leave the range of single precision.
-_LEAST_TEMPERATURE = 1e-20
+# Losses of usual size over a temperature stay inside the range of single precision.
+_TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
-_SHAPE = ("gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
+_SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
 _STATE = ("objective_", "n_iter_", "converged_")
 
 
@@ -231,14 +231,14 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
-        evidence = self._evidence(rows) / self.temperature
+        evidence = tempered(self._evidence(rows), self.temperature)
         if self.gate == "knn":
             self._remember(rows, evidence)
             return self
         objective = GateObjective(
             rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha
         )
-        scale = flatten(gate_scale(rows.norms[0], objective.gate))
+        scale = parameter_scale(self._gate(), rows.norms[0], self.alpha)
         start = initial_gate(objective.gate, scale, check_random_state(self.random_state))
         with blas_threads(bool(objective.gate.hidden_units)):
             if self.solver == "hedge":
@@ -304,8 +304,12 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             self._context_width(rows.reader.X.shape[1])
             self._start(rows.reader.n_context_features, rows.classes)
             if self.gate != "knn":
-                scale = flatten(gate_scale(rows.norms[0], self._gate()))
-                self._set_parameters(initial_gate(self._gate(), scale, check_random_state(self.random_state)))
+                start = initial_gate(
+                    self._gate(),
+                    parameter_scale(self._gate(), rows.norms[0], self.alpha),
+                    check_random_state(self.random_state),
+                )
+                self._set_parameters(start)
         self._learn_votes(rows)
         return self
 
@@ -314,14 +318,14 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         evidence = self._evidence(rows)
         users = rows.groups
         if users is None:
-            self._step(rows, evidence / self.temperature)
+            self._step(rows, tempered(evidence, self.temperature))
             return
         voted = users.index >= 0
         rest = np.flatnonzero(~voted)
         if len(rest):
             labelled = rows.part(rest)
             if labelled.total_weight:
-                self._step(labelled, evidence[:, index_like(rest, evidence)] / self.temperature)
+                self._step(labelled, tempered(evidence[:, index_like(rest, evidence)], self.temperature))
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
         seen = to_numpy(evidence) if rows.weight is None else to_numpy(evidence) * rows.weight
@@ -340,8 +344,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha)
         vector = flatten(self.gate_parameters_)
         self.objective_, gradient = objective.value_and_gradient(vector)
-        scale = flatten(gate_scale(self._norms.context, gate))
         self._adam = copy(self._adam)
+        scale = parameter_scale(gate, self._norms.context, self.alpha)
         self._set_parameters(self._adam.step(vector, gradient, scale, flatten(gate_step(gate))))
 
     # -------------------------------------------------------------------------------------------------------- internals
@@ -349,9 +353,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
         for name in ("temperature", "history_temperature"):
-            check_real(self, name, _LEAST_TEMPERATURE)
+            check_real(self, name, *_TEMPERATURES)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True)
-        check_real(self, "alpha", 0.0)
+        check_real(self, "alpha", 0.0, LARGEST_PENALTY)
         check_choice(self, "gate", (*GATES, "knn"))
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
@@ -418,7 +422,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
 
     def _stage_one(self, rows: Comparisons) -> Array:
         """The rows as the mixture takes them."""
-        return narrow_context(rows.reader.X, rows.reader.n_context_features, self.mixture.n_context_features)
+        own = self.mixture_.n_context_features_ if hasattr(self, "mixture_") else self.mixture.n_context_features
+        return narrow_context(rows.reader.X, rows.reader.n_context_features, own)
 
     def _start(self, n_context_features: int, classes: NDArray[Any] | None) -> None:
         """Nothing learned and no user known."""

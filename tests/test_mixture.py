@@ -572,9 +572,8 @@ def test_old_evidence_fades_as_the_heads_that_it_was_taken_with():
     """Evidence of age t₀ is worth (t₀ / t)³ at age t, however often it was taken up in between."""
     streams = [Stream.create(2, from_fit=False) for _ in range(2)]
     evidence = np.array([[0.0, -4.0], [-1.5, 0.0]])
-    keys = np.array([0, 1])
+    keys = ["a", "b"]
     for stream in streams:
-        assert np.array_equal(stream.evidence.rows(["a", "b"], insert=True), keys)
         stream.adam.count = 3
         stream._record(keys, evidence)
         np.testing.assert_allclose(stream._recall(keys), evidence, rtol=1e-6)
@@ -589,11 +588,10 @@ def test_evidence_taken_with_fitted_heads_stays():
     X, y, groups, _ = small(400)
     model = quick().fit(X, y, groups=groups)
     model.partial_fit(X[:5], y[:5], groups=["ann"] * 5)
-    key = model._stream.evidence.rows(["ann"])
-    before = model._stream._recall(key)
+    before = model._stream._recall(["ann"])
     for batch in np.array_split(np.arange(400), 50):
         model.partial_fit(X[batch], y[batch], groups=groups[batch])
-    np.testing.assert_allclose(model._stream._recall(key), before * (1001 / 1051) ** 3, rtol=1e-5)
+    np.testing.assert_allclose(model._stream._recall(["ann"]), before * (1001 / 1051) ** 3, rtol=1e-5)
 
 
 def test_string_and_integer_ids_are_remembered_alike():
@@ -984,11 +982,11 @@ BAD_PARAMETERS = [
     ("max_iter", 0, "integer of at least 1; got 0"),
     ("max_iter", "many", "integer of at least 1; got 'many'"),
     ("n_init", 0, "integer of at least 1; got 0"),
-    ("alpha", -1e-9, "number in .0.0, inf.; got -1e-09"),
-    ("alpha", np.nan, "number in .0.0, inf.; got nan"),
-    ("alpha", None, "number in .0.0, inf.; got None"),
-    ("gate_alpha", np.inf, "number in .0.0, inf.; got inf"),
-    ("balance", -0.5, "number in .0.0, inf.; got -0.5"),
+    ("alpha", -1e-9, "number in .0.0, 1e.20.; got -1e-09"),
+    ("alpha", np.nan, "number in .0.0, 1e.20.; got nan"),
+    ("alpha", None, "number in .0.0, 1e.20.; got None"),
+    ("gate_alpha", np.inf, "number in .0.0, 1e.20.; got inf"),
+    ("balance", -0.5, "number in .0.0, 10000000000.0.; got -0.5"),
     ("tol", 0.0, r"number in \(0.0, inf.; got 0.0"),
     ("gate", "knn", "one of 'linear', 'mlp'; got 'knn'"),
 ]

@@ -213,8 +213,7 @@ def test_a_curved_likelihood_needs_no_groups():
 )
 def test_bad_input(change, message):
     X, y, groups, _ = world(8, n=400)
-    estimator = fitted(X, y, groups)
-    estimator.balance = change.pop("balance", 0.0)
+    estimator = fitted(X, y, groups, balance=change.pop("balance", 0.0))
     with pytest.raises(ValueError, match=message):
         estimate_irreducible_error(estimator, change.pop("X", X), y, groups, **change)
 

@@ -8,12 +8,13 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._arrays.backend import precision
+from micropref._arrays.backend import Array, precision, to_numpy
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, flatten
+from micropref._engine.scaling import gate_scale, under_penalties
 from micropref._engine.solvers import lbfgs
 
-__all__ = ["TOL", "GateFit", "initial_gate", "solve_direct", "solve_hedge"]
+__all__ = ["TOL", "GateFit", "initial_gate", "parameter_scale", "solve_direct", "solve_hedge", "tempered"]
 
 Vector = NDArray[np.float64]
 
@@ -41,6 +42,25 @@ class GateFit:
     n_iter: int
     converged: bool
     loss_curve: list[float]
+
+
+def parameter_scale(gate: Gate, context_norm: float, alpha: float) -> Vector:
+    """One over the usual size of every parameter of g, for contexts of this norm."""
+    penalties = [np.full(shape, a) for shape, a in zip(gate.shapes, gate.penalties(alpha), strict=True)]
+    return under_penalties(flatten(gate_scale(context_norm, gate)), flatten(penalties))
+
+
+def tempered(evidence: Array, temperature: float) -> Array:
+    """−L_ik / τ of every row; a ValueError that names the first row for which the type of computation cannot hold it."""
+    with np.errstate(over="ignore"):
+        found = evidence / temperature
+    beyond = ~np.isfinite(to_numpy(found)).all(axis=0)
+    if beyond.any():
+        raise ValueError(
+            f"expected losses over temperature={temperature!r} within the range of {found.dtype}, got a row beyond "
+            f"it: row {int(np.argmax(beyond))}; raise the temperature, or scale the features"
+        )
+    return found
 
 
 def initial_gate(gate: Gate, scale: Vector, random: np.random.RandomState) -> Vector:

@@ -261,11 +261,12 @@ def mean_contexts(rows: Comparisons, units: Units) -> Array:
         total = np.zeros((units.n_units, width), dtype=dtype).T
     if width == 0:
         return total.T
-    share = np.divide(1.0, units.mass, out=np.zeros_like(units.mass), where=units.mass > 0)
     for block, context, _ in rows.reader:
         unit = units.index[block]
-        weight = share[unit] if rows.weight is None else share[unit] * rows.weight[block]
-        part = context * like(weight, context, dtype)[:, None]
+        mass, weight = units.mass[unit], 1.0 if rows.weight is None else rows.weight[block]
+        # Not weight · (1 / mass): of a group of tiny weights that is infinite.
+        share = np.divide(weight, mass, out=np.zeros_like(mass), where=mass > 0)
+        part = context * like(share, context, dtype)[:, None]
         if is_torch(X):
             add_at(total, index_like(unit, context), part.T)
         else:

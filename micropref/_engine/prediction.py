@@ -35,16 +35,16 @@ def head_margins(reader: PairReader, coef: NDArray[np.float64]) -> Array:
         if not math.isfinite(total):
             if not bool(xp.all(xp.isfinite(block))):
                 raise non_finite(reader.X, rows)
-            _check_margins(parts[-1], rows.start)
+            _check_finite(parts[-1], rows.start, "rewards")
     return parts[0] if len(parts) == 1 else namespace(reader.X).concat(parts, axis=1)
 
 
-def _check_margins(margins: Array, first_row: int) -> None:
-    bad = ~np.isfinite(to_numpy(margins)).all(axis=0)
+def _check_finite(values: Array, first_row: int, what: str) -> None:
+    bad = ~np.isfinite(to_numpy(values)).all(axis=0)
     if bad.any():
         raise ValueError(
-            f"expected features of the size seen in fit, got a row whose rewards are beyond the largest number of "
-            f"{margins.dtype}: row {first_row + int(np.argmax(bad))}"
+            f"expected features of the size seen in fit, got a row whose {what} are beyond the largest number of "
+            f"{values.dtype}: row {first_row + int(np.argmax(bad))}"
         )
 
 
@@ -52,6 +52,8 @@ def gate_log_weights(
     contexts: Array, gate: Gate, parameters: list[NDArray[np.float64]], offset: Array | None = None
 ) -> Array:
     """Log-weights of the components in every context, (n_components, n_samples).
+
+    An error names the first row whose log-weights the type of computation cannot hold.
 
     Parameters
     ----------
@@ -63,8 +65,12 @@ def gate_log_weights(
     """
     parts = []
     for rows, context in row_blocks(contexts):
-        logits = gate.logits([like(p, context, context.dtype) for p in parameters], context)[0]
-        parts.append(log_softmax(logits if offset is None else logits + offset[:, rows]))
+        with np.errstate(over="ignore", invalid="ignore"):
+            logits = gate.logits([like(p, context, context.dtype) for p in parameters], context)[0]
+            parts.append(log_softmax(logits if offset is None else logits + offset[:, rows]))
+            total = float(namespace(context).sum(parts[-1]))
+        if not math.isfinite(total):
+            _check_finite(parts[-1], rows.start, "weights")
     return parts[0] if len(parts) == 1 else namespace(contexts).concat(parts, axis=1)
 
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from micropref._engine.gates import Gate
 
-__all__ = ["RunningNorms", "gate_scale", "gate_step", "head_scale", "head_step", "with_penalties"]
+__all__ = ["RunningNorms", "gate_scale", "gate_step", "head_scale", "head_step", "under_penalties", "with_penalties"]
 
 # Offsets of a gate move slowly beside its weights, which share each step among all inputs.
 _OFFSET_STEP = 0.1
+# Least usual size of a feature, in roots of the penalty of its parameter.
+_LEAST_SIZE = 1e-3
 
 
 class RunningNorms:
@@ -49,6 +51,14 @@ def head_scale(difference_norm: float, shape: tuple[int, ...]) -> np.ndarray:
 def with_penalties(scale: np.ndarray, penalties: np.ndarray) -> np.ndarray:
     """Root of the usual curvature: the data's, scale², and the penalty's, all that is left where features are tiny."""
     return np.asarray(np.hypot(scale, np.sqrt(penalties)))  # whose squares stay in the range of floats
+
+
+def under_penalties(scale: np.ndarray, penalties: np.ndarray) -> np.ndarray:
+    """Usual sizes of features, not below those at which the penalty leaves nothing to learn.
+
+    Beside tinier ones, parameters of the usual size 1 / scale would start, and move, where the penalty is all there is.
+    """
+    return np.asarray(np.maximum(scale, _LEAST_SIZE * np.sqrt(penalties)))
 
 
 def head_step(shape: tuple[int, ...]) -> np.ndarray:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from micropref._engine.gates import flatten
 from micropref._engine.mixture_objective import MixtureObjective
-from micropref._engine.scaling import gate_scale, head_scale, with_penalties
+from micropref._engine.scaling import gate_scale, head_scale, under_penalties, with_penalties
 from micropref._engine.solvers import Minimum, lbfgs
 from micropref._progress import FitProgress
 from micropref.kernels._threads import blas_threads
@@ -24,7 +24,8 @@ _START_MARGIN = 0.3
 
 def parameter_scale(objective: MixtureObjective, norms: Vector) -> Vector:
     """One over the usual size of every parameter in the flat vector, for contexts and differences of these norms."""
-    return flatten([head_scale(norms[1], objective.shapes[0]), *gate_scale(norms[0], objective.gate)])
+    scale = flatten([head_scale(norms[1], objective.shapes[0]), *gate_scale(norms[0], objective.gate)])
+    return under_penalties(scale, objective.stiffness)
 
 
 def random_start(objective: MixtureObjective, scale: Vector, random: np.random.RandomState) -> Vector:

@@ -10,19 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from micropref._arrays.backend import Array, compute_dtype, namespace, place, precision, to_numpy
+from micropref._arrays.backend import Array, place, precision, to_numpy
 from micropref._rows.groups import Groups, check_groups
 from micropref._rows.labels import check_labels, distinct_labels
-from micropref._rows.layout import PairReader, root_mean_square_norms
+from micropref._rows.layout import PairReader, Sizes, measure
 from micropref._rows.matrix import check_matrix
+from micropref._rows.ranges import check_range, check_weight_range
 from micropref._rows.units import Units
 from micropref._rows.weights import check_sample_weight
 
 __all__ = ["ALL_ZERO", "Comparisons"]
 
+# The log-likelihood of a group is of the order of its weight, and known to the precision of 1.
+_LEAST_GROUP = 1e-8
 ALL_ZERO = "every difference is zero: the two responses have equal features in every row"
-# Root mean square norms between which parameters, margins and their squares stay inside the type of computation.
-_NORMS = {"float64": (1e-100, 1e100), "float32": (1e-25, 1e25)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,8 @@ class Comparisons:
             labels,
             y if is_share else None,
         )
-        rows._check_range()
+        check_range(X, width, rows._sizes)
+        check_weight_range(rows.weight, X)
         return rows
 
     # ------------------------------------------------------------------------------------------------------- totals
@@ -139,7 +141,11 @@ class Comparisons:
     @cached_property
     def norms(self) -> NDArray[np.float64]:
         """Root mean square norms of contexts and differences; an entry that is not finite is an error that names it."""
-        return root_mean_square_norms(self.reader.X, self.reader.n_context_features, self.weight)
+        return self._sizes.norms
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return measure(self.reader.X, self.reader.n_context_features, self.weight)
 
     @property
     def precision(self) -> float:
@@ -170,7 +176,16 @@ class Comparisons:
 
     def units(self) -> Units | None:
         """What draws one component; None where every row does so by itself."""
-        return None if self.groups is None else Units.create(self.groups, self.weight)
+        if self.groups is None:
+            return None
+        units = Units.create(self.groups, self.weight)
+        mean = float(units.mass[: units.n_groups].mean())
+        if 0.0 < mean < _LEAST_GROUP:
+            raise ValueError(
+                f"expected groups whose weights add up to at least {_LEAST_GROUP:g} on average, got {mean:g}: a weight "
+                "in a group is a number of answers; multiply all of them by one number"
+            )
+        return units
 
     # --------------------------------------------------------------------------------- without gaps, for rivals
 
@@ -191,21 +206,3 @@ class Comparisons:
     def dense_weight(self) -> NDArray[np.float64]:
         """ω_i, ones where no weight was given."""
         return np.ones(self.n_samples) if self.weight is None else self.weight
-
-    def _check_range(self) -> None:
-        X, split = self.reader.X, self.reader.n_context_features
-        dtype = "float64" if compute_dtype(X) == namespace(X).float64 else "float32"
-        least, most = _NORMS[dtype]
-        for norm, what, start, stop in (
-            (self.norms[0], "contexts", 0, split),
-            (self.norms[1], "differences", split, X.shape[1]),
-        ):
-            if norm == 0.0 or least <= norm <= most:
-                continue
-            block = np.abs(to_numpy(X[:, start:stop]))
-            row, column = np.unravel_index(int(block.argmax()), block.shape)
-            raise ValueError(
-                f"expected {what} with a root mean square norm between {least:g} and {most:g}, the range of {dtype}, "
-                f"got {norm:g} (the largest entry, {block[row, column]:g}, is in row {row}, column {column + start}); "
-                "multiply all of them by one number, as PairScaler does"
-            )

@@ -91,7 +91,7 @@ def distinct_labels(y: ArrayLike | None, n_samples: int) -> np.ndarray | None:
 
 
 def _check_classes(classes: ArrayLike) -> np.ndarray:
-    pair = np.asarray(to_numpy(classes))
+    pair = np.array(to_numpy(classes))  # a copy, which the caller cannot change
     if pair.shape != (2,) or pair[0] == pair[1]:
         raise ValueError(f"classes must hold two different labels, second-preferred first; got {pair.tolist()}")
     second, first = map(meaning_of, pair.tolist())

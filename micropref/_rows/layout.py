@@ -56,7 +56,28 @@ class PairReader:
 
 
 def root_mean_square_norms(X: Array, n_context_features: int, sample_weight: ArrayLike | None = None) -> np.ndarray:
-    """Root mean square Euclidean norm of the contexts and of the differences, as ``[context, difference]``.
+    """The norms of `measure` alone: one for the contexts and one for the differences."""
+    return measure(X, n_context_features, sample_weight).norms
+
+
+class Sizes(NamedTuple):
+    """How large the entries of X are, each ``[of the contexts, of the differences]``.
+
+    Attributes
+    ----------
+    norms : ndarray of shape (2,)
+        Root mean square Euclidean norms.
+    peaks : ndarray of shape (2,)
+        Numbers that no entry exceeds in size: the largest entry where entries are extremely small or large, and the
+        largest norm of a row elsewhere.
+    """
+
+    norms: NDArray[np.float64]
+    peaks: NDArray[np.float64]
+
+
+def measure(X: Array, n_context_features: int, sample_weight: ArrayLike | None = None) -> Sizes:
+    """Sizes of the contexts and of the differences.
 
     Non-finite entries are an error that names the first one's row and column. Extremely small or large features
     neither under- nor overflow.
@@ -71,14 +92,15 @@ def root_mean_square_norms(X: Array, n_context_features: int, sample_weight: Arr
 
     Returns
     -------
-    norms : ndarray of shape (2,)
+    Sizes
     """
     reader = PairReader(X, n_context_features)
     weight = None if sample_weight is None else to_numpy(sample_weight)
     mass = float(X.shape[0] if weight is None else weight.sum())
+    mass = max(mass, np.finfo(np.float64).tiny)
     quick = _sums_of_squares(reader, weight)
     if quick is not None:
-        return np.sqrt(quick / max(mass, np.finfo(np.float64).tiny))
+        return Sizes(np.sqrt(quick[0] / mass), np.sqrt(quick[1]))
     total, largest = np.zeros(2), np.zeros(2)
     xp = namespace(X)
     for rows, *parts in reader:
@@ -92,14 +114,15 @@ def root_mean_square_norms(X: Array, n_context_features: int, sample_weight: Arr
             if peak > largest[which]:
                 total[which] *= (largest[which] / peak) ** 2
                 largest[which] = peak
-            unit = part / peak
+            # In double precision: beside a peak of 1e25, the squares of ones would be 0 in single.
+            unit = xp.astype(part, xp.float64) / peak
             squares = unit * unit
             if weight is None:
-                sum_of_squares = float(xp.sum(squares, dtype=xp.float64))
+                sum_of_squares = float(xp.sum(squares))
             else:
                 sum_of_squares = float(weight[rows] @ to_numpy(xp.sum(squares, axis=1)))
             total[which] += sum_of_squares * (peak / largest[which]) ** 2
-    return largest * np.sqrt(total / max(mass, np.finfo(np.float64).tiny))
+    return Sizes(largest * np.sqrt(total / mass), largest)
 
 
 def root_mean_square(norms: np.ndarray, weights: np.ndarray) -> float:
@@ -111,13 +134,13 @@ def root_mean_square(norms: np.ndarray, weights: np.ndarray) -> float:
     return largest * float(np.sqrt((norms / largest) ** 2 @ weights / weights.sum()))
 
 
-def _sums_of_squares(reader: PairReader, weight: np.ndarray | None) -> np.ndarray | None:
-    """Weighted sums of squares of contexts and differences in one read of X; None where a square may have lost digits.
+def _sums_of_squares(reader: PairReader, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Weighted sums of squares of contexts and differences, and the largest of a row, in one read of X.
 
-    That is where one is not finite, or where they are so small that squares underflow.
+    None where a square may have lost digits: where one is not finite, or where they are so small that they underflow.
     """
     low, high = 1e-20, 1e30  # squares of float32 keep their digits well inside of these
-    total = np.zeros(2)
+    total, largest = np.zeros(2), np.zeros(2)
     for rows, *parts in reader:
         for which, part in enumerate(parts):
             if not part.shape[1]:
@@ -126,11 +149,12 @@ def _sums_of_squares(reader: PairReader, weight: np.ndarray | None) -> np.ndarra
             peak = float(squares.max(initial=0.0))
             if not peak < high:  # NaN is not less than anything
                 return None
+            largest[which] = max(largest[which], peak)
             total[which] += squares.sum(dtype=np.float64) if weight is None else weight[rows] @ squares
             # Rows of zeros only are what they are: nothing was lost where even the largest entry is zero.
             if peak < low and (peak > 0.0 or bool(namespace(part).any(part != 0.0))):
                 return None
-    return total
+    return total, largest
 
 
 def _row_squares(part: Array) -> Array:

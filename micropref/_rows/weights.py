@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from micropref._arrays.backend import to_numpy
 
-__all__ = ["check_sample_weight"]
+__all__ = ["check_sample_weight", "check_total"]
 
 # The objective divides by the total weight, and solvers square what comes of that: beyond, double precision ends.
 _LEAST, _MOST = 1e-100, 1e100
@@ -31,20 +31,20 @@ def check_sample_weight(
     negative = np.flatnonzero(weight < 0)
     if len(negative):
         raise ValueError(f"sample_weight must not be negative; row {negative[0]} has {weight[negative[0]]}")
-    _check_total(weight, may_be_zero)
+    if not may_be_zero and not weight.any():
+        raise ValueError("sample_weight is zero in every row; at least one weight must be positive")
+    check_total(weight, _LEAST, _MOST)
     return weight
 
 
-def _check_total(weight: NDArray[np.float64], may_be_zero: bool) -> None:
+def check_total(weight: NDArray[np.float64], least: float, most: float) -> None:
+    """A ValueError that names the largest weight, unless all are zero or their sum is in [least, most]."""
     with np.errstate(over="ignore"):
         total = float(weight.sum())
-    if total == 0.0:
-        if not may_be_zero:
-            raise ValueError("sample_weight is zero in every row; at least one weight must be positive")
-    elif not _LEAST <= total <= _MOST:
+    if total and not least <= total <= most:
         largest = int(np.argmax(weight))
         raise ValueError(
-            f"expected weights with a sum between {_LEAST:g} and {_MOST:g}, got {total:g} "
+            f"expected weights with a sum between {least:g} and {most:g}, got {total:g} "
             f"(the largest, {weight[largest]:g}, in row {largest}); divide all of them by one number, "
             "which changes no fit"
         )

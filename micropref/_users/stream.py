@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -25,16 +26,22 @@ _STEP_RATE = 0.1
 _EVIDENCE_DISCOUNT = 3
 # Age, in batches, of heads that come from `fit`.
 _FITTED_BATCHES = 1000
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass
 class Stream:
-    """State of the stochastic steps, evidence of annotators, norms of the features so far."""
+    """State of the stochastic steps, evidence of annotators, norms of the features so far.
+
+    What a call learns of annotators is in `pending` until the next call: a call that is refused leaves no trace in the
+    table, which is not copied.
+    """
 
     adam: Adam
     evidence: EvidenceTable
     norms: RunningNorms
     initial_age: int
+    pending: dict[Hashable, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
     def create(cls, n_components: int, *, from_fit: bool) -> Stream:
@@ -44,7 +51,10 @@ class Stream:
 
     def forked(self) -> Stream:
         """The same stream, whose next steps leave this one's as they are; the table of annotators is shared."""
-        return replace(self, adam=copy(self.adam), norms=copy(self.norms))
+        if self.pending:
+            rows = self.evidence.rows(self.pending, insert=True)
+            self.evidence.set(rows, np.stack(list(self.pending.values())))
+        return replace(self, adam=copy(self.adam), norms=copy(self.norms), pending={})
 
     @property
     def age(self) -> int:
@@ -72,28 +82,32 @@ class Stream:
             batch = rows.part(slice(begin, begin + _STEP_ROWS))
             if batch.total_weight == 0:
                 continue
-            keys = None if batch.groups is None else self.evidence.rows(batch.groups.ids.tolist(), insert=True)
-            prior = None if keys is None else self._recall(keys).T
+            ids = None if batch.groups is None else batch.groups.ids.tolist()
+            prior = None if ids is None else self._recall(ids).T
             objective = MixtureObjective(batch, gate, penalties, prior_evidence=prior)
             value, gradient = objective.value_and_gradient(vector)
             vector = self.adam.step(vector, gradient, scale, size)
-            if keys is not None:
+            if ids is not None:
                 heads = like(unflatten(vector, objective.shapes)[0], batch.reader.X, objective.dtype)
-                self._record(keys, to_numpy(objective.evidence(heads))[:, : len(keys)].T)
+                self._record(ids, to_numpy(objective.evidence(heads))[:, : len(ids)].T)
         return vector, float(value)
 
-    def _recall(self, keys: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _recall(self, ids: list[Hashable]) -> NDArray[np.float32]:
         """Evidence of groups seen before, (n_groups, n_components), discounted by how little was known then.
 
         Heads of step t₀ are worth (t₀ / t)³ of today's: without this, annotators who came first are held for ever to
         what heads that had learned nothing thought of them.
         """
-        values = self.evidence.get(keys)
+        values = self.evidence.get(self.evidence.rows(ids))
+        for place, id in enumerate(ids):
+            if id in self.pending:
+                values[place] = self.pending[id]
         taken_at = values[:, -1:]
         return np.asarray(values[:, :-1] * (taken_at / self.age) ** _EVIDENCE_DISCOUNT)
 
-    def _record(self, keys: NDArray[np.int64], evidence: NDArray[np.float64]) -> None:
+    def _record(self, ids: list[Hashable], evidence: NDArray[np.float64]) -> None:
         """Keep the evidence of groups, (n_groups, n_components), and when it was taken."""
         taken_at = np.full((len(evidence), 1), self.age)
         # Only differences between heads matter; kept relative to the best, they stay exact in single precision.
-        self.evidence.set(keys, np.hstack([evidence - evidence.max(axis=1, keepdims=True), taken_at]))
+        values = np.hstack([evidence - evidence.max(axis=1, keepdims=True), taken_at])
+        self.pending.update(zip(ids, np.maximum(values, -_LARGEST).astype(np.float32), strict=True))

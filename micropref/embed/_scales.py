@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from micropref._rows.layout import root_mean_square, root_mean_square_norms
+from micropref._rows.layout import measure, root_mean_square
+from micropref._rows.ranges import NORMS, check_range
 from micropref.distributed import Communicator
 
 _DEFAULT_NORMS = {"response": 3.0, "prompt": 0.3, "context": 1.5}
@@ -38,14 +39,16 @@ def checked_norms(norms: Mapping[str, float] | None) -> dict[str, float]:
         expected, got = ", ".join(_DEFAULT_NORMS), ", ".join(map(repr, checked))
         raise ValueError(f"expected norms with the keys {expected}, got {got}")
     for part, norm in checked.items():
-        if not (np.isfinite(norm) and norm > 0):
-            raise ValueError(f"norms[{part!r}]: expected a positive, finite number, got {norm!r}")
+        if not NORMS[0] <= norm <= NORMS[1]:
+            raise ValueError(f"norms[{part!r}]: expected a number between {NORMS[0]:g} and {NORMS[1]:g}, got {norm!r}")
     return checked
 
 
 def mean_norm(vectors: np.ndarray) -> float:
-    """Root mean square Euclidean norm of the rows."""
-    return float(root_mean_square_norms(vectors, 0)[1])
+    """Root mean square Euclidean norm of the rows; a ValueError where they are beyond the range of the computation."""
+    sizes = measure(vectors, 0)
+    check_range(vectors, 0, sizes)
+    return float(sizes.norms[1])
 
 
 def scale_to(norm: float, found: float) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._fitting import learning, predicting
 from micropref.datasets._unoriented import read_unoriented
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
@@ -159,6 +160,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._adopt(learned)
         return pairs
 
+    @learning
     def fit_context(self, X: Any) -> Self:
         """Learn the context part afterwards, from a table that has contexts; all else stays as it is.
 
@@ -190,6 +192,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.n_truncated_ += vectors.n_truncated
         return self
 
+    @predicting
     def transform(self, X: Any) -> np.ndarray:
         """Embed comparisons.
 
@@ -210,6 +213,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         return self.encode_pairs(X)
 
+    @predicting
     def encode_pairs(self, X: Any, parts: Sequence[str] | None = None) -> np.ndarray:
         """Embed comparisons with a choice of context parts.
 
@@ -229,6 +233,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         vectors = self._embed(self._settings.texts(table, parts))
         return _assemble(self._settings, table, parts, vectors, self.scale_)
 
+    @predicting
     def texts(self, X: Any) -> list[str]:
         """The distinct texts that are embedded for a table, in order of their first appearance; nothing is embedded.
 
@@ -251,6 +256,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         table = read_unoriented(X)
         return list(dict.fromkeys(not_blank(settings.texts(table, settings.parts_of(table)))))
 
+    @predicting
     def encode_responses(self, prompts: Sequence[str] | None, responses: Sequence[str]) -> np.ndarray:
         """Scaled features φ of single responses; their differences are the last columns of X.
 
@@ -280,6 +286,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         texts = self._settings.template.fill(prompts, responses)
         return self._embed(texts).of(texts) * np.float32(self.scale_["response"])
 
+    @predicting
     def encode_context(
         self,
         prompts: Sequence[str] | None,
@@ -360,6 +367,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         widths = {**self.context_parts_, "response": self.feature_width_}
         return np.array([f"{part}_{i}" for part, width in widths.items() for i in range(width)], dtype=object)
 
+    @predicting
     def to_config(self) -> dict[str, Any]:
         """What JSON can say about this fitted transformer; `from_config` restores it.
 
@@ -428,6 +436,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _settings_of_parameters(self) -> Settings:
         return Settings.of(self.encoder, self.store, self.template, self.context, self.norms)
 
+    @learning
     def _adopt(self, learned: Learned) -> None:
         self._settings = learned.settings
         self.encoder_ = learned.settings.encoder

@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace
+from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace, to_numpy
 from micropref._fitting import learning, predicting
 from micropref._parameters import check_real
-from micropref._rows.layout import PairReader, non_finite, root_mean_square, root_mean_square_norms
+from micropref._rows.layout import PairReader, measure, non_finite, root_mean_square
 from micropref._rows.matrix import check_matrix
+from micropref._rows.ranges import NORMS, check_range
 from micropref._rows.weights import check_sample_weight
 from micropref.distributed import active_communicator
 
@@ -32,9 +33,9 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     n_context_features : int, default=0
         Number of leading context columns.
     context_norm : float, default=1.0
-        Root mean square Euclidean norm of the scaled contexts.
+        Root mean square Euclidean norm of the scaled contexts, between 1e-10 and 1e10.
     difference_norm : float, default=3.0
-        Root mean square Euclidean norm of the scaled differences.
+        Root mean square Euclidean norm of the scaled differences, between 1e-10 and 1e10.
 
     Attributes
     ----------
@@ -84,11 +85,12 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     def _measure(self, X: Array, sample_weight: ArrayLike | None) -> tuple[np.ndarray, float]:
         """The two norms and the weight of these rows."""
         for name in ("context_norm", "difference_norm"):
-            check_real(self, name, 0.0, above_minimum=True)
+            check_real(self, name, *NORMS)
         X = check_matrix(self, X, reset=True)
         weight = check_sample_weight(sample_weight, X.shape[0])
-        norms = root_mean_square_norms(X, self.n_context_features, weight)
-        return norms, float(X.shape[0] if weight is None else weight.sum())
+        sizes = measure(X, self.n_context_features, weight)
+        check_range(X, self.n_context_features, sizes)
+        return sizes.norms, float(X.shape[0] if weight is None else weight.sum())
 
     @predicting
     def transform(self, X: Array) -> Array:
@@ -112,11 +114,22 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
         for rows, context, difference in PairReader(X, self.n_context_features):
             if not bool(xp.all(xp.isfinite(context))) or not bool(xp.all(xp.isfinite(difference))):
                 raise non_finite(X, rows)
-            scaled[rows, : self.n_context_features] = context * float(self.scale_[0])
-            scaled[rows, self.n_context_features :] = difference * float(self.scale_[1])
+            with np.errstate(over="ignore"):
+                scaled[rows, : self.n_context_features] = context * float(self.scale_[0])
+                scaled[rows, self.n_context_features :] = difference * float(self.scale_[1])
+            if not bool(xp.all(xp.isfinite(scaled[rows]))):
+                raise _beyond(scaled[rows], rows.start)
         return scaled
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _beyond(scaled: Array, first_row: int) -> ValueError:
+    row, column = (int(i[0]) for i in np.nonzero(~np.isfinite(to_numpy(scaled))))
+    return ValueError(
+        f"expected features of the size seen in fit, got one that is beyond the largest number of {scaled.dtype} when "
+        f"it is scaled: row {first_row + row}, column {column}"
+    )

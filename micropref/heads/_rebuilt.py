@@ -19,11 +19,11 @@ from micropref.mixture import MixtureBradleyTerry
 
 def fitted_mixture(mixture: Any) -> MixtureBradleyTerry:
     """The mixture as it was fitted, taken out of a FrozenEstimator; an error unless it is a fitted one."""
-    mixture = mixture.estimator if isinstance(mixture, FrozenEstimator) else mixture
+    mixture = fitted(mixture) if isinstance(mixture, MixtureBradleyTerry | FrozenEstimator) else mixture
     if not isinstance(mixture, MixtureBradleyTerry):
         raise TypeError(f"expected a MixtureBradleyTerry, got a {type(mixture).__name__}")
     check_is_fitted(mixture)
-    return fitted(mixture)
+    return mixture
 
 
 def rebuilt(

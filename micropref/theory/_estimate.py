@@ -13,6 +13,7 @@ from scipy.stats import chi2
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from micropref._fitting import fitted
 from micropref.kernels._pointwise import sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._population import relative_entropy
@@ -115,6 +116,7 @@ def estimate_irreducible_error(
     """
     if not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 20:
         raise ValueError(f"n_bootstrap: expected an integer of at least 20, got {n_bootstrap!r}")
+    estimator = fitted(estimator)
     check_smooth(estimator)
     data = Rows.create(estimator, X, y, groups, sample_weight)
     model = Model.of(estimator)

@@ -9,8 +9,8 @@ from micropref._arrays.backend import to_numpy
 
 __all__ = ["check_sample_weight"]
 
-# The objective divides by the total weight, and solvers square what comes of that: beyond, double precision ends.
-_LEAST, _MOST = 1e-100, 1e100
+# Sums of weighted losses are taken in the precision of X: beyond, single precision ends.
+_LEAST, _MOST = 1e-30, 1e30
 
 
 def check_sample_weight(

@@ -13,27 +13,36 @@ __all__ = ["LARGEST_PENALTY", "check_choice", "check_integer", "check_real"]
 # Squared parameters times a penalty stay finite below it.
 LARGEST_PENALTY = 1e20
 
+# Between these, products of a few parameters, and their ratios to the largest features and weights that `Comparisons`
+# takes, stay inside double precision.
+_SMALLEST, _LARGEST = 1e-30, 1e30
+
 
 def check_integer(estimator: Any, name: str, minimum: int) -> None:
     """A ValueError unless the parameter is an integer of at least `minimum`."""
     value = getattr(estimator, name)
     if not isinstance(value, Integral) or isinstance(value, bool | np.bool_) or value < minimum:
-        raise ValueError(f"{name} must be an integer of at least {minimum}; got {value!r}")
+        raise ValueError(f"{name}: expected an integer of at least {minimum}, got {value!r}")
 
 
 def check_real(
-    estimator: Any, name: str, minimum: float, maximum: float = np.inf, *, above_minimum: bool = False
+    estimator: Any, name: str, minimum: float, maximum: float = _LARGEST, *, above_minimum: bool = False
 ) -> None:
-    """A ValueError unless the parameter is a finite number in [minimum, maximum], or in (minimum, maximum]."""
+    """A ValueError unless the parameter is a number in [minimum, maximum], or in (minimum, maximum].
+
+    Nor is it so close to 0 that arithmetic leaves the range of floats.
+    """
     value = getattr(estimator, name)
     number = float(value) if isinstance(value, Real) else np.nan
-    if not (np.isfinite(number) and minimum <= number <= maximum) or (above_minimum and number == minimum):
+    is_inside = minimum <= number <= maximum and not (above_minimum and number == minimum)
+    if not is_inside or 0 < abs(number) < _SMALLEST:
         left = "(" if above_minimum else "["
-        raise ValueError(f"{name} must be a number in {left}{minimum}, {maximum}]; got {value!r}")
+        apart = f", and not between 0 and {_SMALLEST:g}" if is_inside else ""
+        raise ValueError(f"{name}: expected a number in {left}{minimum:g}, {maximum:g}]{apart}, got {value!r}")
 
 
 def check_choice(estimator: Any, name: str, choices: Collection[str]) -> None:
     """A ValueError unless the parameter is one of `choices`."""
     value = getattr(estimator, name)
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}; got {value!r}")
+        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, got {value!r}")

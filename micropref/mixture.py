@@ -289,7 +289,9 @@ class MixtureBradleyTerry(GatedHeads):
 
     def _solve(self, objective: MixtureObjective, agreed: Agreement) -> Minimum:
         if agreed.n_samples < self.n_components:
-            raise ValueError(f"n_samples={agreed.n_samples} is fewer than n_components={self.n_components}")
+            raise ValueError(
+                f"expected at least n_components={self.n_components} rows, got n_samples={agreed.n_samples}"
+            )
         scale = parameter_scale(objective, agreed.norms)
         warm = self.warm_start and hasattr(self, "coef_") and self._shapes() == objective.shapes
         return best_minimum(

@@ -219,7 +219,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.__dict__.pop("mixture_", None)
         if self._is_prefit() and groups is not None:
             raise ValueError(
-                "groups are the annotators of stage 1, which is fitted already; "
+                "groups: expected none, since the annotators of stage 1 have been learned from already; "
                 "use partial_fit for the votes of known users, or prefit=False"
             )
         if self._is_prefit():

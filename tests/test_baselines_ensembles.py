@@ -23,8 +23,9 @@ from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
 from micropref.baselines import DecomposedRewards, HypothesisReweighting, LowRankRewards, SharedBaseEnsemble
-from micropref.baselines._base import PersonalRewards, Votes, known_users
+from micropref.baselines._base import PersonalRewards, known_users
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
+from micropref.baselines._votes import Votes
 from micropref.baselines.shared_base import _EnsembleObjective
 from micropref.mixture import MixtureBradleyTerry
 from micropref.pairs import make_pairs, swap_pairs
@@ -747,25 +748,28 @@ def test_rewards_rank_as_pairs_are_decided():
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (SharedBaseEnsemble(0), "n_components must be an integer of at least 1; got 0"),
-        (SharedBaseEnsemble(2, prior_margin=-1), r"prior_margin must be a number in \[0.0, inf\]"),
-        (SharedBaseEnsemble(2, tol=0), r"tol must be a number in \(0.0"),
-        (SharedBaseEnsemble(2, temperature=0), r"temperature must be a number in \(0.0"),
-        (SharedBaseEnsemble(2, average="votes"), "average must be one of 'rewards', 'probabilities'; got 'votes'"),
-        (SharedBaseEnsemble(2, n_context_features=-1), "n_context_features must be an integer of at least 0"),
-        (SharedBaseEnsemble(2, n_context_features=4), "n_context_features=4 leaves no column for the difference"),
-        (HypothesisReweighting("mlp"), "heads must be one of 'random'; got 'mlp'"),
-        (HypothesisReweighting(3), 'heads must be an estimator, "random" or None; got 3'),
-        (HypothesisReweighting(prior="heads"), 'prior="heads" takes the weights of a given estimator; heads is None'),
-        (HypothesisReweighting(prior="flat"), "prior must be one of 'uniform', 'heads'"),
+        (SharedBaseEnsemble(0), "n_components: expected an integer of at least 1, got 0"),
+        (SharedBaseEnsemble(2, prior_margin=-1), r"prior_margin: expected a number in \[0, 1e\+30\]"),
+        (SharedBaseEnsemble(2, tol=0), r"tol: expected a number in \(0"),
+        (SharedBaseEnsemble(2, temperature=0), r"temperature: expected a number in \(0"),
+        (SharedBaseEnsemble(2, average="votes"), "average: expected one of 'rewards', 'probabilities', got 'votes'"),
+        (SharedBaseEnsemble(2, n_context_features=-1), "n_context_features: expected an integer of at least 0"),
+        (SharedBaseEnsemble(2, n_context_features=4), "got n_context_features=4"),
+        (HypothesisReweighting("mlp"), "heads: expected one of 'random', got 'mlp'"),
+        (HypothesisReweighting(3), 'expected an estimator, "random" or None as heads, got 3'),
+        (
+            HypothesisReweighting(prior="heads"),
+            'whose weights prior="heads" can take, got heads=None',
+        ),
+        (HypothesisReweighting(prior="flat"), "prior: expected one of 'uniform', 'heads'"),
         (
             HypothesisReweighting(MixtureBradleyTerry(2, n_context_features=1), prefit=False),
-            r"the heads read 1 context column\(s\) but n_context_features=0",
+            r"at most the first 0 context column\(s\), as n_context_features says, got 1",
         ),
-        (DecomposedRewards(basis="ica"), "basis must be one of 'pca', 'random'; got 'ica'"),
-        (DecomposedRewards(prior="flat"), "prior must be one of 'population', 'uniform'"),
-        (DecomposedRewards(margin=0), r"margin must be a number in \(0.0"),
-        (LowRankRewards(2, n_init=0), "n_init must be an integer of at least 1"),
+        (DecomposedRewards(basis="ica"), "basis: expected one of 'pca', 'random', got 'ica'"),
+        (DecomposedRewards(prior="flat"), "prior: expected one of 'population', 'uniform'"),
+        (DecomposedRewards(margin=0), r"margin: expected a number in \(0"),
+        (LowRankRewards(2, n_init=0), "n_init: expected an integer of at least 1"),
         (LowRankRewards(2, alpha=-1), "alpha must be a number"),
         (LowRankRewards(2, weight_penalty=np.inf), "weight_penalty must be a number"),
         (LowRankRewards(2, tol=0), "tol must be a number"),
@@ -795,9 +799,9 @@ def test_bad_input(model):
     with pytest.raises(NotFittedError):
         clone(model).mixture_weights(D)
     model.fit(D, y, groups=users)
-    with pytest.raises(ValueError, match=r"features has shape \(2, 3\); expected \(n_responses, 4\)"):
+    with pytest.raises(ValueError, match=r"expected features of shape \(n_responses, 4\).*got \(2, 3\)"):
         model.rewards(np.ones((2, 3)))
-    with pytest.raises(ValueError, match="features contains NaN or infinity in row 7, column 2"):
+    with pytest.raises(ValueError, match="NaN in row 7, column 2"):
         model.rewards(broken)
     with pytest.raises(ValueError, match=r"expected classes=\[0, 1\], as in the first call, got \['a', 'b'\]"):
         model.partial_fit(D, y, classes=["a", "b"])
@@ -806,7 +810,7 @@ def test_bad_input(model):
 def test_heads_of_another_width():
     D, y, _ = rows()
     mixture = MixtureBradleyTerry(1).fit(D, y)
-    with pytest.raises(ValueError, match=r"coef_ of shape \(1, 4\) but X leaves 3 difference column\(s\)"):
+    with pytest.raises(ValueError, match=r"coef_ of shape \(n_components, 3\).*got \(1, 4\)"):
         HypothesisReweighting(mixture, n_context_features=1).fit(D, y)
 
 

@@ -53,9 +53,9 @@ def test_equal_weights_before_learning_unless_hidden(n_inputs, as_array):
 
 
 def test_bad_gates():
-    with pytest.raises(ValueError, match="gate must be one of 'linear', 'mlp'; got 'knn'"):
+    with pytest.raises(ValueError, match="gate: expected one of 'linear', 'mlp', got 'knn'"):
         Gate.create("knn", 2, 2, 3)
-    with pytest.raises(ValueError, match="hidden_units must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="hidden_units: expected at least 1, got 0"):
         Gate.create("mlp", 2, 2, 0)
 
 

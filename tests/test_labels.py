@@ -272,7 +272,7 @@ def test_bad_labels(labels, message):
 
 @pytest.mark.parametrize("classes", [["a"], ["a", "a"], ["a", "b", "c"], [], "ab"])
 def test_bad_classes(classes):
-    with pytest.raises(ValueError, match="classes must hold two different labels"):
+    with pytest.raises(ValueError, match="classes: expected two different labels"):
         check_labels([1], 1, classes=classes)
 
 

@@ -205,7 +205,7 @@ def test_accuracy_interval_is_the_interval_of_ones_and_zeros():
         ({"values": [1.0]}, "expected at least two clusters with positive weight for an interval, got 1"),
         ({"values": [1.0, 2.0], "clusters": ["a", "a"]}, "at least two clusters"),
         ({"values": [1.0, 2.0], "clusters": ["a"]}, "inconsistent numbers of samples"),
-        ({"values": [1.0, 2.0], "sample_weight": [1.0, -1.0]}, "must not be negative; row 1"),
+        ({"values": [1.0, 2.0], "sample_weight": [1.0, -1.0]}, "expected no negative number, got -1.0 in row 1"),
         ({"values": [1.0, 2.0], "level": 95}, "level: expected a number between 0 and 1, got 95"),
         ({"values": [1.0, 2.0], "n_resamples": 0}, "n_resamples: expected at least 1, got 0"),
     ],

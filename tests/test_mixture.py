@@ -925,7 +925,7 @@ def test_a_wrong_width(hold, tmp_path):
 
 
 NAMED_ERRORS = [
-    ("fewer rows than components", lambda X, y: (X[:2], y[:2]), {}, "n_samples=2 is fewer than n_components=3"),
+    ("fewer rows than components", lambda X, y: (X[:2], y[:2]), {}, "n_components=3, got n_samples=2"),
     ("no rows", lambda X, y: (X[:0], y[:0]), {}, "0 sample"),
     ("equal features", lambda X, y: (X * [1, 1, 0, 0, 0], y), {}, "every difference is zero"),
     ("one dimension", lambda X, y: (X[0], y), {}, "2D array"),
@@ -976,8 +976,8 @@ BAD_PARAMETERS = [
     ("n_components", 2.0, "integer of at least 1; got 2.0"),
     ("n_components", True, "integer of at least 1; got True"),
     ("n_context_features", -1, "integer of at least 0; got -1"),
-    ("n_context_features", 5, "leaves no column for the difference: X has 5 feature"),
-    ("n_context_features", 9, "leaves no column for the difference: X has 5 feature"),
+    ("n_context_features", 5, "one column for the difference, got .* X with 5 feature"),
+    ("n_context_features", 9, "one column for the difference, got .* X with 5 feature"),
     ("hidden_units", 0, "integer of at least 1; got 0"),
     ("max_iter", 0, "integer of at least 1; got 0"),
     ("max_iter", "many", "integer of at least 1; got 'many'"),

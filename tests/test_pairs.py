@@ -138,7 +138,9 @@ def test_bad_features(first, second, context, message):
 
 @pytest.mark.parametrize("function", [split_pairs, swap_pairs, PairReader, root_mean_square_norms])
 def test_a_context_that_leaves_no_difference(function):
-    with pytest.raises(ValueError, match=r"n_context_features=3 leaves no column for the difference: X has 3 feature"):
+    with pytest.raises(
+        ValueError, match=r"one column for the difference, got n_context_features=3 and X with 3 feature"
+    ):
         function(rows(4, 3), 3)
 
 
@@ -302,7 +304,7 @@ def test_scaler_errors(kind):
 @pytest.mark.parametrize("name", ["context_norm", "difference_norm"])
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
 def test_norms_must_be_positive(name, value):
-    with pytest.raises(ValueError, match=rf"{name} must be a number in \[1e-10, 10000000000.0\]; got {value}"):
+    with pytest.raises(ValueError, match=rf"{name}: expected a number in \[1e-10, 10000000000.0\], got {value}"):
         PairScaler(**{name: value}).fit(rows(3, 2))
 
 

@@ -253,7 +253,7 @@ def test_votes_alone_cannot_change_the_gate(unrouted, world, tmp_path):
 
 
 def test_a_failed_route_leaves_the_model_as_it_was(unrouted, routed, world):
-    with pytest.raises(ValueError, match="gate must be one of"):
+    with pytest.raises(ValueError, match="gate: expected one of"):
         unrouted.route(world.history, gate="bogus")
     assert unrouted.router is None
     with pytest.raises(TypeError, match="temprature"):

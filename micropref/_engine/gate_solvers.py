@@ -51,7 +51,7 @@ def parameter_scale(gate: Gate, context_norm: float, alpha: float) -> Vector:
 
 
 def tempered(evidence: Array, temperature: float) -> Array:
-    """−L_ik / τ of every row; a ValueError that names the first row for which the type of computation cannot hold it."""
+    """−L_ik / τ of every row; a ValueError that names the first row that the type of computation cannot hold."""
     with np.errstate(over="ignore"):
         found = evidence / temperature
     beyond = ~np.isfinite(to_numpy(found)).all(axis=0)

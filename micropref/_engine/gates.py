@@ -40,10 +40,10 @@ class Gate:
     def create(cls, kind: str, n_inputs: int, n_components: int, hidden_units: int) -> Gate:
         """The gate of a given kind ("linear" or "mlp"); without inputs every kind is static."""
         if kind not in GATES:
-            raise ValueError(f"gate must be one of {', '.join(map(repr, GATES))}; got {kind!r}")
+            raise ValueError(f"gate: expected one of {', '.join(map(repr, GATES))}, got {kind!r}")
         if kind == "mlp" and n_inputs > 0 and n_components > 1:
             if hidden_units < 1:
-                raise ValueError(f"hidden_units must be at least 1; got {hidden_units!r}")
+                raise ValueError(f"hidden_units: expected at least 1, got {hidden_units!r}")
             return cls(n_inputs, n_components, int(hidden_units))
         return cls(n_inputs, n_components)
 

@@ -93,7 +93,9 @@ def distinct_labels(y: ArrayLike | None, n_samples: int) -> np.ndarray | None:
 def _check_classes(classes: ArrayLike) -> np.ndarray:
     pair = np.array(to_numpy(classes))  # a copy, which the caller cannot change
     if pair.shape != (2,) or pair[0] == pair[1]:
-        raise ValueError(f"classes must hold two different labels, second-preferred first; got {pair.tolist()}")
+        raise ValueError(
+            f"classes: expected two different labels, the one for 'second preferred' first, got {pair.tolist()}"
+        )
     second, first = map(meaning_of, pair.tolist())
     if second in ("first", "tie") or first in ("second", "tie"):
         raise ValueError(

@@ -18,11 +18,11 @@ _FLOATS = [np.float64, np.float32, np.float16]
 def check_context_width(n_context_features: int, n_columns: int) -> None:
     """A ValueError unless the context leaves at least one column for the difference."""
     if not isinstance(n_context_features, Integral) or n_context_features < 0:
-        raise ValueError(f"n_context_features must be an integer of at least 0; got {n_context_features!r}")
+        raise ValueError(f"n_context_features: expected an integer of at least 0, got {n_context_features!r}")
     if n_context_features >= n_columns:
         raise ValueError(
-            f"n_context_features={n_context_features} leaves no column for the difference: "
-            f"X has {n_columns} feature(s), the context's included"
+            f"expected at least one column for the difference, got n_context_features={n_context_features} and X with "
+            f"{n_columns} feature(s)"
         )
 
 

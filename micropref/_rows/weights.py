@@ -9,8 +9,8 @@ from micropref._arrays.backend import to_numpy
 
 __all__ = ["check_sample_weight", "check_total"]
 
-# The objective divides by the total weight, and solvers square what comes of that: beyond, double precision ends.
-_LEAST, _MOST = 1e-100, 1e100
+# Sums of weighted losses are taken in the precision of X: beyond, single precision ends.
+_LEAST, _MOST = 1e-30, 1e30
 
 
 def check_sample_weight(
@@ -27,12 +27,14 @@ def check_sample_weight(
     if weight.shape != (n_samples,):
         raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}!")
     if not np.isfinite(weight).all():
-        raise ValueError(f"sample_weight contains NaN or infinity in row {int(np.argmin(np.isfinite(weight)))}")
+        raise ValueError(
+            f"sample_weight: expected finite numbers, got NaN or infinity in row {int(np.argmin(np.isfinite(weight)))}"
+        )
     negative = np.flatnonzero(weight < 0)
     if len(negative):
-        raise ValueError(f"sample_weight must not be negative; row {negative[0]} has {weight[negative[0]]}")
+        raise ValueError(f"sample_weight: expected no negative number, got {weight[negative[0]]} in row {negative[0]}")
     if not may_be_zero and not weight.any():
-        raise ValueError("sample_weight is zero in every row; at least one weight must be positive")
+        raise ValueError("sample_weight: expected at least one positive weight, got zero in every row")
     check_total(weight, _LEAST, _MOST)
     return weight
 

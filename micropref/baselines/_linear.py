@@ -25,6 +25,9 @@ from micropref.kernels._threads import blas_threads
 
 __all__ = ["LinearRewards", "bradley_terry", "remember_annotators", "shrunk_reward"]
 
+# A penalty beyond this holds a reward where it is as firmly, and its products stay finite.
+_STIFFEST = 1e100
+
 
 def bradley_terry(
     votes: Votes,
@@ -50,6 +53,7 @@ def bradley_terry(
     centre : ndarray of shape (d,), optional
         Zero if not given.
     """
+    alpha = min(alpha, _STIFFEST)
     rows = Comparisons(PairReader(votes.values, 0), votes.signs.astype(np.int8), votes.weight)
     objective = MixtureObjective(rows, Gate(0, 1), Penalties(alpha))
     width = votes.values.shape[1]

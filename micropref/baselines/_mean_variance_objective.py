@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from micropref._engine.gates import flatten, unflatten
@@ -19,7 +21,9 @@ class MeanVarianceObjective:
 
     def __init__(self, rows: Comparisons, rank: int, alpha: float, variance_alpha: float):
         self.difference, self.signs, self.weight = rows.difference, rows.dense_signs, rows.dense_weight
-        self.squares = rows.difference**2
+        # Relative to a power of two, which loses no digit: squares of float32 would leave its range.
+        self.unit = 2.0 ** math.frexp(rows.norms[1])[1]
+        self.squares = (rows.difference / self.unit) ** 2
         self.total_weight = rows.total_weight
         width = rows.difference.shape[1]
         self.shapes: tuple[tuple[int, ...], ...] = ((width,), (width,), (width, rank))
@@ -31,13 +35,17 @@ class MeanVarianceObjective:
         D, squares = self.difference, self.squares
         along = D @ factors.astype(D.dtype)
         margins = self.signs * (D @ mean.astype(D.dtype))
-        variance = squares @ (scale**2).astype(D.dtype) + np.einsum("nr,nr->n", along, along)
+        variance = squares @ ((self.unit * scale) ** 2).astype(D.dtype) + np.einsum("nr,nr->n", along, along)
         flattening = 1 / np.sqrt(1 + FLATTENING * variance.astype(np.float64))
         slope = -self.weight * sigmoid(-margins * flattening)
         d_margins = (slope * flattening * self.signs).astype(D.dtype)
         d_variance = (slope * margins * (-0.5 * FLATTENING) * flattening**3).astype(D.dtype)
         gradient = flatten(
-            [d_margins @ D, 2 * scale * (d_variance @ squares), 2 * (D.T @ (d_variance[:, None] * along))]
+            [
+                d_margins @ D,
+                2 * self.unit**2 * scale * (d_variance @ squares),
+                2 * (D.T @ (d_variance[:, None] * along)),
+            ]
         )
         loss = -float(self.weight @ log_sigmoid(margins * flattening)) / self.total_weight
         penalised = self.penalties * vector

@@ -11,6 +11,8 @@ __all__ = ["MOST_ROWS", "NearestRows", "nearest_shares"]
 # Weights below 1 need more rows for the same count; so many times more at most.
 MOST_ROWS = 4
 _FALLOFF = 2.0
+# Where a query counts as infinitely far, in units of the rows' spread; its square is one of float32.
+_FAR = 1e15
 
 
 class NearestRows:
@@ -19,8 +21,7 @@ class NearestRows:
     def __init__(self, contexts: np.ndarray, weight: np.ndarray, total: int):
         self._total = total
         self._weight = weight
-        needed = min(math.ceil(total / weight.min()), MOST_ROWS * total)
-        self.n_candidates = min(len(contexts), needed)
+        self.n_candidates = min(len(contexts), math.ceil(total / max(float(weight.min()), 1 / MOST_ROWS)))
         # Squares of centred contexts of unit size stay in the range and in the digits of float32.
         self._centre = np.average(contexts, axis=0, weights=weight)
         centred = contexts - self._centre
@@ -30,7 +31,7 @@ class NearestRows:
 
     def around(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Positions and kernel weights κ ω, both (n_queries, n_candidates); 0 beyond the total weight."""
-        scaled = ((queries - self._centre) / self._unit).astype(np.float32)
+        scaled = np.clip((queries - self._centre) / self._unit, -_FAR, _FAR).astype(np.float32)
         count = self.n_candidates
         # Squared distance up to the query's own norm, which is the same for all rows.
         rough = self._squares - 2 * (scaled @ self._contexts.T)
@@ -54,5 +55,5 @@ def nearest_shares(distance: np.ndarray, weight: np.ndarray, total: float) -> tu
     farthest = np.take_along_axis(distance, last, axis=1)
     nearer, at_last = distance < farthest, distance == farthest
     left = total - (weight * nearer).sum(axis=1, keepdims=True)
-    share = np.minimum(1.0, left / (weight * at_last).sum(axis=1, keepdims=True))
+    share = left / np.maximum(left, (weight * at_last).sum(axis=1, keepdims=True))
     return weight * (nearer + share * at_last), farthest

@@ -124,7 +124,11 @@ class _Problems:
         hessian = transposed @ (self.root * (self.weight * wrong * (1 - wrong))[:, :, None])
         diagonal = np.arange(here.shape[1])
         hessian[:, diagonal, diagonal] += self.penalty
-        step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        try:
+            step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        except np.linalg.LinAlgError:
+            # Weights or features further apart than double precision reaches: what it cannot see is left alone.
+            step = -_times(np.linalg.pinv(hessian, hermitian=True), gradient)
         return step, -np.einsum("br,br->b", gradient, step)
 
     def descended(self, here: np.ndarray, step: np.ndarray, decrement: np.ndarray) -> np.ndarray:

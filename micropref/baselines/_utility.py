@@ -82,7 +82,10 @@ class UtilityDistribution(PersonalRewards):
         """
         mean, variance = self._moments_of(X, groups)
         weight = check_sample_weight(sample_weight, len(mean))
-        hidden, seen = np.average(variance, weights=weight), np.average(mean**2, weights=weight)
+        # Relative to the largest: squares of extremely large or small means would leave the range of floats.
+        largest = max(float(np.abs(mean).max()), float(np.sqrt(variance.max()))) or 1.0
+        hidden = np.average(variance / largest / largest, weights=weight)
+        seen = np.average((mean / largest) ** 2, weights=weight)
         return float(hidden / (hidden + seen)) if hidden + seen > 0 else 0.0
 
     def _moments_of(self, X: Array, groups: ArrayLike | None) -> tuple[np.ndarray, np.ndarray]:

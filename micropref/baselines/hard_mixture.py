@@ -178,7 +178,7 @@ class HardMixture(LinearRewards):
                     continue
                 found = bradley_terry(
                     votes.of(mine),
-                    self.alpha * total / rows.dense_weight[mine].sum(),
+                    self.alpha * total / float(rows.dense_weight[mine].sum()),
                     max_iter=_HEAD_ITERATIONS,
                     tol=self.tol,
                     start=heads[k],

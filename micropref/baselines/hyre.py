@@ -126,9 +126,9 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
         if isinstance(self.heads, str):
             check_choice(self, "heads", ("random",))
         elif self.heads is not None and not hasattr(self.heads, "fit"):
-            raise ValueError(f'heads must be an estimator, "random" or None; got {self.heads!r}')
+            raise ValueError(f'expected an estimator, "random" or None as heads, got {self.heads!r}')
         if self.prior == "heads" and not self._given():
-            raise ValueError('prior="heads" takes the weights of a given estimator; heads is ' + repr(self.heads))
+            raise ValueError(f'expected an estimator whose weights prior="heads" can take, got heads={self.heads!r}')
 
     def _given(self) -> bool:
         return self.heads is not None and not isinstance(self.heads, str)
@@ -151,8 +151,8 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
             coef = np.array(self.heads_.coef_, dtype=np.float64)
             if coef.ndim != 2 or coef.shape[1] != width:
                 raise ValueError(
-                    f"the heads have coef_ of shape {coef.shape} but X leaves {width} difference column(s) beside "
-                    f"n_context_features={self.n_context_features}; expected (n_components, {width})"
+                    f"expected heads with coef_ of shape (n_components, {width}), the columns of X beside "
+                    f"n_context_features={self.n_context_features}, got {coef.shape}"
                 )
         log_prior = uniform(len(coef))
         if self.prior == "heads":
@@ -182,13 +182,13 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
                 heads.set_params(random_state=self.random_state)
         if own > self.n_context_features:
             raise ValueError(
-                f"the heads read {own} context column(s) but n_context_features={self.n_context_features}; theirs must "
-                "be the first of these"
+                f"expected heads that read at most the first {self.n_context_features} context column(s), as "
+                f"n_context_features says, got {own}"
             )
         X = rows.difference if own == 0 else np.hstack([rows.context[:, :own], rows.difference])
         # Not every estimator with heads knows what annotators are.
         annotators = {} if rows.groups is None else {"groups": rows.groups.index}
-        return heads.fit(X, rows.dense_signs, sample_weight=rows.dense_weight, **annotators)
+        return heads.fit(X, rows.dense_signs, sample_weight=rows.weight, **annotators)
 
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         arrays, description = super()._export()

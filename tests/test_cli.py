@@ -457,6 +457,80 @@ def test_column_options_that_are_none(option, here, run):
     assert f"expected NAME=COLUMN, got '{option}'" in re.sub(r"[\s│]+", " ", done.err)
 
 
+LABELS = ("--label", "0=first", "--label", "1=second", "--label", "2=tie")
+
+
+@pytest.fixture
+def numbered(here) -> Path:
+    """Those files with two responses and a label: 0 for the first, 1 for the second, 2 for a tie in the last row."""
+    for name in ("train", "labelled", "test"):
+        rows = [json.loads(line) for line in (here / f"{name}.jsonl").read_text().splitlines()]
+        rows.append(rows[0] | {"label": "tie"})
+        for i, row in enumerate(rows):
+            pair = [row.pop("chosen"), row.pop("rejected")]
+            row["response_a"], row["response_b"] = pair if i % 2 else pair[::-1]
+            row.setdefault("label", "first" if i % 2 else "second")
+        write(here / f"{name}.jsonl", rows)
+        labels = {"first": 0, "second": 1, "tie": 2}
+        write(here / f"{name}-0-1-2.jsonl", [row | {"label": labels[row["label"]]} for row in rows])
+    return here
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "train.jsonl", "new", "-k", 1],
+        ["route", "heads", "labelled.jsonl", "-o", "new"],
+        ["evaluate", "routed", "test.jsonl"],
+        ["embed", "test.jsonl", "store", "--dry-run"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_labels_of_another_scheme(arguments, numbered, run):
+    mapped = [str(one).replace(".jsonl", "-0-1-2.jsonl") for one in arguments]
+    by_hand, done = run(*arguments, "--json"), run(*mapped, *LABELS, "--json")
+    assert (done.code, done.err) == (0, "")
+    timed = {"seconds"}
+    assert {name: value for name, value in done.json.items() if name not in timed} == {
+        name: value for name, value in by_hand.json.items() if name not in timed
+    }
+    done = run(*mapped, *LABELS[:4])
+    assert (done.code, done.out) == (1, "")
+    assert "got the label 2 in column 'label'; say what it means, such as labels={'2': 'first'}" in done.err
+    assert "in the shell --label 2=first" in done.err
+
+
+def test_labels_of_signs(numbered, run):
+    rows = [json.loads(line) for line in (numbered / "test.jsonl").read_text().splitlines()]
+    signs = {"first": "+", "second": "-", "tie": "="}
+    write(numbered / "signs.jsonl", [row | {"label": signs[row["label"]]} for row in rows])
+    done = run("evaluate", "routed", "signs.jsonl", "--label", "+=first", "--label", "-=second", "--label", "==tie")
+    assert (done.code, done.out) == (0, run("evaluate", "routed", "test.jsonl").out)
+
+
+@pytest.mark.parametrize("option", ["1", "=first", " =first", "1=", "1=one", "1=First", "=", "first=1", "tie"])
+@pytest.mark.parametrize("command", ["fit", "route", "evaluate", "embed"])
+def test_label_options_that_are_none(command, option, here, run):
+    arguments = {"fit": ["test.jsonl", "new"], "embed": ["test.jsonl", "new"]}
+    done = run(command, *arguments.get(command, ["routed", "test.jsonl"]), "--label", option)
+    assert (done.code, done.out) == (2, "")
+    said = re.sub(r"[\s│]+", " ", done.err)
+    assert f"Invalid value for --label: expected VALUE=first, VALUE=second or VALUE=tie, got {option!r}" in said
+    assert not (here / "new").exists()
+
+
+def test_two_meanings_of_one_label(here, run):
+    done = run("evaluate", "routed", "test.jsonl", "--label", "1=first", "--label", "1=tie")
+    assert (done.code, done.out) == (2, "")
+    assert "expected one meaning of '1', got two" in re.sub(r"[\s│]+", " ", done.err)
+
+
+def test_label_options_for_a_file_without_labels(here, run):
+    done = run("evaluate", "routed", "test.jsonl", "--label", "1=first")
+    assert (done.code, done.out) == (1, "")
+    assert "test.jsonl: expected a column 'label' or 'preference'" in done.err
+
+
 def test_a_column_that_is_not_there(here, run):
     done = run("evaluate", "routed", "test.jsonl", "--column", "chosen=best")
     assert done.code == 1

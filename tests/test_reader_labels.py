@@ -77,7 +77,7 @@ def test_every_name_of_the_vocabulary_is_understood(first, second, upper):
 @pytest.mark.parametrize("skip_bad", [False, True])
 def test_a_label_that_is_not_understood_is_a_fault_of_the_source(tmp_path, label, skip_bad):
     path = write_jsonl(tmp_path / "a.jsonl", labelled(1, label, 0))
-    message = r"a\.jsonl, line 2: expected 1, true or a name of .*, got the label .* in column 'label' .*columns="
+    message = r"a\.jsonl, line 2: expected 1, true or a name of .*, got the label .* in column 'label'; say.*columns="
     with pytest.raises(MalformedRowError, match=message) as caught:
         read_preferences(path, skip_bad=skip_bad)
     assert repr(label) in str(caught.value)

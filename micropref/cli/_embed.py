@@ -9,7 +9,20 @@ from typing import Annotated, Any
 
 import typer
 
-from micropref.cli._app import Column, Data, Json, Rejected, SkipBad, app, err, out, print_json, read_table, working
+from micropref.cli._app import (
+    Column,
+    Data,
+    Json,
+    Label,
+    Rejected,
+    SkipBad,
+    app,
+    err,
+    out,
+    print_json,
+    read_table,
+    working,
+)
 
 
 @app.command()
@@ -30,6 +43,7 @@ def embed(
         bool, typer.Option("--dry-run", help="Only count texts, and estimate the time from a sample.")
     ] = False,
     column: Column = None,
+    label: Label = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -45,7 +59,7 @@ def embed(
 
     start = time.perf_counter()
     with working() as report:
-        table = read_table(data, column, skip_bad, rejected, report)
+        table = read_table(data, column, label, skip_bad, rejected, report)
         model = resolve_encoder(_on_own_device(encoder))
         texts = PairEncoder(model, template=template, context="auto").texts(table)
         if dry_run:

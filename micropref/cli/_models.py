@@ -18,6 +18,7 @@ from micropref.cli._app import (
     Data,
     Encoder,
     Json,
+    Label,
     Model,
     Rejected,
     SkipBad,
@@ -51,6 +52,7 @@ def fit(
     restarts: Annotated[int, typer.Option("--restarts", help="Random starts; the best is kept.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the starts.")] = 0,
     column: Column = None,
+    label: Label = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -70,7 +72,7 @@ def fit(
     with torchrun() as ranks, working(silent=ranks.rank > 0) as report:
         # Rows that are left out are written once.
         left_out = rejected if ranks.rank == 0 else Path(os.devnull)
-        table = ranks.together(lambda: read_table(data, column, skip_bad, left_out, report))
+        table = ranks.together(lambda: read_table(data, column, label, skip_bad, left_out, report))
         report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {counted(components, 'head')}")
         share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
         with distributed_fit(ranks):
@@ -160,6 +162,7 @@ def route(
     encoder: Encoder = None,
     store: Store = None,
     column: Column = None,
+    label: Label = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -183,7 +186,7 @@ def route(
     with working() as report:
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_table(data, column, skip_bad, rejected, report)
+        table = read_table(data, column, label, skip_bad, rejected, report)
         report(f"embedding and routing {counted(len(table), 'comparison')}")
         if fitted.router is None and seed is None:
             given["random_state"] = 0
@@ -268,6 +271,7 @@ def evaluate(
     encoder: Encoder = None,
     store: Store = None,
     column: Column = None,
+    label: Label = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -282,7 +286,7 @@ def evaluate(
     with working() as report:
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_table(data, column, skip_bad, rejected, report)
+        table = read_table(data, column, label, skip_bad, rejected, report)
         report(f"evaluating {counted(len(table), 'comparison')}")
         rows = fitted.evaluate(table, by=by, random_state=seed)
     if as_json:

@@ -14,6 +14,7 @@ from micropref.cli._app import (
     Column,
     Encoder,
     Json,
+    Label,
     Rejected,
     SkipBad,
     app,
@@ -65,6 +66,7 @@ def theory(
     ] = None,
     encoder: Encoder = None,
     column: Column = None,
+    label: Label = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -89,7 +91,7 @@ def theory(
     with working() as report:
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder)
-        table = read_table(data, column, skip_bad, rejected, report)
+        table = read_table(data, column, label, skip_bad, rejected, report)
         report(f"embedding {counted(len(table), 'comparison')}")
         X, users, weight = fitted.stage_one_rows(table)
         mixture = fitted.mixture

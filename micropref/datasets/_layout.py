@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from micropref._rows.ids import text_id, user_id
 from micropref.datasets._chat import Speech, read_cell, read_speech, render, split_explicit, split_implicit
-from micropref.datasets._file_labels import check_labels_of, is_missing, is_tie, reads_as_labels, share_of_first
+from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie, reads_as_labels
 from micropref.datasets._sources import MalformedRowError, Record, Source
 from micropref.datasets._text import is_blank, listed
 
@@ -52,6 +52,7 @@ class Layout:
     weight: str | None
     extra: dict[str, str]
     all_cells_are_text: bool
+    reader: LabelReader
 
     def comparisons(self, record: Record) -> list[Comparison]:
         """The comparison in a record, or both orders of a tie; ValueError "expected X, got Y" if it has none."""
@@ -101,13 +102,13 @@ class Layout:
         if self.label is None:
             return 1.0
         label = cells.get(self.label)
-        share = None if is_missing(label, self.all_cells_are_text) else share_of_first(label)
+        share = None if self.reader.is_missing(label, self.all_cells_are_text) else self.reader.share_of_first(label)
         if share is None:
             raise ValueError(f"expected a label in column {self.label!r}, got {reprlib.repr(label)}")
         return share
 
 
-def find_layout(source: Source, renamed: Mapping[str, str]) -> Layout:
+def find_layout(source: Source, renamed: Mapping[str, str], reader: LabelReader) -> Layout:
     """The layout of a source by its columns.
 
     Parameters
@@ -115,13 +116,14 @@ def find_layout(source: Source, renamed: Mapping[str, str]) -> Layout:
     source : Source
     renamed : mapping of str to str
         New name to name in the source.
+    reader : LabelReader
 
     Raises
     ------
     MalformedRowError
         If the columns are no layout, or a label is not understood.
     ValueError
-        If columns contradict one another, or `renamed` does not fit the source.
+        If columns contradict one another, or `renamed` or the mapping of `reader` does not fit the source.
     """
     readable = [record for record in source.records if not record.fault]
     present = list(dict.fromkeys(name for record in readable for name in record.cells))
@@ -131,7 +133,12 @@ def find_layout(source: Source, renamed: Mapping[str, str]) -> Layout:
     column_of = {new_name_of.get(name, name): name for name in present}
 
     pairs = [pair for pair in RESPONSE_PAIRS if column_of.keys() >= set(pair)]
-    labels = _labels(source, column_of, is_chosen=_CHOSEN in pairs)
+    labels = _labels(source, column_of, reader, is_chosen=_CHOSEN in pairs)
+    if readable and reader.share_of_mapped and not labels:
+        raise ValueError(
+            f"{source.name}: expected a column 'label' or 'preference' with the labels that labels= explains, got the "
+            f"columns {listed(column_of)}; leave labels= out, or say which column it is: columns={{'label': ...}}"
+        )
     _refuse_two_answers(source, column_of, pairs, labels)
     if readable and (not pairs or not (pairs[0] == _CHOSEN or labels)):
         raise MalformedRowError(
@@ -141,7 +148,7 @@ def find_layout(source: Source, renamed: Mapping[str, str]) -> Layout:
     label = labels[0] if labels else None
     group = _find_group(source, column_of)
     if label is not None:
-        check_labels_of(source, column_of[label], column_of.get("tie"))
+        check_labels_of(source, column_of[label], column_of.get("tie"), reader)
     used = {first, second, "prompt", label, "tie", "context", group, "weight"}
     return Layout(
         first=column_of.get(first, first),
@@ -154,6 +161,7 @@ def find_layout(source: Source, renamed: Mapping[str, str]) -> Layout:
         weight=column_of.get("weight"),
         extra={name: column for name, column in column_of.items() if name not in used},
         all_cells_are_text=source.all_cells_are_text,
+        reader=reader,
     )
 
 
@@ -171,11 +179,11 @@ def _as_tuple(cell: Any) -> Any:
     return tuple(map(_as_tuple, cell)) if isinstance(cell, list) else cell
 
 
-def _labels(source: Source, column_of: Mapping[str, str], *, is_chosen: bool) -> list[str]:
+def _labels(source: Source, column_of: Mapping[str, str], reader: LabelReader, *, is_chosen: bool) -> list[str]:
     """Columns that say which response was preferred: the first that is called so, others if all their cells do."""
     labels = [name for name in _LABELS if name in column_of]
     sure = labels[:1] if labels[:1] == ["label"] or not is_chosen else []
-    return [name for name in labels if name in sure or reads_as_labels(source, column_of[name])]
+    return [name for name in labels if name in sure or reads_as_labels(source, column_of[name], reader)]
 
 
 def _refuse_two_answers(

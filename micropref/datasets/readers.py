@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from micropref.datasets._file_labels import LabelReader
 from micropref.datasets._layout import Comparison, find_layout
 from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
 from micropref.datasets.table import PreferenceTable
@@ -19,6 +20,7 @@ def read_preferences(
     source: Any,
     *,
     columns: Mapping[str, str] | None = None,
+    labels: Mapping[Any, str] | None = None,
     skip_bad: bool = False,
     rejected_path: str | os.PathLike[str] | None = None,
 ) -> PreferenceTable:
@@ -49,6 +51,11 @@ def read_preferences(
         or without, or in ``.parquet``. A PreferenceTable is returned as it is.
     columns : dict of str to str, optional
         New name to name in the source, for columns called otherwise: ``{"chosen": "better", "topic": "label"}``.
+    labels : dict of str, number or bool to {"first", "second", "tie"}, optional
+        What the labels of the source mean, where it is not the above: ``{0: "first", 1: "second", 2: "tie"}``. Case,
+        outer spaces and the type do not matter: 1, 1.0 and "1" are one label. Labels that are not named keep their
+        meaning, unless the mapping reverses the meaning of one (as 0 above): then only names of ties do. Labels of
+        neither kind are an error.
     skip_bad : bool, default=False
         Leave bad rows out, count them in a UserWarning and in ``n_rejected``, and write them to `rejected_path`,
         instead of stopping at the first.
@@ -67,8 +74,11 @@ def read_preferences(
         where it begins; rows of other sources count from 0.
         Also, whether bad rows are skipped or not, at the first label that is not understood.
     ValueError
-        If nothing can be read, all rows are bad, the suffix is unknown, `columns` does not fit the source, or columns
-        contradict one another.
+        If nothing can be read, all rows are bad, the suffix is unknown, `columns` or `labels` does not fit the source,
+        or columns contradict one another. Also if two numbers would mean the same response and `labels` does not name
+        both, such as 0 and -1, of which one may be a tie.
+    TypeError
+        If the source is of no known kind, or `labels` is no mapping.
     FileNotFoundError
         If there is no such file.
 
@@ -85,11 +95,14 @@ def read_preferences(
     if isinstance(source, PreferenceTable):
         if columns:
             raise ValueError(f"expected a PreferenceTable without columns=, got {columns!r}; it has its names already")
+        if labels:
+            raise ValueError(f"expected a PreferenceTable without labels=, got {labels!r}; it has no labels any more")
         return source
+    reader = LabelReader.of(labels)
     opened = open_source(source)
     if not opened.records:
         raise ValueError(f"{opened.name}: expected rows of comparisons, got an empty source")
-    layout = find_layout(opened, columns or {})
+    layout = find_layout(opened, columns or {}, reader)
 
     comparisons: list[Comparison] = []
     rejected: list[tuple[Record, str]] = []

@@ -1029,9 +1029,9 @@ def test_bad_entries_are_located(planted, routed):
                     routed.predict(bad, groups=groups)
     with pytest.raises(ValueError, match="y has 19"):
         ContextRouter(mixture).fit(X[:20], y[:19])
-    with pytest.raises(ValueError, match="sample_weight: expected no negative number, got .* in row 2"):
+    with pytest.raises(ValueError, match=r"sample_weight: expected no negative number, got .* in row 2"):
         ContextRouter(mixture).fit(X[:3], y[:3], sample_weight=[1, 1, -1])
-    with pytest.raises(ValueError, match="sample_weight: .* got zero in every row"):
+    with pytest.raises(ValueError, match=r"sample_weight: .* got zero in every row"):
         ContextRouter(mixture).partial_fit(X[:3], y[:3], sample_weight=[0, 0, 0])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         routed.predict(X, groups=["ann"])

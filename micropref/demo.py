@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from micropref._optional import require
 from micropref._rows.layout import narrow_context
+from micropref._support.optional import require
 from micropref.datasets.demo import DemoWorld, load_demo
 from micropref.datasets.table import PreferenceTable
 from micropref.embed import PairEncoder

@@ -17,11 +17,11 @@ from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.prediction import mean_weights
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
-from micropref._fitting import check_same_parameters, learning, predicting
-from micropref._gated_heads import GatedHeads
-from micropref._parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.fitting import check_same_parameters, learning, predicting
+from micropref._estimator.gated_heads import GatedHeads
+from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
 from micropref._rows.comparisons import Comparisons
-from micropref._state import Arrays, describe, gathered, numbered, recover
 from micropref._users.stream import Stream
 from micropref.distributed import Communicator, active_communicator
 from micropref.distributed._agreement import Agreement, agree

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from micropref._model_folder import ModelFileError, read_folder, write_folder
-from micropref._saveable import pack, unpack
+from micropref._estimator.model_folder import ModelFileError, read_folder, write_folder
+from micropref._estimator.saveable import pack, unpack
 
 __all__ = ["ModelFileError", "load", "save"]
 

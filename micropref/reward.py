@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from micropref._fitting import frozen, lock_of, twin
-from micropref._model_folder import read_folder, write_folder
-from micropref._saveable import pack, unpack
+from micropref._estimator.fitting import frozen, lock_of, twin
+from micropref._estimator.model_folder import read_folder, write_folder
+from micropref._estimator.saveable import pack, unpack
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator

@@ -21,13 +21,13 @@ from micropref._engine.gates import GATES, Gate, flatten, unflatten
 from micropref._engine.prediction import head_margins
 from micropref._engine.scaling import RunningNorms, gate_step
 from micropref._engine.solvers import Adam
-from micropref._fitting import check_same_parameters, frozen, learning, predicting, twin
-from micropref._parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
-from micropref._routed_heads import RoutedHeads
+from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
+from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.routed_heads import RoutedHeads
+from micropref._estimator.saveable import pack, under, unpack
+from micropref._estimator.state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import narrow_context
-from micropref._saveable import pack, under, unpack
-from micropref._state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
 from micropref._users.neighbors import NeighborGate

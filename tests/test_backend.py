@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from micropref import _optional
 from micropref._arrays.backend import (
     add_at,
     compute_dtype,
@@ -23,6 +22,7 @@ from micropref._arrays.backend import (
     to_numpy,
     zeros,
 )
+from micropref._support import optional as _optional
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import micropref
 from micropref import PreferenceModel, load_demo
-from micropref._text import counted
+from micropref._support.text import counted
 from micropref.cli import app, main
 from micropref.datasets import PreferenceTable
 from micropref.embed import HashingEncoder, PairEncoder

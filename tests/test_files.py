@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from micropref import _files
-from micropref._files import briefly_locked, locked, replacing
+from micropref._support import files as _files
+from micropref._support.files import briefly_locked, locked, replacing
 
 KINDS = ("flock", "no flock", "file system without flock")
 
@@ -94,7 +94,7 @@ def test_a_killed_holder_blocks_no_one(hold, tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from micropref._files import briefly_locked, locked
+from micropref._support.files import briefly_locked, locked
 path = Path({str(path)!r})
 with {hold}:
     print("held", flush=True)

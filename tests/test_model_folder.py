@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from micropref import ContextRouter, MixtureBradleyTerry, _model_folder, load, save
-from micropref._model_folder import ModelFileError, read_folder, write_folder
+from micropref import ContextRouter, MixtureBradleyTerry, load, save
+from micropref._estimator import model_folder as _model_folder
+from micropref._estimator.model_folder import ModelFileError, read_folder, write_folder
 
 TRIALS = 40
 WRITERS = 2
@@ -219,7 +220,7 @@ def test_tensors_that_are_gone_are_looked_for_once(tmp_path, monkeypatch):
 KILLED = """
 import os, signal, sys
 import numpy as np
-from micropref._model_folder import write_folder
+from micropref._estimator.model_folder import write_folder
 calls, at, folder = 0, int(sys.argv[1]), sys.argv[2]
 
 def watched(change):
@@ -325,7 +326,7 @@ def test_a_damaged_model_can_be_replaced(routers, tmp_path):
 def test_a_lock_of_a_killed_save_does_not_block(routers, tmp_path):
     code = f"""
         import time
-        from micropref import _model_folder
+        from micropref._estimator import model_folder as _model_folder
         def slow(*_):
             print("locked", flush=True)
             time.sleep(60)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import micropref._users.nearest
 import micropref._users.neighbors
-from micropref._locks import Lock, inherited
+from micropref._support.locks import Lock, inherited
 from micropref._users.nearest import PointSet
 from micropref._users.neighbors import NeighborGate
 

@@ -14,7 +14,7 @@ import pytest
 from _package import PACKAGE, ROOT, imports, modules, part_of
 
 import micropref
-from micropref._optional import _EXTRA_OF, require
+from micropref._support.optional import _EXTRA_OF, require
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -36,16 +36,14 @@ LAYERS = [
     {"mixture", "router", "baselines"},
     {"pairs"},
     {"features"},
-    {"_base"},
+    {"_estimator"},
     {"_users"},
     {"_engine"},
     {"distributed"},
-    {"_saveable", "_state"},
     {"_rows"},
-    {"_fitting", "_model_folder", "_parameters", "_progress"},
     {"kernels"},
     {"_arrays"},
-    {"_files", "_locks", "_optional", "_text"},
+    {"_support"},
     {""},
 ]
 

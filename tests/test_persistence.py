@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 
 import micropref.persistence
 from micropref import ContextRouter, MixtureBradleyTerry
-from micropref._model_folder import read_folder, write_folder
+from micropref._estimator.model_folder import read_folder, write_folder
 from micropref.persistence import ModelFileError, load, save
 
 N, C, D, K = 120, 3, 4, 3
@@ -465,7 +465,7 @@ def test_another_format(model):
 
 def test_tensors_that_are_none(tmp_path, monkeypatch):
     """Checksums can be right where the writer was wrong."""
-    monkeypatch.setattr("micropref._model_folder.save_tensors", lambda arrays: b"no tensors at all")
+    monkeypatch.setattr("micropref._estimator.model_folder.save_tensors", lambda arrays: b"no tensors at all")
     write_folder(tmp_path, {}, {"estimator": "MixtureBradleyTerry"})
     with pytest.raises(ModelFileError, match=r"safetensors cannot be read"):
         load(tmp_path)

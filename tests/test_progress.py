@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from micropref import MixtureBradleyTerry, make_preferences
-from micropref._progress import FitProgress
+from micropref._support.progress import FitProgress
 
 
 class Terminal(io.StringIO):

@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 from micropref import MixtureBradleyTerry, baselines, load, save
-from micropref._saveable import _HOME
+from micropref._estimator.saveable import _HOME
 from micropref.baselines._votes import Votes, flattened, unflattened
 from micropref.persistence import ModelFileError
 
@@ -179,7 +179,7 @@ def test_a_class_of_the_same_name_is_another_class(tmp_path):
 
 
 def test_a_model_that_only_a_later_version_knows(tmp_path):
-    from micropref._model_folder import write_folder
+    from micropref._estimator.model_folder import write_folder
 
     write_folder(tmp_path, {}, {"estimator": "ClairvoyantRewards"})
     with pytest.raises(ModelFileError, match=r"expected one of .* in a saved model, got 'ClairvoyantRewards'"):

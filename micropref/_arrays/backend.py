@@ -8,7 +8,7 @@ import array_api_compat
 import array_api_compat.numpy
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 
 __all__ = [
     "Array",

@@ -11,7 +11,7 @@ from micropref._engine.gates import flatten
 from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.scaling import gate_scale, head_scale, under_penalties, with_penalties
 from micropref._engine.solvers import Minimum, lbfgs
-from micropref._progress import FitProgress
+from micropref._support.progress import FitProgress
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["best_minimum", "parameter_scale", "random_start"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._locks import Lock
+from micropref._support.locks import Lock
 from micropref._users.evidence import EvidenceTable
 
 __all__ = ["UserHistory"]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from micropref._locks import Lock, inherited
+from micropref._support.locks import Lock, inherited
 
 __all__ = ["LARGEST", "Nearest", "PointSet", "grown"]
 

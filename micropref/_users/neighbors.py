@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from micropref._locks import Lock
+from micropref._support.locks import Lock
 from micropref._users.nearest import LARGEST, Nearest, PointSet, grown
 
 __all__ = ["NeighborGate"]

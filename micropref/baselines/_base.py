@@ -12,13 +12,13 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array
-from micropref._base import PersonalPreferenceClassifier
-from micropref._fitting import check_same_parameters, learning, predicting
-from micropref._parameters import check_integer
+from micropref._estimator.base import PersonalPreferenceClassifier
+from micropref._estimator.fitting import check_same_parameters, learning, predicting
+from micropref._estimator.parameters import check_integer
+from micropref._estimator.saveable import under
+from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups, check_groups
-from micropref._saveable import under
-from micropref._state import Arrays, describe, recover, restore_ids, store_ids
 from micropref.baselines._votes import Votes, flattened, unflattened
 
 __all__ = ["PersonalRewards", "known_users"]

@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, compute_dtype
-from micropref._fitting import predicting
-from micropref._parameters import check_choice, check_real
+from micropref._estimator.fitting import predicting
+from micropref._estimator.parameters import check_choice, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._base import PersonalRewards
 from micropref.baselines._responses import response_rows

@@ -13,7 +13,7 @@ from micropref._engine.gates import Gate
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import Minimum, lbfgs
-from micropref._fitting import predicting
+from micropref._estimator.fitting import predicting
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref.baselines._base import PersonalRewards

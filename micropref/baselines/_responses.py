@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import Array, to_numpy
-from micropref._fitting import twin
+from micropref._estimator.fitting import twin
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._base import PersonalRewards
 

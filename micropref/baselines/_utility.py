@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array
-from micropref._fitting import predicting
+from micropref._estimator.fitting import predicting
 from micropref._rows.weights import check_sample_weight
 from micropref.baselines._base import PersonalRewards
 

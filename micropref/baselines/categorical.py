@@ -9,7 +9,7 @@ from micropref._arrays.backend import precision
 from micropref._engine.gates import flatten, unflatten
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
-from micropref._parameters import check_integer, check_real
+from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._categorical_objective import (
     CategoricalObjective,

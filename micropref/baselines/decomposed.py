@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from sklearn.utils import check_random_state
 
-from micropref._parameters import check_choice, check_integer, check_real
+from micropref._estimator.parameters import check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.kernels._pointwise import log_sigmoid, log_softmax

@@ -7,9 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from micropref._engine.solvers import Minimum
-from micropref._parameters import check_integer, check_real
+from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
-from micropref._state import Arrays
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators
 from micropref.baselines._votes import Votes

@@ -11,11 +11,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._fitting import frozen
-from micropref._parameters import check_choice, check_integer
+from micropref._estimator.fitting import frozen
+from micropref._estimator.parameters import check_choice, check_integer
+from micropref._estimator.saveable import pack, under, unpack
+from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
-from micropref._saveable import pack, under, unpack
-from micropref._state import Arrays
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
 from micropref.baselines.shared_base import SharedBaseEnsemble
 

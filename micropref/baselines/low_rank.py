@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import precision
 from micropref._engine.solvers import Minimum, lbfgs
-from micropref._parameters import check_integer, check_real
+from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref.baselines._convergence import warn_if_stopped

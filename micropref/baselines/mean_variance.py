@@ -14,8 +14,8 @@ from micropref._arrays.backend import Array, precision
 from micropref._engine.gates import flatten, unflatten
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
-from micropref._fitting import predicting
-from micropref._parameters import check_integer, check_real
+from micropref._estimator.fitting import predicting
+from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._linear import remember_annotators

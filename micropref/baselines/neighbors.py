@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from micropref._parameters import check_integer, check_real
+from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
-from micropref._state import Arrays
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, shrunk_reward
 from micropref.baselines._nearest_rows import MOST_ROWS, NearestRows, nearest_shares

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 from micropref._arrays.backend import compute_dtype, precision
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
-from micropref._parameters import check_integer, check_real
+from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform

@@ -7,7 +7,7 @@ import numpy as np
 from micropref._arrays.backend import precision
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
-from micropref._parameters import check_integer, check_real
+from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._linear import LinearRewards, remember_annotators, shrunk_reward

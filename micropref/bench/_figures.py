@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.bench._scores import DatasetResult, Pooled
 from micropref.bench._specs import Suite
 from micropref.bench._words import counted

@@ -115,7 +115,7 @@ def _plan_lines(plan: Any) -> list[str]:
 
 def _on_own_device(name: str) -> Any:
     """The encoder; of the processes that torchrun started, each takes its own GPU where there are several."""
-    from micropref._optional import require
+    from micropref._support.optional import require
     from micropref.distributed import launched
     from micropref.embed import SentenceTransformerEncoder
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from micropref._text import counted
+from micropref._support.text import counted
 from micropref.cli._app import (
     Column,
     Data,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from micropref._text import counted
+from micropref._support.text import counted
 from micropref.cli._app import (
     Column,
     Encoder,
@@ -186,7 +186,7 @@ def _planted(
 
 
 def _draw(path: Path, found: Any, labels: list[str]) -> None:
-    from micropref._optional import require
+    from micropref._support.optional import require
     from micropref.plotting import ErrorDecompositionDisplay
     from micropref.theory import ErrorSweep
 

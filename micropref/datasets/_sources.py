@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.datasets._frames import columns_of_frame, is_frame
 from micropref.datasets._text import is_unicode, listed
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from micropref._optional import require
 from micropref._rows.ids import user_id
+from micropref._support.optional import require
 from micropref.datasets._text import is_blank, is_unicode
 
 if TYPE_CHECKING:

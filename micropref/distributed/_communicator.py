@@ -10,7 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 
 # Squares of marks, summed over ranks, are exact in double precision.
 _MARK_BITS = 20

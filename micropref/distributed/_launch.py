@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.distributed._communicator import ALONE, Communicator, TorchCommunicator
 
 # Ranks embed for hours before they meet; one that dies closes its connections, which the others notice at once.

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from micropref._files import CAN_FLOCK, file_state, locked
+from micropref._support.files import CAN_FLOCK, file_state, locked
 from micropref.embed._index import MISSING, Index, row_of, shard_of
 from micropref.embed._shards import (
     DamagedShardError,

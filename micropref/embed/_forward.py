@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 
 # Texts that are tokenised, and sorted, together. More would be sorted better and overlap less.
 _CHUNK_TEXTS = 1_024

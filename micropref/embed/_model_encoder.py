@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.embed._texts import check_texts
 
 DTYPES = ("float32", "float16", "bfloat16")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from micropref import _files
+from micropref._support import files as _files
 from micropref.embed.encoders import EncoderMismatchError
 
 KEY_BYTES = 16

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._fitting import learning, predicting
+from micropref._estimator.fitting import learning, predicting
 from micropref.datasets._unoriented import read_unoriented
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator

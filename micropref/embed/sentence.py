@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.embed._forward import count_cut, forward, is_padded_transformer
 from micropref.embed._model_encoder import PURPOSE, ModelEncoder, named
 

@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace, to_numpy
-from micropref._fitting import learning, predicting
-from micropref._parameters import check_real
+from micropref._estimator.fitting import learning, predicting
+from micropref._estimator.parameters import check_real
 from micropref._rows.layout import PairReader, measure, non_finite, root_mean_square
 from micropref._rows.matrix import check_matrix
 from micropref._rows.ranges import NORMS, check_range

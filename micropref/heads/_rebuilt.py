@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._engine import prediction
 from micropref._engine.gates import Gate
-from micropref._fitting import fitted
+from micropref._estimator.fitting import fitted
+from micropref._estimator.saveable import pack, unpack
+from micropref._estimator.state import numbered
 from micropref._rows.comparisons import Comparisons
-from micropref._saveable import pack, unpack
-from micropref._state import numbered
 from micropref.mixture import MixtureBradleyTerry
 
 

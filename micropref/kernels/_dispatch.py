@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from micropref._arrays.backend import Array, is_torch, namespace, zeros
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.kernels._problem import Posterior, Problem, Sums
 
 PATHS = ("triton", "numba", "blas", "reference")

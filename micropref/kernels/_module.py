@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.kernels._torch_op import mixture_nll
 
 if TYPE_CHECKING:

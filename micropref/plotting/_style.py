@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from micropref._optional import require
+from micropref._support.optional import require
 
 # Okabe and Ito's palette, which readers with any colour vision can tell apart.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#555555")

@@ -13,7 +13,7 @@ from scipy.stats import chi2
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from micropref._fitting import fitted
+from micropref._estimator.fitting import fitted
 from micropref.kernels._pointwise import sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._population import relative_entropy

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
 from micropref._rows.groups import check_groups
-from micropref._text import counted
+from micropref._support.text import counted
 from micropref.pairs import split_pairs
 
 _ENOUGH = 10  # as many observations for each number to be found, as is usual for regressions

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from micropref._optional import require
+from micropref._support.optional import require
 from micropref.datasets._sources import Source, open_source
 from micropref.datasets._text import listed
 

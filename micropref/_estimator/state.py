@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._fitting import keep_parameters
+from micropref._estimator.fitting import keep_parameters
 from micropref._rows.ids import restored_id, storable_id
 
 __all__ = ["Arrays", "describe", "gathered", "numbered", "recover", "restore_ids", "store_ids"]

@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 
 from micropref._arrays.backend import Array, namespace, to_numpy
-from micropref._fitting import predicting
+from micropref._estimator.fitting import predicting
 from micropref._rows.labels import check_labels
 from micropref._rows.weights import check_sample_weight
 from micropref.kernels._pointwise import log_sigmoid, sigmoid

@@ -9,11 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, is_torch, like, namespace
-from micropref._base import PreferenceClassifier
 from micropref._engine.gates import Gate, flatten
 from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.prediction import gate_log_weights, head_margins
-from micropref._fitting import predicting
+from micropref._estimator.base import PreferenceClassifier
+from micropref._estimator.fitting import predicting
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_matrix

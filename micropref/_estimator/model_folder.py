@@ -22,7 +22,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from micropref import __version__
-from micropref._files import briefly_locked, file_state, replacing
+from micropref._support.files import briefly_locked, file_state, replacing
 
 Arrays = dict[str, np.ndarray]
 

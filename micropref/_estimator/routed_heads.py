@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, like, namespace, to_numpy
-from micropref._base import PersonalPreferenceClassifier
 from micropref._engine.gates import Gate
 from micropref._engine.prediction import gate_log_weights, head_margins
-from micropref._fitting import predicting
+from micropref._estimator.base import PersonalPreferenceClassifier
+from micropref._estimator.fitting import predicting
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_matrix

@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from sklearn.frozen import FrozenEstimator
 
-from micropref._locks import Lock
+from micropref._support.locks import Lock
 
 __all__ = ["check_same_parameters", "fitted", "frozen", "keep_parameters", "learning", "lock_of", "predicting", "twin"]
 

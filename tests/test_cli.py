@@ -483,6 +483,7 @@ def numbered(here) -> Path:
         ["route", "heads", "labelled.jsonl", "-o", "new"],
         ["evaluate", "routed", "test.jsonl"],
         ["embed", "test.jsonl", "store", "--dry-run"],
+        ["theory", "heads", "train.jsonl"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -1,1 +1,1 @@
-"""Files, locks, optional packages, progress, text: what the library needs of the machine; preferences are unknown here."""
+"""Files, locks, optional packages, progress, text: what the library needs of the machine, whatever it is used for."""

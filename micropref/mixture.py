@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, is_torch, like, namespace
+from micropref._arrays.backend import Array, like, namespace
 from micropref._base import PreferenceClassifier
 from micropref._engine.gates import GATES, Gate, flatten, unflatten
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
@@ -22,7 +22,7 @@ from micropref._fitting import check_same_parameters, learning, predicting
 from micropref._parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
-from micropref._rows.matrix import check_matrix
+from micropref._rows.matrix import check_block, check_matrix
 from micropref._state import Arrays, describe, gathered, numbered, recover
 from micropref._users.stream import Stream
 from micropref.distributed import Communicator, active_communicator
@@ -440,12 +440,9 @@ class MixtureBradleyTerry(PreferenceClassifier):
             Only differences between responses to the same prompt have a meaning.
         """
         check_is_fitted(self)
-        features = features if is_torch(features) else np.asarray(features)
-        if features.ndim != 2 or features.shape[1] != self.coef_.shape[1]:
-            raise ValueError(
-                f"features has shape {tuple(features.shape)}; expected (n_responses, {self.coef_.shape[1]}), "
-                "the features of single responses without context"
-            )
+        width = self.coef_.shape[1]
+        meaning = f"(n_responses, {width}), the features of single responses without context"
+        features = check_block(features, width, "features", meaning)
         return head_margins(PairReader(features, 0), self.coef_).T
 
     @predicting
@@ -460,6 +457,8 @@ class MixtureBradleyTerry(PreferenceClassifier):
         -------
         log_weights : array of shape (n_components, n_samples)
         """
+        width = self.n_context_features_
+        context = check_block(context, width, "context", f"(n_samples, {width}), the context columns alone")
         return gate_log_weights(context, self._fitted_gate(), self.gate_parameters_)
 
     @property

@@ -27,7 +27,7 @@ from micropref._parameters import LARGEST_PENALTY, check_choice, check_integer, 
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader, narrow_context
-from micropref._rows.matrix import check_matrix
+from micropref._rows.matrix import check_block, check_matrix
 from micropref._saveable import pack, under, unpack
 from micropref._state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._users.history import UserHistory
@@ -413,7 +413,11 @@ class ContextRouter(MetaEstimatorMixin, PersonalPreferenceClassifier):
             raise ValueError(f"this router reads {self.n_context_features_} context features; pass context=...")
         each = self.mixture_.rewards(features)
         xp = namespace(each)
-        X = features if context is None else xp.concat([xp.asarray(context), xp.asarray(features)], axis=1)
+        X = check_block(features, self.mixture_.coef_.shape[1], "features", "single responses")
+        if context is not None:
+            width = self.n_context_features_
+            meaning = f"(n_responses, {width}), the context columns alone"
+            X = xp.concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
         return xp.sum(each * self.mixture_weights(X, groups), axis=1)
 
     # -------------------------------------------------------------------------------------------------------- internals

@@ -19,7 +19,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, is_torch, like, namespace, to_numpy
 from micropref._arrays.blocks import shared_mapping, stored_blocks
+from micropref._cached import cached_property
 from micropref._engine.gate_pass import gate_pass, penalised
 from micropref._engine.gates import Gate, flatten, unflatten
 from micropref._rows.comparisons import Comparisons

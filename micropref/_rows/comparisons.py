@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from micropref._arrays.backend import Array, place, precision, to_numpy
+from micropref._cached import cached_property
 from micropref._rows.groups import Groups, check_groups
 from micropref._rows.labels import check_labels, distinct_labels
 from micropref._rows.layout import PairReader, Sizes, measure

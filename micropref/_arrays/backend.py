@@ -61,7 +61,11 @@ def place(array: Array, device: Any) -> Array:
 
 def to_numpy(array: Array) -> np.ndarray:
     """Copy to host memory where needed; NumPy arrays are returned as they are."""
-    return array.detach().cpu().numpy() if is_torch(array) else np.asarray(array)
+    if not is_torch(array):
+        return np.asarray(array)
+    array = array.detach().cpu()
+    # NumPy has no bfloat16; single precision holds all of its numbers.
+    return np.asarray((array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy())
 
 
 def like(values: np.ndarray, array: Array, dtype: Any = None) -> Array:

@@ -19,7 +19,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from micropref._engine.gate_pass import gate_pass, penalised
 from micropref._engine.gates import Gate, flatten, unflatten
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.units import Units
+from micropref._support.cached import cached_property
 from micropref.distributed._communicator import ALONE, Communicator
 from micropref.kernels import Sums, mixture_sums
 from micropref.kernels._pointwise import log_sigmoid, sigmoid

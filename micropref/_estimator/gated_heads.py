@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, is_torch, like, namespace
+from micropref._arrays.backend import Array, like, namespace
 from micropref._engine.gates import Gate, flatten
 from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.prediction import gate_log_weights, head_margins
@@ -16,7 +16,7 @@ from micropref._estimator.base import PreferenceClassifier
 from micropref._estimator.fitting import predicting
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
-from micropref._rows.matrix import check_matrix
+from micropref._rows.matrix import check_block, check_matrix
 from micropref.kernels._pointwise import log_odds, log_sigmoid, posterior
 
 __all__ = ["GatedHeads"]
@@ -146,12 +146,9 @@ class GatedHeads(PreferenceClassifier):
             Only differences between responses to the same prompt have a meaning.
         """
         check_is_fitted(self)
-        features = features if is_torch(features) else np.asarray(features)
-        if features.ndim != 2 or features.shape[1] != self.coef_.shape[1]:
-            raise ValueError(
-                f"features has shape {tuple(features.shape)}; expected (n_responses, {self.coef_.shape[1]}), "
-                "the features of single responses without context"
-            )
+        width = self.coef_.shape[1]
+        meaning = f"(n_responses, {width}), the features of single responses without context"
+        features = check_block(features, width, "features", meaning)
         return head_margins(PairReader(features, 0), self.coef_).T
 
     @predicting
@@ -166,6 +163,8 @@ class GatedHeads(PreferenceClassifier):
         -------
         log_weights : array of shape (n_components, n_samples)
         """
+        width = self.n_context_features_
+        context = check_block(context, width, "context", f"(n_samples, {width}), the context columns alone")
         return gate_log_weights(context, self._fitted_gate(), self.gate_parameters_)
 
     @property

@@ -15,7 +15,7 @@ from micropref._estimator.base import PersonalPreferenceClassifier
 from micropref._estimator.fitting import predicting
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
-from micropref._rows.matrix import check_matrix
+from micropref._rows.matrix import check_block, check_matrix
 from micropref._users.history import UserHistory
 from micropref._users.neighbors import NeighborGate
 from micropref.kernels._pointwise import log_odds, log_softmax
@@ -97,7 +97,11 @@ class RoutedHeads(PersonalPreferenceClassifier):
             raise ValueError(f"this router reads {self.n_context_features_} context features; pass context=...")
         each = self.mixture_.rewards(features)
         xp = namespace(each)
-        X = features if context is None else xp.concat([xp.asarray(context), xp.asarray(features)], axis=1)
+        X = check_block(features, self.mixture_.coef_.shape[1], "features", "single responses")
+        if context is not None:
+            width = self.n_context_features_
+            meaning = f"(n_responses, {width}), the context columns alone"
+            X = xp.concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
         return xp.sum(each * self.mixture_weights(X, groups), axis=1)
 
     def _log_prior(self, reader: PairReader) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from micropref._rows.matrix import check_matrix
 from micropref._rows.ranges import check_range, check_weight_range
 from micropref._rows.units import Units
 from micropref._rows.weights import check_sample_weight
+from micropref._support.cached import cached_property
 
 __all__ = ["ALL_ZERO", "Comparisons"]
 

@@ -14,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import column_or_1d
 
 from micropref._arrays.backend import is_torch, to_numpy
+from micropref._rows.masks import refuse_masked
 from micropref._rows.vocabulary import meaning_of
 
 __all__ = ["TIE_RECIPE", "check_labels", "distinct_labels"]
@@ -116,7 +117,8 @@ def _signs_by_classes(column: np.ndarray, classes: np.ndarray) -> np.ndarray:
     unknown = ~np.isin(y, classes)
     if unknown.any():
         label = y[unknown].tolist()[0]
-        recipe = f"; {TIE_RECIPE}" if meaning_of(label) == "tie" or label == 0.5 else ""
+        is_tie = meaning_of(label) == "tie" or label == 0.5 or (y.dtype.kind in "if" and {-1, 0} <= set(y.tolist()))
+        recipe = f"; {TIE_RECIPE}" if is_tie else ""
         raise ValueError(
             f"y has the label {label!r} in row {int(np.argmax(unknown))}; the classes are {classes.tolist()}{recipe}"
         )
@@ -130,6 +132,7 @@ def _read(y: np.ndarray) -> _Reading:
         return _Reading(conventional, _default_classes(y))
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise ValueError(f"y contains NaN or infinity: {y[~np.isfinite(y)][0]} in row {int(np.argmin(np.isfinite(y)))}")
+    _refuse_missing(y)
     _refuse_names(y)
     kind = type_of_target(y)
     if kind == "continuous":
@@ -162,6 +165,13 @@ def _read(y: np.ndarray) -> _Reading:
             "or `classes=[second, first]` to partial_fit"
         )
     return _Reading(_signs(y == found[1]), found, is_by_order=True)
+
+
+def _refuse_missing(y: np.ndarray) -> None:
+    if y.dtype == object:
+        for row, label in enumerate(y.tolist()):
+            if label is None or (isinstance(label, float) and label != label):
+                raise ValueError(f"expected a label in every row of y, got {label!r} in row {row}; leave such rows out")
 
 
 def _refuse_names(y: np.ndarray) -> None:
@@ -203,6 +213,7 @@ def _listed(labels: np.ndarray, most: int = 4) -> str:
 def _label_column(y: ArrayLike, n_samples: int) -> np.ndarray:
     if sparse.issparse(y) or (is_torch(y) and str(y.layout) != "torch.strided"):  # type: ignore[union-attr]
         raise ValueError("expected y as a dense column of labels, got a sparse one; pass y.toarray().ravel()")
+    refuse_masked(y, "y")
     given: Any = to_numpy(y) if is_torch(y) else y
     if isinstance(given, list | tuple) and len({isinstance(label, str) for label in given}) > 1:
         # NumPy would make "1" of 1 beside a text.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 
-from micropref._arrays.backend import to_numpy
+from micropref._arrays.backend import is_torch, to_numpy
+from micropref._rows.masks import refuse_masked
 
 __all__ = ["check_sample_weight", "check_total"]
 
@@ -19,7 +23,7 @@ def check_sample_weight(
     """Weights as float64 of shape (n_samples,), or None; not negative, finite, and not all zero unless they may be."""
     if sample_weight is None:
         return None
-    weight = np.asarray(to_numpy(sample_weight), dtype=np.float64)
+    weight = _as_numbers(sample_weight)
     if weight.ndim == 0:
         weight = np.full(n_samples, float(weight))
     if weight.ndim != 1:
@@ -37,6 +41,20 @@ def check_sample_weight(
         raise ValueError("sample_weight: expected at least one positive weight, got zero in every row")
     check_total(weight, _LEAST, _MOST)
     return weight
+
+
+def _as_numbers(sample_weight: Any) -> NDArray[np.float64]:
+    refuse_masked(sample_weight, "sample_weight")
+    if sparse.issparse(sample_weight) or (is_torch(sample_weight) and str(sample_weight.layout) != "torch.strided"):
+        raise ValueError("expected sample_weight as a dense column of numbers, got a sparse one; make it dense")
+    try:
+        weight = np.asarray(to_numpy(sample_weight))
+        if weight.dtype.kind in "biufO":
+            return weight.astype(np.float64, copy=False)
+    except (TypeError, ValueError) as error:
+        kind = type(sample_weight).__name__
+        raise ValueError(f"expected sample_weight as one number for each row, got a {kind}: {error}") from error
+    raise ValueError(f"expected sample_weight as one number for each row, got entries of type {weight.dtype}")
 
 
 def check_total(weight: NDArray[np.float64], least: float, most: float) -> None:

@@ -9,13 +9,13 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
+from micropref._support.cached import cached_property
 from micropref._support.optional import require
 from micropref.embed._texts import check_texts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from numbers import Integral
 from typing import Any, Self
 
@@ -11,6 +10,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from micropref._support.cached import cached_property
 from micropref.embed._texts import check_texts
 
 __all__ = ["HashingEncoder"]

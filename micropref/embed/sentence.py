@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from micropref._support.cached import cached_property
 from micropref._support.optional import require
 from micropref.embed._forward import count_cut, forward, is_padded_transformer
 from micropref.embed._model_encoder import PURPOSE, ModelEncoder, named

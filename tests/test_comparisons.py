@@ -9,7 +9,12 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import torch
+from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from micropref import ContextRouter, MixtureBradleyTerry, PairScaler
@@ -98,7 +103,7 @@ def answers(model, X, **arguments):
         found["responsibilities"] = model.responsibilities(X, Y, groups=GROUPS)
     for name, value in found.items():
         assert np.isfinite(np.asarray(value, dtype=float)).all(), name
-    np.testing.assert_allclose(np.sum(found["predict_proba"], axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(np.sum(np.asarray(found["predict_proba"]), axis=1), 1.0, rtol=1e-6)
     return found
 
 
@@ -340,3 +345,230 @@ def test_sizes_of_a_scaler():
     for value in (0.0, 1e-300, 1e-11, 1e11, 1e300):
         with pytest.raises(ValueError, match="context_norm must be a number"):
             PairScaler(C, context_norm=value).fit(X)
+
+
+# ------------------------------------------------------------------------------------------------------ kinds of X
+
+NAMES = [f"feature {i}" for i in range(C + D)]
+
+
+def read_only(values):
+    values = values.copy()
+    values.flags.writeable = False
+    return values
+
+
+KINDS_OF_X = {
+    "list": lambda values: values.tolist(),
+    "tuple": lambda values: tuple(map(tuple, values)),
+    "objects": lambda values: values.astype(object),
+    "columns first": np.asfortranarray,
+    "strided": lambda values: np.repeat(values, 2, axis=1)[:, ::2],
+    "read-only": read_only,
+    "big-endian": lambda values: values.astype(">f8"),
+    "long double": lambda values: values.astype(np.longdouble),
+    "unmasked": np.ma.masked_array,
+    "pandas": lambda values: pd.DataFrame(values, columns=NAMES[-values.shape[1] :]),
+    "pandas, nullable": lambda values: pd.DataFrame(values, columns=NAMES[-values.shape[1] :]).convert_dtypes(),
+    "pandas, arrow": lambda values: pd.DataFrame(values, columns=NAMES[-values.shape[1] :]).astype("double[pyarrow]"),
+    "polars": lambda values: pl.DataFrame(values, schema=NAMES[-values.shape[1] :]),
+    "arrow": lambda values: pa.table(dict(zip(NAMES[-values.shape[1] :], map(pa.array, values.T), strict=True))),
+    "torch": torch.tensor,
+    "torch, with gradients": lambda values: torch.tensor(values, requires_grad=True),
+}
+
+
+@pytest.mark.parametrize("learner", ["mixture, groups", "mixture, stream", "router", "router, knn stream"])
+@pytest.mark.parametrize("kind", KINDS_OF_X)
+def test_every_kind_of_rows_is_the_array(learner, kind):
+    create, learn = LEARNERS[learner]
+    rows, convert = X, KINDS_OF_X[kind]
+    expected_model, model = learn(create(), rows), learn(create(), convert(rows))
+    expected, found = answers(expected_model, rows), answers(model, convert(rows))
+    for name, value in expected.items():
+        np.testing.assert_allclose(np.asarray(found[name]), value, rtol=1e-9, atol=1e-12, err_msg=name)
+    features, context = (convert(part) for part in (rows[:, C:], rows[:, :C]))
+    asked = {} if isinstance(model, MixtureBradleyTerry) else {"context": context}
+    of_array = {} if isinstance(model, MixtureBradleyTerry) else {"context": rows[:, :C]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(
+            np.asarray(model.rewards(features, **asked)), expected_model.rewards(rows[:, C:], **of_array), rtol=1e-9
+        )
+    np.testing.assert_allclose(
+        np.asarray(PairScaler(C).fit(convert(rows)).transform(convert(rows))), PairScaler(C).fit_transform(rows)
+    )
+
+
+def masked(values, row=3):
+    hidden = np.zeros(values.shape, dtype=bool)
+    hidden[row, ...] = True
+    return np.ma.masked_array(values, mask=hidden)
+
+
+BAD_KINDS_OF_X = {
+    "sparse": (sparse.csr_matrix(X), "dense data is required. Use '.toarray"),
+    "sparse array": (sparse.coo_array(X), "dense data is required. Use '.toarray"),
+    "sparse tensor": (torch.tensor(X).to_sparse(), r"use X.to_dense\(\)"),
+    "times": (np.zeros((N, C + D), dtype="M8[s]"), r"X: expected numbers, got entries of type datetime64\[s\]"),
+    "spans": (np.ones((N, C + D), dtype="m8[s]"), r"X: expected numbers, got entries of type timedelta64\[s\]"),
+    "masked": (masked(X), "X: expected an array without masked entries, got one in row 3, column 0"),
+    "complex": (X.astype(complex), "Complex data not supported"),
+    "complex tensor": (torch.tensor(X.astype(complex)), "Complex data not supported"),
+    "text": (np.full((N, C + D), "word"), "could not convert string"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_KINDS_OF_X)
+@pytest.mark.parametrize("learner", ["mixture", "mixture, stream", "router"])
+def test_rows_that_are_no_numbers_are_refused(kind, learner):
+    rows, message = BAD_KINDS_OF_X[kind]
+    create, learn = LEARNERS[learner]
+    model = learn(create(), X)
+    for work in (lambda: learn(create(), rows), lambda: model.predict(rows), lambda: model.log_likelihood(rows, Y),
+                 lambda: PairScaler(C).fit(rows)):  # fmt: skip
+        with pytest.raises((ValueError, TypeError), match=message):
+            work()
+    with pytest.raises((ValueError, TypeError), match=message.replace("X: ", "features: ").split(", got")[0]):
+        HEADS.rewards(rows if "sparse" in kind else rows[:, C:])
+
+
+# ---------------------------------------------------------------------------------------- labels, weights and groups
+
+WEIGHT = np.random.default_rng(3).integers(1, 4, size=N)
+COLUMNS = {
+    "list": list,
+    "tuple": tuple,
+    "objects": lambda values: values.astype(object),
+    "big-endian": lambda values: values.astype(values.dtype.newbyteorder(">")),
+    "read-only": read_only,
+    "series": pd.Series,
+    "series, other index": lambda values: pd.Series(values, index=np.random.default_rng(0).permutation(len(values))),
+    "series, nullable": lambda values: pd.Series(values).convert_dtypes(),
+    "series, arrow": lambda values: pd.Series(pa.array(values), dtype=pd.ArrowDtype(pa.array(values).type)),
+    "polars": pl.Series,
+    "arrow": pa.array,
+    "arrow, chunks": lambda values: pa.chunked_array([pa.array(values[:7]), pa.array(values[7:])]),
+    "torch": torch.tensor,
+    "bfloat16": lambda values: torch.tensor(values).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_every_kind_of_column_is_the_array(kind, method):
+    convert = COLUMNS[kind]
+    groups = convert(GROUPS) if kind != "bfloat16" else GROUPS
+    expected = getattr(mixture(), method)(X, Y, sample_weight=WEIGHT, groups=GROUPS)
+    for labels in (convert(Y), convert(2 * Y - 1), Y == 1 if kind == "bfloat16" else convert(Y == 1)):
+        found = getattr(mixture(), method)(X, labels, sample_weight=convert(WEIGHT), groups=groups)
+        np.testing.assert_array_equal(found.coef_, expected.coef_)
+        asked = {"sample_weight": convert(WEIGHT)}
+        usual = {"sample_weight": WEIGHT}
+        assert found.score(X, labels, **asked) == expected.score(X, Y, **usual)
+        assert found.log_likelihood(X, labels, groups=groups, **asked) == expected.log_likelihood(
+            X, Y, groups=GROUPS, **usual
+        )
+    for name in ("decision_function", "predict_proba"):
+        users = router().partial_fit(X, convert(Y), sample_weight=convert(WEIGHT), groups=groups)
+        same = router().partial_fit(X, Y, sample_weight=WEIGHT, groups=GROUPS)
+        np.testing.assert_array_equal(getattr(users, name)(X, groups), getattr(same, name)(X, GROUPS))
+
+
+def test_one_weight_for_all_rows():
+    expected = mixture().fit(X, Y, sample_weight=np.full(N, 2.0))
+    for weight in (2, 2.0, np.float32(2), torch.tensor(2.0)):
+        np.testing.assert_array_equal(mixture().fit(X, Y, sample_weight=weight).coef_, expected.coef_)
+
+
+def first(value, values=Y):
+    return [value, *values[1:].tolist()]
+
+
+TIES = {
+    "a half": np.where(np.arange(N) == 0, 0.5, Y),
+    "a half in a list": first(0.5),
+    "a half in a tensor": torch.tensor(first(0.5)),
+    "zero": np.where(np.arange(N) == 0, 0, 2 * Y - 1),
+    "zero in a series": pd.Series(np.where(np.arange(N) == 0, 0, 2 * Y - 1)),
+    "zero as a float": np.where(np.arange(N) == 0, 0.0, 2.0 * Y - 1),
+}
+
+
+@pytest.mark.parametrize("kind", TIES)
+def test_ties_in_labels_are_refused_with_the_recipe(kind):
+    model, by_users = mixture().fit(X, Y), router().fit(X, Y)
+    for ask in (
+        *(getattr(create(), method) for create in (mixture, router) for method in ("fit", "partial_fit")),
+        *(getattr(one, name) for one in (model, by_users) for name in ("partial_fit", "score", "log_likelihood")),
+        model.responsibilities,
+    ):
+        with pytest.raises(ValueError, match="a tie is two rows of weight 1/2, one in each order"):
+            ask(X, TIES[kind])
+
+
+BAD_COLUMNS = {
+    "y": {
+        "missing": (first(None), "expected a label in every row of y, got None in row 0"),
+        "not a number": (first(np.nan), "NaN or infinity: nan in row 0"),
+        "missing in polars": (pl.Series(first(None)), "nan in row 0"),
+        "masked": (masked(Y), "y: expected an array without masked entries, got one in row 3"),
+        "sparse": (sparse.csr_matrix(Y[:, None]), r"pass y.toarray\(\).ravel\(\)"),
+        "sparse tensor": (torch.tensor(Y).to_sparse(), "expected y as a dense column"),
+        "short": (Y[1:], "X has 60 rows, y has 59"),
+        "three": (np.arange(N) % 3, "expected two labels"),
+        "names": (np.where(Y, "model_a", "model_b"), "pass y == 'model_a'"),
+    },
+    "sample_weight": {
+        "missing": (first(None, WEIGHT), "NaN or infinity in row 0"),
+        "missing in polars": (pl.Series(first(None, WEIGHT)), "NaN or infinity in row 0"),
+        "masked": (masked(WEIGHT), "sample_weight: expected an array without masked entries, got one in row 3"),
+        "sparse": (sparse.csr_matrix(WEIGHT[:, None]), "expected sample_weight as a dense column"),
+        "sparse tensor": (torch.tensor(WEIGHT).to_sparse(), "expected sample_weight as a dense column"),
+        "text": (["heavy"] * N, "one number for each row, got entries of type <U5"),
+        "times": (WEIGHT.astype("M8[s]"), "got entries of type datetime64"),
+        "complex": (WEIGHT.astype(complex), "got entries of type complex128"),
+        "set": ({1.0}, "got a set"),
+        "dict": ({0: 1.0}, "got a dict"),
+        "column": (WEIGHT[:, None], "1D array or scalar"),
+        "short": (WEIGHT[1:], "expected .60,"),
+        "negative": (np.where(np.arange(N) == 7, -1.0, 1.0), "row 7 has -1.0"),
+    },
+    "groups": {
+        "column": (GROUPS[:, None], "got 2 dimension"),
+        "short": (GROUPS[1:], r"\[60, 59\]"),
+        "booleans": (GROUPS > 3, "row 0"),
+        "halves": (GROUPS + 0.5, "row 0"),
+        "set": (set(GROUPS.tolist()), "got a set"),
+        "text": ("ann", "got a str"),
+    },
+}
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in BAD_COLUMNS.items() for kind in kinds])
+def test_bad_columns_are_refused_wherever_they_come(name, kind):
+    values, message = BAD_COLUMNS[name][kind]
+    model, by_users = mixture().fit(X, Y), router().fit(X, Y)
+    asks = [mixture().fit, mixture().partial_fit, router().partial_fit, model.log_likelihood, by_users.log_likelihood]
+    if name != "groups":
+        asks += [router().fit, model.score, by_users.score]
+    for ask in asks:
+        arguments = {"y": Y, name: values}
+        refusals = f"{message}|y has the label" if name == "y" and ask.__self__ in (model, by_users) else message
+        with pytest.raises(ValueError, match=refusals):
+            ask(X, **arguments)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_labels_weights_and_groups_together(seed):
+    """Any mix of spellings, weights and groups is the same as the plain rows: order, repetition and gaps included."""
+    rng = np.random.default_rng(seed)
+    spellings = sorted(set(COLUMNS) - {"bfloat16"})
+    of_y, of_weight, of_groups = (COLUMNS[spellings[i]] for i in rng.integers(len(spellings), size=3))
+    order, weight = rng.permutation(N), rng.integers(0, 4, size=N)
+    kept = weight > 0
+    expected = mixture().fit(X[kept], Y[kept], sample_weight=weight[kept], groups=GROUPS[kept])
+    names = [f"user {g:02d}" for g in GROUPS[order]]
+    groups = names if seed % 2 else of_groups(GROUPS[order])
+    found = mixture().fit(X[order], of_y(Y[order]), sample_weight=of_weight(weight[order]), groups=groups)
+    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), atol=1e-4)

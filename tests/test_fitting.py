@@ -14,10 +14,14 @@ import warnings
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score, cross_validate
+from sklearn.pipeline import make_pipeline
 
 from micropref import ContextRouter, MixtureBradleyTerry, PairEncoder, PairScaler
 from micropref._users.stream import Stream
@@ -668,3 +672,86 @@ def test_a_child_forked_while_a_thread_learns_can_learn(name, monkeypatch):
     finally:
         stop.set()
         thread.join(20)
+
+
+# ------------------------------------------------------------------------------------------- habits of scikit-learn
+
+
+SCORED = {
+    "mixture": mixture,
+    "router, frozen": lambda: router(FrozenEstimator(heads())),
+    "router, not prefit": CREATE["router, not prefit"],
+    "pipeline": lambda: make_pipeline(PairScaler(C), mixture()),
+    "pipeline, router": lambda: make_pipeline(PairScaler(C), CREATE["router, not prefit"]()),
+}
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_no_labels_mean_first_preferred_in_all_of_model_selection(name):
+    """Rows turned so that the first response is preferred, with and without labels."""
+    rows = X.copy()
+    rows[Y == 0, C:] *= -1
+    model, ones = SCORED[name](), np.ones(N, dtype=int)
+    fitted = clone(model).fit(rows)
+    assert fitted.score(rows) == fitted.score(rows, ones)
+    assert fitted.score(rows) + fitted.score(rows, 1 - ones) == pytest.approx(1.0)
+    np.testing.assert_array_equal(cross_val_score(model, rows, cv=3), cross_val_score(model, rows, ones, cv=KFold(3)))
+    grid = {f"{model.steps[-1][0]}__alpha" if "pipeline" in name else "alpha": [1e-3, 10.0]}
+    search = GridSearchCV(model, grid, cv=3).fit(rows)
+    np.testing.assert_array_equal(search.predict_proba(rows), search.best_estimator_.predict_proba(rows))
+    assert search.score(rows) == search.best_estimator_.score(rows)
+
+
+def test_annotators_are_routed_to_fits_and_scores():
+    with config_context(enable_metadata_routing=True):
+        model = mixture().set_fit_request(groups=True, sample_weight=True).set_score_request(sample_weight=True)
+        found = cross_validate(
+            make_pipeline(PairScaler(C).set_fit_request(sample_weight=True), model),
+            X,
+            Y,
+            cv=GroupKFold(4),
+            params={"groups": GROUPS, "sample_weight": np.ones(N)},
+            return_estimator=True,
+            error_score="raise",
+        )
+        (train, _), *_ = GroupKFold(4).split(X, Y, GROUPS)
+    rows = PairScaler(C).fit_transform(X[train])
+    expected = mixture().fit(rows, Y[train], groups=GROUPS[train], sample_weight=np.ones(len(train)))
+    np.testing.assert_allclose(found["estimator"][0][-1].coef_, expected.coef_, rtol=1e-9)
+
+
+def test_tables_of_texts_go_through_a_whole_pipeline():
+    table = pd.DataFrame(ROWS * 5)
+    labels = np.arange(len(table)) % 2
+    table["label"] = np.where(labels == 1, "a", "b")
+    pipeline = make_pipeline(PairEncoder(), MixtureBradleyTerry(1, random_state=0))
+    assert cross_val_score(pipeline, table, labels, cv=2, error_score="raise").shape == (2,)
+    assert cross_val_score(pipeline, table, cv=2, error_score="raise").shape == (2,)
+    search = GridSearchCV(pipeline, {"pairencoder__norms": [{"response": 1.0}, {"response": 3.0}]}, cv=2)
+    assert search.fit(table, labels).predict(table).shape == labels.shape
+
+
+@pytest.mark.parametrize("output", ["pandas", "polars", "default"])
+def test_scaled_rows_come_in_the_container_that_is_asked_for(output):
+    table = pd.DataFrame(X, columns=[f"feature {i}" for i in range(C + D)])
+    with config_context(transform_output=output):
+        found = PairScaler(C).fit_transform(table)
+        pipeline = make_pipeline(PairScaler(C), mixture()).fit(table, Y)
+        predicted = pipeline.predict_proba(table)
+    assert type(found).__module__.split(".")[0] == {"default": "numpy"}.get(output, output)
+    if output != "default":
+        assert list(found.columns) == list(table.columns)
+    np.testing.assert_array_equal(np.asarray(found), PairScaler(C).fit_transform(X))
+    np.testing.assert_array_equal(predicted, make_pipeline(PairScaler(C), mixture()).fit(X, Y).predict_proba(X))
+
+
+@pytest.mark.parametrize("name", CREATE)
+def test_frozen_estimators_answer_and_never_learn(name):
+    model = learn(CREATE[name]())
+    known = answers(model)
+    wrapped = clone(FrozenEstimator(model))
+    wrapped.fit(X2, Y2)
+    same(answers(model), known)
+    if name != "encoder":
+        ask = "transform" if name == "scaler" else "predict_proba"
+        np.testing.assert_array_equal(getattr(wrapped, ask)(X2), getattr(model, ask)(X2))

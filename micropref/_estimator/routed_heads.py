@@ -102,7 +102,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
             width = self.n_context_features_
             meaning = f"(n_responses, {width}), the context columns alone"
             X = xp.concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
-        return xp.sum(each * self.mixture_weights(X, groups), axis=1)
+        return xp.sum(each * xp.exp(self._answer(X, groups)[1]).T, axis=1)
 
     def _log_prior(self, reader: PairReader) -> Array:
         """log f⁰ of every row, (n_components, n_samples)."""
@@ -111,7 +111,10 @@ class RoutedHeads(PersonalPreferenceClassifier):
     def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
         """Margins and log-weights of every row, both (n_components, n_samples)."""
         check_is_fitted(self, "history_")
-        X = check_matrix(self, X, reset=False)
+        return self._answer(check_matrix(self, X, reset=False), groups)
+
+    def _answer(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
+        """As `_forward`, of rows that are checked already."""
         users = check_groups(groups, X.shape[0])
         reader = PairReader(X, self.n_context_features_)
         margins = head_margins(reader, self.mixture_.coef_)

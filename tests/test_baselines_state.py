@@ -342,6 +342,22 @@ def test_numbers_are_kept_for_just_the_votes_and_parameters_that_they_come_from(
     assert model._adaptation("bob") is not bob
 
 
+def test_what_is_asked_while_a_rival_is_pickled_does_not_disturb():
+    model = taught("UserRewards")
+    answers(model)
+
+    class Asks:
+        """Adds to what is kept, in the middle of its own pickling."""
+
+        def __reduce__(self):
+            model._adaptations["later"] = model._adaptations["ann"]
+            return int, ()
+
+    model._adaptations["now"] = Asks()
+    assert {"ann", "now"} <= pickle.loads(pickle.dumps(model))._adaptations.keys()
+    assert "later" in model._adaptations
+
+
 # ---------------------------------------------------------------------------------------------------- saved, mapped
 
 

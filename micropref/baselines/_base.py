@@ -178,8 +178,8 @@ class PersonalRewards(PersonalPreferenceClassifier):
             As in `fit`; and where labels, width, or a parameter that shapes what was learned are not as they were.
         """
         started = self.__sklearn_is_fitted__()
-        self._check_parameters()
         check_same_parameters(self, self._SHAPE)
+        self._check_parameters()
         rows = Comparisons.read(
             self,
             X,

@@ -127,6 +127,8 @@ class _Problems:
         try:
             step = -np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
         except np.linalg.LinAlgError:
+            step = np.full_like(here, np.nan)
+        if not np.isfinite(step).all():
             # Weights or features further apart than double precision reaches: what it cannot see is left alone.
             step = -_times(np.linalg.pinv(hessian, hermitian=True), gradient)
         return step, -np.einsum("br,br->b", gradient, step)

@@ -274,6 +274,22 @@ def test_one_factor_for_all_weights_changes_no_fit(learner, dtype):
         np.testing.assert_allclose(found, usual, atol=1e-6 if dtype == "float64" else 5e-3)
 
 
+def test_likelihoods_of_groups_of_tiny_weight_are_right_or_refused():
+    """Where answers weigh next to nothing, ℓ_u = ω Σ_k π_k log σ(m_k) + O(ω²)."""
+    model = mixture().fit(X, Y, groups=GROUPS)
+    contexts = np.stack([X[GROUPS == g, :C].mean(axis=0) for g in range(GROUPS[-1] + 1)])[GROUPS]
+    weights = np.exp(model.context_log_weights(contexts)).T
+    limit = -np.mean(weights * np.logaddexp(0, -model.component_scores(X) * (2 * Y - 1)[:, None])) * 2
+    refused = 0
+    for weight in 10.0 ** np.arange(-30, -4.0, 2):
+        found = finite_or_refused(
+            lambda weight=weight: model.log_likelihood(X, Y, weight, groups=GROUPS), ["expected groups whose weights"]
+        )
+        refused += found is None
+        assert found is None or found == pytest.approx(limit, rel=1e-3)
+    assert 0 < refused < 13
+
+
 def test_a_group_of_tiny_weight_is_as_good_as_absent():
     for tiny in (1e-320, 1e-200, 1e-50):
         weight = np.where(GROUPS == 0, tiny, 1.0)

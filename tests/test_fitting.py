@@ -602,6 +602,19 @@ def test_predictions_beside_learning_are_those_of_a_complete_state(name, how):
     assert len(states) > 1
 
 
+@pytest.mark.parametrize("name", CREATE)
+def test_a_state_that_is_being_read_is_replaced_and_never_written(name):
+    """So that no thread can see half of it: the attributes of before are still those of before."""
+    model = learn(CREATE[name](), how="partial_fit")
+    for again in STREAMED if hasattr(model, "partial_fit") else ["fit"]:
+        attributes = vars(model)
+        before = dict(attributes)
+        learn(model, X2, Y2, how=again)
+        assert vars(model) is not attributes
+        assert attributes.keys() == before.keys()
+        assert all(attributes[key] is value for key, value in before.items())
+
+
 @pytest.mark.parametrize("name", ["router", "router, not prefit"])
 def test_every_vote_of_four_threads_is_counted(name):
     model = learn(CREATE[name]())

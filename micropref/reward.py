@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from micropref._estimator.fitting import frozen, lock_of, twin
+from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
 from micropref.datasets.readers import read_preferences
@@ -121,6 +121,7 @@ class PreferenceModel:
             X = ranks.together(lambda: X.astype(np.float64))
         return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
 
+    @learning
     def route(self, data: Any, **parameters: Any) -> Self:
         """Learn which head applies (stage 2).
 
@@ -144,24 +145,23 @@ class PreferenceModel:
         ValueError
             If there are only votes, and a parameter would change what labelled contexts have taught before.
         """
-        with lock_of(self):
-            table = read_preferences(data)
-            voted = np.zeros(len(table), dtype=bool)
-            if table.group is not None:
-                voted = np.array([group is not None for group in table.group])
-            router = None if self.router is None else self.router._forked()
-            if not voted.all():
-                router = self._routed_by_contexts(table[~voted], parameters)
-            if voted.any():
-                router = self._with_votes(router, table[voted], parameters, only_votes=bool(voted.all()))
-            self.router = router
+        table = read_preferences(data)
+        voted = np.zeros(len(table), dtype=bool)
+        if table.group is not None:
+            voted = np.array([group is not None for group in table.group])
+        router = None if self.router is None else self.router._forked()
+        if not voted.all():
+            router = self._routed_by_contexts(table[~voted], parameters)
+        if voted.any():
+            router = self._with_votes(router, table[voted], parameters, only_votes=bool(voted.all()))
+        self.router = router
         return self
 
     def _routed_by_contexts(self, labelled: PreferenceTable, parameters: dict[str, Any]) -> ContextRouter:
         """A router that has learned from labelled contexts, and knows the users of the one before."""
         ContextRouter(self.mixture, **parameters).check_parameters()  # before the encoder learns anything
         if labelled.context is not None and "context" not in self.encoder.context_parts_:
-            self.encoder.fit_context(labelled)
+            self.encoder = twin(self.encoder).fit_context(labelled)
         router = self._new_router(parameters)
         router.fit(self._pairs(labelled, tuple(self.encoder.context_parts_)), sample_weight=labelled.weight)
         if self.router is not None:  # what users voted says how the heads fit them, whatever the contexts say
@@ -184,6 +184,7 @@ class PreferenceModel:
 
     # -------------------------------------------------------------------------------------------------------- judgement
 
+    @predicting
     def reward(
         self,
         prompts: Sequence[str],
@@ -210,6 +211,7 @@ class PreferenceModel:
         features = self.encoder.encode_responses(prompts, responses)
         return self._reward(features, prompts, contexts, users)
 
+    @predicting
     def reward_features(
         self,
         features: NDArray[Any],
@@ -249,6 +251,7 @@ class PreferenceModel:
             scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
         return self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users)
 
+    @predicting
     def rank(
         self, prompt: str, responses: Sequence[str], context: str = "", user: Hashable | None = None
     ) -> NDArray[Any]:
@@ -270,6 +273,7 @@ class PreferenceModel:
         rewards = self.reward([prompt] * n, responses, [context] * n, None if user is None else [user] * n)
         return np.argsort(-rewards, kind="stable")
 
+    @predicting
     def log_odds(self, data: Any, *, routed: bool = True, history: bool = True) -> NDArray[Any]:
         """Log-odds that the chosen response of every comparison is preferred to the rejected one.
 
@@ -298,6 +302,7 @@ class PreferenceModel:
         users = table.group if history else None
         return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=users))
 
+    @predicting
     def stage_one_rows(self, data: Any) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
         """Comparisons as the mixture of stage 1 takes them, for what is not asked of texts: theory, figures, tests.
 
@@ -317,6 +322,7 @@ class PreferenceModel:
         weight = None if table.weight is None else np.asarray(table.weight)
         return self._pairs(table, self._parts_of_mixture()), table.group, weight
 
+    @predicting
     def evaluate(self, data: Any, *, by: str | None = None, random_state: int = 0) -> list[dict[str, Any]]:
         """Accuracy and log-loss on comparisons, for every stage that the model and the data allow.
 
@@ -360,6 +366,7 @@ class PreferenceModel:
 
     # ------------------------------------------------------------------------------------------------------ persistence
 
+    @predicting
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save as a folder of safetensors and JSON with the encoder's fingerprint.
 
@@ -413,7 +420,7 @@ class PreferenceModel:
     # -------------------------------------------------------------------------------------------------------- internals
 
     def _parts_of_mixture(self) -> tuple[str, ...]:
-        return ("prompt",) if self.mixture.n_context_features else ()
+        return ("prompt",) if self.mixture.n_context_features_ else ()
 
     def _new_router(self, parameters: dict[str, Any]) -> ContextRouter:
         settings = {} if self.router is None else self.router.get_params(deep=False)

@@ -340,7 +340,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         if not gate.shapes:
             return
         self._norms = copy(self._norms)
-        self._norms.observe(rows.norms, rows.n_samples)
+        self._norms.observe(rows.norms, rows.total_weight)
         objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha)
         vector = flatten(self.gate_parameters_)
         self.objective_, gradient = objective.value_and_gradient(vector)
@@ -464,6 +464,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         """The same router, whose learning leaves this one as it is; the table of users is copied where it changes."""
         other = twin(self)
         other.history_, other._neighbors = self.history_.copy(), deepcopy(self._neighbors)
+        other.mixture_ = self.mixture_._forked()
         return other
 
     @predicting

@@ -86,7 +86,7 @@ def fitted(estimator: Estimator) -> Estimator:
 
 def keep_parameters(estimator: Any) -> None:
     """Make the constructor parameters of this moment those that prediction reads."""
-    parameters = {name: getattr(estimator, name) for name in estimator._get_param_names()}
+    parameters = {name: getattr(estimator, name) for name in getattr(type(estimator), "_get_param_names", tuple)()}
     setattr(
         estimator,
         _PARAMETERS,

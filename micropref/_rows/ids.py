@@ -29,8 +29,8 @@ NO_USER_CELLS = frozenset(
 
 _INTEGER = re.compile("0|-?[1-9][0-9]*")
 _INTEGER_OF_FLOATS = re.compile(r"(-?[0-9]|-?[1-9][0-9]*)\.0+")
-# A number with a point and a signed exponent is a float that lost digits: 1.2345678901234568e+18.
-_FLOAT_WITH_EXPONENT = re.compile(r"-?[0-9]\.[0-9]+[eE]\+[0-9]+")
+# How tools write large floats: 1.2345678901234568e+18, and 1e+05 for 100 000.
+_FLOAT_WITH_EXPONENT = re.compile(r"-?[0-9](\.[0-9]+)?[eE]\+[0-9]+")
 _LONGEST = 10**MAX_DIGITS
 _BITS_TO_TEST = _LONGEST.bit_length() - 1
 # Scalars of NumPy that are no numbers, although they have the methods of one.
@@ -96,7 +96,10 @@ def text_id(cell: str) -> Hashable | None:
             raise _too_large(cell, float_limit(np.float64))
         return None if number == -1 else number
     if _FLOAT_WITH_EXPONENT.fullmatch(cell):
-        raise _too_large(cell, float_limit(np.float64))
+        number_of_float = float(cell)
+        if abs(number_of_float) >= float_limit(np.float64):
+            raise _too_large(cell, float_limit(np.float64))
+        return user_id(number_of_float)
     return user_id(cell)
 
 

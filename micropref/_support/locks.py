@@ -24,6 +24,8 @@ class Lock:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
+        # Of each thread, what it has acquired: what it releases, also in a child that was forked in between.
+        self._acquired = threading.local()
         _LOCKS.add(self)
 
     def renew(self) -> None:
@@ -31,12 +33,14 @@ class Lock:
         self._lock = threading.RLock()
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        lock = self._lock
+        lock.acquire()
+        self._acquired.__dict__.setdefault("locks", []).append(lock)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lock.release()
+        self._acquired.locks.pop().release()
 
     def __reduce__(self) -> tuple[type[Lock], tuple[()]]:
         return Lock, ()

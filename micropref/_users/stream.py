@@ -56,6 +56,11 @@ class Stream:
             self.evidence.set(rows, np.stack(list(self.pending.values())))
         return replace(self, adam=copy(self.adam), norms=copy(self.norms), pending={})
 
+    def isolated(self) -> Stream:
+        """The same stream with a table of annotators of its own, copied where it changes."""
+        other = self.forked()
+        return replace(other, evidence=self.evidence.copy())
+
     @property
     def age(self) -> int:
         """Batches from which the heads have learned."""

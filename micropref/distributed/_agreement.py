@@ -98,19 +98,24 @@ def agree(
         differences are zero.
     """
     is_share = communicator.world_size > 1
-    random = check_random_state(random_state if communicator.rank == 0 else 0)
     ids = np.empty(0) if rows.groups is None else rows.groups.ids
-    share = Share(
-        n_samples=rows.n_samples,
-        n_columns=int(rows.reader.X.shape[1]),
-        settings=settings,
-        labels=rows.labels,
-        norms=rows.norms,
-        weight=rows.total_weight,
-        precision=rows.precision,
-        hashes=hash_ids(ids) if is_share else np.empty(0, dtype=np.uint64),
-        random_state=random.get_state() if is_share and communicator.rank == 0 else None,
-    )
+
+    def own_share() -> tuple[Share, np.random.RandomState]:
+        random = check_random_state(random_state if communicator.rank == 0 else 0)
+        share = Share(
+            n_samples=rows.n_samples,
+            n_columns=int(rows.reader.X.shape[1]),
+            settings=settings,
+            labels=rows.labels,
+            norms=rows.norms,
+            weight=rows.total_weight,
+            precision=rows.precision,
+            hashes=hash_ids(ids) if is_share else np.empty(0, dtype=np.uint64),
+            random_state=random.get_state() if is_share and communicator.rank == 0 else None,
+        )
+        return share, random
+
+    share, random = communicator.together(own_share)
     shares = communicator.exchange(share)
     _check_shares(shares)
     norms, weight = total_norms(shares), float(sum(one.weight for one in shares))

@@ -17,7 +17,7 @@ from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.prediction import mean_weights
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
-from micropref._estimator.fitting import check_same_parameters, learning, predicting, twin
+from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
@@ -346,7 +346,7 @@ class MixtureBradleyTerry(GatedHeads):
 
     def _forked(self) -> Self:
         """The same mixture, whose learning leaves this one as it is."""
-        other = twin(self)
+        other = frozen(self)
         stream = getattr(self, "_stream", None)
         if stream is not None:
             other._stream = stream.isolated()

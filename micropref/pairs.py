@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numpy.typing import ArrayLike
 
-from micropref._arrays.backend import Array, is_torch, namespace
+from micropref._arrays.backend import Array, is_torch, namespace, to_numpy
 from micropref._rows.arrays import as_rows
 from micropref._rows.matrix import check_context_width
 from micropref.features.scaler import PairScaler
@@ -48,7 +49,9 @@ def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = 
             "first and second: expected NumPy arrays alone or torch tensors alone, "
             f"got {_kind(preferred)} and {_kind(other)}"
         )
-    difference = preferred - other
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = preferred - other
+    _check_overflow(preferred, other, difference)
     if context is None:
         return difference
     about = as_rows(context, "context")
@@ -63,6 +66,20 @@ def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = 
     # The wider of the two types: a context of 1e5 would be infinite beside differences in half precision.
     dtype = xp.result_type(about, difference)
     return xp.concat([xp.astype(part, dtype, copy=False) for part in (about, difference)], axis=1)
+
+
+def _check_overflow(first: Array, second: Array, difference: Array) -> None:
+    """A ValueError where features are finite and their difference is not."""
+    xp = namespace(difference)
+    if bool(xp.all(xp.isfinite(difference))):
+        return
+    bad = xp.isfinite(first) & xp.isfinite(second) & ~xp.isfinite(difference)
+    if bool(xp.any(bad)):
+        row, column = (int(i[0]) for i in np.nonzero(to_numpy(bad)))
+        raise ValueError(
+            f"expected differences within the range of {difference.dtype}, got one beyond it in row {row}, column "
+            f"{column}; pass features of a wider type"
+        )
 
 
 def split_pairs(X: ArrayLike, n_context_features: int) -> tuple[Array, Array]:

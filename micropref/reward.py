@@ -67,9 +67,11 @@ class PreferenceModel:
     """
 
     def __init__(self, encoder: PairEncoder, mixture: MixtureBradleyTerry, router: ContextRouter | None = None):
-        self.encoder = twin(encoder)
+        self.encoder = _own(encoder)
         self.mixture: MixtureBradleyTerry = frozen(mixture)
         self.router = None if router is None else router._forked()
+        if self.router is not None and not np.array_equal(self.router.mixture_.coef_, self.mixture.coef_):
+            raise ValueError("router: expected one that was fitted on this mixture, got one with other heads")
 
     # ------------------------------------------------------------------------------------------------------- learning
 
@@ -480,6 +482,12 @@ class PreferenceModel:
             return np.asarray((self.mixture.rewards(features) * weights.T).sum(axis=1))
         groups: Any = users
         return np.asarray(self.router.rewards(features, context, groups))
+
+
+def _own(encoder: PairEncoder) -> PairEncoder:
+    """An encoder whose scales and widths are its own; what embeds texts, and the store, are shared."""
+    state = {name: dict(value) if isinstance(value, dict) else value for name, value in vars(encoder).items()}
+    return twin(encoder, state)
 
 
 def _column(table: PreferenceTable, name: str) -> Sequence[Any]:

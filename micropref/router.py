@@ -26,7 +26,7 @@ from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check
 from micropref._estimator.routed_heads import RoutedHeads
 from micropref._estimator.saveable import pack, under, unpack
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
-from micropref._rows.comparisons import Comparisons
+from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
@@ -391,6 +391,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self, X: Array, y: Any, sample_weight: Any, groups: Any, *, first: bool, classes: Any = None
     ) -> Comparisons:
         width: Any = self._context_width if first else self.n_context_features_
+        if first and classes is None and self._is_prefit():
+            classes = covering_classes(self.mixture_.classes_, y)
         return Comparisons.read(
             self,
             X,
@@ -465,6 +467,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         other = twin(self)
         other.history_, other._neighbors = self.history_.copy(), deepcopy(self._neighbors)
         other.mixture_ = self.mixture_._forked()
+        other.gate_parameters_ = [parameter.copy() for parameter in self.gate_parameters_]
         return other
 
     @predicting

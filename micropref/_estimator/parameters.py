@@ -33,7 +33,7 @@ def check_real(
     Nor is it so close to 0 that arithmetic leaves the range of floats.
     """
     value = getattr(estimator, name)
-    number = float(value) if isinstance(value, Real) else np.nan
+    number = float(value) if isinstance(value, Real) and not isinstance(value, bool | np.bool_) else np.nan
     is_inside = minimum <= number <= maximum and not (above_minimum and number == minimum)
     if not is_inside or 0 < abs(number) < _SMALLEST:
         left = "(" if above_minimum else "["

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Integral
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from micropref._estimator.fitting import keep_parameters
 from micropref._rows.ids import restored_id, storable_id
+from micropref._rows.vocabulary import meaning_of
 
 __all__ = ["Arrays", "describe", "gathered", "numbered", "recover", "restore_ids", "store_ids"]
 
@@ -35,6 +37,14 @@ def recover(estimator: Any, description: Mapping[str, Any], attributes: Iterable
     """Give an estimator back what `describe` took; other entries of the state are left alone."""
     classes = description["classes"]
     estimator.classes_ = np.array(classes["values"], dtype=classes["dtype"])
+    if meaning_of(classes["values"][0]) == "first":
+        warnings.warn(
+            f"expected a model whose second label means 'first preferred', got one that was fitted on "
+            f"{classes['values']} in sorted order, as version 0.1 did: its heads and rewards rank the worst first. "
+            f"Fit it again on y == {classes['values'][0]!r}",
+            UserWarning,
+            stacklevel=2,
+        )
     if description["feature_names"] is not None:
         estimator.feature_names_in_ = np.array(description["feature_names"], dtype=object)
     for name in ("n_features_in_", *attributes):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import sparse
 from sklearn.utils import _safe_indexing
 
 from micropref._arrays.backend import Array, index_like, is_torch
@@ -34,6 +35,10 @@ def as_rows(values: ArrayLike, name: str = "X") -> Array:
     """
     array: Any = values
     kind = type(values).__name__
+    if sparse.issparse(values) or (is_torch(values) and str(array.layout) != "torch.strided"):
+        raise ValueError(
+            f"{name}: expected dense rows, got a sparse {kind}; use {'to_dense()' if is_torch(values) else 'toarray()'}"
+        )
     try:
         if is_torch(values):
             array = array if array.dtype.is_floating_point else array.double()

@@ -19,7 +19,7 @@ from micropref._rows.units import Units
 from micropref._rows.weights import check_sample_weight
 from micropref._support.cached import cached_property
 
-__all__ = ["ALL_ZERO", "Comparisons"]
+__all__ = ["ALL_ZERO", "Comparisons", "covering_classes"]
 
 # The log-likelihood of a group is of the order of its weight, and known to the precision of 1.
 _LEAST_GROUP = 1e-8
@@ -206,3 +206,11 @@ class Comparisons:
     def dense_weight(self) -> NDArray[np.float64]:
         """ω_i, ones where no weight was given."""
         return np.ones(self.n_samples) if self.weight is None else self.weight
+
+
+def covering_classes(known: NDArray[Any], y: Any) -> NDArray[Any] | None:
+    """Known classes where they say more of these labels than the labels do: which of two means "first preferred"."""
+    if y is None or known.tolist() in ([0, 1], [-1, 1]):
+        return None
+    labels = set(np.asarray(to_numpy(y), dtype=object).ravel().tolist())
+    return known if labels <= set(known.tolist()) else None

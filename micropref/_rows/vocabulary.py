@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
@@ -11,10 +12,14 @@ __all__ = ["FIRST_NAMES", "SECOND_NAMES", "TIE_NAMES", "meaning_of", "normalized
 _NOUNS = (
     *("agent", "answer", "assistant", "bot", "candidate", "chat", "choice", "completion", "conversation", "document"),
     *("generation", "item", "llm", "message", "model", "option", "output", "passage", "player", "reply", "response"),
-    *("result", "sample", "side", "solution", "story", "summary", "system", "text"),
+    *("policy", "resp", "result", "sample", "side", "solution", "story", "summary", "system", "text", "win"),
 )
-_VERDICTS = ("win", "wins", "won", "better", "is_better", "preferred", "is_preferred", "chosen", "much_better")
+_VERDICTS = (
+    *("win", "wins", "won", "better", "is_better", "preferred", "is_preferred", "chosen"),
+    *(f"{how}_better" for how in ("much", "slightly", "clearly", "significantly", "is_much", "is_slightly")),
+)
 _LOSSES = ("lose", "loses", "lost", "worse", "is_worse", "rejected", "is_rejected")
+_OUTER_MARKS = " \t\r\n[](){}\"'`“”‘’.,:;!*_"
 _PREFIXES = ("prefer", "prefers", "preferred", "better", "best", "winner", "chosen", "choose")
 
 
@@ -48,14 +53,14 @@ _SWAPPED = tuple((second, first) for first, second in _PAIRS)
 #: Normalized names that say that the first response won.
 FIRST_NAMES = frozenset(
     _verdicts(_FIRST, _SECOND)
-    | {"accept", "accepted", "better", "chosen", "preferred"}
+    | {"accept", "accepted", "better", "chosen", "former", "l", "preferred"}
     | _relations(_PAIRS, (">", ">>"))
     | _relations(_SWAPPED, ("<", "<<"))
 )
 #: Normalized names that say that the second response won.
 SECOND_NAMES = frozenset(
     _verdicts(_SECOND, _FIRST)
-    | {"dispreferred", "reject", "rejected", "worse"}
+    | {"dispreferred", "latter", "r", "reject", "rejected", "worse"}
     | _relations(_PAIRS, ("<", "<<"))
     | _relations(_SWAPPED, (">", ">>"))
 )
@@ -65,7 +70,7 @@ TIE_NAMES = frozenset(
         *("tie", "tied", "ties", "draw", "drawn", "equal", "equals", "equally_good", "equally_bad", "same", "the_same"),
         *("both", "neither", "both_bad", "bothbad", "both_good", "bothgood", "both_equal", "both_equally_good"),
         *("neither_is_better", "no_preference", "no_difference", "about_the_same", "indifferent", "neutral"),
-        *(f"tie{joint}({kind})" for joint in ("", "_") for kind in ("bothbad", "both_bad", "bothgood", "both_good")),
+        *(f"tie{joint}({kind}" for joint in ("", "_") for kind in ("bothbad", "both_bad", "bothgood", "both_good")),
         *(f"tie_{kind}" for kind in ("bothbad", "both_bad", "bothgood", "both_good")),
     }
     | _relations(_PAIRS + _SWAPPED, ("=", "==", "~", "≈"))
@@ -73,7 +78,9 @@ TIE_NAMES = frozenset(
 
 
 def normalized(label: str) -> str:
-    """A label as the vocabulary spells it: without case, outer space and brackets; spaces and hyphens as underscores.
+    """A label as the vocabulary spells it: without case, width and outer marks; spaces and hyphens as underscores.
+
+    Outer marks are space, brackets, quotes and punctuation: ``"(A)"``, ``"A."`` and ``"[[A]]"`` are ``"a"``.
 
     Parameters
     ----------
@@ -83,7 +90,7 @@ def normalized(label: str) -> str:
     -------
     str
     """
-    text = re.sub(r"[\s\-_]+", "_", label.casefold().strip(" \t\r\n[]"))
+    text = re.sub(r"[\s\-_]+", "_", unicodedata.normalize("NFKC", label).casefold().strip(_OUTER_MARKS))
     return re.sub(r"_?([<>=~≈]+)_?", r"\1", text)
 
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
+# By the names that NumPy, narwhals, Arrow and Hugging Face give them.
+_NARROW = {"float32": np.float32, "float": np.float32, "float16": np.float16, "halffloat": np.float16}
+
 
 def is_frame(source: object) -> bool:
     """Whether an object is a table in memory of pandas, Polars, Arrow or another library that narwhals knows.
@@ -46,10 +51,19 @@ def columns_of_frame(frame: Any) -> dict[str, list[Any]]:
     return {name: _cells(column) for name, column in zip(names, columns.iter_columns(), strict=True)}
 
 
+def narrow_floats(cells: list[Any], dtype: str) -> list[Any]:
+    """Cells of a column of floats that are narrower than Python's, in their own type: it decides which ids are safe."""
+    narrow = {"float32": np.float32, "float": np.float32, "float16": np.float16, "halffloat": np.float16}.get(
+        dtype.lower()
+    )
+    return cells if narrow is None else [None if cell is None else narrow(cell) for cell in cells]
+
+
 def _cells(column: Any) -> list[Any]:
     # pandas tells NaN, NaT and NA apart and calls all of them null; in Polars and Arrow a NaN is no null.
     nulls = column.is_null().to_list()
-    return [
+    cells = [
         None if is_null or (isinstance(cell, float) and cell != cell) else cell
         for cell, is_null in zip(column.to_list(), nulls, strict=True)
     ]
+    return narrow_floats(cells, str(column.dtype))

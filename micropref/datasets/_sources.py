@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from micropref._support.optional import require
-from micropref.datasets._frames import columns_of_frame, is_frame
+from micropref.datasets._frames import columns_of_frame, is_frame, narrow_floats
 from micropref.datasets._text import is_unicode, listed
 
 _LONGEST_CSV_FIELD = 2**31 - 1
@@ -65,7 +65,9 @@ def open_source(source: Any) -> Source:
     if isinstance(source, str | os.PathLike):
         return _open_file(Path(source))
     if _is_a(source, "datasets", "Dataset"):
-        return Source("the Dataset", "row", _records_of_columns(source.to_dict()))
+        kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in source.features.items()}
+        columns = {name: narrow_floats(cells, kinds[name]) for name, cells in source.to_dict().items()}
+        return Source("the Dataset", "row", _records_of_columns(columns))
     if _is_a(source, "datasets", "DatasetDict"):
         raise ValueError(f"expected one split, source[name], got a DatasetDict with the splits {listed(source)}")
     if isinstance(source, Mapping):
@@ -92,7 +94,10 @@ def _records_of_columns(columns: Mapping[str, Any]) -> list[Record]:
     for name, column in columns.items():
         if isinstance(column, str) or not isinstance(column, Iterable):
             raise ValueError(f"expected a list with a cell for each row, got {reprlib.repr(column)} in column {name!r}")
-        cells[name] = column.tolist() if isinstance(column, np.ndarray) else list(column)
+        if isinstance(column, np.ndarray):
+            cells[name] = narrow_floats(column.tolist(), str(column.dtype))
+        else:
+            cells[name] = list(column)
     if len({len(column) for column in cells.values()}) > 1:
         lengths = ", ".join(f"{name} {len(column)}" for name, column in cells.items())
         raise ValueError(f"expected columns of one length, got columns of different lengths ({lengths})")
@@ -133,10 +138,14 @@ def _parquet_records(path: Path) -> list[Record]:
     pyarrow = require("pyarrow", "Reading a Parquet file")
     parquet = require("pyarrow.parquet", "Reading a Parquet file")
     try:
-        rows = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
+        columns = {
+            field.name: narrow_floats(table.column(place).to_pylist(), str(field.type))
+            for place, field in enumerate(table.schema)
+        }
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path}: expected a Parquet file, got one that cannot be read ({error})") from None
-    return _records_of_objects(rows)
+    return _records_of_columns(columns)
 
 
 def _json_lines(lines: Iterable[bytes], path: Path) -> list[Record]:

@@ -22,11 +22,14 @@ from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
 from micropref._rows.comparisons import Comparisons
+from micropref._support.renamed import moved
 from micropref._users.stream import Stream
 from micropref.distributed import Communicator, active_communicator
 from micropref.distributed._agreement import Agreement, agree
 
 __all__ = ["MixtureBradleyTerry"]
+
+__getattr__ = moved(__name__)
 
 # What may differ between the ranks of one fit.
 _OWN_SETTINGS = frozenset({"device", "random_state", "verbose"})

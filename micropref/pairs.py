@@ -8,9 +8,12 @@ from numpy.typing import ArrayLike
 from micropref._arrays.backend import Array, is_torch, namespace, to_numpy
 from micropref._rows.arrays import as_rows
 from micropref._rows.matrix import check_context_width
+from micropref._support.renamed import moved
 from micropref.features.scaler import PairScaler
 
 __all__ = ["PairScaler", "make_pairs", "split_pairs", "swap_pairs"]
+
+__getattr__ = moved(__name__)
 
 
 def make_pairs(first: ArrayLike, second: ArrayLike, context: ArrayLike | None = None) -> Array:

@@ -7,8 +7,11 @@ from typing import Any
 
 from micropref._estimator.model_folder import ModelFileError, read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
+from micropref._support.renamed import moved
 
 __all__ = ["ModelFileError", "load", "save"]
+
+__getattr__ = moved(__name__)
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:

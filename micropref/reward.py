@@ -14,6 +14,7 @@ from sklearn.base import clone
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
+from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
@@ -25,6 +26,8 @@ from micropref.persistence import ModelFileError
 from micropref.router import ContextRouter
 
 __all__ = ["PreferenceModel"]
+
+__getattr__ = moved(__name__)
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 

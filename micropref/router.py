@@ -28,6 +28,7 @@ from micropref._estimator.saveable import pack, under, unpack
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
+from micropref._support.renamed import moved
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
 from micropref._users.neighbors import NeighborGate
@@ -35,6 +36,8 @@ from micropref.kernels._pointwise import log_sigmoid
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["ContextRouter"]
+
+__getattr__ = moved(__name__)
 
 _SOLVERS = ("direct", "hedge")
 _STEP_RATE = 0.1
@@ -87,7 +90,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     alpha : float, default=1e-3
         L2 penalty of the gate's weights.
     n_neighbors : int, optional
-        Neighbours of the "knn" gate; None: the square root of the number of labelled contexts, at least 5.
+        Neighbours of the "knn" gate, counted by weight; None: the square root of the total weight, at least 5.
     prefit : bool, default=True
         Use the fitted mixture as it is. False makes the router a whole two-stage estimator.
     device : str or torch.device, optional

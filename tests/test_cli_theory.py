@@ -59,6 +59,9 @@ def test_a_sweep_as_json_and_as_a_figure(parameter, capsys, tmp_path):
     sweep = sweep_error(parameter)
     assert [row["group_information"] for row in found["rows"]] == [t.group_information for t in sweep.terms]
     assert [row[parameter] for row in found["rows"]] == sweep.values.tolist()
+    old = [row.get("printed") for row in found["rows"]]  # the key of 0.1
+    assert old == [row.get("theorem_3_2") for row in found["rows"]]
+    assert (old[0] is not None) == (sweep.bounds is not None)
     assert figure.stat().st_size > 5000
     assert f"{sweep.terms[0].group_information:.4f}" in run(capsys, "theory", "--sweep", parameter).out
 

@@ -11,6 +11,7 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
+from micropref._support.renamed import moved
 from micropref.baselines._categorical_objective import (
     CategoricalObjective,
     atom_terms,
@@ -25,6 +26,8 @@ from micropref.kernels._pointwise import log_sum_exp
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["CategoricalRewards"]
+
+__getattr__ = moved(__name__)
 
 # Where a user's agreement is looked for.
 _PRIOR_DEVIATIONS = 4.0

@@ -12,12 +12,15 @@ from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref._rows.units import Units
+from micropref._support.renamed import moved
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sigmoid
 
 __all__ = ["HardMixture"]
+
+__getattr__ = moved(__name__)
 
 _HEAD_ITERATIONS = 300
 # Standard deviation of the margins at a random start.

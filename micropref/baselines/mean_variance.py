@@ -17,6 +17,7 @@ from micropref._engine.solvers import lbfgs
 from micropref._estimator.fitting import predicting
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
+from micropref._support.renamed import moved
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._linear import remember_annotators
 from micropref.baselines._mean_variance_objective import FLATTENING, MeanVarianceObjective
@@ -28,6 +29,8 @@ from micropref.kernels._pointwise import sigmoid
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["MeanVarianceRewards"]
+
+__getattr__ = moved(__name__)
 
 
 class MeanVarianceRewards(UtilityDistribution):

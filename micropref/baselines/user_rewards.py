@@ -9,6 +9,7 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
+from micropref._support.renamed import moved
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._linear import LinearRewards, remember_annotators, shrunk_reward
 from micropref.baselines._profile_objective import ProfileObjective
@@ -16,6 +17,8 @@ from micropref.baselines._votes import Votes
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["UserRewards"]
+
+__getattr__ = moved(__name__)
 
 
 class UserRewards(LinearRewards):

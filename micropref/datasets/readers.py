@@ -8,12 +8,15 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from micropref._support.renamed import moved
 from micropref.datasets._file_labels import LabelReader
 from micropref.datasets._layout import Comparison, find_layout
 from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
 from micropref.datasets.table import PreferenceTable
 
 __all__ = ["read_preferences"]
+
+__getattr__ = moved(__name__)
 
 
 def read_preferences(

@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from micropref._support.renamed import moved
 from micropref.datasets._chat import Speech, read_cell, read_speech, render, split_explicit
 from micropref.datasets._layout import USER_COLUMNS, user_of_cell
 from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
 from micropref.datasets._text import is_blank, listed
 
 __all__ = ["ResponseTable", "read_responses"]
+
+__getattr__ = moved(__name__)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import json
 import numbers
 import os
 import reprlib
+import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from micropref._rows.ids import user_id
 from micropref._support.optional import require
+from micropref._support.renamed import moved
 from micropref.datasets._text import is_blank, is_unicode
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = ["PreferenceTable"]
+
+__getattr__ = moved(__name__)
 
 COLUMNS = ("prompt", "chosen", "rejected", "context", "group", "weight")
 
@@ -54,6 +58,8 @@ class PreferenceTable:
         Columns that came along, of any type. They cannot be called like a column of the table, ``label`` or ``tie``.
     n_rejected : int, default=0
         Rows that a reader left out. A part of a table knows nothing of them and says 0.
+    *old : int
+        `n_rejected` by position, as 0.1 took it; deprecated.
 
     Attributes
     ----------
@@ -101,9 +107,10 @@ class PreferenceTable:
         group: Sequence[Any] | NDArray[Any] | None = None,
         weight: ArrayLike | None = None,
         extra: Mapping[str, Sequence[Any]] | None = None,
-        *,
+        *old: int,
         n_rejected: int = 0,
     ) -> None:
+        n_rejected = _only_by_name(old, n_rejected)
         columns: dict[str, Any] = {
             "prompt": _text_column("prompt", prompt),
             "chosen": _text_column("chosen", chosen),
@@ -255,6 +262,18 @@ class PreferenceTable:
     def _columns(self) -> dict[str, Any]:
         columns = {name: getattr(self, name) for name in COLUMNS}
         return {name: column for name, column in columns.items() if column is not None} | self.extra
+
+
+def _only_by_name(old: tuple[int, ...], n_rejected: int) -> int:
+    """`n_rejected`, which 0.1 also took by position."""
+    if not old:
+        return n_rejected
+    if len(old) > 1:
+        raise TypeError(f"expected at most 8 arguments by position, got {7 + len(old)}")
+    warnings.warn(
+        "pass n_rejected by name: by position it is refused from micropref 0.3 on", FutureWarning, stacklevel=3
+    )
+    return old[0]
 
 
 def _text_column(name: str, texts: Sequence[str] | NDArray[Any]) -> list[str]:

@@ -7,6 +7,7 @@ unasked: it takes a `with distributed_fit():` block.
 
 from __future__ import annotations
 
+from micropref._support.renamed import moved
 from micropref.distributed._communicator import (
     Communicator,
     RankError,
@@ -28,3 +29,5 @@ __all__ = [
     "shard_rows",
     "torchrun",
 ]
+
+__getattr__ = moved(__name__)

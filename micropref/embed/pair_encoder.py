@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._estimator.fitting import learning, predicting
+from micropref._support.renamed import moved
 from micropref.datasets._unoriented import read_unoriented
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
@@ -25,6 +26,8 @@ from micropref.embed.encoders import encoder_from_config
 from micropref.embed.protocol import Encoder, Store
 
 __all__ = ["PairEncoder", "Store", "TruncationWarning"]
+
+__getattr__ = moved(__name__)
 
 
 class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]

@@ -7,7 +7,11 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from micropref._support.renamed import moved
+
 __all__ = ["Encoder", "Store"]
+
+__getattr__ = moved(__name__)
 
 
 @runtime_checkable

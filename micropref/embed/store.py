@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from micropref._support.renamed import moved
 from micropref.embed._filling import fill
 from micropref.embed._folder import ShardFolder, is_store
 from micropref.embed._index import MISSING
@@ -22,6 +23,7 @@ from micropref.embed.protocol import Encoder
 from micropref.pairs import make_pairs
 
 __all__ = ["EmbeddingStore"]
+__getattr__ = moved(__name__)
 
 _DTYPES = ("float16", "float32")
 _BLOCK_ROWS = 8192

@@ -372,7 +372,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
         return rows.context, rows.difference
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
+        state = dict(super().__getstate__())
         if "_adaptations" in state:
             # Threads that predict may add to it while it is pickled.
             state["_adaptations"] = state["_adaptations"].copy()

@@ -16,7 +16,7 @@ from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._products import linear_products
 
-__all__ = ["HeadRewards", "ReweightedHeads", "scaled_to_margin", "uniform"]
+__all__ = ["HeadRewards", "ReweightedHeads", "difference_norm", "scaled_to_margin", "uniform"]
 
 _AVERAGES = ("rewards", "probabilities")
 
@@ -139,6 +139,15 @@ class ReweightedHeads(HeadRewards):
 def uniform(n_components: int) -> np.ndarray:
     """Logarithms of equal weights."""
     return np.full(n_components, -np.log(n_components))
+
+
+def difference_norm(rows: Comparisons) -> float:
+    """Root mean square norm of the differences, summed in double precision whatever that of X.
+
+    Where many heads are learned, the minimum that a solver finds depends on the last digit of its scale.
+    """
+    squares = np.einsum("nd,nd->n", rows.difference, rows.difference, dtype=np.float64)
+    return float(np.sqrt((rows.dense_weight / rows.total_weight) @ squares))
 
 
 def scaled_to_margin(heads: np.ndarray, rows: Comparisons, margin: float) -> np.ndarray:

@@ -9,6 +9,7 @@ from scipy.special import softmax
 from micropref._arrays.backend import compute_dtype
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._rows.comparisons import Comparisons
+from micropref.baselines._heads import difference_norm
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 
@@ -107,7 +108,7 @@ class LowRankObjective:
         size = self.n_components * self.width
         if not self.has_weights:
             return np.zeros(size)
-        basis = random.normal(size=size) * margin / self.rows.norms[1]
+        basis = random.normal(size=size) * margin / difference_norm(self.rows)
         offsets = logit * random.normal(size=self.n_users * self.n_components)
         return np.concatenate([basis, np.zeros(self.n_components), offsets])
 
@@ -115,7 +116,7 @@ class LowRankObjective:
         """Root of the usual curvature of J in every parameter."""
         shape = (self.n_components, self.width)
         # At equal weights a head has a K-th of every margin, and its curvature a K-th of that again.
-        heads = head_scale(self.rows.norms[1] / self.n_components, shape).ravel()
+        heads = head_scale(difference_norm(self.rows) / self.n_components, shape).ravel()
         parts = [with_penalties(heads, np.full(heads.shape, self.alpha))]
         if self.has_weights:
             mass = np.concatenate([[1.0], (self.membership @ self.share)[:-1]])

@@ -13,7 +13,7 @@ from micropref._engine.solvers import lbfgs
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._convergence import warn_if_stopped
-from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.baselines._heads import ReweightedHeads, difference_norm, scaled_to_margin, uniform
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 from micropref.kernels._threads import blas_threads
@@ -150,7 +150,7 @@ class SharedBaseEnsemble(ReweightedHeads):
         prior = scaled_to_margin(random.normal(size=(self.n_components, width)), rows, self.prior_margin)
         # Solved as K separate problems side by side, so that convergence does not depend on K.
         objective = _EnsembleObjective(rows, prior, self.alpha)
-        scale = with_penalties(head_scale(rows.norms[1], prior.shape), np.full(prior.shape, self.alpha)).ravel()
+        scale = with_penalties(head_scale(difference_norm(rows), prior.shape), np.full(prior.shape, self.alpha)).ravel()
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,

@@ -23,6 +23,7 @@ from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
+from micropref._support.warnings import level_of_caller
 from micropref._users.stream import Stream
 from micropref.distributed import Communicator, active_communicator
 from micropref.distributed._agreement import Agreement, agree
@@ -322,7 +323,7 @@ class MixtureBradleyTerry(GatedHeads):
                 f"L-BFGS stopped after {best.n_iter} iterations before the gradient fell below tol={self.tol} "
                 f"({best.message}). Increase max_iter, or scale the features with PairScaler.",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=level_of_caller(),
             )
 
     # -------------------------------------------------------------------------------------------------------- internals

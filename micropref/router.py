@@ -29,6 +29,7 @@ from micropref._estimator.state import Arrays, describe, gathered, numbered, rec
 from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
+from micropref._support.warnings import level_of_caller
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
 from micropref._users.neighbors import NeighborGate
@@ -256,7 +257,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
                 f"L-BFGS stopped after {self.n_iter_} iterations before the gradient fell below {TOL}. "
                 "Scale the contexts with PairScaler, or increase alpha.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=level_of_caller(),
             )
         return self
 

@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 
 from micropref._arrays.backend import Array
 from micropref._rows.groups import check_groups
+from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
 from micropref.metrics import grouped_log_likelihood
 
@@ -115,7 +116,8 @@ def select_n_components(
     n_samples = len(X)
     weight = check_sample_weight(sample_weight, n_samples)
     parameter = _number_parameter(estimator)
-    splits, annotators = _units(groups, n_samples), _as_array(groups)
+    splits, _ = number_units(check_groups(groups, n_samples), n_samples)
+    annotators = _as_array(groups)
     metadata = {"groups": splits, "annotators": annotators} | ({} if weight is None else {"sample_weight": weight})
     weighted = None if weight is None else True
     with config_context(enable_metadata_routing=True):
@@ -146,17 +148,6 @@ def _as_array(groups: Any) -> np.ndarray:
     array = np.empty(len(groups), dtype=object)
     array[:] = list(groups)
     return array
-
-
-def _units(groups: ArrayLike, n_samples: int) -> np.ndarray:
-    """An integer for every annotator, and one for every row on its own."""
-    members = check_groups(groups, n_samples)
-    if members is None:
-        return np.arange(n_samples)
-    alone = members.index < 0
-    units = members.index.astype(np.int64)
-    units[alone] = members.n_groups + np.arange(alone.sum())
-    return units
 
 
 def _steps(estimator: Any) -> list[tuple[str, Any]]:

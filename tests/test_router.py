@@ -271,7 +271,7 @@ def test_hedge_that_has_not_arrived_says_so(planted):
 
 def test_a_direct_solver_cut_short_warns(planted, monkeypatch):
     mixture, X, y, _ = planted
-    monkeypatch.setattr("micropref._engine.gate_solvers._MAX_ITER", 1)
+    monkeypatch.setattr("micropref._engine.gate_solvers.MAX_ITER", 1)
     with pytest.warns(ConvergenceWarning, match=r"stopped after 1 iterations.*PairScaler"):
         router = ContextRouter(mixture).fit(X, y)
     assert not router.converged_

@@ -288,7 +288,7 @@ def test_bad_populations(arguments, message):
         ({"responses": ([0], [1, 2])}, "responses: expected 1 rows"),
         ({"features": [1.0]}, r"features: expected shape \(n_samples, n_features\)"),
         ({"features": [[np.inf]]}, "features: expected finite numbers, got inf in row 0, column 0"),
-        ({"single_probs": [0.5], "sample_weight": [0.0]}, "at least one weight must be positive"),
+        ({"single_probs": [0.5], "sample_weight": [0.0]}, "expected at least one positive weight"),
     ],
 )
 def test_bad_single_models(options, message):

@@ -14,12 +14,12 @@ from micropref._engine.gates import Gate, flatten
 from micropref._engine.scaling import gate_scale, under_penalties
 from micropref._engine.solvers import lbfgs
 
-__all__ = ["TOL", "GateFit", "initial_gate", "parameter_scale", "solve_direct", "solve_hedge", "tempered"]
+__all__ = ["MAX_ITER", "TOL", "GateFit", "initial_gate", "parameter_scale", "solve_direct", "solve_hedge", "tempered"]
 
 Vector = NDArray[np.float64]
 
-TOL = 1e-6
-_MAX_ITER = 500
+#: Where L-BFGS stops when it learns a gate.
+MAX_ITER, TOL = 500, 1e-6
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def solve_direct(objective: GateObjective, start: Vector, scale: Vector) -> Gate
         objective.value_and_gradient,
         start,
         scale=scale,
-        max_iter=_MAX_ITER,
+        max_iter=MAX_ITER,
         tol=TOL,
         precision=_precision(objective),
     )
@@ -93,7 +93,7 @@ def solve_hedge(objective: GateObjective, start: Vector, scale: Vector, n_iter: 
             partial(objective.cross_entropy, targets=objective.targets(vector)),
             vector,
             scale=scale,
-            max_iter=_MAX_ITER,
+            max_iter=MAX_ITER,
             tol=TOL,
             precision=_precision(objective),
         ).vector

@@ -19,7 +19,7 @@ from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
 from micropref.kernels._pointwise import log_odds, log_sigmoid, posterior
 
-__all__ = ["GatedHeads"]
+__all__ = ["GatedHeads", "fitted_gate"]
 
 
 class GatedHeads(PreferenceClassifier):
@@ -97,7 +97,7 @@ class GatedHeads(PreferenceClassifier):
         """
         rows = self._rows(X, y, None, groups)
         if rows.groups is not None:
-            return MixtureObjective(rows, self._fitted_gate()).responsibilities(self._parameters()).T
+            return MixtureObjective(rows, fitted_gate(self)).responsibilities(self._parameters()).T
         margins, log_weights = self._forward(rows.reader)
         if rows.signs is not None:
             margins = margins * like(rows.signs, margins, margins.dtype)
@@ -129,7 +129,7 @@ class GatedHeads(PreferenceClassifier):
         log_likelihood : float
         """
         rows = self._rows(X, y, sample_weight, groups)
-        return -MixtureObjective(rows, self._fitted_gate()).value_and_gradient(self._parameters())[0]
+        return -MixtureObjective(rows, fitted_gate(self)).value_and_gradient(self._parameters())[0]
 
     @predicting
     def rewards(self, features: Array) -> Array:
@@ -165,7 +165,7 @@ class GatedHeads(PreferenceClassifier):
         """
         width = self.n_context_features_
         context = check_block(context, width, "context", f"(n_samples, {width}), the context columns alone")
-        return gate_log_weights(context, self._fitted_gate(), self.gate_parameters_)
+        return gate_log_weights(context, fitted_gate(self), self.gate_parameters_)
 
     @property
     def n_context_features_(self) -> int:
@@ -176,10 +176,6 @@ class GatedHeads(PreferenceClassifier):
         n_context_features : int
         """
         return int(self.n_features_in_ - self.coef_.shape[1])
-
-    def _fitted_gate(self) -> Gate:
-        """The gate that was learned."""
-        return Gate.of(self.gate_parameters_, self.n_context_features_, len(self.coef_))
 
     def _parameters(self) -> NDArray[np.float64]:
         return flatten([self.coef_, *self.gate_parameters_])
@@ -200,4 +196,9 @@ class GatedHeads(PreferenceClassifier):
         """Margins and log-weights of every row, both (n_components, n_samples)."""
         margins = head_margins(reader, self.coef_)
         contexts = reader.X[:, : reader.n_context_features]
-        return margins, gate_log_weights(contexts, self._fitted_gate(), self.gate_parameters_)
+        return margins, gate_log_weights(contexts, fitted_gate(self), self.gate_parameters_)
+
+
+def fitted_gate(estimator: GatedHeads) -> Gate:
+    """The gate that was learned."""
+    return Gate.of(estimator.gate_parameters_, estimator.n_context_features_, len(estimator.coef_))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from micropref._estimator.fitting import keep_parameters
 from micropref._rows.ids import restored_id, storable_id
 from micropref._rows.vocabulary import meaning_of
+from micropref._support.warnings import level_of_caller
 
 __all__ = ["Arrays", "describe", "gathered", "numbered", "recover", "restore_ids", "store_ids"]
 
@@ -43,7 +44,7 @@ def recover(estimator: Any, description: Mapping[str, Any], attributes: Iterable
             f"{classes['values']} in sorted order, as version 0.1 did: its heads and rewards rank the worst first. "
             f"Fit it again on y == {classes['values'][0]!r}",
             UserWarning,
-            stacklevel=2,
+            stacklevel=level_of_caller(),
         )
     if description["feature_names"] is not None:
         estimator.feature_names_in_ = np.array(description["feature_names"], dtype=object)

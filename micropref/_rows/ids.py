@@ -14,7 +14,16 @@ import numpy as np
 
 from micropref._arrays.backend import is_torch
 
-__all__ = ["MAX_DIGITS", "NO_USER_CELLS", "float_limit", "restored_id", "storable_id", "text_id", "user_id"]
+__all__ = [
+    "MAX_DIGITS",
+    "NO_USER_CELLS",
+    "float_limit",
+    "integer_of_float",
+    "restored_id",
+    "storable_id",
+    "text_id",
+    "user_id",
+]
 
 #: Digits of the longest integer: Python refuses to convert longer ones to and from text.
 MAX_DIGITS = 4300
@@ -90,8 +99,9 @@ def text_id(cell: str) -> Hashable | None:
     """
     if cell in NO_USER_CELLS:
         return None
-    if _INTEGER_OF_FLOATS.fullmatch(cell):
-        number = int(_checked_digits(cell.split(".")[0]))
+    digits = integer_of_float(cell)
+    if digits is not None:
+        number = int(_checked_digits(digits))
         if abs(number) >= float_limit(np.float64):
             raise _too_large(cell, float_limit(np.float64))
         return None if number == -1 else number
@@ -101,6 +111,23 @@ def text_id(cell: str) -> Hashable | None:
             raise _too_large(cell, float_limit(np.float64))
         return user_id(number_of_float)
     return user_id(cell)
+
+
+def integer_of_float(text: str) -> str | None:
+    """The integer in text that a tool wrote as a float: ``"12"`` of ``"12.0"``, else None.
+
+    Integers with leading zeros are none, since no float is written like that.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    digits : str or None
+    """
+    match = _INTEGER_OF_FLOATS.fullmatch(text)
+    return match[1] if match else None
 
 
 def storable_id(id: Hashable) -> int | str | list[Any]:

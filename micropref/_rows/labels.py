@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -16,8 +15,9 @@ from sklearn.utils.validation import column_or_1d
 from micropref._arrays.backend import is_torch, to_numpy
 from micropref._rows.masks import refuse_masked
 from micropref._rows.vocabulary import meaning_of
+from micropref._support.warnings import level_of_caller
 
-__all__ = ["TIE_RECIPE", "check_labels", "distinct_labels"]
+__all__ = ["TIE_RECIPE", "check_labels", "conventional_signs", "distinct_labels"]
 
 TIE_RECIPE = "a tie is two rows of weight 1/2, one in each order"
 
@@ -70,7 +70,7 @@ def check_labels(
             f"labels {smaller!r} and {larger!r}: {larger!r} was taken for 'first preferred', because it is the larger; "
             f"pass y == {larger!r} to confirm this, or y == {smaller!r} to say otherwise",
             UserWarning,
-            stacklevel=_level_of_caller(),
+            stacklevel=level_of_caller(),
         )
     return reading.signs, reading.classes
 
@@ -83,12 +83,17 @@ def distinct_labels(y: ArrayLike | None, n_samples: int) -> np.ndarray | None:
     if y is None:
         return None
     column = _plain(_label_column(y, n_samples))
-    if _conventional(column) is not None:
+    if _conventional_signs(column) is not None:
         return np.array([label for label in (-1, 0, 1) if (column == label).any()], dtype=column.dtype)
     if len(column) and (column == column[0]).all():
         return column[:1]
     _read(column)
     return np.unique(column)
+
+
+def conventional_signs(labels: np.ndarray) -> np.ndarray | None:
+    """Signs (n_samples,) of labels from {0, 1}, {False, True} or {-1, 1}; None where a label is of no such kind."""
+    return _conventional_signs(_plain(labels))
 
 
 def _check_classes(classes: ArrayLike) -> np.ndarray:
@@ -111,7 +116,7 @@ def _signs_by_classes(column: np.ndarray, classes: np.ndarray) -> np.ndarray:
         if (first | (column == classes[0])).all():
             return _signs(first)
     y = _plain(column)
-    conventional, known = _conventional(y), _conventional(classes)
+    conventional, known = _conventional_signs(y), _conventional_signs(classes)
     if conventional is not None and known is not None and known[0] < known[1]:
         return conventional
     unknown = ~np.isin(y, classes)
@@ -127,7 +132,7 @@ def _signs_by_classes(column: np.ndarray, classes: np.ndarray) -> np.ndarray:
 
 def _read(y: np.ndarray) -> _Reading:
     """Signs and classes of labels of which nothing is known."""
-    conventional = _conventional(y)
+    conventional = _conventional_signs(y)
     if conventional is not None:
         return _Reading(conventional, _default_classes(y))
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -239,8 +244,8 @@ def _plain(y: np.ndarray) -> np.ndarray:
     return plain if plain.ndim == 1 and plain.dtype.kind in "bifU" else y
 
 
-def _conventional(labels: np.ndarray) -> np.ndarray | None:
-    """Sign of labels from {0, 1}, {False, True} or {-1, 1}; None where a label is of no such kind."""
+def _conventional_signs(labels: np.ndarray) -> np.ndarray | None:
+    """`conventional_signs` of labels that are plain."""
     if labels.dtype == bool:
         return _signs(labels)
     if labels.dtype.kind not in "iuf":
@@ -260,11 +265,3 @@ def _default_classes(labels: np.ndarray) -> np.ndarray:
     if labels.dtype == bool:
         return np.array([False, True])
     return np.array([-1 if (labels == -1).any() else 0, 1], dtype=labels.dtype)
-
-
-def _level_of_caller() -> int:
-    """The level of the first frame outside of the library, which is the line that a warning is about."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("micropref."):
-        level, frame = level + 1, frame.f_back
-    return level

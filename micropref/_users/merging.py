@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._rows.ids import user_id
+from micropref._support.warnings import level_of_caller
 
 __all__ = ["merged_users"]
 
@@ -71,7 +72,7 @@ def _report(merged: list[list[Hashable]], dropped: list[Hashable]) -> None:
     warnings.warn(
         f"the model was saved under an older rule for ids: {'; '.join(parts)}. Save it again to keep this",
         UserWarning,
-        stacklevel=2,
+        stacklevel=level_of_caller(),
     )
 
 

@@ -6,6 +6,8 @@ import warnings
 
 from sklearn.exceptions import ConvergenceWarning
 
+from micropref._support.warnings import level_of_caller
+
 __all__ = ["warn_if_stopped"]
 
 
@@ -15,5 +17,5 @@ def warn_if_stopped(converged: bool, what: str) -> None:
         warnings.warn(
             f"{what} before the gradient fell below tol. Increase max_iter, or scale the features with PairScaler.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=level_of_caller(),
         )

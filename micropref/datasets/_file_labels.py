@@ -12,7 +12,7 @@ from numbers import Number
 
 import numpy as np
 
-from micropref._rows.ids import NO_USER_CELLS
+from micropref._rows.ids import NO_USER_CELLS, integer_of_float
 from micropref._rows.vocabulary import meaning_of
 from micropref.datasets._sources import MalformedRowError, Record, Source
 
@@ -28,7 +28,6 @@ _SHARE_OF_NUMBER = {
 }
 _SHARE_OF_NAME = {"first": 1.0, "second": 0.0, "tie": 0.5}
 _IS_TIE = {**dict.fromkeys(("1", "true"), True), **dict.fromkeys(("0", "false", "", "none", "nan"), False)}
-_INTEGER_OF_FLOATS = re.compile(r"(-?[0-9]+)\.0+")
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 # Numbers with a meaning of their own that files use for other things, too: 0 and 2 may be ties, 1 the second response.
 _DOUBTFUL = ("0", "-1", "2", "1")
@@ -192,5 +191,4 @@ def _is_tied(cells: Mapping[str, object], column: str | None) -> bool:
 
 def _spelled(label: object) -> str:
     text = str(label).strip().casefold()
-    integer = _INTEGER_OF_FLOATS.fullmatch(text)
-    return integer[1] if integer else text
+    return integer_of_float(text) or text

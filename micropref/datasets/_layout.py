@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from micropref._rows.ids import text_id, user_id
+from micropref._support.warnings import level_of_caller
 from micropref.datasets._chat import Speech, read_cell, read_speech, render, split_explicit, split_implicit
 from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie, reads_as_labels
 from micropref.datasets._sources import MalformedRowError, Record, Source
@@ -229,7 +230,7 @@ def _find_group(source: Source, column_of: Mapping[str, str]) -> str | None:
             f"{source.name}: any of the columns {listed(aliases)} may be the group, so none is used as such; "
             f'choose with columns={{"group": {aliases[0]!r}}}',
             UserWarning,
-            stacklevel=4,
+            stacklevel=level_of_caller(),
         )
     return aliases[0] if len(aliases) == 1 else None
 

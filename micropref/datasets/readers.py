@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from micropref._support.renamed import moved
+from micropref._support.warnings import level_of_caller
 from micropref.datasets._file_labels import LabelReader
 from micropref.datasets._layout import Comparison, find_layout
 from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
@@ -150,5 +151,5 @@ def _report_rejected(
     warnings.warn(
         f"{source.name}: {len(rejected)} of {len(source.records)} rows are left out{kept_in}; {first}",
         UserWarning,
-        stacklevel=3,
+        stacklevel=level_of_caller(),
     )

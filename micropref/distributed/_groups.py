@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._rows.groups import check_groups
+from micropref._rows.units import number_units
 from micropref.distributed._communicator import Communicator
 
 # Ids whose hashes meet are compared themselves; a few are enough to name one.
@@ -48,18 +49,12 @@ def shard_rows(n_samples: int, groups: ArrayLike | None, rank: int, world_size: 
     """
     if world_size < 1 or not 0 <= rank < world_size:
         raise ValueError(f"expected 0 <= rank < world_size, got rank={rank} and world_size={world_size}")
-    members = check_groups(groups, n_samples)
-    if members is None:
-        unit, size = np.arange(n_samples), np.ones(n_samples, dtype=np.int64)
-    else:
-        unit = members.index.astype(np.int64)
-        alone = unit < 0
-        unit[alone] = members.n_groups + np.arange(alone.sum())
-        _, first = np.unique(unit, return_index=True)
-        place = np.empty(len(first), dtype=np.int64)
-        place[np.argsort(first)] = np.arange(len(first))
-        unit = place[unit]
-        size = np.bincount(unit)
+    unit, n_units = number_units(check_groups(groups, n_samples), n_samples)
+    _, first = np.unique(unit, return_index=True)
+    place = np.empty(n_units, dtype=np.int64)
+    place[np.argsort(first)] = np.arange(n_units)
+    unit = place[unit]
+    size = np.bincount(unit, minlength=n_units)
     # A unit belongs to the rank in whose share its middle lies. In whole numbers: twice the rows before, and its own.
     middle = 2 * (np.cumsum(size) - size) + size
     owner = middle * world_size // max(1, 2 * n_samples)

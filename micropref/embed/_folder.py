@@ -21,6 +21,7 @@ from typing import TypeVar
 import numpy as np
 
 from micropref._support.files import CAN_FLOCK, file_state, locked
+from micropref._support.warnings import level_of_caller
 from micropref.embed._index import MISSING, Index, row_of, shard_of
 from micropref.embed._shards import (
     DamagedShardError,
@@ -407,7 +408,7 @@ class ShardFolder:
                 f"{shards} of the store {self.path} {'is' if n_lost == 1 else 'are'} damaged or missing; "
                 "the texts there will be embedded again when they are needed",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=level_of_caller(),
             )
 
     def _learn(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from micropref._arrays.backend import to_numpy
+from micropref._rows.labels import conventional_signs
 from micropref.datasets._sources import open_source
 from micropref.datasets._unoriented import read_unoriented, refuse_contradictions
 from micropref.datasets.readers import read_preferences
@@ -75,17 +76,10 @@ def read_training_rows(source: Any, y: Any) -> tuple[PreferenceTable, str]:
     labels = np.asarray(to_numpy(y))
     if labels.shape not in ((len(table),), (len(table), 1)):
         raise ValueError(f"expected a label in y for each of the {len(table)} rows, got y of shape {labels.shape}")
-    refuse_contradictions(source, _first_is_preferred(labels.ravel().tolist()))
+    # What y says in other labels is the estimator's to read.
+    signs = conventional_signs(labels.ravel())
+    refuse_contradictions(source, None if signs is None else (signs > 0).tolist())
     return table, AS_GIVEN
-
-
-def _first_is_preferred(labels: list[Any]) -> list[bool] | None:
-    """What y says in the codes that mean second and first preferred; other codes are the estimator's to read."""
-    try:
-        codes = set(labels)
-    except TypeError:
-        return None
-    return [label == 1 for label in labels] if codes <= {0, 1} or codes <= {-1, 1} else None
 
 
 def _not_empty(table: PreferenceTable) -> PreferenceTable:

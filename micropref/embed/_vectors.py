@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from micropref._support.warnings import level_of_caller
 from micropref.datasets._text import is_blank
 from micropref.embed.protocol import Encoder, Store
 
 _BATCH_TEXTS = 1_024
 _PROGRESS_FROM = 2_000
-# Code that a warning is not about: it names the line of the user that led here.
-_INNER_MODULES = ("micropref.", "sklearn.")
 
 
 class TruncationWarning(UserWarning):
@@ -99,7 +98,7 @@ def embed_texts(
             f"{n_truncated} of {len(distinct)} distinct texts are longer than the encoder reads; "
             "what goes beyond is ignored",
             TruncationWarning,
-            stacklevel=_level_of_the_user(),
+            stacklevel=level_of_caller(),
         )
     if verbose:
         seconds = time.perf_counter() - start
@@ -132,11 +131,3 @@ def _checked(source: object, texts: list[str], found: Any, width: int | None) ->
         text = reprlib.repr(texts[int(np.argmin(finite))])
         raise ValueError(f"{name}.encode: expected finite numbers, got NaN or infinity for {text}")
     return vectors
-
-
-def _level_of_the_user() -> int:
-    """Stack level, as seen by the caller, of the nearest code outside of this package and scikit-learn."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_INNER_MODULES):
-        level, frame = level + 1, frame.f_back
-    return level

@@ -13,6 +13,7 @@ from scipy.spatial.distance import squareform
 
 from micropref._arrays.backend import Array, compute_dtype, like, precision, to_numpy
 from micropref._engine.gate_objective import GateObjective
+from micropref._engine.gate_solvers import MAX_ITER, TOL
 from micropref._engine.gates import Gate, flatten, unflatten
 from micropref._engine.scaling import gate_scale
 from micropref._engine.solvers import lbfgs
@@ -20,8 +21,6 @@ from micropref._rows.comparisons import Comparisons
 from micropref.heads._rebuilt import fitted_mixture, gate_of, mean_weights, rebuilt
 from micropref.mixture import MixtureBradleyTerry
 
-_MAX_ITER = 500
-_TOL = 1e-6
 # Correlations that differ by rounding are equal.
 _ROUNDING = 1e-12
 
@@ -179,8 +178,8 @@ def _merged_gate(
         partial(objective.cross_entropy, targets=like(wanted, X, objective.dtype)),
         flatten(start),
         scale=flatten(gate_scale(rows.norms[0], gate)),
-        max_iter=_MAX_ITER,
-        tol=_TOL,
+        max_iter=MAX_ITER,
+        tol=TOL,
         precision=max(precision(rows.context), gate.precision),
     )
     entropy = -weight @ (wanted * np.log(np.maximum(wanted, np.finfo(float).tiny))).sum(axis=0) / weight.sum()

@@ -9,8 +9,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._engine import prediction
-from micropref._engine.gates import Gate
 from micropref._estimator.fitting import fitted
+from micropref._estimator.gated_heads import fitted_gate
 from micropref._estimator.saveable import pack, unpack
 from micropref._estimator.state import numbered
 from micropref._rows.comparisons import Comparisons
@@ -53,5 +53,4 @@ def gate_of(heads: np.ndarray, gate_parameters: list[np.ndarray]) -> list[np.nda
 
 def mean_weights(mixture: MixtureBradleyTerry, rows: Comparisons) -> np.ndarray:
     """Mean mixture weights (n_components,) over rows, in float64."""
-    gate = Gate.of(mixture.gate_parameters_, mixture.n_context_features, len(mixture.coef_))
-    return prediction.mean_weights(rows.context, gate, mixture.gate_parameters_, rows.weight)
+    return prediction.mean_weights(rows.context, fitted_gate(mixture), mixture.gate_parameters_, rows.weight)

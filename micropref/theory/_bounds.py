@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
+from micropref._support.warnings import level_of_caller
 from micropref.kernels._pointwise import sigmoid
 from micropref.theory._population import Population, check_population, information
 
@@ -96,7 +97,7 @@ def _warn_renamed(old: str, new: str) -> None:
     warnings.warn(
         f"IrreducibleErrorBounds.{old} was renamed to {new}; the old name will be removed in the next release",
         FutureWarning,
-        stacklevel=3,
+        stacklevel=level_of_caller(),
     )
 
 

@@ -18,7 +18,7 @@ from micropref.kernels._pointwise import sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._population import relative_entropy
 from micropref.theory._single import best_single_reward
-from micropref.theory._units import BLOCK_ROWS, Model, Rows, check_smooth
+from micropref.theory._units import BLOCK_ROWS, Model, SortedRows, check_smooth
 
 _TERMS = ("label_noise", "group_information", "misspecification")
 
@@ -118,7 +118,7 @@ def estimate_irreducible_error(
         raise ValueError(f"n_bootstrap: expected an integer of at least 20, got {n_bootstrap!r}")
     estimator = fitted(estimator)
     check_smooth(estimator)
-    data = Rows.create(estimator, X, y, groups, sample_weight)
+    data = SortedRows.create(estimator, X, y, groups, sample_weight)
     model = Model.of(estimator)
     if data.largest_group < 2 and len(model.coef) > 1:
         _refuse_flat_likelihood(estimator, X, y, sample_weight, model, data)
@@ -134,7 +134,7 @@ def estimate_irreducible_error(
     return IrreducibleErrorEstimate(**found, n_rows=len(data.signs), n_groups=data.n_units)
 
 
-def _one_step_bootstrap(model: Model, data: Rows, n_bootstrap: int, random: np.random.RandomState) -> np.ndarray:
+def _one_step_bootstrap(model: Model, data: SortedRows, n_bootstrap: int, random: np.random.RandomState) -> np.ndarray:
     """Changes of the parameters, (n_bootstrap, n_parameters)."""
     multiplicity = random.exponential(size=(data.n_units, n_bootstrap))
     multiplicity -= multiplicity.mean(axis=0)
@@ -152,7 +152,7 @@ def _one_step_bootstrap(model: Model, data: Rows, n_bootstrap: int, random: np.r
     return np.asarray(linalg.solve(information, total, assume_a="pos").T)
 
 
-def _terms(model: Model, draws: np.ndarray, data: Rows, alpha: float) -> np.ndarray:
+def _terms(model: Model, draws: np.ndarray, data: SortedRows, alpha: float) -> np.ndarray:
     """The three terms, (3, 1 + n_draws): at the model, and at every draw."""
     share = data.weight / data.weight.sum()
     first = np.empty((len(draws) + 1, len(share)))
@@ -183,7 +183,7 @@ def _even_blocks(n: int) -> list[slice]:
 
 
 def _refuse_flat_likelihood(
-    estimator: MixtureBradleyTerry, X: Any, y: Any, sample_weight: Any, model: Model, data: Rows
+    estimator: MixtureBradleyTerry, X: Any, y: Any, sample_weight: Any, model: Model, data: SortedRows
 ) -> None:
     single = clone(estimator).set_params(n_components=1, warm_start=False).fit(X, y, sample_weight=sample_weight)
     gain = estimator.log_likelihood(X, y, sample_weight) - single.log_likelihood(X, y, sample_weight)

@@ -12,11 +12,13 @@ from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import to_numpy
 from micropref._rows.arrays import as_rows
+from micropref._rows.groups import check_groups
+from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._single import best_single_reward
-from micropref.theory._units import Model, Rows, check_smooth, units_of_rows
+from micropref.theory._units import Model, SortedRows, check_smooth
 
 _NEARLY_FREE = 1e-10  # a penalty that bounds the reward of separable answers, and nothing else
 
@@ -96,7 +98,7 @@ def single_reward_test(
     if estimator.n_components < 2:
         raise ValueError(f"expected an estimator with n_components of at least 2, got {estimator.n_components}")
     rows_of_X = as_rows(X)
-    unit, _ = units_of_rows(groups, len(rows_of_X))
+    unit, _ = number_units(check_groups(groups, len(rows_of_X)), len(rows_of_X))
     weight = check_sample_weight(sample_weight, len(rows_of_X))
     present = np.unique(unit if weight is None else unit[weight > 0])
     if len(present) < 4:
@@ -116,7 +118,9 @@ def single_reward_test(
                 rows_of_X[train], part(y, train), sample_weight=part(sample_weight, train), groups=part(groups, train)
             )
             check_smooth(model)
-            data = Rows.create(model, rows_of_X[test], part(y, test), part(groups, test), part(sample_weight, test))
+            data = SortedRows.create(
+                model, rows_of_X[test], part(y, test), part(groups, test), part(sample_weight, test)
+            )
             likelihood[k] = float(Model.of(model).unit_log_likelihood(data) @ data.outer)
         gain += likelihood[estimator.n_components] - likelihood[1]
         mass += data.weight.sum()
@@ -125,7 +129,7 @@ def single_reward_test(
     return SingleRewardTest(gain / mass, evidence, float(np.exp(min(0.0, -evidence))), len(present))
 
 
-def _best_single_likelihood(data: Rows) -> float:
+def _best_single_likelihood(data: SortedRows) -> float:
     """Largest log-likelihood of any single reward on these rows."""
     difference = data.difference.astype(float)
     share = data.weight / data.weight.sum()

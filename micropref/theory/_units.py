@@ -9,12 +9,9 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import to_numpy
-from micropref._rows.groups import check_groups
-from micropref._rows.labels import check_labels
-from micropref._rows.weights import check_sample_weight
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.units import number_units
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
-from micropref.pairs import split_pairs
 
 BLOCK_ROWS = 2048
 
@@ -29,61 +26,62 @@ def check_smooth(estimator: Any) -> None:
         )
 
 
-def units_of_rows(groups: Any, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the unit of every row, groups first, and whether the row is a unit of its own."""
-    members = check_groups(groups, n)
-    unit = np.full(n, -1) if members is None else members.index.astype(np.int64)
-    alone = unit < 0
-    unit[alone] = unit.max(initial=-1) + 1 + np.arange(alone.sum())
-    return unit, alone
-
-
 @dataclass(frozen=True)
-class Rows:
-    """Rows with weight, those of one unit (a group, or an ungrouped row) next to each other."""
+class SortedRows:
+    """Rows with weight, those of one unit (a group, or an ungrouped row) next to each other.
+
+    Attributes
+    ----------
+    context, difference : ndarray of shape (n_samples, n_context_features) and (n_samples, n_features)
+    signs, weight : ndarray of float64 of shape (n_samples,)
+    inner : ndarray of float64 of shape (n_samples,)
+        What each row counts inside its unit: its weight in a group, 1 for an ungrouped row.
+    unit : ndarray of int of shape (n_samples,)
+        Number of the unit of every row, ascending from 0 without gaps.
+    outer : ndarray of float64 of shape (n_units,)
+        What each unit's ℓ_u is multiplied by: 1 for a group, an ungrouped row's weight.
+    """
 
     context: np.ndarray
     difference: np.ndarray
     signs: np.ndarray
     weight: np.ndarray
+    inner: np.ndarray
     unit: np.ndarray
-    alone: np.ndarray  # of each unit: is it an ungrouped row?
+    outer: np.ndarray
 
     @classmethod
-    def create(cls, estimator: Any, X: Any, y: Any, groups: Any, sample_weight: Any) -> Rows:
-        context, difference = (np.asarray(to_numpy(part)) for part in split_pairs(X, estimator.n_context_features))
-        n = len(difference)
-        if difference.shape[1] != estimator.coef_.shape[1]:
-            raise ValueError(
-                f"X: expected {estimator.n_features_in_} features, as in the estimator's fit, "
-                f"got {difference.shape[1] + context.shape[1]}"
-            )
-        signs, _ = check_labels(y, n, classes=estimator.classes_)
-        signs = np.ones(n) if signs is None else signs.astype(np.float64)
-        weight = check_sample_weight(sample_weight, n)
-        weight = np.ones(n) if weight is None else weight
-        key, single = units_of_rows(groups, n)
-        order = np.argsort(key, kind="stable")
+    def create(cls, estimator: Any, X: Any, y: Any, groups: Any, sample_weight: Any) -> SortedRows:
+        width = estimator.n_context_features_
+        rows = Comparisons.read(
+            estimator,
+            X,
+            y,
+            sample_weight,
+            groups,
+            first=False,
+            n_context_features=width,
+            classes=estimator.classes_,
+            host=True,
+        )
+        weight, units = rows.dense_weight, rows.units()
+        number, _ = number_units(rows.groups, rows.n_samples)
+        inner = None if units is None else units.inner(slice(None), weight)
+        inner = np.ones(rows.n_samples) if inner is None else inner
+        order = np.argsort(number, kind="stable")
         order = order[weight[order] > 0]
-        _, first, unit = np.unique(key[order], return_index=True, return_inverse=True)
-        return cls(context[order], difference[order], signs[order], weight[order], unit, single[order][first])
+        present, unit = np.unique(number[order], return_inverse=True)
+        outer = (weight if units is None else units.outer)[present]
+        context, difference = np.asarray(rows.context), np.asarray(rows.difference)
+        return cls(context[order], difference[order], rows.dense_signs[order], weight[order], inner[order], unit, outer)
 
     @property
     def n_units(self) -> int:
-        return len(self.alone)
+        return len(self.outer)
 
     @property
     def largest_group(self) -> int:
         return int(np.bincount(self.unit).max())
-
-    @property
-    def outer(self) -> np.ndarray:
-        """What each unit's ℓ_u is multiplied by: an ungrouped row's weight, 1 for a group."""
-        return np.where(self.alone, np.bincount(self.unit, self.weight), 1.0)
-
-    def inner(self, rows: slice) -> np.ndarray:
-        """What each row counts inside its unit: 1 for an ungrouped row, its weight in a group."""
-        return np.where(self.alone[self.unit[rows]], 1.0, self.weight[rows])
 
     def unit_starts(self, rows: slice) -> np.ndarray:
         """First row of every unit of a block, counted from the start of the block."""
@@ -110,7 +108,7 @@ class Model:
 
     @classmethod
     def of(cls, estimator: Any) -> Model:
-        k, width = estimator.coef_.shape[0], estimator.n_context_features
+        k, width = estimator.coef_.shape[0], estimator.n_context_features_
         *gate, offset = estimator.gate_parameters_ or [np.zeros(k)]
         gate_weights = gate[0] if gate else np.zeros((k, width))
         return cls(estimator.coef_, gate_weights, offset, estimator.alpha, estimator.gate_alpha)
@@ -125,7 +123,7 @@ class Model:
             ]
         )
 
-    def unit_log_joint(self, data: Rows, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def unit_log_joint(self, data: SortedRows, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of the units of a block: log π_k(c̄_u), the log joint of k and the answers; margins of the rows; c̄_u."""
         starts = data.unit_starts(rows)
         weight = data.weight[rows]
@@ -133,26 +131,26 @@ class Model:
         mean_context = np.add.reduceat(weight[:, None] * data.context[rows].astype(float), starts)
         mean_context /= np.add.reduceat(weight, starts)[:, None]
         log_weights = log_softmax(mean_context @ self.gate.T + self.offset, axis=1)
-        joint = log_weights + np.add.reduceat(data.inner(rows)[:, None] * log_sigmoid(margins), starts)
+        joint = log_weights + np.add.reduceat(data.inner[rows][:, None] * log_sigmoid(margins), starts)
         return log_weights, joint, margins, mean_context
 
-    def unit_scores(self, data: Rows, rows: slice) -> np.ndarray:
+    def unit_scores(self, data: SortedRows, rows: slice) -> np.ndarray:
         """Gradients (n_units, n_parameters) of ℓ_u for a block of whole units."""
         log_weights, joint, margins, mean_context = self.unit_log_joint(data, rows)
         starts, difference = data.unit_starts(rows), data.difference[rows].astype(float)
         responsibilities = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
         of_row = responsibilities[data.unit[rows] - data.unit[rows.start]]
-        slope = of_row * (data.inner(rows) * data.signs[rows])[:, None] * sigmoid(-margins)
+        slope = of_row * (data.inner[rows] * data.signs[rows])[:, None] * sigmoid(-margins)
         heads = [np.add.reduceat(one[:, None] * difference, starts) for one in slope.T]
         d_logits = responsibilities - np.exp(log_weights)
         gates = (d_logits[:, :, None] * mean_context[:, None, :]).reshape(len(joint), -1)
         return np.hstack([*heads, gates, d_logits])
 
-    def unit_log_likelihood(self, data: Rows) -> np.ndarray:
+    def unit_log_likelihood(self, data: SortedRows) -> np.ndarray:
         """ℓ_u of every unit, in nats; an ungrouped row's is not multiplied by its weight."""
         return np.concatenate([logsumexp(self.unit_log_joint(data, rows)[1], axis=1) for rows in data.blocks()])
 
-    def at(self, draws: np.ndarray, data: Rows, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, draws: np.ndarray, data: SortedRows, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """π and σ, both (n_draws, n_rows, K), at this model and at every draw added to it."""
         k, d, c = self.coef.shape[0], self.coef.shape[1], self.gate.shape[1]
         theta = np.concatenate([self.coef.ravel(), self.gate.ravel(), self.offset])

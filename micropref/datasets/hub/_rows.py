@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from sklearn.utils import check_random_state
 
+from micropref._support.warnings import level_of_caller
 from micropref.datasets._chat import Speech, read_speech
 from micropref.datasets._sources import MalformedRowError, Record, Source
 from micropref.datasets._text import is_blank, listed
@@ -93,7 +94,7 @@ class Reading:
             warnings.warn(
                 f"{self.source.name}: {counted} are left out; the first is {self._faults[0]}",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=level_of_caller(),
             )
         names = dict.fromkeys(name for row in rows for name in row.extra)
         return PreferenceTable(

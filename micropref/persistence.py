@@ -80,5 +80,5 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     arrays, description = read_folder(path)
     if "estimator" not in description:
-        raise ModelFileError(f"{path} is a model of texts; load it with PreferenceModel.load")
+        raise ModelFileError(f"{path}: expected an estimator, got a model of texts; load it with PreferenceModel.load")
     return unpack(arrays, description)

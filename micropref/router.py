@@ -24,7 +24,7 @@ from micropref._engine.solvers import Adam
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
 from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._estimator.routed_heads import RoutedHeads
-from micropref._estimator.saveable import pack, under, unpack
+from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
@@ -223,7 +223,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.__dict__.pop("mixture_", None)
         if self._is_prefit() and groups is not None:
             raise ValueError(
-                "groups: expected none, since the annotators of stage 1 have been learned from already; "
+                "groups: expected None, since the annotators of stage 1 have been learned from already, got groups; "
                 "use partial_fit for the votes of known users, or prefit=False"
             )
         if self._is_prefit():
@@ -419,10 +419,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         expected = width if self.n_context_features is None else self.n_context_features
         if width != expected or width < own:
             raise ValueError(
-                f"X has {n_columns} columns, of which the last {n_features} are the difference (as the mixture was "
-                f"fitted), so that {width} are context; expected "
-                f"{f'at least {own}' if self.n_context_features is None else expected}. The mixture's own context "
-                f"({own} columns) must be empty or the first columns of the router's"
+                f"X: expected {f'at least {own}' if self.n_context_features is None else expected} columns of context, "
+                f"got {width} of {n_columns}, since the last {n_features} are the difference (as the mixture was "
+                f"fitted). The mixture's own context ({own} columns) must be empty or the first columns of the router's"
             )
         return int(width)
 
@@ -491,7 +490,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         """The router that `_export` described; its first stage comes fitted, also where it had fitted it by itself."""
-        mixture = unpack(under("mixture", arrays), description["mixture"])
+        mixture = unpack(arrays_with_prefix("mixture", arrays), description["mixture"])
         router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
         router.mixture_ = mixture
         router._start(description["state"]["n_context_features_"], np.empty(0))

@@ -97,7 +97,7 @@ def test_a_bad_data_set_names_the_key(change, message):
 def test_a_file_that_is_no_toml(tmp_path):
     path = tmp_path / "suite.toml"
     path.write_text("name = ")
-    with pytest.raises(ValueError, match=r"suite.toml: not a TOML file"):
+    with pytest.raises(ValueError, match=r"suite.toml: expected a TOML file"):
         load_suite(path)
     with pytest.raises(ValueError, match=r"datasets.a: path: expected text, got nothing"):
         load_suite(config("single", datasets=[{"name": "a", "kind": "folder"}]))

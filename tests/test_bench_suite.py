@@ -156,7 +156,9 @@ def test_losses_are_reported(folder):
     assert {row["accuracy"] for row in lore} == {1.0}
     assert all(row["rival_difference"] > 0 and row["rival_p_holm"] < 0.1 for row in lore)
     (other.where / "lore.npz").unlink()
-    with pytest.raises(RuntimeError, match="lore is missing or damaged; run the suite again"):
+    with pytest.raises(
+        RuntimeError, match="expected the result of lore, got one that is missing or damaged; run the suite again"
+    ):
         gather(suite, [other])
 
 

@@ -541,7 +541,7 @@ def test_a_column_that_is_not_there(here, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["fit", "nowhere.jsonl", "m"], "nowhere.jsonl: there is no such file"),
+        (["fit", "nowhere.jsonl", "m"], "nowhere.jsonl: expected a file, got none: there is no such file"),
         (["fit", "data.xlsx", "m"], "data.xlsx: expected one of .jsonl"),
         (["fit", "empty.jsonl", "m"], "empty.jsonl: expected rows of comparisons, got an empty source"),
         (["fit", "train.jsonl", "m", "-k", "0"], "n_components: expected an integer of at least 1, got 0"),
@@ -550,7 +550,10 @@ def test_a_column_that_is_not_there(here, run):
         (["fit", "train.jsonl", "m", "--restarts", "0"], "n_init must be"),
         (["fit", "train.jsonl", "m", "--template", "{answer}"], "expected a template with {response}"),
         (["fit", "train.jsonl", "m", "--encoder", " "], "got an empty encoder name"),
-        (["fit", "train.jsonl", "train.jsonl", "-k", "1"], "train.jsonl is a file; a model is saved as a folder"),
+        (
+            ["fit", "train.jsonl", "train.jsonl", "-k", "1"],
+            "train.jsonl: expected a folder, as which a model is saved, got a file",
+        ),
         (["route", "heads", "labelled.jsonl", "--gate", "bogus"], "gate: expected one of 'linear', 'mlp', 'knn'"),
         (["route", "heads", "labelled.jsonl", "--temperature", "0"], "temperature must be"),
         (["route", "heads", "history.jsonl", "--history-decay", "2"], "history_decay must be"),
@@ -559,8 +562,8 @@ def test_a_column_that_is_not_there(here, run):
             "line 1: expected 'response' or 'responses', got the columns 'prompt', 'chosen'",
         ),
         (["score", "routed", "empty.jsonl"], "empty.jsonl: expected at least one response, got none"),
-        (["evaluate", "nowhere", "test.jsonl"], "nowhere: no saved model there"),
-        (["evaluate", "train.jsonl", "test.jsonl"], "train.jsonl: no saved model there"),
+        (["evaluate", "nowhere", "test.jsonl"], "nowhere: expected a saved model"),
+        (["evaluate", "train.jsonl", "test.jsonl"], "train.jsonl: expected a saved model"),
         (["evaluate", "features", "test.jsonl"], "estimator without encoder"),
     ],
 )
@@ -612,13 +615,16 @@ def test_a_model_cut_short_or_altered(here, run):
     for command in ("evaluate", "route"):
         done = run(command, "routed", "test.jsonl")
         assert (done.code, done.out) == (1, "")
-        assert f"{tensors.name} was cut short or altered: its checksum does not match" in done.err
+        assert (
+            f"{tensors.name}: expected content that has its checksum, got other content: it was cut short or altered"
+            in done.err
+        )
     tensors.write_bytes(whole)
     description = here / "routed" / "model.json"
     description.write_text(description.read_text().replace('"temperature": 1.0', '"temperature": 2.0'))
     done = run("evaluate", "routed", "test.jsonl")
     assert (done.code, done.out) == (1, "")
-    assert "model.json was altered" in done.err
+    assert "model.json: expected content that has its checksum, got other content: it was altered" in done.err
 
 
 @pytest.mark.parametrize("command", ["route", "score", "evaluate"])
@@ -693,7 +699,11 @@ def test_a_process_of_its_own(here):
     assert all("history" in line and "–" in line for line in lines[6:7])
     done = start("fit", "nowhere.jsonl", "model", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     out, err = done.communicate(timeout=60)
-    assert (done.returncode, out, err) == (1, b"", b"micropref: error: nowhere.jsonl: there is no such file\n")
+    assert (done.returncode, out, err) == (
+        1,
+        b"",
+        b"micropref: error: nowhere.jsonl: expected a file, got none: there is no such file\n",
+    )
 
 
 def test_a_long_path_is_not_broken_in_a_pipe(here, run):
@@ -708,7 +718,7 @@ def test_names_of_files_are_printed_as_they_are(here, run):
     done = run("route", "heads", "labelled.jsonl", "-o", "[bold]:smile:")
     assert "saved to [bold]:smile: (" in done.out
     done = run("fit", "[red]:tea:.jsonl", "model")
-    assert done.err == "micropref: error: [red]:tea:.jsonl: there is no such file\n"
+    assert done.err == "micropref: error: [red]:tea:.jsonl: expected a file, got none: there is no such file\n"
 
 
 def test_an_interrupt_ends_with_130(here):

@@ -526,7 +526,7 @@ def test_ties_in_labels_are_refused_with_the_recipe(kind):
 BAD_COLUMNS = {
     "y": {
         "missing": (first(None), "expected a label in every row of y, got None in row 0"),
-        "not a number": (first(np.nan), "NaN or infinity: nan in row 0"),
+        "not a number": (first(np.nan), "y: expected labels that are finite, got nan in row 0"),
         "missing in polars": (pl.Series(first(None)), "nan in row 0"),
         "masked": (masked(Y), "y: expected an array without masked entries, got one in row 3"),
         "sparse": (sparse.csr_matrix(Y[:, None]), r"pass y.toarray\(\).ravel\(\)"),
@@ -570,7 +570,7 @@ def test_bad_columns_are_refused_wherever_they_come(name, kind):
         asks += [router().fit, model.score, by_users.score]
     for ask in asks:
         arguments = {"y": Y, name: values}
-        refusals = f"{message}|y has the label" if name == "y" and ask.__self__ in (model, by_users) else message
+        refusals = f"{message}|got the label" if name == "y" and ask.__self__ in (model, by_users) else message
         with pytest.raises(ValueError, match=refusals):
             ask(X, **arguments)
 

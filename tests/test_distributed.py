@@ -311,9 +311,11 @@ def test_nothing_is_spread_unasked():
         thread.join()
     assert seen == [ALONE]
     assert active_communicator() is ALONE
-    with pytest.raises(RuntimeError, match=r"torch\.distributed is not initialised; call .*init_process_group"):
+    with pytest.raises(
+        RuntimeError, match=r"expected torch\.distributed to be initialised, got no group; call .*init_process_group"
+    ):
         TorchCommunicator()
-    with pytest.raises(RuntimeError, match="not initialised"), distributed_fit():
+    with pytest.raises(RuntimeError, match="to be initialised"), distributed_fit():
         pass
 
 

@@ -321,7 +321,7 @@ def test_sentence_max_length_cuts_earlier_or_later(tiny_model):
     longer.encode(texts)
     assert longer.n_truncated_ == 0
     too_long = SentenceTransformerEncoder(str(tiny_model), device="cpu", max_length=N_POSITIONS + 1)
-    with pytest.raises(ValueError, match=r"max_length=33, but the model has positions for 32 tokens only"):
+    with pytest.raises(ValueError, match=r"max_length: expected at most the 32 positions of the model, got 33"):
         too_long.encode(texts)
 
 
@@ -732,7 +732,9 @@ def test_own_encoders_are_described_by_fingerprint_and_not_rebuilt():
 
     assert encoder_config(Lengths()) == {"kind": "custom", "fingerprint": "lengths-1"}
     assert encoder_config(MyHashing(8))["kind"] == "custom"
-    with pytest.raises(ValueError, match=r"'lengths-1' is not one of micropref's and cannot be rebuilt .* pass it as"):
+    with pytest.raises(
+        ValueError, match=r"encoder of micropref's, got 'lengths-1', which cannot be rebuilt .* pass it as"
+    ):
         encoder_from_config(encoder_config(Lengths()))
 
 
@@ -748,7 +750,7 @@ def test_description_alone_cannot_run_code_of_a_model():
         "fingerprint": "trusted once",
         "params": {"model_name_or_path": "someone/some-model", "trust_remote_code": True},
     }
-    with pytest.raises(ValueError, match="'trusted once' runs code that comes with its model"):
+    with pytest.raises(ValueError, match="'trusted once', which runs code that comes with its model"):
         encoder_from_config(described)
 
 

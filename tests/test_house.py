@@ -124,6 +124,56 @@ def test_errors_say_what_was_expected_and_what_came():
     )
 
 
+# Raised as Python or scikit-learn word them, or, of a missing fit or package, as an instruction.
+OWN_WORDING = {"AttributeError", "RankError", "ImportError", "NotFittedError"}
+# What scikit-learn's checks of an estimator look for.
+SCIKIT_LEARN = re.compile(
+    r"^(Found (input variables|tensor of shape)|X has {} features, but|Sample weights must be|sample_weight\.shape ==)"
+)
+# Variables that hold a part of a message, or another message.
+WORD = re.compile(r"_?(expected|got)", re.IGNORECASE)
+PASSED_ON = re.compile(r"(^|[._])(error|faults?|place)\b")
+
+
+def raised(module: str) -> list[tuple[int, str, bool]]:
+    """Line and text of every message built in a ``raise ...Error(...)``, and whether it passes on another message.
+
+    A fill is {} in the text, but {expected} or {got} if it has that name.
+    """
+    found = []
+    for node in ast.walk(tree(module)):
+        if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+            continue
+        name = ast.unparse(node.exc.func).rpartition(".")[2]
+        if not name.endswith("Error") or name in OWN_WORDING or not node.exc.args:
+            continue
+        message = node.exc.args[0]
+        if isinstance(message, ast.Constant):
+            found.append((node.lineno, str(message.value), False))
+        elif isinstance(message, ast.JoinedStr):
+            parts = [ast.unparse(one.value) if isinstance(one, ast.FormattedValue) else one for one in message.values]
+            text = "".join(
+                str(one.value) if isinstance(one, ast.Constant) else f"{{{one if WORD.fullmatch(one) else ''}}}"
+                for one in parts
+            )
+            found.append((node.lineno, text, any(isinstance(one, str) and PASSED_ON.search(one) for one in parts)))
+    return found
+
+
+def test_every_error_says_what_was_expected_and_what_came():
+    """A message that passes on another one only adds its place."""
+    refuse(
+        'errors read "PLACE: expected X, got Y"',
+        (
+            f"{place(module, line)}: {' '.join(text.split())[:100]}"
+            for module in modules()
+            for line, text, passes_on in raised(module)
+            if not (passes_on or SCIKIT_LEARN.search(text))
+            and not (re.search("expected", text, re.IGNORECASE) and re.search(r"\bgot\b", text))
+        ),
+    )
+
+
 def test_names_say_something():
     found = []
     for module in modules():

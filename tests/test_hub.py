@@ -116,7 +116,9 @@ def test_a_missing_column(name: str) -> None:
         LOADERS[name](rows)
     with pytest.raises(MalformedRowError, match=rf"^a Dataset, row 0: .*'{NEEDED[name]}' too, .*skip_bad=True"):
         LOADERS[name](hf_datasets.Dataset.from_list(rows))
-    with pytest.raises(ValueError, match=rf"^a list: nothing is left; \d+ of {len(rows)} rows are bad, first row 0: "):
+    with pytest.raises(
+        ValueError, match=rf"^a list: expected a good row, got none; \d+ of {len(rows)} rows are bad, first row 0: "
+    ):
         LOADERS[name](rows, skip_bad=True)
 
 
@@ -144,9 +146,11 @@ def test_rows_that_are_none_and_no_rows(name: str, tmp_path: Path) -> None:
         LOADERS[name](3)
     with pytest.raises(ValueError, match=r"^a dict: expected at least one split, got none"):
         LOADERS[name]({})
-    with pytest.raises(FileNotFoundError, match=r"nothing: there is no such file or folder, and no set on the hub"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing: expected a file, a folder or the name of a set on the hub, got none"
+    ):
         LOADERS[name](tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match=r"^./nothing: there is no such file"):
+    with pytest.raises(FileNotFoundError, match=r"^./nothing: expected a file, a folder .*: there is no such file"):
         LOADERS[name]("./nothing")
     with pytest.raises(ValueError, match=r".*expected revision=None with a list, which has no revisions, got 'v1'"):
         LOADERS[name](ROWS[name], revision="v1")

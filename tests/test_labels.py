@@ -249,8 +249,8 @@ def test_no_labels_mean_first_preferred():
         (["x", "y", "z"], "Only binary classification is supported.*got 3 different labels"),
         (["x", "x", "x"], r"got only one class, .*'x'.*cannot be known.*partial_fit"),
         ([5, 5, 5], "got only one class, 5"),
-        ([0.0, np.nan, 1.0], "NaN or infinity: nan in row 1"),
-        ([0.0, 1.0, np.inf], "NaN or infinity: inf in row 2"),
+        ([0.0, np.nan, 1.0], "y: expected labels that are finite, got nan in row 1"),
+        ([0.0, 1.0, np.inf], "y: expected labels that are finite, got inf in row 2"),
         ([0.1, 0.2, 0.3], "Unknown label type: continuous"),
         ([0, 1, 0.5], "Unknown label type: continuous.*got 0.5 in row 2; a tie is two rows of weight 1/2"),
         (torch.tensor([0, 0.5, 1]), "Unknown label type: continuous.*got 0.5 in row 1; a tie is two rows"),
@@ -279,7 +279,7 @@ def test_bad_classes(classes):
 @pytest.mark.parametrize(
     ("labels", "classes", "message"),
     [
-        (["no", "c"], ["no", "yes"], r"label .*'c'.* in row 1; the classes are \['no', 'yes'\]"),
+        (["no", "c"], ["no", "yes"], r"y: expected one of the classes \['no', 'yes'\], got the label 'c' in row 1"),
         ([1, 0], ["no", "yes"], r"label .*1.* in row 0"),
         (["a"], [0, 1], r"label .*'a'.* in row 0"),
         ([1, "tie"], [0, 1], r"label 'tie' in row 1.*a tie is two rows of weight 1/2"),

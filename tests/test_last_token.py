@@ -226,7 +226,7 @@ def test_limit_is_the_models_own(reward_model):
     encoder = encoder_of(reward_model)
     encoder.encode(["go " * N_POSITIONS, "go"])
     assert encoder.n_truncated_ == 1
-    with pytest.raises(ValueError, match="max_length=65, but the model has positions for 64 tokens only"):
+    with pytest.raises(ValueError, match="max_length: expected at most the 64 positions of the model, got 65"):
         encoder_of(reward_model, max_length=N_POSITIONS + 1).encode(["go"])
 
 
@@ -341,7 +341,9 @@ def test_model_without_a_template_asks_for_one(tmp_path):
 
 def test_model_that_reads_no_padded_text_is_refused(reward_model, monkeypatch):
     monkeypatch.setattr("micropref.embed.last_token.is_padded_transformer", lambda model: False)
-    with pytest.raises(ValueError, match="llama has no fast tokenizer, or reads no padded batches of text"):
+    with pytest.raises(
+        ValueError, match="llama: expected a fast tokenizer and a model that reads padded batches of text, got a model"
+    ):
         encoder_of(reward_model).encode(["say hello"])
 
 

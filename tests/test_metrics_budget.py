@@ -236,7 +236,7 @@ def test_rows_of_tables_and_lists(world, table):
         ({"groups_test": [None, -1]}, "groups_test: expected the user of every row"),
         ({"groups": ["a"]}, "inconsistent numbers of samples"),
         ({"y": [1]}, "X has 2 rows, y has 1"),
-        ({"y": [1, 5]}, r"y has the label .*5.* in row 1"),
+        ({"y": [1, 5]}, r"got the label .*5.* in row 1"),
         ({"y_test": [1]}, "X has 2 rows, y has 1"),
         ({"groups_test": ["a", "a"]}, "at least two clusters"),
         ({"clusters": ["a"]}, "inconsistent numbers of samples"),

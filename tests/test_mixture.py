@@ -920,7 +920,7 @@ def test_a_wrong_width(hold, tmp_path):
         with pytest.raises(ValueError, match="X has 4 features, but MixtureBradleyTerry is expecting 5 features"):
             getattr(model, method)(*arguments)
     for features in (X, X[0, 2:], X[:, :2]):
-        with pytest.raises(ValueError, match=r"features has shape .*expected \(n_responses, 3\)"):
+        with pytest.raises(ValueError, match=r"features: expected shape \(n_responses, 3\)"):
             model.rewards(hold(features, tmp_path))
 
 

@@ -350,7 +350,9 @@ def test_learning_contexts_counts_what_is_cut():
 
 
 def test_learning_contexts_that_were_left_out_is_an_error():
-    with pytest.raises(ValueError, match=r"context=\('prompt',\) leaves contexts out; use context='auto'"):
+    with pytest.raises(
+        ValueError, match=r"context: expected a choice with contexts, got \('prompt',\); use context='auto'"
+    ):
         contextual(CountingEncoder(), context=("prompt",)).fit(PLAIN).fit_context(ROWS)
 
 
@@ -518,7 +520,7 @@ def test_description_goes_through_json_and_restores_the_fitted_transformer(conte
 
 def test_description_of_an_own_encoder_needs_it_again():
     config = contextual(CountingEncoder()).fit(ROWS).to_config()
-    with pytest.raises(ValueError, match="'counting-1' is not one of micropref's and cannot be rebuilt"):
+    with pytest.raises(ValueError, match="encoder of micropref's, got 'counting-1', which cannot be rebuilt"):
         PairEncoder.from_config(config)
     encoder = CountingEncoder()
     restored = PairEncoder.from_config(config, encoder, store=DictStore(encoder))

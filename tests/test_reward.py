@@ -408,7 +408,7 @@ def test_features_without_the_prompts_that_a_gate_reads(routed, small):
 @pytest.mark.parametrize(
     ("features", "message"),
     [
-        (np.zeros((2, 63)), r"features has shape \(2, 63\); expected \(n_responses, 64\)"),
+        (np.zeros((2, 63)), r"features: expected shape \(n_responses, 64\), .*, got \(2, 63\)"),
         (np.zeros(64), r"features has shape \(64,\)"),
         (np.array([[0.0] * 64, [0.0] * 63 + [np.nan]]), "NaN in row 1, column 63"),
         (np.full((2, 64), 1e39), "infinity in row 0, column 0"),
@@ -595,7 +595,7 @@ def test_another_encoder_is_refused_by_name(small, tmp_path):
 def test_an_encoder_of_ones_own_comes_along_in_person(world, tmp_path):
     model = PreferenceModel.fit(world.train[:100], encoder=Letters(), n_components=1)
     model.save(tmp_path)
-    with pytest.raises(ValueError, match=r"'letters-1' is not one of micropref's .* pass it as encoder="):
+    with pytest.raises(ValueError, match=r"got 'letters-1', which cannot be rebuilt .* pass it as encoder="):
         PreferenceModel.load(tmp_path)
     loaded = PreferenceModel.load(tmp_path, Letters())
     np.testing.assert_array_equal(loaded.reward([""], [SHORT]), model.reward([""], [SHORT]))
@@ -618,7 +618,7 @@ def test_models_of_texts_and_of_features_are_told_apart(small, tmp_path):
     save(small.mixture, tmp_path / "features")
     with pytest.raises(ModelFileError, match=r"estimator without encoder; load it with micropref\.load"):
         PreferenceModel.load(tmp_path / "features")
-    with pytest.raises(FileNotFoundError, match="no saved model there"):
+    with pytest.raises(FileNotFoundError, match="expected a saved model"):
         PreferenceModel.load(tmp_path / "nowhere")
 
 

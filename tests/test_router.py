@@ -457,15 +457,13 @@ def test_the_router_reads_more_context_than_the_mixture(planted):
 
 def test_contexts_that_do_not_extend_the_mixture_s_are_errors():
     X = np.random.default_rng(0).normal(size=(10, 8))
-    with pytest.raises(
-        ValueError, match=r"X has 4 columns, of which the last 3 .* so that 1 are context; expected at least 2"
-    ):
+    with pytest.raises(ValueError, match=r"X: expected at least 2 columns of context, got 1 of 4, since the last 3 "):
         ContextRouter(contextual_mixture()).fit(X[:, :4])
-    with pytest.raises(
-        ValueError, match=r"X has 8 columns, .* so that 5 are context; expected 4\. .*own context \(2 columns\)"
-    ):
+    with pytest.raises(ValueError, match=r"X: expected 4 columns of context, got 5 of 8, .*own context \(2 columns\)"):
         ContextRouter(contextual_mixture(), n_context_features=4).fit(X)
-    with pytest.raises(ValueError, match=r"so that 1 are context; expected 1\. .*must be empty or the first columns"):
+    with pytest.raises(
+        ValueError, match=r"expected 1 columns of context, got 1 of .*must be empty or the first columns"
+    ):
         ContextRouter(contextual_mixture(), n_context_features=1).partial_fit(X[:, :4], groups=["ann"] * 10)
     with pytest.raises(ValueError, match=r"one column for the difference"):
         ContextRouter(MixtureBradleyTerry(2), n_context_features=8, prefit=False).fit(X)
@@ -882,9 +880,9 @@ def test_rewards_differ_by_the_weighted_margins(routed, planted, user):
 
 
 def test_rewards_want_context_where_there_is_one(routed):
-    with pytest.raises(ValueError, match=r"this router reads 4 context features; pass context="):
+    with pytest.raises(ValueError, match=r"context: expected the 4 context features, got none; pass context="):
         routed.rewards(np.ones((2, 4)))
-    with pytest.raises(ValueError, match=r"features has shape \(2, 3\); expected \(n_responses, 4\)"):
+    with pytest.raises(ValueError, match=r"features: expected shape \(n_responses, 4\), .*, got \(2, 3\)"):
         routed.rewards(np.ones((2, 3)), np.ones((2, 4)))
     static = ContextRouter(frozen(np.eye(2), weights=[0.25, 0.75])).partial_fit(np.ones((1, 2)), groups=["ann"])
     np.testing.assert_allclose(static.rewards([[1.0, 2.0]]), [0.25 + 1.5])

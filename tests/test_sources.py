@@ -133,7 +133,7 @@ def test_blank_lines_are_no_rows(tmp_path):
             "expected a list with a cell for each row, got 3 in column 'chosen'",
         ),
         ({"chosen": ["a", "b"], "rejected": ["c"]}, ValueError, r"different lengths \(chosen 2, rejected 1\)"),
-        ("no/such.jsonl", FileNotFoundError, r"no/such\.jsonl: there is no such file"),
+        ("no/such.jsonl", FileNotFoundError, r"no/such\.jsonl: expected a file, got none: there is no such file"),
     ],
 )
 def test_sources_that_cannot_be_read(source, error, message):

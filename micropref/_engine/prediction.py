@@ -91,8 +91,7 @@ def mean_weights(
         return total
 
     if not gate.n_inputs:  # the same in every row
-        none = contexts[:0] if not len(contexts) else contexts[:1]
-        one = none if len(none) else np.zeros((1, 0), dtype=np.float64)
+        one = contexts[:1] if len(contexts) else np.zeros((1, 0))
         total = np.exp(to_numpy(gate_log_weights(one, gate, parameters))[:, 0].astype(np.float64))
     else:
         at = np.concatenate([np.ravel(p) for p in parameters] or [np.zeros(0)])

@@ -34,12 +34,12 @@ class RunningNorms:
 
     @property
     def context(self) -> float:
-        """Of the contexts."""
+        """Root mean square norm of the contexts."""
         return float(self.norms[0])
 
     @property
     def difference(self) -> float:
-        """Of the differences."""
+        """Root mean square norm of the differences."""
         return float(self.norms[1])
 
 

@@ -4,7 +4,7 @@ Both rules are decorators, so that no estimator can forget one.
 
 - `learning`: ``fit`` and ``partial_fit`` work on a twin of the estimator, whose attributes become the estimator's own
   at the end. A call that is refused, or fails half-way, leaves the estimator as it was. A lock lets one call learn at a
-  time; others predict meanwhile, with the attributes of before.
+  time; others predict meanwhile, with the attributes that it had before.
 - `predicting`: prediction sees the attributes of one moment, and the constructor parameters with which the estimator
   was fitted. `set_params` takes effect at the next call that learns.
 """

@@ -57,7 +57,7 @@ def write_folder(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray],
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
-        raise ModelFileError(f"{folder} is a file; a model is saved as a folder")
+        raise ModelFileError(f"{folder}: expected a folder, as which a model is saved, got a file")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     checksum = hashlib.sha256(tensors).hexdigest()
@@ -143,7 +143,7 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
     description = folder / _DESCRIPTION
     for _ in range(_MAX_READS):
         if not description.exists():
-            raise FileNotFoundError(f"{folder}: no saved model there (a folder with {_DESCRIPTION} was expected)")
+            raise FileNotFoundError(f"{folder}: expected a saved model, a folder with {_DESCRIPTION}, got none there")
         state = file_state(description)
         content = _checked_description(description)
         tensors = folder / content["tensors"]["file"]
@@ -152,7 +152,7 @@ def read_folder(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
         except FileNotFoundError:
             if file_state(description) == state:
                 break
-    raise ModelFileError(f"{tensors} is missing")
+    raise ModelFileError(f"{tensors}: expected the tensors of a model, got no such file: it is missing")
 
 
 def _checked_description(path: Path) -> dict[str, Any]:
@@ -161,24 +161,28 @@ def _checked_description(path: Path) -> dict[str, Any]:
         content = json.loads(text)
         del content["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise ModelFileError(f"{path} is damaged: it is not the JSON that was written") from None
+        raise ModelFileError(f"{path}: expected the JSON that was written, got other content: it is damaged") from None
     if content.get("format") != _FORMAT:
-        raise ModelFileError(f"{path} describes no model of micropref")
+        raise ModelFileError(
+            f"{path}: expected the description of a model of micropref, got one of {content.get('format')!r}"
+        )
     if content.get("version") != _VERSION:
         raise ModelFileError(
-            f"{path.parent} was written by micropref {content.get('micropref')} in its format "
-            f"{content.get('version')}, but micropref {__version__} reads format {_VERSION}"
+            f"{path.parent}: expected a model in format {_VERSION}, which micropref {__version__} reads, "
+            f"got format {content.get('version')}, written by micropref {content.get('micropref')}"
         )
     if _with_checksum(content) != text:
-        raise ModelFileError(f"{path} was altered: its checksum does not match its content")
+        raise ModelFileError(f"{path}: expected content that has its checksum, got other content: it was altered")
     return dict(content)
 
 
 def _checked_tensors(path: Path, checksum: str) -> Arrays:
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != checksum:
-        raise ModelFileError(f"{path} was cut short or altered: its checksum does not match")
+        raise ModelFileError(
+            f"{path}: expected content that has its checksum, got other content: it was cut short or altered"
+        )
     try:
         return load_tensors(data)
     except SafetensorError as error:
-        raise ModelFileError(f"{path} cannot be read: {error}") from None
+        raise ModelFileError(f"{path}: expected tensors, got content that cannot be read: {error}") from None

@@ -94,7 +94,9 @@ class RoutedHeads(PersonalPreferenceClassifier):
         """
         check_is_fitted(self, "history_")
         if context is None and self.n_context_features_:
-            raise ValueError(f"this router reads {self.n_context_features_} context features; pass context=...")
+            raise ValueError(
+                f"context: expected the {self.n_context_features_} context features, got none; pass context=..."
+            )
         each = self.mixture_.rewards(features)
         xp = namespace(each)
         X = check_block(features, self.mixture_.coef_.shape[1], "features", "single responses")

@@ -1,4 +1,4 @@
-"""Which estimators can be saved, by the names that saved models call them, and the way to and from a saved one."""
+"""Pack estimators into arrays and a description, and unpack them, by the names of classes that can be saved."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from micropref._estimator.fitting import fitted, lock_of
 from micropref._estimator.model_folder import ModelFileError
 from micropref._estimator.state import Arrays, describe
 
-__all__ = ["pack", "under", "unpack"]
+__all__ = ["arrays_with_prefix", "pack", "unpack"]
 
 # Imported when asked for: they import this module, for estimators that hold others.
 _HOME = {
@@ -78,6 +78,6 @@ def _changed(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def under(prefix: str, arrays: Arrays) -> Arrays:
+def arrays_with_prefix(prefix: str, arrays: Arrays) -> Arrays:
     """The arrays of an estimator within another, whose names begin with the prefix and a point."""
     return {name[len(prefix) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{prefix}.")}

@@ -125,7 +125,8 @@ def _signs_by_classes(column: np.ndarray, classes: np.ndarray) -> np.ndarray:
         is_tie = meaning_of(label) == "tie" or label == 0.5 or (y.dtype.kind in "if" and {-1, 0} <= set(y.tolist()))
         recipe = f"; {TIE_RECIPE}" if is_tie else ""
         raise ValueError(
-            f"y has the label {label!r} in row {int(np.argmax(unknown))}; the classes are {classes.tolist()}{recipe}"
+            f"y: expected one of the classes {classes.tolist()}, got the label {label!r} "
+            f"in row {int(np.argmax(unknown))}{recipe}"
         )
     return _signs(y == classes[1])
 
@@ -136,7 +137,8 @@ def _read(y: np.ndarray) -> _Reading:
     if conventional is not None:
         return _Reading(conventional, _default_classes(y))
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise ValueError(f"y contains NaN or infinity: {y[~np.isfinite(y)][0]} in row {int(np.argmin(np.isfinite(y)))}")
+        row = int(np.argmin(np.isfinite(y)))
+        raise ValueError(f"y: expected labels that are finite, got {y[row]} in row {row}")
     _refuse_missing(y)
     _refuse_names(y)
     kind = type_of_target(y)

@@ -82,7 +82,7 @@ def check_block(values: Any, n_columns: int, name: str, meaning: str) -> Array:
             input_name=name,
         )
     if block.ndim != 2 or block.shape[1] != n_columns:
-        raise ValueError(f"{name} has shape {tuple(block.shape)}; expected {meaning}")
+        raise ValueError(f"{name}: expected shape {meaning}, got {tuple(block.shape)}")
     return block
 
 
@@ -95,7 +95,7 @@ def _floating_tensor(X: Any) -> Array:
     if X.ndim != 2:
         raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead")
     if X.is_complex():
-        raise ValueError("Complex data not supported: expected real features")
+        raise ValueError(f"Complex data not supported: expected real features, got {X.dtype}")
     return (X if X.dtype.is_floating_point else X.double()).detach()
 
 

@@ -18,7 +18,7 @@ _inherited: frozenset[str] = frozenset()
 class Lock:
     """A re-entrant lock that is neither pickled nor copied, and that is open in a forked child.
 
-    The thread that held it does not exist in the child, so that none would ever release it. Copies have a lock of
+    The thread that held it does not exist in the child, so that its lock would never be released. Copies have a lock of
     their own.
     """
 

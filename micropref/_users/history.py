@@ -90,7 +90,7 @@ class UserHistory:
             self._table.set(self._table.rows(users, insert=True), values)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Of a copy, since what pickles the state reads it when the lock is released.
+        # The table of a copy: pickle reads the state after the lock has been released.
         return {"_table": self.copy()._table}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

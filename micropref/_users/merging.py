@@ -1,4 +1,4 @@
-"""Users of older files, of whom some have become one."""
+"""Merge the votes of users of older files whose ids are equal by the present rule."""
 
 from __future__ import annotations
 

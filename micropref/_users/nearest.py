@@ -63,7 +63,7 @@ class PointSet:
         self._forget()
 
     def _forget(self) -> None:
-        """Drop what is made again where it is missing."""
+        """Drop what is derived from the rows; it is made again when it is needed."""
         self._ids: dict[bytes, int] | None = None
         self._index: Any = None
         self._index_lock = Lock()

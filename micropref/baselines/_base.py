@@ -15,7 +15,7 @@ from micropref._arrays.backend import Array
 from micropref._estimator.base import PersonalPreferenceClassifier
 from micropref._estimator.fitting import check_same_parameters, learning, predicting
 from micropref._estimator.parameters import check_integer
-from micropref._estimator.saveable import under
+from micropref._estimator.saveable import arrays_with_prefix
 from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups, check_groups
@@ -254,7 +254,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
             setattr(model, name, arrays[name.strip("_")])
         model._forget()
         users = restore_ids(description["users"], arrays)
-        votes = unflattened(under("votes", arrays))
+        votes = unflattened(arrays_with_prefix("votes", arrays))
         model._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
         for name, shared in zip(cls._STATE_VOTES, votes[len(users) :], strict=True):
             setattr(model, name, shared)
@@ -334,7 +334,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
         return self._adaptation(user).numbers
 
     def _adaptation(self, user: Hashable | None) -> _Adaptation:
-        """What describes one user, or the population, computed where it is not known for their votes of now."""
+        """What describes one user, or the population, computed where it is not known for their present votes."""
         user = user if user in self._votes_of else None
         kept = self._kept(self._adaptations, user)
         if kept is not None:
@@ -344,7 +344,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
         return self._keep(user, start if votes is None else self._adapt(votes, start))
 
     def _keep(self, user: Hashable | None, numbers: np.ndarray) -> _Adaptation:
-        """Keep the numbers that describe a user, or the population, by the votes of now."""
+        """Keep the numbers that describe a user, or the population, by the present votes."""
         start = None if user is None else self._adaptation(None)
         made = _Adaptation(numbers, self._votes(user), start, self._settings())
         self._adaptations[user] = made

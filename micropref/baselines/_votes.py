@@ -1,4 +1,4 @@
-"""Votes: what an adaptation sees of labelled rows, and how those of many users are saved."""
+"""Votes: the labelled rows of a user as an adaptation takes them, and how those of many users are saved."""
 
 from __future__ import annotations
 

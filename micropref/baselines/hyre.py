@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._estimator.fitting import frozen
 from micropref._estimator.parameters import check_choice, check_integer
-from micropref._estimator.saveable import pack, under, unpack
+from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
@@ -201,7 +201,9 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
-        heads = None if description["heads"] is None else unpack(under("heads", arrays), description["heads"])
+        heads = (
+            None if description["heads"] is None else unpack(arrays_with_prefix("heads", arrays), description["heads"])
+        )
         if heads is not None and description["given"]:
             # They come fitted, also where they were fitted here.
             parameters = {**description["parameters"], "heads": heads, "prefit": True}

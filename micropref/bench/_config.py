@@ -53,7 +53,7 @@ def load_suite(source: str | os.PathLike[str] | Mapping[str, Any] | Suite) -> Su
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a TOML file: {error}") from None
+        raise ValueError(f"{path}: expected a TOML file, got one that cannot be read: {error}") from None
     return _suite(content, str(path))
 
 

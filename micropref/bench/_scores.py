@@ -167,7 +167,9 @@ def _adjust(tests: Sequence[dict[str, Any]], name: str) -> None:
 
 def _present(cell: Cell | None, job: Job, what: str) -> Cell:
     if cell is None:
-        raise RuntimeError(f"{job.where}: {what} is missing or damaged; run the suite again")
+        raise RuntimeError(
+            f"{job.where}: expected the result of {what}, got one that is missing or damaged; run the suite again"
+        )
     return cell
 
 

@@ -77,13 +77,17 @@ def theory(
     with 95 % intervals that resample annotators. All figures are in nats per comparison.
     """
     if (model is None) != (data is None):
-        raise typer.BadParameter("expected MODEL and DATA, or neither for a planted world", param_hint="DATA")
+        raise typer.BadParameter(
+            "expected MODEL and DATA, or neither for a planted world, got MODEL alone", param_hint="DATA"
+        )
     if model is None or data is None:
         _planted(sweep, groups, diversity, seed, output, as_json)
         return
     for name, given in (("--sweep", sweep), ("--diversity", diversity)):
         if given is not None:
-            raise typer.BadParameter("is for planted worlds, not for a model and its data", param_hint=name)
+            raise typer.BadParameter(
+                f"expected only for a planted world, got {given!r} with a model and its data", param_hint=name
+            )
     from micropref.reward import PreferenceModel
     from micropref.theory import estimate_irreducible_error, identifiability_report, single_reward_test
     from micropref.theory._bounds import bounds_of_fit

@@ -216,8 +216,8 @@ def _check_renamed(source: Source, renamed: Mapping[str, str], present: list[str
             raise ValueError(f"{source.name}: expected columns to give {old!r} one new name, got more")
         if new in present and new not in renamed.values():
             raise ValueError(
-                f"{source.name}: columns says that {new!r} is {old!r}, but there is a column {new!r} as well; "
-                f"give that one another name, too: {{{new!r}: {old!r}, 'other': {new!r}}}"
+                f"{source.name}: expected a free name for {old!r} in columns, got {new!r}, but there is a column "
+                f"{new!r} as well; give that one another name, too: {{{new!r}: {old!r}, 'other': {new!r}}}"
             )
 
 

@@ -119,7 +119,7 @@ def _open_file(path: Path) -> Source:
     name = path.name.lower()
     suffix = Path(name.removesuffix(".gz")).suffix
     if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path}: expected a file, got none: there is no such file")
     if suffix == ".parquet" and not name.endswith(".gz"):
         return Source(str(path), "row", _parquet_records(path), path)
     if suffix not in _TEXT_FORMATS:

@@ -134,7 +134,7 @@ def load_folder(path: str | os.PathLike[str], *, skip_bad: bool = False) -> Embe
     """
     folder = Path(path)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: there is no such folder")
+        raise FileNotFoundError(f"{folder}: expected a folder, got none: there is no such folder")
     texts = _read_texts(_find(folder, _TEXT_FILES))
     comparisons = _find(folder, (*_PAIR_FILES, *_VOTE_FILES))
     embeddings = np.load(_find(folder, (_EMBEDDINGS,)), mmap_mode="r", allow_pickle=False)

@@ -294,7 +294,10 @@ def _check_weights(weights: ArrayLike | None, n_components: int, n_context_featu
     if weights is None:
         return np.full(n_components, 1 / n_components)
     if n_context_features:
-        raise ValueError(f"expected weights=None with n_context_features={n_context_features}, where the gate has them")
+        raise ValueError(
+            f"expected weights=None with n_context_features={n_context_features}, where the gate has them, "
+            f"got {weights!r}"
+        )
     checked = np.asarray(weights, dtype=np.float64)
     if checked.shape != (n_components,):
         raise ValueError(f"expected weights of shape ({n_components},), one per component, got {checked.shape}")

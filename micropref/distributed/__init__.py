@@ -1,8 +1,8 @@
 """One fit on several processes: each has its share of the rows, and all end with the same heads.
 
 Every evaluation of the objective is one sum over the ranks of ``[loss, gradient]`` in double precision. Each rank then
-takes the same step from the same numbers, so that no rank leads and no parameters are sent. Nothing of this happens
-unasked: it takes a `with distributed_fit():` block.
+takes the same step from the same numbers, so that no rank leads and no parameters are sent. Only fits inside a
+`with distributed_fit():` block share their rows like this.
 """
 
 from __future__ import annotations

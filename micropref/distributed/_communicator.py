@@ -152,11 +152,11 @@ class Communicator:
 
     def _settle(self, failure: Exception | None) -> None:
         """Raise this rank's error, or that of the first other rank that has one."""
-        told = self.exchange(None if failure is None else f"{type(failure).__name__}: {failure}")
+        reported = self.exchange(None if failure is None else f"{type(failure).__name__}: {failure}")
         if failure is not None:
             failure.add_note(f"on rank {self.rank} of {self.world_size}")
             raise failure
-        for rank, reason in enumerate(told):
+        for rank, reason in enumerate(reported):
             if reason is not None:
                 raise RankError(rank, reason)
 
@@ -182,8 +182,8 @@ class TorchCommunicator(Communicator):
         self._distributed = require("torch.distributed", "fitting on several processes")
         if not (self._distributed.is_available() and self._distributed.is_initialized()):
             raise RuntimeError(
-                "torch.distributed is not initialised; call torch.distributed.init_process_group first, "
-                "in a script started by torchrun"
+                "expected torch.distributed to be initialised, got no group; call "
+                "torch.distributed.init_process_group first, in a script started by torchrun"
             )
         self.group = group
         self.rank = self._distributed.get_rank(group)

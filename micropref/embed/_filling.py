@@ -160,9 +160,14 @@ class _Shard:
     def compute(self, encoder: Encoder | None, progress: EmbeddingProgress, interruption: Interruption) -> None:
         """Embed the texts, some batches at a time, until all are done or the user asks to stop."""
         if encoder is None:
-            raise ValueError(f"{len(self.texts)} texts are missing, and the store was opened without an encoder")
+            raise ValueError(
+                f"expected an encoder for {len(self.texts)} missing texts, got a store opened without an encoder"
+            )
         if not self.folder.writable:
-            raise PermissionError(f"{len(self.texts)} texts are missing, and {self.folder.path} cannot be written to")
+            raise PermissionError(
+                f"{self.folder.path}: expected a folder that takes {len(self.texts)} missing texts, "
+                "got one that cannot be written to"
+            )
         size = _BATCHES_AT_ONCE * getattr(encoder, "batch_size", _BATCH_SIZE)
         start = time.monotonic()
         while self.n_done < len(self.texts) and not interruption.wished:
@@ -201,7 +206,10 @@ class _Shard:
         ):
             if bad.any():
                 text = reprlib.repr(texts[int(np.argmax(bad))])
-                raise ValueError(f"the vector of {text} {what} in {self.dtype}; it was not kept")
+                raise ValueError(
+                    f"expected a vector of {text} that can be stored, got one that {what} in {self.dtype}; "
+                    "it was not kept"
+                )
         return stored
 
     def write(self) -> None:

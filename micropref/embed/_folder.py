@@ -131,10 +131,11 @@ class ShardFolder:
             last_resort()
             found = self.find(again)
             if (found == MISSING).any():
-                raise KeyError(f"{int((found == MISSING).sum())} of {len(keys)} rows have no vector in {self.path}")
+                n_missing = int((found == MISSING).sum())
+                raise KeyError(f"{self.path}: expected vectors of {len(keys)} rows, got none of {n_missing} among them")
             if self._copied(keys, found, out):
                 return
-        raise DamagedShardError(f"the index of {self.path} does not agree with its shards")
+        raise DamagedShardError(f"{self.path}: expected an index that agrees with the shards, got one that does not")
 
     def _copied(self, keys: np.ndarray, positions: np.ndarray, out: np.ndarray) -> bool:
         """Copy vectors; False where some are not at their positions."""
@@ -210,7 +211,7 @@ class ShardFolder:
         with self._guard:
             self._know_names(np.array([number]))
             if number not in self._names:
-                raise DamagedShardError(f"the index of {self.path} names a shard {number} that it does not know")
+                raise DamagedShardError(f"{self.path}: expected a shard that the index knows, got number {number}")
             path = self.path / self._names[number]
             state = file_state(path)
             if self._sound.get(number) != state:

@@ -48,7 +48,7 @@ def forward(
         Turns some texts into padded features, as the model's `preprocess` does. Called in another thread.
     batch_size : int
     advance : callable
-        Told the number of texts of each batch that is done.
+        Called with the number of texts of each batch that is done.
 
     Returns
     -------

@@ -33,7 +33,9 @@ def locate(folder: ShardFolder, texts: Sequence[str]) -> np.ndarray:
     absent = rows["position"] == MISSING
     if absent.any():
         first = texts[int(np.argmax(absent))]
-        raise KeyError(f"{int(absent.sum())} of {len(texts)} texts are not in the store, the first is {first!r}")
+        raise KeyError(
+            f"expected {len(texts)} texts of the store, got {int(absent.sum())} that are not there, first {first!r}"
+        )
     return rows
 
 

@@ -271,4 +271,4 @@ def _transformers_config(model: Any) -> Any:
 def _check_positions(model: Any, max_length: int) -> None:
     n_positions = getattr(_transformers_config(model), "max_position_embeddings", None)
     if n_positions is not None and max_length > n_positions:
-        raise ValueError(f"max_length={max_length}, but the model has positions for {n_positions} tokens only")
+        raise ValueError(f"max_length: expected at most the {n_positions} positions of the model, got {max_length}")

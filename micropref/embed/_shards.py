@@ -143,9 +143,11 @@ def check_shard(path: Path) -> None:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise DamagedShardError(f"{path} is missing") from error
+        raise DamagedShardError(f"{path}: expected a shard, got no such file: it is missing") from error
     if _name_of(found) != path.name:
-        raise DamagedShardError(f"{path} has changed since it was written: its checksum is {found}")
+        raise DamagedShardError(
+            f"{path}: expected the content that was written, got other content of checksum {found}: it has changed since then"
+        )
 
 
 def map_shard(path: Path) -> Shard:
@@ -167,7 +169,7 @@ def map_shard(path: Path) -> Shard:
             start, stop = entry["data_offsets"]
             tensors[name] = np.asarray(data[start:stop]).view(_DTYPE_OF[entry["dtype"]]).reshape(entry["shape"])
     except (FileNotFoundError, ValueError, KeyError, struct.error) as error:
-        raise DamagedShardError(f"{path} cannot be read: {error}") from error
+        raise DamagedShardError(f"{path}: expected a shard, got a file that cannot be read: {error}") from error
     about = header["__metadata__"]
     return Shard(path.name, about["fingerprint"], **tensors, n_truncated=int(about.get("n_truncated", 0)))
 

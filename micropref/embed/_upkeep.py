@@ -45,7 +45,7 @@ class Compaction(NamedTuple):
 def compact(folder: ShardFolder, shard_size: int) -> Compaction:
     """Pour shards that are small, or hold vectors twice, into full ones; damaged ones are set aside."""
     if not folder.writable:
-        raise PermissionError(f"{folder.path} cannot be written to")
+        raise PermissionError(f"{folder.path}: expected a folder to write to, got one that cannot be written to")
     before, n_bytes = len(folder.names()), _size(folder.path)
     folder.set_aside(folder.check(np.array(list(folder.numbers()))))
     pouring = _Pouring(folder, shard_size)
@@ -102,7 +102,7 @@ class _Pouring:
 def merge(folder: ShardFolder, other: Path) -> int:
     """Copy the shards of another store into this one; number of texts that were not there."""
     if not other.is_dir():
-        raise FileNotFoundError(f"there is no store at {other}")
+        raise FileNotFoundError(f"{other}: expected a store, got no such folder")
     before = len(folder)
     for name in sorted(shard_names(other) - shard_names(folder.path)):
         check_shard(other / name)

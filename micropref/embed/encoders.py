@@ -108,7 +108,7 @@ def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
     kind = config.get("kind")
     if kind == "custom":
         raise ValueError(
-            f"the encoder {config.get('fingerprint')!r} is not one of micropref's and cannot be rebuilt from its "
+            f"expected an encoder of micropref's, got {config.get('fingerprint')!r}, which cannot be rebuilt from its "
             "description; pass it as encoder="
         )
     if kind not in _CLASS_OF:
@@ -116,7 +116,7 @@ def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
     params = dict(config["params"])
     if params.get("trust_remote_code"):
         raise ValueError(
-            f"the encoder {config.get('fingerprint')!r} runs code that comes with its model, which a description alone "
-            "may not start; pass it as encoder="
+            f"expected an encoder that a description alone may start, got {config.get('fingerprint')!r}, which runs "
+            "code that comes with its model; pass it as encoder="
         )
     return _CLASS_OF[kind](**params)

@@ -161,7 +161,10 @@ class LastTokenEncoder(ModelEncoder):
             modules=[transformer, pooling], device=self.device, truncate_dim=self.truncate_dim
         )
         if not is_padded_transformer(model):
-            raise ValueError(f"{self.model_name_or_path} has no fast tokenizer, or reads no padded batches of text")
+            raise ValueError(
+                f"{self.model_name_or_path}: expected a fast tokenizer and a model that reads padded batches of text, "
+                "got a model that lacks one of them"
+            )
         return model
 
     @property

@@ -186,7 +186,9 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         context = self._settings.context
         if context != "auto" and "context" not in context:
-            raise ValueError(f"context={context!r} leaves contexts out; use context='auto' to add them later")
+            raise ValueError(
+                f"context: expected a choice with contexts, got {context!r}; use context='auto' to add them later"
+            )
         texts = context_texts(read_rows(X, self.orientation_), "context")
         vectors = self._embed(texts)
         found = mean_norm(vectors.of(not_blank(texts)))

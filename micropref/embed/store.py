@@ -112,7 +112,7 @@ class EmbeddingStore:
             raise NotADirectoryError(f"expected the folder of a store, got the file {path}")
         if not is_store(self.path) and (encoder is None or (read_only and not self.path.is_dir())):
             lacking = "without an encoder" if encoder is None else "with read_only=True"
-            raise FileNotFoundError(f"there is no store at {path}, and none is made {lacking}")
+            raise FileNotFoundError(f"{path}: expected a store, got none there, and none is made {lacking}")
         self.path.mkdir(parents=True, exist_ok=True)
         self._folder = ShardFolder(self.path, None if encoder is None else encoder.fingerprint, read_only=read_only)
         found = self._folder.dtype

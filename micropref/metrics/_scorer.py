@@ -114,7 +114,8 @@ class GroupedLogLikelihood:
         """
         if not sklearn.get_config()["enable_metadata_routing"]:
             raise RuntimeError(
-                "requests take effect only under sklearn.set_config(enable_metadata_routing=True), or inside "
+                "expected metadata routing to be enabled, got it disabled: requests take effect only under "
+                "sklearn.set_config(enable_metadata_routing=True), or inside "
                 "sklearn.config_context(enable_metadata_routing=True)"
             )
         scorer = type(self)()

@@ -111,7 +111,9 @@ def _load(
         if not has_files(name):
             return datasets.load_from_disk(name), name
     elif source is not None and (not isinstance(source, str) or name.count("/") != 1 or name.startswith((".", "/"))):
-        raise FileNotFoundError(f"{name}: there is no such file or folder, and no set on the hub is called so")
+        raise FileNotFoundError(
+            f"{name}: expected a file, a folder or the name of a set on the hub, got none: there is no such file"
+        )
     else:
         datasets = require("datasets", f"Loading {name} from the hub")
     arguments: dict[str, Any] = {"name": config, "data_dir": data_dir, "revision": revision}

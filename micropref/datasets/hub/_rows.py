@@ -90,7 +90,9 @@ class Reading:
         if self._faults:
             counted = f"{len(self._faults)} of {len(self.source.records)} rows"
             if not rows:
-                raise ValueError(f"{self.source.name}: nothing is left; {counted} are bad, first {self._faults[0]}")
+                raise ValueError(
+                    f"{self.source.name}: expected a good row, got none; {counted} are bad, first {self._faults[0]}"
+                )
             warnings.warn(
                 f"{self.source.name}: {counted} are left out; the first is {self._faults[0]}",
                 UserWarning,

@@ -397,17 +397,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         width: Any = self._context_width if first else self.n_context_features_
         if first and classes is None and self._is_prefit():
             classes = covering_classes(self.mixture_.classes_, y)
-        return Comparisons.read(
-            self,
-            X,
-            y,
-            sample_weight,
-            groups,
-            first=first,
-            n_context_features=width,
-            classes=classes,
-            device=self.device,
-        )
+        kind: dict[str, Any] = {"first": first, "n_context_features": width, "classes": classes, "device": self.device}
+        return Comparisons.read(self, X, y, sample_weight, groups, **kind)
 
     def _context_width(self, n_columns: int) -> int:
         """Context columns of X; a ValueError where they are no extension of the mixture's."""

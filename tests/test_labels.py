@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import warnings
 
 import numpy as np
@@ -310,3 +311,30 @@ def test_labels_in_columns_of_objects(labels):
         signs, classes = check_labels(np.array(labels, dtype=object), 3)
     assert signs.tolist() == [1, -1, 1]
     assert classes.tolist() == [labels[1], labels[0]]
+
+
+class _Winner(str, enum.Enum):  # noqa: UP042 - the idiom from before StrEnum
+    A = "model_a"
+    B = "model_b"
+
+
+@pytest.mark.parametrize("kind", [list, objects])
+def test_members_of_an_enumeration_of_texts_are_their_texts(kind):
+    labels = kind([_Winner.A, _Winner.B, _Winner.A])
+    with pytest.raises(ValueError, match="got 'model_a' and 'model_b'; pass y == 'model_a'"):
+        check_labels(labels, 3)
+
+
+def test_booleans_are_no_labels_beside_classes_that_one_of_them_equals():
+    with pytest.raises(ValueError, match=r"expected the labels \[1, 2\], got True or False"):
+        check_labels(np.array([True, False]), 2, classes=[1, 2])
+    np.testing.assert_array_equal(check_labels(np.array([True, False]), 2, classes=[0, 1])[0], [1, -1])
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("(A)", "(B)"), ("'A'", '"B"'), ("A.", "B."), ("Ａ", "Ｂ"), ("L", "R"), ("Model A:", "Model B:")],
+)
+def test_marks_around_a_name_do_not_hide_it(first, second):
+    assert meaning_of(first) == "first"
+    assert meaning_of(second) == "second"

@@ -17,7 +17,7 @@ from micropref._rows.masks import refuse_masked
 from micropref._rows.vocabulary import meaning_of
 from micropref._support.warnings import level_of_caller
 
-__all__ = ["TIE_RECIPE", "check_labels", "conventional_signs", "distinct_labels"]
+__all__ = ["TIE_RECIPE", "check_labels", "distinct_labels", "signs_as_fit_reads_them"]
 
 TIE_RECIPE = "a tie is two rows of weight 1/2, one in each order"
 
@@ -91,13 +91,18 @@ def distinct_labels(y: ArrayLike | None, n_samples: int) -> np.ndarray | None:
     return np.unique(column)
 
 
-def conventional_signs(labels: np.ndarray) -> np.ndarray | None:
-    """Signs (n_samples,) of labels from {0, 1}, {False, True} or {-1, 1}; None where a label is of no such kind."""
-    return _conventional_signs(_plain(labels))
+def signs_as_fit_reads_them(y: ArrayLike, n_samples: int) -> np.ndarray | None:
+    """Signs by which a first `fit` would learn from y, without its warning; None where it would refuse y."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            return check_labels(y, n_samples)[0]
+        except ValueError:
+            return None
 
 
 def _check_classes(classes: ArrayLike) -> np.ndarray:
-    pair = np.array(to_numpy(classes))  # a copy, which the caller cannot change
+    pair = np.array(_without_enums(to_numpy(classes)))  # a copy, which the caller cannot change
     if pair.shape != (2,) or pair[0] == pair[1]:
         raise ValueError(
             f"classes: expected two different labels, the one for 'second preferred' first, got {pair.tolist()}"
@@ -111,6 +116,11 @@ def _check_classes(classes: ArrayLike) -> np.ndarray:
 
 
 def _signs_by_classes(column: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    if column.dtype == bool and _conventional_signs(classes) is None:
+        raise ValueError(
+            f"y: expected the labels {classes.tolist()}, got True or False, of which one may equal a label by chance; "
+            f"pass np.where(y, {classes.tolist()[1]!r}, {classes.tolist()[0]!r})"
+        )
     if column.dtype.kind in "iub" and classes.dtype.kind in "iub":
         first = column == classes[1]
         if (first | (column == classes[0])).all():
@@ -221,7 +231,7 @@ def _label_column(y: ArrayLike, n_samples: int) -> np.ndarray:
     if sparse.issparse(y) or (is_torch(y) and str(y.layout) != "torch.strided"):  # type: ignore[union-attr]
         raise ValueError("expected y as a dense column of labels, got a sparse one; pass y.toarray().ravel()")
     refuse_masked(y, "y")
-    given: Any = to_numpy(y) if is_torch(y) else y
+    given: Any = to_numpy(y) if is_torch(y) else _without_enums(y)
     if isinstance(given, list | tuple) and len({isinstance(label, str) for label in given}) > 1:
         # NumPy would make "1" of 1 beside a text.
         given, labels = np.empty(len(given), dtype=object), given
@@ -233,6 +243,15 @@ def _label_column(y: ArrayLike, n_samples: int) -> np.ndarray:
             f"y has {column.shape[0]}"
         )
     return column
+
+
+def _without_enums(labels: Any) -> Any:
+    """Labels in which members of an enumeration of texts are their texts, which NumPy would call by their names."""
+    is_text = isinstance(labels, list | tuple) or (isinstance(labels, np.ndarray) and labels.dtype == object)
+    if not is_text or not any(type(label) is not str and isinstance(label, str) for label in labels):
+        return labels
+    texts = [str.__str__(label) if isinstance(label, str) else label for label in labels]
+    return texts if isinstance(labels, list | tuple) else np.array(texts, dtype=object)
 
 
 def _plain(y: np.ndarray) -> np.ndarray:
@@ -247,7 +266,7 @@ def _plain(y: np.ndarray) -> np.ndarray:
 
 
 def _conventional_signs(labels: np.ndarray) -> np.ndarray | None:
-    """`conventional_signs` of labels that are plain."""
+    """Signs of labels from {0, 1}, {False, True} or {-1, 1}; None where a label is of no such kind."""
     if labels.dtype == bool:
         return _signs(labels)
     if labels.dtype.kind not in "iuf":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from micropref._arrays.backend import to_numpy
-from micropref._rows.labels import conventional_signs
+from micropref._rows.labels import signs_as_fit_reads_them
 from micropref.datasets._sources import open_source
 from micropref.datasets._unoriented import read_unoriented, refuse_contradictions
 from micropref.datasets.readers import read_preferences
@@ -76,8 +76,7 @@ def read_training_rows(source: Any, y: Any) -> tuple[PreferenceTable, str]:
     labels = np.asarray(to_numpy(y))
     if labels.shape not in ((len(table),), (len(table), 1)):
         raise ValueError(f"expected a label in y for each of the {len(table)} rows, got y of shape {labels.shape}")
-    # What y says in other labels is the estimator's to read.
-    signs = conventional_signs(labels.ravel())
+    signs = signs_as_fit_reads_them(labels.ravel(), len(table))
     refuse_contradictions(source, None if signs is None else (signs > 0).tolist())
     return table, AS_GIVEN
 

@@ -292,9 +292,9 @@ def test_rewards_rank_as_pairs_are_decided():
         (DecomposedRewards(prior="flat"), "prior: expected one of 'population', 'uniform'"),
         (DecomposedRewards(margin=0), r"margin: expected a number in \(0"),
         (LowRankRewards(2, n_init=0), "n_init: expected an integer of at least 1"),
-        (LowRankRewards(2, alpha=-1), "alpha must be a number"),
-        (LowRankRewards(2, weight_penalty=np.inf), "weight_penalty must be a number"),
-        (LowRankRewards(2, tol=0), "tol must be a number"),
+        (LowRankRewards(2, alpha=-1), "alpha: expected a number"),
+        (LowRankRewards(2, weight_penalty=np.inf), "weight_penalty: expected a number"),
+        (LowRankRewards(2, tol=0), "tol: expected a number"),
     ],
 )
 def test_bad_parameters(model, message):

@@ -409,7 +409,7 @@ def test_features_without_the_prompts_that_a_gate_reads(routed, small):
     ("features", "message"),
     [
         (np.zeros((2, 63)), r"features: expected shape \(n_responses, 64\), .*, got \(2, 63\)"),
-        (np.zeros(64), r"features has shape \(64,\)"),
+        (np.zeros(64), r"features: expected shape .*, got \(64,\)"),
         (np.array([[0.0] * 64, [0.0] * 63 + [np.nan]]), "NaN in row 1, column 63"),
         (np.full((2, 64), 1e39), "infinity in row 0, column 0"),
     ],

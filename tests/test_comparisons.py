@@ -277,7 +277,7 @@ def test_one_factor_for_all_weights_changes_no_fit(learner, dtype):
 def test_likelihoods_of_groups_of_tiny_weight_are_right_or_refused():
     """Where answers weigh next to nothing, ℓ_u = ω Σ_k π_k log σ(m_k) + O(ω²)."""
     model = mixture().fit(X, Y, groups=GROUPS)
-    contexts = np.stack([X[GROUPS == g, :C].mean(axis=0) for g in range(GROUPS[-1] + 1)])[GROUPS]
+    contexts = np.stack([X[g == GROUPS, :C].mean(axis=0) for g in range(GROUPS[-1] + 1)])[GROUPS]
     weights = np.exp(model.context_log_weights(contexts)).T
     limit = -np.mean(weights * np.logaddexp(0, -model.component_scores(X) * (2 * Y - 1)[:, None])) * 2
     refused = 0

@@ -113,9 +113,9 @@ def scaled(of_context, of_difference, dtype="float64"):
 
 
 SIZES = [
-    *(("float64", 10.0**e) for e in (-320, -300, -162, -110, -101, -99, -50, -20, 20, 50, 99, 101, 110, 155, 160, 300)),
-    *(("float32", 10.0**e) for e in (-44, -38, -30, -26, -24, -10, 10, 24, 26, 30, 37)),
-    *(("float16", 10.0**e) for e in (-6, -4, -2, 2, 4)),
+    *(("float64", 10.0**e) for e in (-320, -162, -101, -99, -20, 20, 99, 101, 160, 300)),
+    *(("float32", 10.0**e) for e in (-44, -26, -24, 10, 24, 26, 37)),
+    *(("float16", 10.0**e) for e in (-6, -2, 4)),
 ]
 EXTREME = [
     ("float64", 1e-320),
@@ -236,7 +236,7 @@ def test_rewards_of_any_size():
 
 
 WEIGHTS = {
-    **{f"all {w:g}": np.full(N, w) for w in (1e-320, 1e-103, 1e-99, 1e-46, 1e-20, 1e-8, 1e8, 1e20, 1e39, 1e97, 1e308)},
+    **{f"all {w:g}": np.full(N, w) for w in (1e-320, 1e-99, 1e-46, 1e-8, 1e20, 1e39, 1e97, 1e308)},
     **{f"group {w:g}": np.where(GROUPS == 0, w, 1.0) for w in (0.0, 1e-320, 1e-300, 1e-50, 1e20, 1e60, 1e99)},
     **{f"row {w:g}": np.where(np.arange(N) == 0, w, 1.0) for w in (0.0, 1e-310, 1e-44, 1e20, 1e39, 1e300)},
 }
@@ -315,7 +315,7 @@ PARAMETERS = {
     "router, stream": ("alpha", "temperature", "history_temperature", "history_decay"),
     "router, knn stream": ("temperature", "history_temperature", "history_decay"),
 }
-VALUES = (0.0, 1e-320, 1e-300, 1e-100, 1e-25, 1e-20, 1e-9, 1e9, 1e20, 1e25, 1e50, 1e200, 1.7e308)
+VALUES = (0.0, 1e-320, 1e-100, 1e-25, 1e-20, 1e-9, 1e9, 1e20, 1e25, 1.7e308)
 
 
 @pytest.mark.parametrize(("learner", "name"), [(each, name) for each, names in PARAMETERS.items() for name in names])

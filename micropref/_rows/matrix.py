@@ -40,6 +40,8 @@ def check_matrix(estimator: Any, X: Any, *, reset: bool, min_rows: int = 1) -> A
             estimator, X, reset=reset, dtype=_FLOATS, ensure_all_finite=False, ensure_min_samples=min_rows
         )
     X = _floating_tensor(X)
+    if X.ndim != 2:
+        raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead")
     if X.shape[0] < min_rows or X.shape[1] == 0:
         raise ValueError(f"Found tensor of shape {tuple(X.shape)} while a minimum of 1 row and 1 column is required")
     if reset:
@@ -92,8 +94,6 @@ def _floating_tensor(X: Any) -> Array:
             f"expected a dense tensor, got one with layout {X.layout}; use X.to_dense(), since every feature of an "
             "embedding is there"
         )
-    if X.ndim != 2:
-        raise ValueError(f"Expected 2D array, got {X.ndim}D tensor instead")
     if X.is_complex():
         raise ValueError(f"Complex data not supported: expected real features, got {X.dtype}")
     return (X if X.dtype.is_floating_point else X.double()).detach()

@@ -357,9 +357,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
         for name in ("temperature", "history_temperature"):
-            check_real(self, name, *_TEMPERATURES)
-        check_real(self, "history_decay", 0.0, 1.0, above_minimum=True)
-        check_real(self, "alpha", 0.0, LARGEST_PENALTY)
+            check_real(self, name, *_TEMPERATURES, smallest=0.0)
+        check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)
+        check_real(self, "alpha", 0.0, LARGEST_PENALTY, smallest=0.0)
         check_choice(self, "gate", (*GATES, "knn"))
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):

@@ -330,7 +330,7 @@ def test_parameters_of_any_size_are_used_or_refused(learner, name, dtype):
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 return answers(learn(create(**{name: value}), rows), rows)
 
-        found = finite_or_refused(work, [f"{name} must be a number", f"over {name}={value!r}"])
+        found = finite_or_refused(work, [f"{name}: expected a number", f"over {name}={value!r}"])
         in_range = (name == "tol" and value > 0) or 1e-20 <= value <= (1e10 if name == "balance" else 1e20)
         assert found is not None or not in_range or (name == "history_decay" and value > 1), value
 
@@ -359,7 +359,7 @@ def test_sizes_of_a_scaler():
         found = finite_or_refused(lambda rows=rows: scaler.transform(rows), ["row 0, column 2", "beyond"])
         assert found is None or np.isfinite(found).all()
     for value in (0.0, 1e-300, 1e-11, 1e11, 1e300):
-        with pytest.raises(ValueError, match="context_norm must be a number"):
+        with pytest.raises(ValueError, match="context_norm: expected a number"):
             PairScaler(C, context_norm=value).fit(X)
 
 
@@ -548,7 +548,7 @@ BAD_COLUMNS = {
         "dict": ({0: 1.0}, "got a dict"),
         "column": (WEIGHT[:, None], "1D array or scalar"),
         "short": (WEIGHT[1:], "expected .60,"),
-        "negative": (np.where(np.arange(N) == 7, -1.0, 1.0), "row 7 has -1.0"),
+        "negative": (np.where(np.arange(N) == 7, -1.0, 1.0), "got -1.0 in row 7"),
     },
     "groups": {
         "column": (GROUPS[:, None], "got 2 dimension"),

@@ -26,18 +26,24 @@ def check_integer(estimator: Any, name: str, minimum: int) -> None:
 
 
 def check_real(
-    estimator: Any, name: str, minimum: float, maximum: float = _LARGEST, *, above_minimum: bool = False
+    estimator: Any,
+    name: str,
+    minimum: float,
+    maximum: float = _LARGEST,
+    *,
+    above_minimum: bool = False,
+    smallest: float = _SMALLEST,
 ) -> None:
     """A ValueError unless the parameter is a number in [minimum, maximum], or in (minimum, maximum].
 
-    Nor is it so close to 0 that arithmetic leaves the range of floats.
+    Nor is it between 0 and `smallest`, so close to 0 that arithmetic would leave the range of floats.
     """
     value = getattr(estimator, name)
     number = float(value) if isinstance(value, Real) and not isinstance(value, bool | np.bool_) else np.nan
     is_inside = minimum <= number <= maximum and not (above_minimum and number == minimum)
-    if not is_inside or 0 < abs(number) < _SMALLEST:
+    if not is_inside or 0 < abs(number) < smallest:
         left = "(" if above_minimum else "["
-        apart = f", and not between 0 and {_SMALLEST:g}" if is_inside else ""
+        apart = f", and not between 0 and {smallest:g}" if is_inside else ""
         raise ValueError(f"{name}: expected a number in {left}{minimum:g}, {maximum:g}]{apart}, got {value!r}")
 
 

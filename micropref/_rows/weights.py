@@ -14,7 +14,7 @@ from micropref._rows.masks import refuse_masked
 __all__ = ["check_sample_weight", "check_total"]
 
 # Sums of weighted losses are taken in the precision of X: beyond, single precision ends.
-_LEAST, _MOST = 1e-30, 1e30
+_LEAST, _MOST = 1e-100, 1e100
 
 
 def check_sample_weight(

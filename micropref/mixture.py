@@ -335,7 +335,7 @@ class MixtureBradleyTerry(GatedHeads):
         for name in ("alpha", "gate_alpha"):
             check_real(self, name, 0.0, LARGEST_PENALTY, smallest=0.0)
         check_real(self, "balance", 0.0, _LARGEST_BALANCE, smallest=0.0)
-        check_real(self, "tol", 0.0, np.inf, above_minimum=True, smallest=0.0)
+        check_real(self, "tol", 0.0, np.finfo(np.float64).max, above_minimum=True, smallest=0.0)
         check_choice(self, "gate", GATES)
 
     def _gate(self) -> Gate:

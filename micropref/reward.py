@@ -183,7 +183,7 @@ class PreferenceModel:
         else:
             parts = self._parts_of(router)
         if only_votes:
-            self._set_history_parameters(router, parameters)
+            self._set_parameters_for_votes(router, parameters)
         router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
         return router
 
@@ -432,13 +432,13 @@ class PreferenceModel:
         return ContextRouter(**{**settings, **parameters, "mixture": self.mixture})
 
     @staticmethod
-    def _set_history_parameters(router: ContextRouter, parameters: dict[str, Any]) -> None:
+    def _set_parameters_for_votes(router: ContextRouter, parameters: dict[str, Any]) -> None:
         current = router.get_params(deep=False)
         for name, value in parameters.items():
             if name in current and name not in _HISTORY_PARAMETERS and value != current[name]:
                 raise ValueError(
-                    f"{name}={value!r} would change what labelled contexts taught under {name}={current[name]!r}, "
-                    "but all rows are votes; give the labelled contexts again"
+                    f"{name}: expected {current[name]!r}, under which labelled contexts were learned, got {value!r} and "
+                    "votes alone; give the labelled contexts again"
                 )
         router.set_params(**parameters)
 
@@ -458,7 +458,7 @@ class PreferenceModel:
         """A ValueError where a router that reads contexts is given neither contexts nor users."""
         if self.router is not None and "context" in self._parts() and contexts is None and users is None:
             raise ValueError(
-                "this model was routed by contexts, but there are none; "
+                "expected contexts or users, since this model was routed by contexts, got neither; "
                 "pass a context for every row (empty where there is none), or the users"
             )
 

@@ -221,7 +221,7 @@ def test_votes_cannot_change_the_gate(here, run):
     before = run("evaluate", "heads", "test.jsonl").out
     done = run("route", "heads", "history.jsonl", "--gate", "linear")
     assert done.code == 1
-    assert "gate='linear' would change what labelled contexts taught under gate='knn'" in done.err
+    assert "gate: expected 'knn', under which labelled contexts were learned, got 'linear'" in done.err
     assert run("evaluate", "heads", "test.jsonl").out == before
 
 
@@ -788,7 +788,7 @@ def test_scoring_without_the_contexts_that_a_model_wants(here, run):
     write(here / "r.jsonl", [{"prompt": "p", "response": "a"}])
     done = run("score", "routed", "r.jsonl")
     assert done.code == 1
-    assert "routed by contexts, but there are none" in done.err
+    assert "since this model was routed by contexts, got neither" in done.err
 
 
 # ------------------------------------------------------------------------------------------------------------ plurals

@@ -437,8 +437,8 @@ class PreferenceModel:
         for name, value in parameters.items():
             if name in current and name not in _HISTORY_PARAMETERS and value != current[name]:
                 raise ValueError(
-                    f"{name}: expected {current[name]!r}, under which labelled contexts were learned, got {value!r} and "
-                    "votes alone; give the labelled contexts again"
+                    f"{name}: expected {current[name]!r}, under which labelled contexts were learned, got {value!r} "
+                    "and votes alone; give the labelled contexts again"
                 )
         router.set_params(**parameters)
 

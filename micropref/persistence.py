@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from micropref._estimator.model_folder import ModelFileError, read_folder, write_folder
+from micropref._estimator.errors import ModelFileError
+from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
 from micropref._support.renamed import moved
 

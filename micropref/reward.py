@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
@@ -22,7 +23,6 @@ from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.metrics._subsets import rows_by_value, score_subsets
 from micropref.mixture import MixtureBradleyTerry
-from micropref.persistence import ModelFileError
 from micropref.router import ContextRouter
 
 __all__ = ["PreferenceModel"]
@@ -489,8 +489,7 @@ class PreferenceModel:
 
 def _own(encoder: PairEncoder) -> PairEncoder:
     """An encoder whose scales and widths are its own; what embeds texts, and the store, are shared."""
-    state = {name: dict(value) if isinstance(value, dict) else value for name, value in vars(encoder).items()}
-    return twin(encoder, state)
+    return twin(encoder, {name: dict(old) if isinstance(old, dict) else old for name, old in vars(encoder).items()})
 
 
 def _column(table: PreferenceTable, name: str) -> Sequence[Any]:

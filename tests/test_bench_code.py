@@ -186,7 +186,8 @@ def test_every_import_by_a_computed_name_says_how_it_begins(original):
         ]
         if calls and not module.computed_imports:
             silent.add(name)
-    assert silent == {"micropref._support.optional"}  # which imports packages that others wrote
+    # Packages that others wrote; saving and loading, which no cell does; old names of public ones.
+    assert silent == {"micropref._support.optional", "micropref._estimator.saveable", "micropref._support.renamed"}
 
 
 def test_no_circle_in_bench():

@@ -531,7 +531,7 @@ def test_the_labels_of_a_share():
     assert distinct_labels([0, 1, 1], 3).tolist() == [0, 1]
     assert distinct_labels(["b", "b"], 2).tolist() == ["b"]
     assert distinct_labels([], 0).tolist() == []
-    with pytest.raises(ValueError, match="NaN or infinity: nan in row 1"):
+    with pytest.raises(ValueError, match="expected labels that are finite, got nan in row 1"):
         distinct_labels([2.0, np.nan], 2)
     with pytest.raises(ValueError, match="X has 3 rows, y has 2"):
         distinct_labels([0, 1], 3)

@@ -59,7 +59,7 @@ def test_other_threads_leave_the_process_alone():
 @pytest.mark.parametrize(("gate", "expected"), [("linear", {1}), ("mlp", {2})])
 def test_fits_use_them_only_behind_a_hidden_layer(gate, expected, monkeypatch):
     seen = []
-    for module in ("mixture", "router"):
+    for module in ("_engine.starts", "_engine.gate_solvers"):
         original = __import__(f"micropref.{module}", fromlist=["lbfgs"]).lbfgs
 
         def watched(*given, original=original, **more):

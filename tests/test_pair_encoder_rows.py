@@ -202,7 +202,9 @@ def test_only_labels_that_are_understood_are_compared():
         np.testing.assert_array_equal(
             PairEncoder(SMALL).fit_transform(table, first), PairEncoder(SMALL).fit_transform(rows, first)
         )
-    PairEncoder(SMALL).fit(labelled(rows, first), np.where(first, "no", "yes"))  # the estimator's to read
+    PairEncoder(SMALL).fit(labelled(rows, first), np.where(first, "yes", "no"))
+    with pytest.raises(ValueError, match="preferred by the label"):  # as an estimator would read y
+        PairEncoder(SMALL).fit(labelled(rows, first), np.where(first, "no", "yes"))
     with pytest.raises(ValueError, match="preferred by the label"):
         PairEncoder(SMALL).fit([*rows[1:], labelled(rows, first)[0]], [*first[1:], not first[0]])
     with pytest.raises(ValueError, match="preferred by the label"):  # of chosen and rejected, too

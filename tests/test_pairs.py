@@ -112,7 +112,7 @@ def test_a_swap_of_integers_does_not_wrap_around(kind, dtype):
         ([1.0, 2.0], "got a list of 1 dimension"),
         (pd.Series([1.0, 2.0]), "got a Series of 1 dimension"),
         (torch.ones(2), "got a Tensor of 1 dimension"),
-        (scipy.sparse.eye_array(3), "got a dia_array of 0 dimension"),
+        (scipy.sparse.eye_array(3), "expected dense rows, got a sparse dia_array"),
     ],
 )
 def test_rows_that_are_no_numbers(X, message):
@@ -302,7 +302,7 @@ def test_scaler_errors(kind):
 @pytest.mark.parametrize("name", ["context_norm", "difference_norm"])
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
 def test_norms_must_be_positive(name, value):
-    with pytest.raises(ValueError, match=rf"{name}: expected a number in \[1e-10, 10000000000.0\], got {value}"):
+    with pytest.raises(ValueError, match=rf"{name}: expected a number in \[1e-10, 1e\+10\], got {value}"):
         PairScaler(**{name: value}).fit(rows(3, 2))
 
 

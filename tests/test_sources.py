@@ -119,7 +119,7 @@ def test_blank_lines_are_no_rows(tmp_path):
         (
             pd.DataFrame([["a", "b"]], columns=["chosen", "chosen"]),
             ValueError,
-            "expected column names that differ, got 'chosen', 'chosen'",
+            "expected each column name once, got 'chosen', 'chosen'",
         ),
         (
             hf_datasets.DatasetDict(train=hf_datasets.Dataset.from_list(ROWS)),

@@ -22,6 +22,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from micropref import __version__
+from micropref._estimator.errors import ModelFileError
 from micropref._support.files import briefly_locked, file_state, replacing
 
 Arrays = dict[str, np.ndarray]
@@ -36,10 +37,6 @@ _VERSION = 1
 _PATIENCE_S = 60.0
 # A reader is overtaken by a writer between two reads in about one of fifty.
 _MAX_READS = 20
-
-
-class ModelFileError(ValueError):
-    """A saved model that is incomplete, altered, or not one of ours."""
 
 
 # ------------------------------------------------------------------------------------------------------------- writing

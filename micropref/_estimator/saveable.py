@@ -8,8 +8,8 @@ from typing import Any
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import fitted, lock_of
-from micropref._estimator.model_folder import ModelFileError
 from micropref._estimator.state import Arrays, describe
 
 __all__ = ["arrays_with_prefix", "pack", "unpack"]

@@ -1,0 +1,9 @@
+"""The error of a saved model that cannot be read."""
+
+from __future__ import annotations
+
+__all__ = ["ModelFileError"]
+
+
+class ModelFileError(ValueError):
+    """A saved model that is incomplete, altered, or not one of ours."""

@@ -24,6 +24,7 @@ from micropref._engine.gates import Gate
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
+from micropref._rows.ids import user_id
 from micropref._rows.labels import distinct_labels
 from micropref._rows.layout import PairReader, root_mean_square
 from micropref.cli import main
@@ -436,15 +437,16 @@ def test_shards_are_a_partition_that_keeps_groups_whole(ids, world_size):
     n = len(ids)
     groups = np.empty(n, dtype=object)
     groups[:] = ids
+    users = [user_id(one) for one in ids]
     shards = [shard_rows(n, groups, rank, world_size) for rank in range(world_size)]
     assert sorted(np.concatenate(shards)) == list(range(n))
     owners: dict = {}
     for rank, rows in enumerate(shards):
         assert (np.diff(rows) > 0).all()
         for row in rows:
-            if ids[row] not in (None, -1):
-                assert owners.setdefault((type(ids[row]), ids[row]), rank) == rank
-    largest = max(Counter((type(one), one) for one in ids if one not in (None, -1)).values(), default=1)
+            if users[row] is not None:
+                assert owners.setdefault(users[row], rank) == rank
+    largest = max(Counter(user for user in users if user is not None).values(), default=1)
     for rows in shards:
         assert abs(len(rows) - n / world_size) <= largest
 

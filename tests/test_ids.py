@@ -17,7 +17,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from micropref._rows.ids import restored_id, storable_id, text_id, user_id
+from micropref._rows.ids import integer_of_float, restored_id, storable_id, text_id, user_id
 
 BIG = 1234567890123456789
 
@@ -262,3 +262,11 @@ def test_numbers_of_numpy_are_saved_as_integers():
     for value in (True, np.True_, None, 1.5):
         with pytest.raises(TypeError, match="expected"):
             storable_id(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [("12.0", "12"), ("-3.000", "-3"), ("0.0", "0"), ("012.0", None), ("12", None), ("1.5", None), ("", None)],
+)
+def test_integers_of_floats(text, digits):
+    assert integer_of_float(text) == digits

@@ -72,7 +72,7 @@ def rejected_rows(folder: Path) -> None:
 
 
 def rejected_rows_of_the_hub(folder: Path) -> None:
-    first, second = helpsteer2_rows("one", (4, 4, 4, 2, 2), (1, 1, 1, 2, 2))
+    first, second = helpsteer2_rows("one", *((4, 0, 1, 2, 2), (0, 4, 1, 2, 2)))
     load_helpsteer2([first, {**second, "verbosity": 9}, first, second], skip_bad=True)
 
 

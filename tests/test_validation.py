@@ -41,7 +41,7 @@ def test_weights_become_double_precision():
         ([[1.0], [1.0], [1.0]], "1D array or scalar"),
         ([1.0, np.nan, np.nan], "NaN or infinity in row 1"),
         ([1.0, 1.0, np.inf], "NaN or infinity in row 2"),
-        ([1.0, -1.0, -5.0], r"not be negative; row 1 has -1\.0"),
+        ([1.0, -1.0, -5.0], r"no negative number, got -1\.0 in row 1"),
         ([0.0, 0.0, 0.0], "zero in every row"),
         (0.0, "zero in every row"),
     ],
@@ -114,8 +114,8 @@ def test_strings_and_complex_numbers_are_no_features():
 @pytest.mark.parametrize(
     ("width", "columns", "message"),
     [
-        (-1, 3, "at least 0; got -1"),
-        (1.0, 3, "integer of at least 0; got 1.0"),
+        (-1, 3, "at least 0, got -1"),
+        (1.0, 3, "integer of at least 0, got 1.0"),
         (3, 3, r"one column for the difference, got n_context_features=3 and X with 3 feature\(s\)"),
         (4, 3, "one column for the difference"),
     ],

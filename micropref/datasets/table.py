@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from micropref._rows.ids import user_id
 from micropref._support.optional import require
 from micropref._support.renamed import moved
+from micropref._support.warnings import level_of_caller
 from micropref.datasets._text import is_blank, is_unicode
 
 if TYPE_CHECKING:
@@ -271,7 +272,9 @@ def _only_by_name(old: tuple[int, ...], n_rejected: int) -> int:
     if len(old) > 1:
         raise TypeError(f"expected at most 8 arguments by position, got {7 + len(old)}")
     warnings.warn(
-        "pass n_rejected by name: by position it is refused from micropref 0.3 on", FutureWarning, stacklevel=3
+        "pass n_rejected by name: by position it is refused from micropref 0.3 on",
+        FutureWarning,
+        stacklevel=level_of_caller(),
     )
     return old[0]
 

@@ -25,7 +25,7 @@ from micropref._engine.logistic_normal import SCALES, WEIGHTS, expected_log_odds
 from micropref._support.cached import cached_property
 from micropref.kernels._dispatch import wants_compiled
 
-__all__ = ["Beliefs", "Scatter", "VoteRounds", "discounted", "effective_margins", "filter_votes"]
+__all__ = ["Beliefs", "Scatter", "VoteRounds", "discounted", "effective_margins", "filter_votes", "margin_moments"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -254,15 +254,15 @@ def discounted(means: Floats, covariances: Floats, decay: float, prior: Floats) 
     return moved, 0.5 * (faded + faded.swapaxes(-1, -2))
 
 
-def effective_margins(
+def margin_moments(
     beliefs: Beliefs,
     index: NDArray[np.integer],
     margins: Floats,
     coordinates: Floats,
     outside_variance: Floats,
     scatter: Scatter | None = None,
-) -> Floats:
-    """Margins (K, n) that heads without scatter would need to give each user's probabilities E σ under each component.
+) -> tuple[Floats, Floats]:
+    """Means and variances (K, n) of the margins of pairs for users of whom this is believed, under each component.
 
     Parameters
     ----------
@@ -290,4 +290,19 @@ def effective_margins(
         mean[:, rows] = margins[:, rows] + (beliefs.means[:, users] * z).sum(axis=-1)
         h = np.matmul(beliefs.covariances[:, users], z[None, :, :, None])[..., 0]
         variance[:, rows] = np.maximum((h * z).sum(axis=-1), 0.0)
-    return expected_log_odds(mean, variance + outside_variance)
+    return mean, variance + outside_variance
+
+
+def effective_margins(
+    beliefs: Beliefs,
+    index: NDArray[np.integer],
+    margins: Floats,
+    coordinates: Floats,
+    outside_variance: Floats,
+    scatter: Scatter | None = None,
+) -> Floats:
+    """Margins (K, n) that heads without scatter would need to give each user's probabilities E σ under each component.
+
+    The parameters are those of `margin_moments`.
+    """
+    return expected_log_odds(*margin_moments(beliefs, index, margins, coordinates, outside_variance, scatter))

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, like, namespace
-from micropref._engine.prediction import head_margins
+from micropref._arrays.backend import Array, like, namespace, to_numpy
+from micropref._engine.logistic_normal import expected_log_odds, moments
+from micropref._engine.prediction import head_margins, scatter_coordinates
 from micropref._estimator.base import PersonalPreferenceClassifier
 from micropref._estimator.context_gates import ContextGate
 from micropref._estimator.fitting import predicting
-from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
-from micropref._users.store import Pairs, UserStore
+from micropref._users.store import Answer, Pairs, UserStore
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 
 __all__ = ["RoutedHeads"]
@@ -61,8 +61,11 @@ class RoutedHeads(PersonalPreferenceClassifier):
         log_odds : array of shape (n_samples,)
             In nats.
         """
-        margins, log_weights = self._forward(X, groups)
-        return log_odds(log_weights, margins)
+        log_weights, found = self._forward(X, groups)
+        if found.variances is None:
+            return log_odds(log_weights, found.margins)
+        margins = expected_log_odds(to_numpy(found.margins), found.variances)
+        return log_odds(log_weights, like(margins, log_weights, log_weights.dtype))
 
     @predicting
     def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> Array:
@@ -78,7 +81,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
         -------
         weights : array of shape (n_samples, n_components)
         """
-        log_weights = self._forward(X, groups)[1]
+        log_weights = self._forward(X, groups)[0]
         return namespace(log_weights).exp(log_weights).T
 
     @predicting
@@ -117,31 +120,41 @@ class RoutedHeads(PersonalPreferenceClassifier):
         """log f⁰ of every row, (n_components, n_samples)."""
         return self.mixture_.context_log_weights(reader.X[:, : self.mixture_.n_context_features_])
 
-    def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
-        """Margins and log-weights of every row, both (n_components, n_samples)."""
+    def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Answer]:
+        """Log-weights (n_components, n_samples) of every row, and what is known of its user."""
         check_is_fitted(self, "history_")
         return self._answer(check_matrix(self, X, reset=False), groups)
 
-    def _answer(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
+    def _answer(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Answer]:
         """As `_forward`, of rows that are checked already."""
         users = check_groups(groups, X.shape[0])
         reader = PairReader(X, self.n_context_features_)
-        pairs = Pairs(head_margins(reader, self.mixture_.coef_))
+        pairs = self._pairs(reader)
         log_weights = self._context_gate.log_weights(X[:, : self.n_context_features_], self._log_prior(reader))
         if users is None:
-            return pairs.margins, log_weights
+            return log_weights, self._of_population(pairs)
         found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature)
         updated = log_softmax(log_weights + like(found.evidence, log_weights, log_weights.dtype))
         # A user without evidence gets the prior to the last bit, which normalising again might not leave.
         has_evidence = like(np.any(found.evidence, axis=0), log_weights)
-        return found.margins, namespace(updated).where(has_evidence, updated, log_weights)
+        return namespace(updated).where(has_evidence, updated, log_weights), found
 
-    def _evidence(self, rows: Comparisons) -> Array:
-        """−L_ik of every row, (n_components, n_samples)."""
-        margins = head_margins(rows.reader, self.mixture_.coef_)
-        if rows.signs is not None:
-            margins = margins * like(rows.signs, margins, margins.dtype)
-        return log_sigmoid(margins)
+    def _pairs(self, reader: PairReader) -> Pairs:
+        """The rows as the heads see them."""
+        margins = head_margins(reader, self.mixture_.coef_)
+        scatter = self.mixture_.scatter_
+        return Pairs(margins) if scatter is None else Pairs(margins, *scatter_coordinates(reader, scatter))
+
+    def _of_population(self, pairs: Pairs) -> Answer:
+        """What is known of a user who has not voted."""
+        if pairs.coordinates is None:
+            return Answer(np.zeros(1), pairs.margins)
+        return self.history_.answer([], np.full(len(pairs.coordinates), -1), pairs)
+
+    def _evidence(self, pairs: Pairs) -> Array:
+        """−L_ik of signed pairs, (n_components, n_pairs): their log-likelihood under each head, of a new user."""
+        found = self._of_population(pairs)
+        return log_sigmoid(found.margins) if found.variances is None else moments(found.margins, found.variances)[0]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")

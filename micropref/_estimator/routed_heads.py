@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, like, namespace, to_numpy
 from micropref._engine.logistic_normal import expected_log_odds, moments
+from micropref._engine.normal_mixtures import lower_quantile, mean_and_deviation
 from micropref._engine.prediction import head_margins, scatter_coordinates
 from micropref._estimator.base import PersonalPreferenceClassifier
 from micropref._estimator.context_gates import ContextGate
@@ -85,8 +86,71 @@ class RoutedHeads(PersonalPreferenceClassifier):
         return namespace(log_weights).exp(log_weights).T
 
     @predicting
-    def rewards(self, features: Array, context: Array | None = None, groups: ArrayLike | None = None) -> Array:
-        """Rewards Σ_k f_k(c) w_kᵀ φ of single responses, in this context and for this user.
+    def margin_interval(self, X: Array, groups: ArrayLike | None = None, *, level: float = 0.95) -> NDArray[np.float64]:
+        """Interval that the margin of a pair, w_uᵀ d, lies in with a given probability.
+
+        The margin is the log-odds that this user would prefer the first response, were their reward w_u known;
+        `decision_function` averages its σ over what is not known. A user of a mixture has one of K margins, a user of a
+        hierarchical model one of a continuum.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        groups : array-like of shape (n_samples,), optional
+            As in `decision_function`.
+        level : float, default=0.95
+            Posterior probability of the interval; half of what is left lies on either side.
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            Lower and upper end, in nats. Swapping the responses negates and swaps them exactly.
+
+        Raises
+        ------
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level: expected a probability between 0 and 1, got {level!r}")
+        weights, means, variances = self._margin_distribution(*self._forward(X, groups))
+        lower = lower_quantile(weights, means, variances, 0.5 - 0.5 * level)
+        upper = -lower_quantile(weights, -means, variances, 0.5 - 0.5 * level)
+        # A median of two points that differ in sign may be either.
+        return np.stack([np.minimum(lower, upper), np.maximum(lower, upper)], axis=1)
+
+    @overload
+    def rewards(
+        self,
+        features: Array,
+        context: Array | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        return_std: Literal[False] = False,
+    ) -> Array: ...
+
+    @overload
+    def rewards(
+        self,
+        features: Array,
+        context: Array | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        return_std: bool,
+    ) -> Array | tuple[Array, NDArray[np.float64]]: ...
+
+    @predicting
+    def rewards(
+        self,
+        features: Array,
+        context: Array | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        return_std: bool = False,
+    ) -> Array | tuple[Array, NDArray[np.float64]]:
+        """Expected rewards E w_uᵀ φ of single responses, in this context and for this user.
+
+        With the heads of a mixture, Σ_k f_k(c) w_kᵀ φ.
 
         Parameters
         ----------
@@ -96,25 +160,43 @@ class RoutedHeads(PersonalPreferenceClassifier):
             Needed if the router has a context.
         groups : array-like of shape (n_responses,), optional
             As in `decision_function`.
+        return_std : bool, default=False
+            Also return how far w_uᵀ φ may be from its expectation.
 
         Returns
         -------
         rewards : array of shape (n_responses,)
-            Only differences between responses to the same prompt have a meaning.
+            In nats of log-odds. Only differences between responses to the same prompt have a meaning.
+        std : ndarray of shape (n_responses,)
+            Standard deviation of w_uᵀ φ given what is known of the user, in nats; only if `return_std`. Heads and
+            scatter are taken as they were fitted. Two responses depend on one w_u, so that the squares of two such
+            deviations do not add up to that of a difference: ask `margin_interval` for a pair.
         """
         check_is_fitted(self, "history_")
         if context is None and self.n_context_features_:
             raise ValueError(
                 f"context: expected the {self.n_context_features_} context features, got none; pass context=..."
             )
-        each = self.mixture_.rewards(features)
-        xp = namespace(each)
         X = check_block(features, self.mixture_.coef_.shape[1], "features", "single responses")
         if context is not None:
             width = self.n_context_features_
             meaning = f"(n_responses, {width}), the context columns alone"
-            X = xp.concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
-        return xp.sum(each * xp.exp(self._answer(X, groups)[1]).T, axis=1)
+            X = namespace(X).concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
+        log_weights, found = self._answer(X, groups)
+        xp = namespace(log_weights)
+        rewards = xp.sum(like(found.margins, log_weights, log_weights.dtype) * xp.exp(log_weights), axis=0)
+        if not return_std:
+            return rewards
+        return rewards, mean_and_deviation(*self._margin_distribution(log_weights, found))[1]
+
+    @staticmethod
+    def _margin_distribution(
+        log_weights: Array, found: Answer
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Weights, means and variances (n_components, n_rows) of the normal distributions of the margins."""
+        means = to_numpy(found.margins).astype(np.float64)
+        variances = np.zeros_like(means) if found.variances is None else found.variances
+        return np.exp(to_numpy(log_weights).astype(np.float64)), means, variances
 
     def _log_prior(self, reader: PairReader) -> Array:
         """log f⁰ of every row, (n_components, n_samples)."""

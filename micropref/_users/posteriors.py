@@ -53,7 +53,7 @@ class UserPosteriors:
         """
         margins, z, outside = _in_double(votes.pairs)
         if len(index) != margins.shape[1]:
-            raise ValueError(f"expected votes of length {len(index)}, as their users, got {margins.shape[1]}")
+            raise ValueError(f"expected {len(index)} votes, one of every user, got {margins.shape[1]}")
         weight = votes.weight
         if temperature != 1.0:
             weight = (np.ones(len(index)) if weight is None else weight) / temperature

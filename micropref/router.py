@@ -30,9 +30,9 @@ from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
+from micropref._users.context_memory import MEMORY_GATES, LabelledContexts, memory_of, remembering
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
-from micropref._users.neighbors import NeighborGate
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.kernels._threads import blas_threads
 
@@ -79,8 +79,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         Temperature of a user's votes; larger values trust them less.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
-    gate : {"linear", "mlp", "knn"}, default="linear"
-        g is linear; has one hidden layer; or f is learned from the nearest labelled contexts alone.
+    gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
+        g is linear; has one hidden layer; f is learned from the nearest labelled contexts alone; or labelled contexts
+        share their evidence in clusters, where contexts have any (`clusters_`), and g is linear where they have none.
     hidden_units : int, default=128
         Width of the hidden layer of the "mlp" gate.
     solver : {"direct", "hedge"}, default="direct"
@@ -194,6 +195,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        contexts: Array | None = None,
     ) -> Self:
         """Learn f from labelled pairs with context; forget all users.
 
@@ -206,6 +208,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         groups : array-like of shape (n_samples,), optional
             Annotators of the rows, for the mixture; only with ``prefit=False``. The votes of known users are learned by
             `partial_fit`.
+        contexts : array of shape (n_contexts, n_context_features), optional
+            Contexts without labels, among which, and those of X, the "cluster" gate looks for clusters; other gates do
+            not read them.
 
         Returns
         -------
@@ -236,8 +241,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
         evidence = tempered(self._evidence(rows), self.temperature)
-        if self.gate == "knn":
-            self._remember(rows, evidence)
+        if self._remember(rows, evidence, contexts):
             return self
         objective = GateObjective(
             rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha
@@ -337,8 +341,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
 
     def _step(self, rows: Comparisons, evidence: Array) -> None:
         """Learn f from labelled pairs of a stream."""
-        if self.gate == "knn":
-            self._remember(rows, evidence)
+        if self._remember(rows, evidence):
             return
         gate = self._gate()
         if not gate.shapes:
@@ -360,7 +363,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             check_real(self, name, *_TEMPERATURES, smallest=0.0)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)
         check_real(self, "alpha", 0.0, LARGEST_PENALTY, smallest=0.0)
-        check_choice(self, "gate", (*GATES, "knn"))
+        check_choice(self, "gate", (*GATES, *MEMORY_GATES))
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
             check_integer(self, name, 1)
@@ -429,16 +432,15 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.classes_ = classes
         self.history_ = UserHistory(n_components)
         self.loss_curve_ = []
-        self._neighbors = (
-            NeighborGate(n_context_features, n_components, self.n_neighbors) if self.gate == "knn" else None
-        )
+        self._neighbors = memory_of(self.gate, n_context_features, n_components, self.n_neighbors)
         self._adam = Adam(_STEP_RATE)
         self._norms = RunningNorms()
         self.gate_parameters_ = []
 
     def _gate(self) -> Gate:
         n_components = self.mixture_.coef_.shape[0]
-        return Gate.create(self.gate, self.n_context_features_, n_components, self.hidden_units)
+        kind = "linear" if self.gate == "cluster" else self.gate
+        return Gate.create(kind, self.n_context_features_, n_components, self.hidden_units)
 
     def _set_parameters(self, vector: NDArray[np.float64]) -> None:
         self.gate_parameters_ = [p.copy() for p in unflatten(vector, self._gate().shapes)]
@@ -450,11 +452,13 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             margins = margins * like(rows.signs, margins, margins.dtype)
         return log_sigmoid(margins)
 
-    def _remember(self, rows: Comparisons, evidence: Array) -> None:
-        contexts, votes, weight = to_numpy(rows.context), to_numpy(evidence), rows.dense_weight
-        counted = slice(None) if rows.weight is None else weight > 0
-        assert self._neighbors is not None
-        self._neighbors.add(contexts[counted], votes[:, counted], weight[counted])
+    def _remember(self, rows: Comparisons, evidence: Array, contexts: Array | None = None) -> bool:
+        """Whether nothing is left to learn once the gate remembers these rows, and contexts that have no label."""
+        if self._neighbors is None:
+            return False
+        seen = LabelledContexts.of(rows, evidence, self._log_prior(rows.reader))
+        self._neighbors = remembering(self._neighbors, seen, contexts)
+        return self.gate == "knn"
 
     def _forked(self) -> Self:
         """The same router, whose learning leaves this one as it is; the table of users is copied where it changes."""
@@ -489,5 +493,5 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         router.gate_parameters_ = gathered("gate", arrays)
         router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
         if router._neighbors is not None:
-            router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
+            router._neighbors.restore(arrays_with_prefix("neighbors", arrays))
         return router

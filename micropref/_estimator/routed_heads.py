@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, like, namespace, to_numpy
+from micropref._arrays.backend import Array, like, namespace
 from micropref._engine.gates import Gate
 from micropref._engine.prediction import gate_log_weights, head_margins
 from micropref._estimator.base import PersonalPreferenceClassifier
@@ -16,8 +16,10 @@ from micropref._estimator.fitting import predicting
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
+from micropref._users.cluster_gate import ClusterGate
+from micropref._users.clusters import ContextClusters
+from micropref._users.context_memory import ContextMemory, answer
 from micropref._users.history import UserHistory
-from micropref._users.neighbors import NeighborGate
 from micropref.kernels._pointwise import log_odds, log_softmax
 
 __all__ = ["RoutedHeads"]
@@ -36,7 +38,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
     n_context_features_: int
     gate_parameters_: list[NDArray[np.float64]]
     history_: UserHistory
-    _neighbors: NeighborGate | None
+    _neighbors: ContextMemory | None
     history_temperature: float
 
     @predicting
@@ -106,6 +108,17 @@ class RoutedHeads(PersonalPreferenceClassifier):
             X = xp.concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
         return xp.sum(each * xp.exp(self._answer(X, groups)[1]).T, axis=1)
 
+    @property
+    def clusters_(self) -> ContextClusters | None:
+        """What the "cluster" gate found among the contexts.
+
+        Returns
+        -------
+        clusters : ContextClusters or None
+            None for other gates, and where the contexts have no clusters, so that the linear gate answers.
+        """
+        return self._neighbors.clusters if isinstance(self._neighbors, ClusterGate) else None
+
     def _log_prior(self, reader: PairReader) -> Array:
         """log f⁰ of every row, (n_components, n_samples)."""
         return self.mixture_.context_log_weights(reader.X[:, : self.mixture_.n_context_features_])
@@ -121,13 +134,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
         reader = PairReader(X, self.n_context_features_)
         margins = head_margins(reader, self.mixture_.coef_)
         prior = self._log_prior(reader)
-        if self._neighbors is not None:
-            contexts = to_numpy(X[:, : self.n_context_features_])
-            log_weights = like(self._neighbors.log_weights(contexts, to_numpy(prior)), margins, margins.dtype)
-        else:
-            contexts = X[:, : self.n_context_features_]
-            gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
-            log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
+        log_weights = self._gate_weights(X[:, : self.n_context_features_], prior)
         if users is not None:
             with np.errstate(over="ignore"):
                 votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
@@ -137,6 +144,16 @@ class RoutedHeads(PersonalPreferenceClassifier):
             has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)
             log_weights = namespace(updated).where(has_evidence, updated, log_weights)
         return margins, log_weights
+
+    def _gate_weights(self, contexts: Array, log_prior: Array) -> Array:
+        """log f (n_components, n_samples) of what contexts say, before any vote."""
+        memory, log_weights = self._neighbors, None
+        if memory is None or isinstance(memory, ClusterGate):
+            gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
+            log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, log_prior)
+        if memory is None:
+            return log_weights
+        return like(answer(memory, contexts, log_prior, log_weights), log_prior, log_prior.dtype)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")

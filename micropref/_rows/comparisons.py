@@ -153,7 +153,7 @@ class Comparisons:
                 of_group = self.groups.index[row]
                 raise ValueError(
                     f"group_weight: expected one weight for all rows of a group, got {first[of_group]:g} and "
-                    f"{weight[row]:g} for group {self.groups.ids[of_group]!r} (row {row}); weights of single rows are "
+                    f"{weight[row]:g} for group {self.groups.ids.tolist()[of_group]!r} (row {row}); weights of single rows are "
                     "sample_weight"
                 )
         weighted = replace(self, group_weight=weight)

@@ -89,8 +89,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class EMFit:
-    """Where EM stopped: the population, its log-likelihood in nats per row, iterations, and whether the last gained less
-    than the tolerance."""
+    """Where EM stopped: the population, its log-likelihood in nats per row, and whether there was nothing more to gain."""
 
     population: Population
     value: float

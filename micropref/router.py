@@ -72,8 +72,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         Temperature of a user's votes; larger values trust them less.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
-    gate : {"linear", "mlp", "knn"}, default="linear"
-        g is linear; has one hidden layer; or f is learned from the nearest labelled contexts alone.
+    gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
+        g is linear; has one hidden layer; f is learned from the nearest labelled contexts alone; or labelled contexts
+        share their evidence in clusters, where contexts have any (`clusters_`), and g is linear where they have none.
     hidden_units : int, default=128
         Width of the hidden layer of the "mlp" gate.
     solver : {"direct", "hedge"}, default="direct"
@@ -185,6 +186,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        contexts: Array | None = None,
     ) -> Self:
         """Learn f from labelled pairs with context; forget all users.
 
@@ -197,6 +199,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         groups : array-like of shape (n_samples,), optional
             Annotators of the rows, for the mixture; only with ``prefit=False``. The votes of known users are learned by
             `partial_fit`.
+        contexts : array of shape (n_contexts, n_context_features), optional
+            Contexts without labels, among which, and those of X, the "cluster" gate looks for clusters; other gates do
+            not read them.
 
         Returns
         -------
@@ -226,7 +231,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
-        labelled = self._labelled(rows, self._pairs(rows.reader).signed(rows.signs))
+        labelled = self._labelled(rows, self._pairs(rows.reader).signed(rows.signs))._replace(unlabelled=contexts)
         found = self._context_gate.fit(labelled, self._gate_settings())
         if found is None:
             return self

@@ -13,11 +13,12 @@ from micropref._engine.logistic_normal import expected_log_odds, moments
 from micropref._engine.normal_mixtures import lower_quantile, mean_and_deviation
 from micropref._engine.prediction import head_margins, scatter_coordinates
 from micropref._estimator.base import PersonalPreferenceClassifier
-from micropref._estimator.context_gates import ContextGate
+from micropref._estimator.context_gates import ContextClusterGate, ContextGate
 from micropref._estimator.fitting import predicting
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
+from micropref._users.clusters import ContextClusters
 from micropref._users.store import Answer, Pairs, UserStore
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 
@@ -46,6 +47,17 @@ class RoutedHeads(PersonalPreferenceClassifier):
             Weights (K, c) and offsets (K,) if linear; empty for a gate without parameters.
         """
         return self._context_gate.parameters
+
+    @property
+    def clusters_(self) -> ContextClusters | None:
+        """What the "cluster" gate found among the contexts.
+
+        Returns
+        -------
+        clusters : ContextClusters or None
+            None for other gates, and where the contexts have no clusters, so that the linear gate answers.
+        """
+        return self._context_gate.memory.clusters if isinstance(self._context_gate, ContextClusterGate) else None
 
     @predicting
     def decision_function(self, X: Array, groups: ArrayLike | None = None) -> Array:

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from micropref._estimator.parameters import check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.baselines._heads import ReweightedHeads, oriented, scaled_to_margin, uniform
 from micropref.kernels._pointwise import log_sigmoid, log_softmax
 
 __all__ = ["DecomposedRewards"]
@@ -150,7 +150,7 @@ class DecomposedRewards(ReweightedHeads):
             root = difference * np.sqrt(share)[:, None]  # all chose the same difference: it is all there is to say
         directions = self._directions(root)
         self.explained_variance_ = np.einsum("nm,nm->n", directions @ root.T, directions @ root.T)
-        directions = scaled_to_margin(_oriented(directions, mean, size), rows, self.margin)
+        directions = scaled_to_margin(oriented(directions, mean, size), rows, self.margin)
         n = self.n_components_ = len(directions)
         self.coef_ = np.concatenate([directions, -directions])
         self._log_prior = uniform(2 * n)
@@ -187,14 +187,3 @@ class DecomposedRewards(ReweightedHeads):
         # Equal weights of both signs are a coin until a user votes, and random directions may miss what matters.
         tags.classifier_tags.poor_score = self.prior == "uniform" or self.basis == "random"
         return tags
-
-
-def _oriented(directions: np.ndarray, mean: np.ndarray, size: float) -> np.ndarray:
-    """Each direction with the sign that the rows, of this root mean square norm, prefer on average.
-
-    Where they prefer neither, its largest entry is positive.
-    """
-    agreement = directions @ mean
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)[:, 0]
-    tie = np.abs(agreement) <= 1e-12 * size
-    return directions * np.where(np.where(tie, largest, agreement) < 0, -1.0, 1.0)[:, None]

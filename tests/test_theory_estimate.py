@@ -90,17 +90,19 @@ def test_a_planted_value_is_found(context):
     assert "Knowing which group answers is worth at most" in found.advice
 
 
-def test_the_estimate_before_correction_is_the_decomposition():
-    """Tiny changes: with a huge penalty no draw moves, and all intervals close around the plug-in value."""
+def test_the_estimate_before_correction_is_the_decomposition(monkeypatch):
+    """Draws and refits that move nothing: all intervals close around the plug-in value."""
     X, y, groups, _ = world(4)
     estimator = fitted(X, y, groups)
-    estimator.alpha = 1e9
+    zeros = np.zeros((200, estimator.coef_.size + 2))
+    monkeypatch.setattr(_estimate, "_one_step_bootstrap", lambda *_: (np.eye(zeros.shape[1]), zeros))
+    monkeypatch.setattr(_estimate, "refitted", lambda *_: zeros[:50])
     found = estimate_irreducible_error(estimator, X, y, groups)
-    plug_in = error_decomposition(
-        estimator.mixture_weights(X), expit(estimator.component_scores(X)), single_probs=np.full(len(X), 0.5)
-    )
-    assert found.label_noise == pytest.approx(plug_in.label_noise, abs=2e-3)
-    assert found.group_information == pytest.approx(plug_in.group_information, abs=2e-3)
+    plug_in = error_decomposition(estimator.mixture_weights(X), expit(estimator.component_scores(X)), features=X)
+    for name in ("label_noise", "group_information", "misspecification", "cross_entropy"):
+        value = getattr(plug_in, name)
+        assert getattr(found, name) == pytest.approx(value, abs=1e-6)
+        assert getattr(found, f"{name}_interval") == pytest.approx((value, value), abs=1e-6)
 
 
 def test_the_correction_and_the_ends_of_the_interval(monkeypatch):
@@ -367,7 +369,7 @@ def test_many_features_leave_no_power_and_the_test_says_so():
 
 
 def test_the_needed_gain_is_where_the_evidence_is_enough():
-    """Halves of the same size: log 20 = comparisons × needed gain − price, and evidence = comparisons × gain − price."""
+    """Halves of n rows: log 20 = n × needed gain − price, and evidence = n × gain − price."""
     X, y, groups, _ = world(2, n=2000)
     found = single_reward_test(MixtureBradleyTerry(2, random_state=0, n_init=2), X, y, groups)
     # The mean of the two evidences in logarithms is below the logarithm of their mean, by log 2 at most apart.

@@ -10,7 +10,17 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, like, namespace, to_numpy
 
-__all__ = ["Axes", "Layout", "axis_moments", "block_squares", "mean_moments", "principal_axes", "write_columns"]
+__all__ = [
+    "Axes",
+    "Layout",
+    "axis_moments",
+    "block_squares",
+    "mean_moments",
+    "principal_axes",
+    "relative",
+    "unit",
+    "write_columns",
+]
 
 # Sine of the angle to another vector below which what is left of a unit vector is rounding, of half precision too.
 _LEAST_SINE = 1e-3
@@ -92,6 +102,11 @@ def _dot(first: Array, second: Array) -> Array:
     return namespace(first).sum(first * second, axis=1, keepdims=True)
 
 
+def relative(block: Array, given: Array) -> Array:
+    """Unit vectors without their projections on others, at unit length; zeros where both are the same."""
+    return unit(block - given * _dot(block, given), _LEAST_SINE)
+
+
 def blocks(context: Array, layout: Layout) -> Iterator[tuple[int, Array, Array]]:
     """Yield ``(j, c_j, r_j)``: each block of the context at unit length, and relative to the block `given`."""
     width, given = layout.width, None
@@ -99,17 +114,14 @@ def blocks(context: Array, layout: Layout) -> Iterator[tuple[int, Array, Array]]
         given = unit(context[:, layout.given * width : (layout.given + 1) * width])
     for j in range(layout.n_blocks):
         block = unit(context[:, j * width : (j + 1) * width])
-        relative = (
-            block if given is None or j == layout.given else unit(block - given * _dot(block, given), _LEAST_SINE)
-        )
-        yield j, block, relative
+        yield j, block, block if given is None or j == layout.given else relative(block, given)
 
 
-def centred(relative: Array, mean: NDArray[Any]) -> Array:
+def centred(rows: Array, mean: NDArray[Any]) -> Array:
     """r̃_j: r_j minus a mean, at unit length; zeros where r_j is zero."""
-    xp = namespace(relative)
-    stated = xp.any(relative != 0, axis=1, keepdims=True)
-    shifted = unit(relative - like(mean, relative, relative.dtype), _LEAST_SINE)
+    xp = namespace(rows)
+    stated = xp.any(rows != 0, axis=1, keepdims=True)
+    shifted = unit(rows - like(mean, rows, rows.dtype), _LEAST_SINE)
     return xp.where(stated, shifted, xp.zeros_like(shifted))
 
 
@@ -128,10 +140,10 @@ def _second_moment(rows: Array, weight: NDArray[Any] | None) -> NDArray[Any]:
 def mean_moments(context: Array, d: Array, weight: NDArray[Any] | None, layout: Layout) -> NDArray[Any]:
     """Sums over rows, flat: of r_j and of the weights of the rows that have one, for each j; and of d dᵀ."""
     sums = []
-    for _, _, relative in blocks(context, layout):
-        stated = np.any(to_numpy(relative) != 0, axis=1)
+    for _, _, r in blocks(context, layout):
+        stated = np.any(to_numpy(r) != 0, axis=1)
         mass = float(stated.sum() if weight is None else weight[stated].sum())
-        sums.append(np.append(to_numpy(_weighted(relative, weight)[1].sum(axis=0)), mass))
+        sums.append(np.append(to_numpy(_weighted(r, weight)[1].sum(axis=0)), mass))
     return np.concatenate([*sums, _second_moment(d, weight).ravel()])
 
 
@@ -161,20 +173,21 @@ def _parts(context: Array, d: Array, layout: Layout, axes: Axes) -> Iterator[tup
     those of the right one.
     """
     xp = namespace(d)
-    found = [(j, block, relative, _dot(block, d)) for j, block, relative in blocks(context, layout)]
+    found = [(r, _dot(block, d)) for _, block, r in blocks(context, layout)]
     on_axes = None
     for name in layout.factors:
         kind, _, number = name.partition("_")
         if kind == "cosine":
-            yield name, None, xp.concat([cosine for *_, cosine in found], axis=1)
+            yield name, None, xp.concat([cosine for _, cosine in found], axis=1)
             continue
-        j, _, relative, cosine = found[int(number)]
+        j = int(number)
+        r, cosine = found[j]
         if kind == "gate":
-            yield name, relative, cosine
+            yield name, r, cosine
             continue
         if on_axes is None:
             on_axes = d @ like(axes.difference, d, d.dtype).T
-        yield name, centred(relative, axes.mean[j]) @ like(axes.context[j], d, d.dtype).T, on_axes
+        yield name, centred(r, axes.mean[j]) @ like(axes.context[j], d, d.dtype).T, on_axes
 
 
 def block_squares(context: Array, d: Array, weight: NDArray[Any] | None, layout: Layout, axes: Axes) -> NDArray[Any]:

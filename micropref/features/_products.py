@@ -14,7 +14,7 @@ __all__ = [
     "Axes",
     "Layout",
     "axis_moments",
-    "block_squares",
+    "kind_squares",
     "mean_moments",
     "principal_axes",
     "relative",
@@ -41,7 +41,7 @@ class Layout(NamedTuple):
     n_axes : (int, int)
         Of the context and of d in a bilinear block.
     factors : dict of str to float
-        Factor of each block of new columns, in their order; 0 where it has none yet.
+        Factor of each kind of new columns, ``"cosine"``, ``"gate"`` and ``"bilinear"``, those that are wanted.
     """
 
     n_context_features: int
@@ -55,21 +55,32 @@ class Layout(NamedTuple):
         """Blocks of the context."""
         return self.n_context_features // self.width
 
-    def size(self, name: str) -> int:
-        """Number of new columns of a block."""
-        kind = name.partition("_")[0]
-        return {"cosine": self.n_blocks, "gate": self.width, "bilinear": self.n_axes[0] * self.n_axes[1]}[kind]
+    @property
+    def relatives(self) -> list[int]:
+        """Blocks of the context other than the one that is given."""
+        return [j for j in range(self.n_blocks) if j != self.given]
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of new columns, in their order; only those that have columns."""
+        return [kind for kind in self.factors if kind == "cosine" or self.relatives]
+
+    @property
+    def n_columns(self) -> int:
+        """Number of all new columns."""
+        return len(self.columns())
 
     def columns(self) -> list[str]:
-        """Names of the new columns: the block, the block of the context, and the axes or the feature."""
+        """Names of the new columns: the kind, the block of the context, and the axes or the feature."""
         names: list[str] = []
-        for name in self.factors:
-            if name == "cosine":
+        for kind in self.kinds:
+            if kind == "cosine":
                 names += [f"cosine_{j}" for j in range(self.n_blocks)]
-            elif name.startswith("gate"):
-                names += [f"{name}_{i}" for i in range(self.width)]
+            elif kind == "gate":
+                names += [f"gate_{j}_{i}" for j in self.relatives for i in range(self.width)]
             else:
-                names += [f"{name}_{a}_{b}" for a in range(self.n_axes[0]) for b in range(self.n_axes[1])]
+                axes = [(a, b) for a in range(self.n_axes[0]) for b in range(self.n_axes[1])]
+                names += [f"bilinear_{j}_{a}_{b}" for j in self.relatives for a, b in axes]
         return names
 
 
@@ -114,7 +125,8 @@ def blocks(context: Array, layout: Layout) -> Iterator[tuple[int, Array, Array]]
         given = unit(context[:, layout.given * width : (layout.given + 1) * width])
     for j in range(layout.n_blocks):
         block = unit(context[:, j * width : (j + 1) * width])
-        yield j, block, block if given is None or j == layout.given else relative(block, given)
+        # A block says nothing beside itself.
+        yield j, block, block if given is None else block * 0 if j == layout.given else relative(block, given)
 
 
 def centred(rows: Array, mean: NDArray[Any]) -> Array:
@@ -167,46 +179,42 @@ def principal_axes(moment: NDArray[Any], n_axes: int) -> NDArray[np.float64]:
 
 
 def _parts(context: Array, d: Array, layout: Layout, axes: Axes) -> Iterator[tuple[str, Array | None, Array]]:
-    """Yield ``(name, left, right)`` of each block, whose columns are the products of every column of both.
+    """Yield ``(kind, left, right)``, whose columns are the products of every column of both, in the order of columns.
 
     The left one depends on the context only, and the right one is linear in d; without a left one, the columns are
     those of the right one.
     """
     xp = namespace(d)
     found = [(r, _dot(block, d)) for _, block, r in blocks(context, layout)]
-    on_axes = None
-    for name in layout.factors:
-        kind, _, number = name.partition("_")
+    for kind in layout.kinds:
         if kind == "cosine":
-            yield name, None, xp.concat([cosine for _, cosine in found], axis=1)
-            continue
-        j = int(number)
-        r, cosine = found[j]
-        if kind == "gate":
-            yield name, r, cosine
-            continue
-        if on_axes is None:
+            yield kind, None, xp.concat([cosine for _, cosine in found], axis=1)
+        elif kind == "gate":
+            for j in layout.relatives:
+                yield kind, *found[j]
+        else:
             on_axes = d @ like(axes.difference, d, d.dtype).T
-        yield name, centred(r, axes.mean[j]) @ like(axes.context[j], d, d.dtype).T, on_axes
+            for j in layout.relatives:
+                yield kind, centred(found[j][0], axes.mean[j]) @ like(axes.context[j], d, d.dtype).T, on_axes
 
 
-def block_squares(context: Array, d: Array, weight: NDArray[Any] | None, layout: Layout, axes: Axes) -> NDArray[Any]:
-    """Sums over rows of the squared norms of each block of new columns, before any factor."""
-    totals = []
-    for _, left, right in _parts(context, d, layout, axes):
+def kind_squares(context: Array, d: Array, weight: NDArray[Any] | None, layout: Layout, axes: Axes) -> NDArray[Any]:
+    """Sums over rows of the squared norms of each kind of new columns, before any factor."""
+    totals = dict.fromkeys(layout.kinds, 0.0)
+    for kind, left, right in _parts(context, d, layout, axes):
         squares = to_numpy(_dot(right, right))[:, 0].astype(np.float64)
         if left is not None:
             squares *= to_numpy(_dot(left, left))[:, 0]
-        totals.append(squares.sum() if weight is None else weight @ squares)
-    return np.array(totals, dtype=np.float64)
+        totals[kind] += float(squares.sum() if weight is None else weight @ squares)
+    return np.array(list(totals.values()), dtype=np.float64)
 
 
 def write_columns(context: Array, d: Array, layout: Layout, axes: Axes, out: Array) -> None:
     """Write the new columns of rows."""
     start = 0
-    for name, left, right in _parts(context, d, layout, axes):
-        right = right * layout.factors[name]
-        size = layout.size(name)
+    for kind, left, right in _parts(context, d, layout, axes):
+        right = right * layout.factors[kind]
+        size = right.shape[1] * (1 if left is None else left.shape[1])
         if left is None:
             out[:, start : start + size] = right
         else:

@@ -24,7 +24,7 @@ from micropref.features._products import (
     Axes,
     Layout,
     axis_moments,
-    block_squares,
+    kind_squares,
     mean_moments,
     principal_axes,
     write_columns,
@@ -43,17 +43,19 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
     is linear in d, so swapping the responses negates it, and any estimator can follow.
 
     The context is cut into blocks of the width of φ: the prompt, a criterion, its clauses. For block j, c_j is the
-    block at unit length and r_j is c_j without its projection on the block `given`, again at unit length. With
-    p = P r̃_j, where r̃_j is r_j minus its mean, at unit length, and q = Q d, on principal axes P and Q,
+    block at unit length and r_j is c_j without its projection on the block `given`, again at unit length; without
+    `given` it is c_j. On principal axes P and Q, p = P r̃_j, where r̃_j is r_j minus its mean, at unit length, and
+    q = Q d.
 
-    ==========  ======================  =======================  ==================================================
-    block       columns                 number                   the reward that weights on them give
-    ==========  ======================  =======================  ==================================================
-    cosine      c_jᵀ d                  1 for each j             a cos(c_j, φ)
-    gate        r_j (c_jᵀ d)            width, j ≠ given         (aᵀ r_j) cos(c_j, φ): the context decides whether
-                                                                 resembling it counts for or against a response
-    bilinear    p_a q_b                 n_axes[0] · n_axes[1]    φᵀ M r̃_j
-    ==========  ======================  =======================  ==================================================
+    ==========  ======================  ==============================  ==========================================
+    kind        columns                 number                          the reward that weights on them give
+    ==========  ======================  ==============================  ==========================================
+    cosine      c_jᵀ d                  1 for each j                    a c_jᵀ φ
+    gate        r_j (c_jᵀ d)            width, for j ≠ given            (aᵀ r_j) c_jᵀ φ: the context decides whether
+                                                                        resembling it counts for or against
+    bilinear    p_a q_b                 n_axes[0] · n_axes[1],          φᵀ M r̃_j
+                                        for j ≠ given
+    ==========  ======================  ==============================  ==========================================
 
     A block of the context that is empty (all zeros) gives zeros.
 
@@ -68,8 +70,8 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
         Index of the block that the others are taken relative to, usually that of the prompt. What a criterion shares
         with its prompt says nothing about the criterion.
     cosine, gate, bilinear : float, default=1.0
-        Each block of new columns is scaled to the root mean square norm of d, and then multiplied by this number. 0
-        leaves it out.
+        All columns of one kind together are scaled to the root mean square norm of d, and then multiplied by this
+        number. 0 leaves them out.
     n_axes : (int, int), default=(24, 48)
         Number of principal axes of the contexts and of d in the bilinear block, at most `width` each.
 
@@ -84,7 +86,7 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
     difference_axes_ : ndarray of shape (n_axes[1], width_)
         Principal axes Q of d, about 0.
     scale_ : dict of str to float
-        Factor of each block of new columns, in their order: ``"cosine"``, ``"gate_j"``, ``"bilinear_j"``.
+        Factors of the new columns: ``"cosine"``, ``"gate"``, ``"bilinear"``, those that are there.
     n_features_in_ : int
         Number of columns seen in `fit`.
 
@@ -166,11 +168,9 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
             return ranks.reduce(ranks.together(lambda: np.sum([terms(*block, *more) for block in rows], axis=0)))
 
         axes = _learned_axes(total, layout)
-        squares = total(lambda c, d, w: block_squares(c, d, w, layout, axes))
-        size = dict(zip(layout.factors, np.sqrt(squares / mass).tolist(), strict=True))
-        self.scale_ = {
-            name: getattr(self, name.partition("_")[0]) / size[name] if size[name] > 0 else 0.0 for name in size
-        }
+        squares = total(lambda c, d, w: kind_squares(c, d, w, layout, axes))
+        size = dict(zip(layout.kinds, np.sqrt(squares / mass).tolist(), strict=True))
+        self.scale_ = {kind: getattr(self, kind) / size[kind] if size[kind] > 0 else 0.0 for kind in size}
         self.width_ = layout.width
         self.mean_, self.context_axes_, self.difference_axes_ = axes
         return self
@@ -207,9 +207,8 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
                 f"{self.given!r}"
             )
         given = None if self.given is None else int(self.given)
-        return Layout(
-            int(n_context), int(width), given, self._axes_for(int(width)), dict.fromkeys(self._names(n_blocks), 0.0)
-        )
+        factors = {kind: float(getattr(self, kind)) for kind in _KINDS if getattr(self, kind)}
+        return Layout(int(n_context), int(width), given, self._axes_for(int(width)), factors)
 
     def _axes_for(self, width: int) -> tuple[int, int]:
         counts = self.n_axes
@@ -222,14 +221,6 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
             raise ValueError(f"n_axes: expected two integers of at least 1, of the context and of d, got {counts!r}")
         of_context, of_difference = (min(int(count), width) for count in counts)
         return of_context, of_difference
-
-    def _names(self, n_blocks: int) -> list[str]:
-        """Blocks of new columns, in their order."""
-        names = ["cosine"] if self.cosine else []
-        for j in range(n_blocks):
-            names += [f"gate_{j}"] if self.gate and j != self.given else []
-            names += [f"bilinear_{j}"] if self.bilinear else []
-        return names
 
     @predicting
     def transform(self, X: Array) -> Array:
@@ -255,8 +246,7 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
         xp, layout, axes = namespace(X), self._layout(), self._axes()
         kind = {"device": X.device} if is_torch(X) else {}
         n_columns = int(X.shape[1])
-        n_new = sum(map(layout.size, layout.factors))
-        found = xp.empty((int(X.shape[0]), n_columns + n_new), dtype=compute_dtype(X), **kind)
+        found = xp.empty((int(X.shape[0]), n_columns + layout.n_columns), dtype=compute_dtype(X), **kind)
         for rows, context, difference in PairReader(X, self.n_context_features):
             found[rows, : self.n_context_features] = context
             found[rows, self.n_context_features : n_columns] = difference

@@ -18,6 +18,7 @@ __all__ = ["arrays_with_prefix", "pack", "unpack"]
 _HOME = {
     "MixtureBradleyTerry": "micropref.mixture",
     "ContextRouter": "micropref.router",
+    "ContextInteractions": "micropref.features.interactions",
     "CategoricalRewards": "micropref.baselines.categorical",
     "ContextNeighbors": "micropref.baselines.neighbors",
     "DecomposedRewards": "micropref.baselines.decomposed",

@@ -186,7 +186,7 @@ def test_level_with_known_owners(heads, labels):
         rng = np.random.default_rng(seed)
         (X, y, z), (X_test, y_test, z_test) = world(rng, 4 * labels)
         router = ContextRouter(heads, gate="cluster").fit(X, y)
-        assert len(router.clusters_) == 4
+        assert len(router.clusters_) == len(np.unique(z))
         owner = ContextRouter(heads).partial_fit(X[:, WIDTH:], y, groups=z)
         linear = ContextRouter(heads).fit(X, y)
         found.append(

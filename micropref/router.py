@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, index_like, to_numpy
+from micropref._arrays.backend import Array
 from micropref._engine.gate_solvers import TOL, tempered
 from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
@@ -27,7 +27,8 @@ from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
-from micropref._users.store import Votes
+from micropref._users.posteriors import UserPosteriors
+from micropref._users.store import Pairs, Votes
 
 __all__ = ["ContextRouter"]
 
@@ -230,8 +231,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
-        evidence = tempered(self._evidence(rows), self.temperature)
-        labelled = Labelled(rows, evidence, self._log_prior(rows.reader), contexts)
+        labelled = self._labelled(rows, self._pairs(rows.reader).signed(rows.signs))._replace(unlabelled=contexts)
         found = self._context_gate.fit(labelled, self._gate_settings())
         if found is None:
             return self
@@ -298,31 +298,32 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
 
     def _learn_votes(self, rows: Comparisons) -> None:
         """Rows with a user go into that user's history, the others teach f."""
-        evidence = self._evidence(rows)
+        pairs = self._pairs(rows.reader).signed(rows.signs)
         users = rows.groups
         if users is None:
-            self._step(rows, tempered(evidence, self.temperature))
+            self._step(rows, pairs)
             return
         voted = users.index >= 0
         rest = np.flatnonzero(~voted)
         if len(rest):
             labelled = rows.part(rest)
             if labelled.total_weight:
-                self._step(labelled, tempered(evidence[:, index_like(rest, evidence)], self.temperature))
+                self._step(labelled, pairs.part(rest))
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
-        votes = Votes(to_numpy(evidence), rows.weight).part(voted)
-        self.history_.update(
-            users.ids.tolist(), users.index[voted], votes, self.history_decay, self.history_temperature
-        )
+        votes = Votes(pairs.part(np.flatnonzero(voted)), None if rows.weight is None else rows.weight[voted])
+        settings = self.history_decay, self.history_temperature
+        self.history_.update(users.ids.tolist(), users.index[voted], votes, *settings)
 
-    def _step(self, rows: Comparisons, evidence: Array) -> None:
+    def _step(self, rows: Comparisons, pairs: Pairs) -> None:
         """Learn f from labelled pairs of a stream."""
         self._context_gate = copy(self._context_gate)
-        labelled = Labelled(rows, evidence, self._log_prior(rows.reader))
-        value = self._context_gate.step(labelled, self._gate_settings())
+        value = self._context_gate.step(self._labelled(rows, pairs), self._gate_settings())
         if value is not None:
             self.objective_ = value
+
+    def _labelled(self, rows: Comparisons, pairs: Pairs) -> Labelled:
+        return Labelled(rows, tempered(self._evidence(pairs), self.temperature), self._log_prior(rows.reader))
 
     # -------------------------------------------------------------------------------------------------------- internals
 
@@ -399,7 +400,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.n_context_features_ = n_context_features
         assert classes is not None
         self.classes_ = classes
-        self.history_ = UserHistory(n_components)
+        scatter = self.mixture_.scatter_
+        self.history_ = UserHistory(n_components) if scatter is None else UserPosteriors(scatter)
         self.loss_curve_ = []
         self._context_gate = create_context_gate(
             self.gate,

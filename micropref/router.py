@@ -17,12 +17,13 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._arrays.backend import Array, index_like, like, to_numpy
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gate_solvers import TOL, initial_gate, parameter_scale, solve_direct, solve_hedge, tempered
-from micropref._engine.gates import GATES, Gate, flatten, unflatten
+from micropref._engine.gates import GATES, Gate, GatePenalty, flatten, unflatten
 from micropref._engine.prediction import head_margins
+from micropref._engine.priors import gate_penalty
 from micropref._engine.scaling import RunningNorms, gate_step
 from micropref._engine.solvers import Adam
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
-from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.routed_heads import RoutedHeads
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
@@ -46,7 +47,7 @@ _STEP_RATE = 0.1
 _TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
-_STATE = ("objective_", "n_iter_", "converged_")
+_STATE = ("alpha_", "history_temperature_", "objective_", "n_iter_", "converged_")
 
 
 class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
@@ -75,8 +76,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         empty or the first columns of this one.
     temperature : float, default=1.0
         τ.
-    history_temperature : float, default=1.0
-        Temperature of a user's votes; larger values trust them less.
+    history_temperature : float or "auto", default="auto"
+        Temperature of a user's votes; larger values trust them less. "auto": what the votes of the mixture's own
+        annotators say of each other (`MixtureBradleyTerry.history_temperature_`); 1 where the mixture had none.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
     gate : {"linear", "mlp", "knn"}, default="linear"
@@ -88,8 +90,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         `n_iter` times. Every such step lowers J_τ, and both end at the same place.
     n_iter : int, default=20
         Steps of the "hedge" solver.
-    alpha : float, default=1e-3
-        L2 penalty of the gate's weights.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the gate's weights. "auto": mean_ω ‖c‖² / (s² Ω), with Ω the total weight of the labelled rows:
+        the prior standard deviation of a logit is s = 5.5 nats, whatever the scale of the contexts and the number of
+        labels.
     n_neighbors : int, optional
         Neighbours of the "knn" gate, counted by weight; None: the square root of the total weight, at least 5.
     prefit : bool, default=True
@@ -107,6 +111,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         Context columns of X.
     gate_parameters_ : list of ndarray
         Parameters of g: weights (K, c) and offsets (K,) if linear.
+    alpha_ : float
+        The penalty that was used, once labelled rows have taught a parametric gate.
+    history_temperature_ : float
+        The temperature of votes that is used.
     objective_ : float
         J_τ, in nats per row; after `fit` with a parametric gate.
     loss_curve_ : list of float
@@ -158,13 +166,13 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         *,
         n_context_features: int | None = None,
         temperature: float = 1.0,
-        history_temperature: float = 1.0,
+        history_temperature: float | str = "auto",
         history_decay: float = 1.0,
         gate: str = "linear",
         hidden_units: int = 128,
         solver: str = "direct",
         n_iter: int = 20,
-        alpha: float = 1e-3,
+        alpha: float | str = "auto",
         n_neighbors: int | None = None,
         prefit: bool = True,
         device: Any = None,
@@ -235,14 +243,17 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
+        self._set_history_temperature()
         evidence = tempered(self._evidence(rows), self.temperature)
         if self.gate == "knn":
             self._remember(rows, evidence)
             return self
+        self._norms.observe(rows.norms, rows.total_weight)
+        alpha = self._penalty()
         objective = GateObjective(
-            rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha
+            rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=alpha
         )
-        scale = parameter_scale(self._gate(), rows.norms[0], self.alpha)
+        scale = parameter_scale(self._gate(), rows.norms[0], alpha)
         start = initial_gate(objective.gate, scale, check_random_state(self.random_state))
         with blas_threads(bool(objective.gate.hidden_units)):
             if self.solver == "hedge":
@@ -308,12 +319,11 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             self._context_width(rows.reader.X.shape[1])
             self._start(rows.reader.n_context_features, rows.classes)
             if self.gate != "knn":
-                start = initial_gate(
-                    self._gate(),
-                    parameter_scale(self._gate(), rows.norms[0], self.alpha),
-                    check_random_state(self.random_state),
-                )
-                self._set_parameters(start)
+                gate = self._gate()
+                alpha = gate_penalty(self.alpha, gate, rows.norms[0], rows.total_weight)
+                scale = parameter_scale(gate, rows.norms[0], alpha)
+                self._set_parameters(initial_gate(gate, scale, check_random_state(self.random_state)))
+        self._set_history_temperature()
         self._learn_votes(rows)
         return self
 
@@ -345,21 +355,22 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             return
         self._norms = copy(self._norms)
         self._norms.observe(rows.norms, rows.total_weight)
-        objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha)
+        alpha = self._penalty()
+        objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=alpha)
         vector = flatten(self.gate_parameters_)
         self.objective_, gradient = objective.value_and_gradient(vector)
         self._adam = copy(self._adam)
-        scale = parameter_scale(gate, self._norms.context, self.alpha)
+        scale = parameter_scale(gate, self._norms.context, alpha)
         self._set_parameters(self._adam.step(vector, gradient, scale, flatten(gate_step(gate))))
 
     # -------------------------------------------------------------------------------------------------------- internals
 
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
-        for name in ("temperature", "history_temperature"):
-            check_real(self, name, *_TEMPERATURES, smallest=0.0)
+        check_real(self, "temperature", *_TEMPERATURES, smallest=0.0)
+        check_real(self, "history_temperature", *_TEMPERATURES, smallest=0.0, auto=True)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)
-        check_real(self, "alpha", 0.0, LARGEST_PENALTY, smallest=0.0)
+        check_penalty(self, "alpha")
         check_choice(self, "gate", (*GATES, "knn"))
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
@@ -440,6 +451,18 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         n_components = self.mixture_.coef_.shape[0]
         return Gate.create(self.gate, self.n_context_features_, n_components, self.hidden_units)
 
+    def _penalty(self) -> GatePenalty:
+        """The penalties for the labelled rows so far, of which that of the contexts is kept."""
+        alpha = gate_penalty(self.alpha, self._gate(), self._norms.context, self._norms.total_weight)
+        self.alpha_ = alpha.inputs
+        return alpha
+
+    def _set_history_temperature(self) -> None:
+        chosen = self.history_temperature
+        if isinstance(chosen, str):
+            chosen = getattr(self.mixture_, "history_temperature_", 1.0)
+        self.history_temperature_ = float(chosen)
+
     def _set_parameters(self, vector: NDArray[np.float64]) -> None:
         self.gate_parameters_ = [p.copy() for p in unflatten(vector, self._gate().shapes)]
 
@@ -476,7 +499,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         users, arrays["history"] = self.history_.export()
         description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
         description["parameters"]["mixture"] = None
-        return arrays, {**description, "mixture": mixture, "users": store_ids(users, arrays)}
+        more = {"mixture": mixture, "users": store_ids(users, arrays), "seen": self._norms.seen}
+        return arrays, {**description, **more}
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
@@ -485,6 +509,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
         router.mixture_ = mixture
         router._start(description["state"]["n_context_features_"], np.empty(0))
+        router._set_history_temperature()
+        router._norms = RunningNorms.of(description.get("seen", [0.0, 0.0, 0.0]))  # of version 0.1, unknown
         recover(router, description, (*_STATE, "loss_curve_"))
         router.gate_parameters_ = gathered("gate", arrays)
         router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))

@@ -37,7 +37,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
     gate_parameters_: list[NDArray[np.float64]]
     history_: UserHistory
     _neighbors: NeighborGate | None
-    history_temperature: float
+    history_temperature_: float
 
     @predicting
     def decision_function(self, X: Array, groups: ArrayLike | None = None) -> Array:
@@ -130,7 +130,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
             log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
         if users is not None:
             with np.errstate(over="ignore"):
-                votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
+                votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature_
             votes = np.maximum(votes, -_CERTAIN)
             updated = log_softmax(log_weights + like(votes, margins, margins.dtype))
             # A user without evidence gets the prior to the last bit, which normalising again might not leave.

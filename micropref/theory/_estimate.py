@@ -81,7 +81,7 @@ def estimate_irreducible_error(
     r"""Estimate label noise, group information and misspecification on the rows a mixture was fitted to.
 
     The fitted heads and gate are put into `error_decomposition`; the single model is the best linear reward for the
-    fitted p̄ at the estimator's own `alpha`. Intervals come from a one-step bootstrap over whole groups: with the score
+    fitted p̄ at the estimator's `alpha_`. Intervals come from a one-step bootstrap over whole groups: with the score
     s_u of each group and H = Σ_u s_u s_uᵀ + penalties (the outer-product form of the information),
 
     .. math:: \theta^* = \hat\theta + H^{-1} \sum_u (v_u - 1) s_u, \qquad v_u \sim \mathrm{Exp}(1)
@@ -123,7 +123,7 @@ def estimate_irreducible_error(
     if data.largest_group < 2 and len(model.coef) > 1:
         _refuse_flat_likelihood(estimator, X, y, sample_weight, model, data)
     draws = _one_step_bootstrap(model, data, n_bootstrap, check_random_state(random_state))
-    terms = _terms(model, draws, data, estimator.alpha)
+    terms = _terms(model, draws, data, estimator.alpha_)
     terms = np.vstack([terms, terms.sum(axis=0)])
     found: dict[str, Any] = {}
     for name, values in zip((*_TERMS, "cross_entropy"), terms, strict=True):

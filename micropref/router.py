@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from copy import copy, deepcopy
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -11,43 +11,34 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, index_like, like, to_numpy
-from micropref._engine.gate_objective import GateObjective
-from micropref._engine.gate_solvers import TOL, initial_gate, parameter_scale, solve_direct, solve_hedge, tempered
-from micropref._engine.gates import GATES, Gate, GatePenalty, flatten, unflatten
-from micropref._engine.prediction import head_margins
-from micropref._engine.priors import gate_penalty
-from micropref._engine.scaling import RunningNorms, gate_step
-from micropref._engine.solvers import Adam
+from micropref._arrays.backend import Array, index_like, to_numpy
+from micropref._engine.gate_solvers import TOL, tempered
+from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.routed_heads import RoutedHeads
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
-from micropref._estimator.state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
+from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
-from micropref._users.neighbors import NeighborGate
-from micropref.kernels._pointwise import log_sigmoid
-from micropref.kernels._threads import blas_threads
+from micropref._users.store import Votes
 
 __all__ = ["ContextRouter"]
 
 __getattr__ = moved(__name__)
 
 _SOLVERS = ("direct", "hedge")
-_STEP_RATE = 0.1
 # Losses of usual size over a temperature stay inside the range of single precision.
 _TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
-_STATE = ("alpha_", "history_temperature_", "objective_", "n_iter_", "converged_")
+_STATE = ("history_temperature_", "objective_", "n_iter_", "converged_")
 
 
 class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
@@ -157,8 +148,6 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     loss_curve_: list[float]
     n_iter_: int
     converged_: bool
-    _adam: Adam
-    _norms: RunningNorms
 
     def __init__(
         self,
@@ -245,22 +234,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self._start(rows.reader.n_context_features, rows.classes)
         self._set_history_temperature()
         evidence = tempered(self._evidence(rows), self.temperature)
-        if self.gate == "knn":
-            self._remember(rows, evidence)
+        found = self._context_gate.fit(Labelled(rows, evidence, self._log_prior(rows.reader)), self._gate_settings())
+        if found is None:
             return self
-        self._norms.observe(rows.norms, rows.total_weight)
-        alpha = self._penalty()
-        objective = GateObjective(
-            rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=alpha
-        )
-        scale = parameter_scale(self._gate(), rows.norms[0], alpha)
-        start = initial_gate(objective.gate, scale, check_random_state(self.random_state))
-        with blas_threads(bool(objective.gate.hidden_units)):
-            if self.solver == "hedge":
-                found = solve_hedge(objective, start, scale, self.n_iter)
-            else:
-                found = solve_direct(objective, start, scale)
-        self._set_parameters(found.vector)
         self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
         self.loss_curve_ = found.loss_curve
         if not self.converged_ and self.solver == "direct":
@@ -318,11 +294,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         if not started:
             self._context_width(rows.reader.X.shape[1])
             self._start(rows.reader.n_context_features, rows.classes)
-            if self.gate != "knn":
-                gate = self._gate()
-                alpha = gate_penalty(self.alpha, gate, rows.norms[0], rows.total_weight)
-                scale = parameter_scale(gate, rows.norms[0], alpha)
-                self._set_parameters(initial_gate(gate, scale, check_random_state(self.random_state)))
+            self._context_gate.begin(rows, self._gate_settings())
         self._set_history_temperature()
         self._learn_votes(rows)
         return self
@@ -342,26 +314,18 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
                 self._step(labelled, tempered(evidence[:, index_like(rest, evidence)], self.temperature))
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
-        seen = to_numpy(evidence) if rows.weight is None else to_numpy(evidence) * rows.weight
-        self.history_.update(users.ids.tolist(), users.index[voted], seen[:, voted], self.history_decay)
+        votes = Votes(to_numpy(evidence), rows.weight).part(voted)
+        self.history_.update(
+            users.ids.tolist(), users.index[voted], votes, self.history_decay, self.history_temperature_
+        )
 
     def _step(self, rows: Comparisons, evidence: Array) -> None:
         """Learn f from labelled pairs of a stream."""
-        if self.gate == "knn":
-            self._remember(rows, evidence)
-            return
-        gate = self._gate()
-        if not gate.shapes:
-            return
-        self._norms = copy(self._norms)
-        self._norms.observe(rows.norms, rows.total_weight)
-        alpha = self._penalty()
-        objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=alpha)
-        vector = flatten(self.gate_parameters_)
-        self.objective_, gradient = objective.value_and_gradient(vector)
-        self._adam = copy(self._adam)
-        scale = parameter_scale(gate, self._norms.context, alpha)
-        self._set_parameters(self._adam.step(vector, gradient, scale, flatten(gate_step(gate))))
+        self._context_gate = copy(self._context_gate)
+        labelled = Labelled(rows, evidence, self._log_prior(rows.reader))
+        value = self._context_gate.step(labelled, self._gate_settings())
+        if value is not None:
+            self.objective_ = value
 
     # -------------------------------------------------------------------------------------------------------- internals
 
@@ -371,7 +335,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         check_real(self, "history_temperature", *_TEMPERATURES, smallest=0.0, auto=True)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)
         check_penalty(self, "alpha")
-        check_choice(self, "gate", (*GATES, "knn"))
+        check_choice(self, "gate", CONTEXT_GATES)
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
             check_integer(self, name, 1)
@@ -440,51 +404,29 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.classes_ = classes
         self.history_ = UserHistory(n_components)
         self.loss_curve_ = []
-        self._neighbors = (
-            NeighborGate(n_context_features, n_components, self.n_neighbors) if self.gate == "knn" else None
+        self._context_gate = create_context_gate(
+            self.gate,
+            n_context_features,
+            n_components,
+            hidden_units=self.hidden_units,
+            n_neighbors=self.n_neighbors,
         )
-        self._adam = Adam(_STEP_RATE)
-        self._norms = RunningNorms()
-        self.gate_parameters_ = []
-
-    def _gate(self) -> Gate:
-        n_components = self.mixture_.coef_.shape[0]
-        return Gate.create(self.gate, self.n_context_features_, n_components, self.hidden_units)
-
-    def _penalty(self) -> GatePenalty:
-        """The penalties for the labelled rows so far, of which that of the contexts is kept."""
-        alpha = gate_penalty(self.alpha, self._gate(), self._norms.context, self._norms.total_weight)
-        self.alpha_ = alpha.inputs
-        return alpha
 
     def _set_history_temperature(self) -> None:
         chosen = self.history_temperature
-        if isinstance(chosen, str):
-            chosen = getattr(self.mixture_, "history_temperature_", 1.0)
-        self.history_temperature_ = float(chosen)
+        # A frozen mixture of version 0.1, or of another kind, has no annotators to ask.
+        self.history_temperature_ = float(
+            getattr(self.mixture_, "history_temperature_", 1.0) if isinstance(chosen, str) else chosen
+        )
 
-    def _set_parameters(self, vector: NDArray[np.float64]) -> None:
-        self.gate_parameters_ = [p.copy() for p in unflatten(vector, self._gate().shapes)]
-
-    def _evidence(self, rows: Comparisons) -> Array:
-        """−L_ik of every row, (n_components, n_samples)."""
-        margins = head_margins(rows.reader, self.mixture_.coef_)
-        if rows.signs is not None:
-            margins = margins * like(rows.signs, margins, margins.dtype)
-        return log_sigmoid(margins)
-
-    def _remember(self, rows: Comparisons, evidence: Array) -> None:
-        contexts, votes, weight = to_numpy(rows.context), to_numpy(evidence), rows.dense_weight
-        counted = slice(None) if rows.weight is None else weight > 0
-        assert self._neighbors is not None
-        self._neighbors.add(contexts[counted], votes[:, counted], weight[counted])
+    def _gate_settings(self) -> GateSettings:
+        return GateSettings(self.alpha, self.solver, self.n_iter, self.random_state)
 
     def _forked(self) -> Self:
         """The same router, whose learning leaves this one as it is; the table of users is copied where it changes."""
         other = twin(self)
-        other.history_, other._neighbors = self.history_.copy(), deepcopy(self._neighbors)
+        other.history_, other._context_gate = self.history_.copy(), self._context_gate.isolated()
         other.mixture_ = self.mixture_._forked()
-        other.gate_parameters_ = [parameter.copy() for parameter in self.gate_parameters_]
         return other
 
     @predicting
@@ -493,14 +435,11 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         check_is_fitted(self, "history_")
         of_mixture, mixture = pack(self.mixture_)
         arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
-        arrays.update(numbered("gate", self.gate_parameters_))
-        if self._neighbors is not None:
-            arrays.update({f"neighbors.{name}": array for name, array in self._neighbors.export().items()})
+        arrays.update(self._context_gate.export())
         users, arrays["history"] = self.history_.export()
         description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
         description["parameters"]["mixture"] = None
-        more = {"mixture": mixture, "users": store_ids(users, arrays), "seen": self._norms.seen}
-        return arrays, {**description, **more}
+        return arrays, {**description, "mixture": mixture, "users": store_ids(users, arrays)}
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
@@ -510,10 +449,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         router.mixture_ = mixture
         router._start(description["state"]["n_context_features_"], np.empty(0))
         router._set_history_temperature()
-        router._norms = RunningNorms.of(description.get("seen", [0.0, 0.0, 0.0]))  # of version 0.1, unknown
         recover(router, description, (*_STATE, "loss_curve_"))
-        router.gate_parameters_ = gathered("gate", arrays)
+        router._context_gate.restore(arrays)
         router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
-        if router._neighbors is not None:
-            router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
         return router

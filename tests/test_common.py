@@ -246,7 +246,7 @@ def test_pickled_router_knows_its_users_and_goes_on_learning(world, gate, monkey
     copy = _same_before_and_after_pickling(router, X[100:160], groups=users)
     assert len(copy.history_) == 2
     if gate == "knn with faiss":
-        assert copy._neighbors._points._index.ntotal == 2  # contexts
+        assert copy._context_gate.pairs._points._index.ntotal == 2  # contexts
     for each in (router, copy):
         each.partial_fit(X[200:210], y[200:210]).partial_fit(X[210:220], y[210:220], groups=["ann"] * 10)
     _same_before_and_after_pickling(copy, X)

@@ -8,22 +8,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, like, namespace, to_numpy
-from micropref._engine.gates import Gate
-from micropref._engine.prediction import gate_log_weights, head_margins
+from micropref._arrays.backend import Array, like, namespace
+from micropref._engine.prediction import head_margins
 from micropref._estimator.base import PersonalPreferenceClassifier
+from micropref._estimator.context_gates import ContextGate
 from micropref._estimator.fitting import predicting
+from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
-from micropref._users.history import UserHistory
-from micropref._users.neighbors import NeighborGate
-from micropref.kernels._pointwise import log_odds, log_softmax
+from micropref._users.store import Pairs, UserStore
+from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 
 __all__ = ["RoutedHeads"]
-
-# Log-odds beyond which a user's votes are as good as certain.
-_CERTAIN = 1e30
 
 
 class RoutedHeads(PersonalPreferenceClassifier):
@@ -34,10 +31,38 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     mixture_: Any
     n_context_features_: int
-    gate_parameters_: list[NDArray[np.float64]]
-    history_: UserHistory
-    _neighbors: NeighborGate | None
+    history_: UserStore
     history_temperature_: float
+    _context_gate: ContextGate
+
+    @property
+    def gate_parameters_(self) -> list[NDArray[Any]]:
+        """Parameters of g.
+
+        Returns
+        -------
+        gate_parameters : list of ndarray
+            Weights (K, c) and offsets (K,) if linear; empty for a gate without parameters.
+        """
+        return self._context_gate.parameters
+
+    @property
+    def alpha_(self) -> float:
+        """The penalty of g's weights that was used.
+
+        Returns
+        -------
+        alpha : float
+            What "auto" chose, or the number that was given.
+
+        Raises
+        ------
+        AttributeError
+            Where no labelled rows have taught a gate with parameters.
+        """
+        if self._context_gate.alpha is None:
+            raise AttributeError("alpha_: expected a gate with parameters that labelled rows have taught, got none")
+        return self._context_gate.alpha
 
     @predicting
     def decision_function(self, X: Array, groups: ArrayLike | None = None) -> Array:
@@ -119,24 +144,22 @@ class RoutedHeads(PersonalPreferenceClassifier):
         """As `_forward`, of rows that are checked already."""
         users = check_groups(groups, X.shape[0])
         reader = PairReader(X, self.n_context_features_)
-        margins = head_margins(reader, self.mixture_.coef_)
-        prior = self._log_prior(reader)
-        if self._neighbors is not None:
-            contexts = to_numpy(X[:, : self.n_context_features_])
-            log_weights = like(self._neighbors.log_weights(contexts, to_numpy(prior)), margins, margins.dtype)
-        else:
-            contexts = X[:, : self.n_context_features_]
-            gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
-            log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
-        if users is not None:
-            with np.errstate(over="ignore"):
-                votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature_
-            votes = np.maximum(votes, -_CERTAIN)
-            updated = log_softmax(log_weights + like(votes, margins, margins.dtype))
-            # A user without evidence gets the prior to the last bit, which normalising again might not leave.
-            has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)
-            log_weights = namespace(updated).where(has_evidence, updated, log_weights)
-        return margins, log_weights
+        pairs = Pairs(head_margins(reader, self.mixture_.coef_))
+        log_weights = self._context_gate.log_weights(X[:, : self.n_context_features_], self._log_prior(reader))
+        if users is None:
+            return pairs.margins, log_weights
+        found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature_)
+        updated = log_softmax(log_weights + like(found.evidence, log_weights, log_weights.dtype))
+        # A user without evidence gets the prior to the last bit, which normalising again might not leave.
+        has_evidence = like(np.any(found.evidence, axis=0), log_weights)
+        return found.margins, namespace(updated).where(has_evidence, updated, log_weights)
+
+    def _evidence(self, rows: Comparisons) -> Array:
+        """−L_ik of every row, (n_components, n_samples)."""
+        margins = head_margins(rows.reader, self.mixture_.coef_)
+        if rows.signs is not None:
+            margins = margins * like(rows.signs, margins, margins.dtype)
+        return log_sigmoid(margins)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")

@@ -19,6 +19,7 @@ from micropref._engine.priors import gate_penalty, head_penalty
 from micropref._engine.scaling import RunningNorms
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
+from micropref._engine.vote_temperature import vote_temperature
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
@@ -40,7 +41,7 @@ _OWN_SETTINGS = frozenset({"device", "random_state", "verbose"})
 _SHAPE = ("n_components", "n_context_features", "gate", "hidden_units")
 # Times the largest weights, it stays inside the range of single precision.
 _LARGEST_BALANCE = 1e10
-_STATE = ("alpha_", "gate_alpha_", "objective_", "n_iter_", "converged_", "_seen")
+_STATE = ("alpha_", "gate_alpha_", "history_temperature_", "objective_", "n_iter_", "converged_", "_seen")
 
 
 class MixtureBradleyTerry(GatedHeads):
@@ -110,6 +111,10 @@ class MixtureBradleyTerry(GatedHeads):
     alpha_, gate_alpha_ : float
         The penalties that were used: those given, or what "auto" chose for the rows so far. The output layer of an
         "mlp" gate has the prior of `gate_alpha_`, on the scale of its hidden units.
+    history_temperature_ : float
+        The temperature under which the votes of one annotator predict each other best, from annotators held out of a
+        short second fit: what ``ContextRouter(history_temperature="auto")`` uses. 1 (Bayes' rule) unless another is
+        better by more than one standard error, without groups, for one component, and in a stream.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -152,6 +157,7 @@ class MixtureBradleyTerry(GatedHeads):
     weights_: NDArray[np.float64]
     alpha_: float
     gate_alpha_: float
+    history_temperature_: float
     objective_: float
     n_iter_: int
     converged_: bool
@@ -231,6 +237,8 @@ class MixtureBradleyTerry(GatedHeads):
         rows, agreed = agree(rows, self._settings(), self.random_state, ranks)
         objective = ranks.together(lambda: self._objective(rows, agreed, ranks))
         best = self._solve(objective, agreed)
+        scale = parameter_scale(objective, agreed.norms)
+        self.history_temperature_ = vote_temperature(objective, best.vector, scale, agreed.n_samples)
         self._set_fitted(best, objective, rows, ranks)
         return self
 
@@ -286,6 +294,7 @@ class MixtureBradleyTerry(GatedHeads):
         assert rows.classes is not None
         self.classes_ = rows.classes
         self._stream = stream
+        self.history_temperature_ = getattr(self, "history_temperature_", 1.0)
         self.n_iter_, self.converged_ = stream.adam.count, False
         self._set_parameters(unflatten(vector, ungrouped.shapes))
         self.weights_ = mean_weights(rows.context, gate, self.gate_parameters_, rows.weight)
@@ -397,7 +406,7 @@ class MixtureBradleyTerry(GatedHeads):
         mixture = cls(**description["parameters"])
         mixture.coef_, mixture.weights_ = arrays["coef"], arrays["weights"]
         mixture.gate_parameters_ = gathered("gate", arrays)
-        mixture._stream = None
+        mixture._stream, mixture.history_temperature_ = None, 1.0
         # Version 0.1 had numbers only, and kept no total of the rows.
         given = description["parameters"]
         mixture.alpha_, mixture.gate_alpha_, mixture._seen = given["alpha"], given["gate_alpha"], [0.0, 0.0, 0.0]

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, index_like, to_numpy
+from micropref._arrays.backend import Array
 from micropref._engine.gate_solvers import TOL, tempered
 from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
@@ -27,7 +27,8 @@ from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
-from micropref._users.store import Votes
+from micropref._users.posteriors import UserPosteriors
+from micropref._users.store import Pairs, Votes
 
 __all__ = ["ContextRouter"]
 
@@ -72,8 +73,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         annotators say of each other (`MixtureBradleyTerry.history_temperature_`); 1 where the mixture had none.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
-    gate : {"linear", "mlp", "knn"}, default="linear"
-        g is linear; has one hidden layer; or f is learned from the nearest labelled contexts alone.
+    gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
+        g is linear; has one hidden layer; f is learned from the nearest labelled contexts alone; or labelled contexts
+        share their evidence in clusters, where contexts have any (`clusters_`), and g is linear where they have none.
     hidden_units : int, default=128
         Width of the hidden layer of the "mlp" gate.
     solver : {"direct", "hedge"}, default="direct"
@@ -191,6 +193,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        contexts: Array | None = None,
     ) -> Self:
         """Learn f from labelled pairs with context; forget all users.
 
@@ -203,6 +206,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         groups : array-like of shape (n_samples,), optional
             Annotators of the rows, for the mixture; only with ``prefit=False``. The votes of known users are learned by
             `partial_fit`.
+        contexts : array of shape (n_contexts, n_context_features), optional
+            Contexts without labels, among which, and those of X, the "cluster" gate looks for clusters; other gates do
+            not read them.
 
         Returns
         -------
@@ -233,8 +239,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
         self._set_history_temperature()
-        evidence = tempered(self._evidence(rows), self.temperature)
-        found = self._context_gate.fit(Labelled(rows, evidence, self._log_prior(rows.reader)), self._gate_settings())
+        labelled = self._labelled(rows, self._pairs(rows.reader).signed(rows.signs))._replace(unlabelled=contexts)
+        found = self._context_gate.fit(labelled, self._gate_settings())
         if found is None:
             return self
         self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
@@ -301,31 +307,32 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
 
     def _learn_votes(self, rows: Comparisons) -> None:
         """Rows with a user go into that user's history, the others teach f."""
-        evidence = self._evidence(rows)
+        pairs = self._pairs(rows.reader).signed(rows.signs)
         users = rows.groups
         if users is None:
-            self._step(rows, tempered(evidence, self.temperature))
+            self._step(rows, pairs)
             return
         voted = users.index >= 0
         rest = np.flatnonzero(~voted)
         if len(rest):
             labelled = rows.part(rest)
             if labelled.total_weight:
-                self._step(labelled, tempered(evidence[:, index_like(rest, evidence)], self.temperature))
+                self._step(labelled, pairs.part(rest))
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
-        votes = Votes(to_numpy(evidence), rows.weight).part(voted)
-        self.history_.update(
-            users.ids.tolist(), users.index[voted], votes, self.history_decay, self.history_temperature_
-        )
+        votes = Votes(pairs.part(np.flatnonzero(voted)), None if rows.weight is None else rows.weight[voted])
+        settings = self.history_decay, self.history_temperature_
+        self.history_.update(users.ids.tolist(), users.index[voted], votes, *settings)
 
-    def _step(self, rows: Comparisons, evidence: Array) -> None:
+    def _step(self, rows: Comparisons, pairs: Pairs) -> None:
         """Learn f from labelled pairs of a stream."""
         self._context_gate = copy(self._context_gate)
-        labelled = Labelled(rows, evidence, self._log_prior(rows.reader))
-        value = self._context_gate.step(labelled, self._gate_settings())
+        value = self._context_gate.step(self._labelled(rows, pairs), self._gate_settings())
         if value is not None:
             self.objective_ = value
+
+    def _labelled(self, rows: Comparisons, pairs: Pairs) -> Labelled:
+        return Labelled(rows, tempered(self._evidence(pairs), self.temperature), self._log_prior(rows.reader))
 
     # -------------------------------------------------------------------------------------------------------- internals
 
@@ -402,7 +409,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.n_context_features_ = n_context_features
         assert classes is not None
         self.classes_ = classes
-        self.history_ = UserHistory(n_components)
+        scatter = self.mixture_.scatter_
+        self.history_ = UserHistory(n_components) if scatter is None else UserPosteriors(scatter)
         self.loss_curve_ = []
         self._context_gate = create_context_gate(
             self.gate,

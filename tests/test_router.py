@@ -995,7 +995,7 @@ def test_a_stream_learns_its_classes_from_the_first_call(planted):
         ({"history_decay": 1.1}, r"history_decay: expected a number in \(0.*1.*got 1.1"),
         ({"alpha": -1e-3}, r"alpha: expected a number in \[0"),
         ({"alpha": np.nan}, "alpha: expected a number.*got nan"),
-        ({"gate": "tree"}, "gate: expected one of 'linear', 'mlp', 'knn', got 'tree'"),
+        ({"gate": "tree"}, "gate: expected one of 'linear', 'mlp', 'knn', 'cluster', got 'tree'"),
         ({"solver": "adam"}, "solver: expected one of 'direct', 'hedge', got 'adam'"),
         ({"hidden_units": 0}, "hidden_units: expected an integer of at least 1, got 0"),
         ({"n_iter": 0}, "n_iter: expected an integer of at least 1, got 0"),

@@ -17,16 +17,28 @@ from micropref._engine.prediction import gate_log_weights
 from micropref._engine.priors import gate_penalty
 from micropref._engine.scaling import RunningNorms, gate_step
 from micropref._engine.solvers import Adam
+from micropref._estimator.saveable import arrays_with_prefix
 from micropref._estimator.state import Arrays, gathered, numbered
 from micropref._rows.comparisons import Comparisons
+from micropref._rows.matrix import check_block
+from micropref._users.cluster_gate import ClusterGate
 from micropref._users.neighbors import NeighborGate
 from micropref.kernels._threads import blas_threads
 
-__all__ = ["CONTEXT_GATES", "ContextGate", "GateSettings", "Labelled", "create_context_gate"]
+__all__ = ["CONTEXT_GATES", "ContextClusterGate", "ContextGate", "GateSettings", "Labelled", "create_context_gate"]
 
-CONTEXT_GATES = (*GATES, "knn")
+CONTEXT_GATES = (*GATES, "knn", "cluster")
 
 _STEP_RATE = 0.1
+
+
+class LabelledContexts(NamedTuple):
+    """Contexts (n, c), evidence (K, n), weights (n,), all above 0, and log f⁰ (K, n) of labelled pairs."""
+
+    contexts: NDArray[Any]
+    evidence: NDArray[Any]
+    weight: NDArray[np.float64]
+    log_prior: NDArray[Any]
 
 
 class Labelled(NamedTuple):
@@ -40,11 +52,21 @@ class Labelled(NamedTuple):
         −L_ik / τ.
     log_prior : array of shape (n_components, n_rows)
         log f⁰(c_i), where learning starts.
+    unlabelled : array of shape (n_contexts, n_context_features), optional
+        Further contexts.
     """
 
     rows: Comparisons
     evidence: Array
     log_prior: Array
+    unlabelled: Array | None = None
+
+    def with_weight(self) -> LabelledContexts:
+        """Of the pairs that have weight, what a gate remembers."""
+        rows = self.rows
+        counted = slice(None) if rows.weight is None else rows.weight > 0
+        contexts, evidence, prior = (to_numpy(each) for each in (rows.context, self.evidence, self.log_prior))
+        return LabelledContexts(contexts[counted], evidence[:, counted], rows.dense_weight[counted], prior[:, counted])
 
 
 class GateSettings(NamedTuple):
@@ -57,18 +79,15 @@ class GateSettings(NamedTuple):
 
 
 class ContextGate(Protocol):
-    """f(c), learned from labelled pairs.
+    """f(c), learned from labelled pairs."""
 
-    Attributes
-    ----------
-    parameters : list of ndarray
-        Parameters of g; empty where there are none.
-    alpha : float or None
-        The penalty with which they were learned.
-    """
+    @property
+    def parameters(self) -> list[NDArray[np.float64]]:
+        """Parameters of g; empty where there are none."""
 
-    parameters: list[NDArray[np.float64]]
-    alpha: float | None
+    @property
+    def alpha(self) -> float | None:
+        """The penalty with which they were learned; None where there are none."""
 
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         """Nothing learned, before the first step of a stream."""
@@ -98,6 +117,9 @@ def create_context_gate(
     """The gate of one of the `CONTEXT_GATES`, which has learned nothing."""
     if kind == "knn":
         return NearestContexts(NeighborGate(n_context_features, n_components, n_neighbors))
+    if kind == "cluster":
+        linear = ParametricGate(Gate.create("linear", n_context_features, n_components, hidden_units))
+        return ContextClusterGate(linear, ClusterGate(n_context_features, n_components))
     return ParametricGate(Gate.create(kind, n_context_features, n_components, hidden_units))
 
 
@@ -173,8 +195,9 @@ class ParametricGate:
         return initial_gate(self.gate, scale, check_random_state(settings.random_state)), scale
 
     def _objective(self, labelled: Labelled, penalty: GatePenalty) -> GateObjective:
-        rows, evidence, log_prior = labelled
-        return GateObjective(rows, self.gate, evidence=evidence, offset=log_prior, alpha=penalty)
+        return GateObjective(
+            labelled.rows, self.gate, evidence=labelled.evidence, offset=labelled.log_prior, alpha=penalty
+        )
 
     def _set(self, vector: NDArray[np.float64]) -> None:
         self.parameters = [parameter.copy() for parameter in unflatten(vector, self.gate.shapes)]
@@ -195,10 +218,8 @@ class NearestContexts:
         self.step(labelled, settings)
 
     def step(self, labelled: Labelled, settings: GateSettings) -> None:
-        rows = labelled.rows
-        contexts, evidence, weight = to_numpy(rows.context), to_numpy(labelled.evidence), rows.dense_weight
-        counted = slice(None) if rows.weight is None else weight > 0
-        self.pairs.add(contexts[counted], evidence[:, counted], weight[counted])
+        pairs = labelled.with_weight()
+        self.pairs.add(pairs.contexts, pairs.evidence, pairs.weight)
 
     def log_weights(self, contexts: Array, log_prior: Array) -> Array:
         found = self.pairs.log_weights(to_numpy(contexts), to_numpy(log_prior))
@@ -214,3 +235,60 @@ class NearestContexts:
 
     def restore(self, arrays: Arrays) -> None:
         self.pairs.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
+
+
+class ContextClusterGate:
+    """f(c) from the labelled contexts of the same cluster; from a linear gate where contexts have no clusters."""
+
+    def __init__(self, linear: ParametricGate, memory: ClusterGate):
+        self.linear = linear
+        self.memory = memory
+
+    @property
+    def parameters(self) -> list[NDArray[np.float64]]:
+        return self.linear.parameters
+
+    @property
+    def alpha(self) -> float | None:
+        return self.linear.alpha
+
+    def begin(self, rows: Comparisons, settings: GateSettings) -> None:
+        self.linear.begin(rows, settings)
+
+    def fit(self, labelled: Labelled, settings: GateSettings) -> GateFit:
+        if labelled.unlabelled is not None:
+            self.memory.look_among(_checked_contexts(labelled.unlabelled, labelled.rows.reader.n_context_features))
+        self.memory.add(*labelled.with_weight())
+        return self.linear.fit(labelled, settings)
+
+    def step(self, labelled: Labelled, settings: GateSettings) -> float | None:
+        self.linear, self.memory = copy(self.linear), copy(self.memory)
+        self.memory.add(*labelled.with_weight())
+        return self.linear.step(labelled, settings)
+
+    def log_weights(self, contexts: Array, log_prior: Array) -> Array:
+        of_linear = self.linear.log_weights(contexts, log_prior)
+        found = self.memory.log_weights(to_numpy(contexts), to_numpy(log_prior), to_numpy(of_linear))
+        return like(found, log_prior, log_prior.dtype)
+
+    def isolated(self) -> Self:
+        other = copy(self)
+        other.linear, other.memory = self.linear.isolated(), copy(self.memory)
+        return other
+
+    def export(self) -> Arrays:
+        return {**self.linear.export(), **{f"clusters.{name}": each for name, each in self.memory.export().items()}}
+
+    def restore(self, arrays: Arrays) -> None:
+        self.linear.restore(arrays)
+        self.memory.restore(arrays_with_prefix("clusters", arrays))
+
+
+def _checked_contexts(contexts: Array, width: int) -> NDArray[Any]:
+    """Contexts without labels, as an array of finite numbers."""
+    meaning = f"(n_contexts, {width}), the context columns alone"
+    checked = to_numpy(check_block(contexts, width, "contexts", meaning))
+    finite = np.isfinite(checked).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"contexts: expected finite numbers, got NaN or infinity in row {int(np.argmin(finite))}")
+    return checked

@@ -43,7 +43,7 @@ class UserHistory:
         self, users: Sequence[Hashable], index: np.ndarray, votes: Votes, decay: float = 1.0, temperature: float = 1.0
     ) -> None:
         """Take in votes, oldest first; the temperature is that of the answer."""
-        evidence = votes.weighted_evidence
+        evidence = votes.evidence
         count = np.bincount(index, minlength=len(users))
         if decay < 1.0:
             order = np.argsort(index, kind="stable")

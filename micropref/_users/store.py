@@ -8,50 +8,60 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._arrays.backend import Array, index_like, like, to_numpy
+from micropref.kernels._pointwise import log_sigmoid
+
 __all__ = ["Answer", "Pairs", "UserStore", "Votes"]
 
 
 class Pairs(NamedTuple):
-    """Pairs of responses as frozen heads see them, in the order in which X gives the responses.
+    """Pairs of responses as frozen heads see them: the first response against the second.
 
     Attributes
     ----------
-    margins : ndarray of shape (n_components, n_pairs)
+    margins : array of shape (n_components, n_pairs)
         w_kᵀ d.
+    coordinates : ndarray of shape (n_pairs, q), optional
+        z = Bᵀd, in the basis of the directions in which users differ; None for heads without a scatter.
+    outside : ndarray of shape (n_pairs,), optional
+        Squared length of d outside the basis.
     """
 
-    margins: NDArray[Any]
+    margins: Array
+    coordinates: NDArray[np.float64] | None = None
+    outside: NDArray[np.float64] | None = None
+
+    def signed(self, signs: NDArray[np.int8] | None) -> Pairs:
+        """The preferred response first, where signs say which it is; None means the first in every row."""
+        if signs is None:
+            return self
+        z = None if self.coordinates is None else self.coordinates * signs[:, None]
+        return self._replace(margins=self.margins * like(signs, self.margins, self.margins.dtype), coordinates=z)
+
+    def part(self, rows: NDArray[Any]) -> Pairs:
+        """Some of the pairs."""
+        some = (None if array is None else array[rows] for array in (self.coordinates, self.outside))
+        return Pairs(self.margins[:, index_like(rows, self.margins)], *some)
 
 
 class Votes(NamedTuple):
-    """Pairs of which a user has preferred one response.
+    """Pairs of which a user has preferred the first response.
 
     Attributes
     ----------
-    evidence : ndarray of shape (n_components, n_votes)
-        Log-likelihood of each vote under each head, in nats, where nothing else is known of the user.
+    pairs : Pairs
     weight : ndarray of shape (n_votes,), optional
         ω_i, positive; None means 1.
-    pairs : Pairs, optional
-        The pairs, the preferred response first; only for heads around which users scatter.
     """
 
-    evidence: NDArray[Any]
+    pairs: Pairs
     weight: NDArray[np.float64] | None = None
-    pairs: Pairs | None = None
 
     @property
-    def weighted_evidence(self) -> NDArray[Any]:
-        """ω_i times the evidence of every vote."""
-        return self.evidence if self.weight is None else self.evidence * self.weight
-
-    def part(self, votes: NDArray[Any]) -> Votes:
-        """Some of the votes."""
-        return Votes(
-            self.evidence[:, votes],
-            None if self.weight is None else self.weight[votes],
-            self.pairs,
-        )
+    def evidence(self) -> NDArray[Any]:
+        """ω_i log σ(m_ik), (n_components, n_votes)."""
+        evidence = to_numpy(log_sigmoid(self.pairs.margins))
+        return evidence if self.weight is None else evidence * self.weight
 
 
 class Answer(NamedTuple):
@@ -61,12 +71,15 @@ class Answer(NamedTuple):
     ----------
     evidence : ndarray of shape (n_components, n_rows)
         What the log-weights of the components gain by the user's votes; zeros where there are none.
-    margins : ndarray of shape (n_components, n_rows)
-        Log-odds of every pair for a user of each component who has cast these votes.
+    margins : array of shape (n_components, n_rows)
+        Mean margin of every pair for a user of each component who has cast these votes.
+    variances : ndarray of shape (n_components, n_rows), optional
+        Variances of these margins; None where there is no scatter.
     """
 
     evidence: NDArray[np.float64]
-    margins: NDArray[Any]
+    margins: Array
+    variances: NDArray[np.float64] | None = None
 
 
 class UserStore(Protocol):

@@ -20,6 +20,7 @@ from micropref._engine.scaling import RunningNorms
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.vote_temperature import vote_temperature
+from micropref._estimator.dead_heads import warn_of_dead_heads
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
@@ -66,7 +67,8 @@ class MixtureBradleyTerry(GatedHeads):
     Parameters
     ----------
     n_components : int, default=4
-        Number K of heads. 1 is the Bradley-Terry model: logistic regression on differences without intercept.
+        Number K of heads. 1 is the Bradley-Terry model: logistic regression on differences without intercept. `fit`
+        warns of a head with less than 2 % of the weight; `select_n_components` chooses K on annotators held out.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context. 0: one set of weights for all rows.
     alpha : float or "auto", default="auto"
@@ -341,6 +343,7 @@ class MixtureBradleyTerry(GatedHeads):
         self._stream = None
         self.weights_ = mean_weights(rows.context, objective.gate, self.gate_parameters_, rows.weight, ranks)
         self._sort_components()
+        warn_of_dead_heads(self.weights_)
         if not best.converged:
             warnings.warn(
                 f"L-BFGS stopped after {best.n_iter} iterations before the gradient fell below tol={self.tol} "

@@ -17,6 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from micropref._arrays.backend import Array
 from micropref._estimator.dead_heads import candidate_fits, dead_heads
+from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import check_groups
 from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
@@ -29,6 +30,9 @@ __all__ = ["ComponentSelection", "select_n_components"]
 
 _RULES = ("one_se", "best")
 _FIRST_CANDIDATES = (1, 2, 3, 4)
+_N_FOLDS = 5
+# Annotators who answer twice, from which on some can be held out.
+_LEAST_TO_CHOOSE = 10
 # Annotators for every head of the largest candidate.
 _LEAST_ANNOTATORS = 5
 
@@ -68,7 +72,7 @@ def select_n_components(
     groups: ArrayLike,
     sample_weight: ArrayLike | None = None,
     candidates: Sequence[int] | None = None,
-    cv: Any = 5,
+    cv: Any = _N_FOLDS,
     n_jobs: int | None = None,
     rule: str = "one_se",
 ) -> ComponentSelection:
@@ -147,6 +151,43 @@ def select_n_components(
     return ComponentSelection(chosen, np.array(numbers), folds.mean(axis=1), error, folds, final)
 
 
+def fit_components(
+    mixture: MixtureBradleyTerry,
+    X: Array,
+    groups: Any,
+    sample_weight: ArrayLike | None,
+    n_components: int | str,
+) -> MixtureBradleyTerry:
+    """Fit a mixture whose number of heads may be "auto"; all ranks of a distributed fit call this.
+
+    Parameters
+    ----------
+    mixture : MixtureBradleyTerry
+        Unfitted.
+    X : array of shape (n_samples, n_columns)
+        The first response is preferred in every row.
+    groups, sample_weight : array-like of shape (n_samples,), optional
+    n_components : int or "auto"
+        "auto": chosen by `select_n_components`; one where fewer than ten annotators answer twice.
+    """
+    if n_components != AUTO:
+        return mixture.set_params(n_components=n_components).fit(X, sample_weight=sample_weight, groups=groups)
+    ranks = active_communicator()
+    known = ranks.together(lambda: check_groups(groups, len(X)))
+    answers = np.zeros(0) if known is None else np.bincount(known.index[known.index >= 0])
+    several = ranks.exchange(int((answers > 1).sum()))
+    if sum(several) < _LEAST_TO_CHOOSE or min(several) < _N_FOLDS:
+        why = f"{sum(several)} annotators who answer twice are too few to tell heads apart"
+        fitted = mixture.set_params(n_components=1).fit(X, sample_weight=sample_weight, groups=groups)
+    else:
+        found = select_n_components(mixture, X, groups=groups, sample_weight=sample_weight)
+        why = f"of {', '.join(map(str, found.candidates))}, chosen on annotators held out"
+        fitted = found.estimator
+    if mixture.verbose and ranks.rank == 0:
+        print(f"n_components={len(fitted.coef_)}: {why}")
+    return fitted
+
+
 class _Data(NamedTuple):
     """Arguments of `fit`."""
 
@@ -156,8 +197,8 @@ class _Data(NamedTuple):
     weight: np.ndarray | None
 
     def part(self, rows: np.ndarray) -> _Data:
-        X, y, groups, weight = (None if one is None else _safe_indexing(one, rows) for one in self)
-        return _Data(X, y, groups, weight)
+        parts: list[Any] = [None if one is None else _safe_indexing(one, rows) for one in self]
+        return _Data(*parts)
 
 
 class _Fold(NamedTuple):

@@ -26,6 +26,7 @@ from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
 from micropref._rows.comparisons import Comparisons
+from micropref._support.progress import say
 from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
 from micropref._users.stream import Stream
@@ -342,6 +343,8 @@ class MixtureBradleyTerry(GatedHeads):
         self._set_parameters(unflatten(best.vector, objective.shapes))
         self._stream = None
         self.weights_ = mean_weights(rows.context, objective.gate, self.gate_parameters_, rows.weight, ranks)
+        chosen = f"alpha {self.alpha_:.3g}, gate_alpha {self.gate_alpha_:.3g}"
+        say(self.verbose * (ranks.rank == 0), f"{chosen}, history_temperature {self.history_temperature_:g}")
         self._sort_components()
         warn_of_dead_heads(self.weights_)
         if not best.converged:

@@ -21,6 +21,7 @@ from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import check_groups
 from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
+from micropref._support.progress import say
 from micropref.distributed import Communicator, active_communicator
 from micropref.heads import mask_heads
 from micropref.metrics import grouped_log_likelihood
@@ -170,21 +171,23 @@ def fit_components(
     n_components : int or "auto"
         "auto": chosen by `select_n_components`; one where fewer than ten annotators answer twice.
     """
+    rows: dict[str, Any] = {"sample_weight": sample_weight, "groups": groups}
     if n_components != AUTO:
-        return mixture.set_params(n_components=n_components).fit(X, sample_weight=sample_weight, groups=groups)
+        mixture.set_params(n_components=n_components)
+        return mixture.fit(X, **rows)
     ranks = active_communicator()
     known = ranks.together(lambda: check_groups(groups, len(X)))
     answers = np.zeros(0) if known is None else np.bincount(known.index[known.index >= 0])
     several = ranks.exchange(int((answers > 1).sum()))
     if sum(several) < _LEAST_TO_CHOOSE or min(several) < _N_FOLDS:
         why = f"{sum(several)} annotators who answer twice are too few to tell heads apart"
-        fitted = mixture.set_params(n_components=1).fit(X, sample_weight=sample_weight, groups=groups)
+        mixture.set_params(n_components=1)
+        fitted = mixture.fit(X, **rows)
     else:
-        found = select_n_components(mixture, X, groups=groups, sample_weight=sample_weight)
+        found = select_n_components(mixture, X, **rows)
         why = f"of {', '.join(map(str, found.candidates))}, chosen on annotators held out"
         fitted = found.estimator
-    if mixture.verbose and ranks.rank == 0:
-        print(f"n_components={len(fitted.coef_)}: {why}")
+    say(mixture.verbose if ranks.rank == 0 else 0, f"n_components={len(fitted.coef_)}: {why}")
     return fitted
 
 

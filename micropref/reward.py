@@ -24,6 +24,7 @@ from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
+from micropref.selection import fit_components
 
 __all__ = ["PreferenceModel"]
 
@@ -86,6 +87,7 @@ class PreferenceModel:
         encoder: str | Encoder | PairEncoder = "hashing",
         prompt_gate: bool = False,
         mixture: MixtureBradleyTerry | None = None,
+        n_components: int | str | None = None,
         **parameters: Any,
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
@@ -103,8 +105,12 @@ class PreferenceModel:
             Let the weights of the heads depend on the prompt.
         mixture : MixtureBradleyTerry, optional
             Unfitted, with settings of your own.
+        n_components : int or "auto", optional
+            Number of heads. "auto", the default unless a mixture is given: chosen by `select_n_components` on the
+            annotators of the data; one where there are not ten who answer twice, since without them any split of one
+            population into heads fits as well.
         **parameters
-            Otherwise, parameters of the `MixtureBradleyTerry`, such as `n_components` or `random_state`.
+            Other parameters of the `MixtureBradleyTerry`, such as `random_state`.
 
         Returns
         -------
@@ -120,11 +126,13 @@ class PreferenceModel:
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
         heads = MixtureBradleyTerry(**parameters) if mixture is None else clone(mixture).set_params(**parameters)
         heads.set_params(n_context_features=width)
+        if n_components is None:
+            n_components = "auto" if mixture is None else heads.n_components
         if not prompt_gate:
             X = X[:, pair_encoder.n_context_features_ :]
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
-        return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
+        return cls(pair_encoder, fit_components(heads, X, table.group, table.weight, n_components))
 
     @learning
     def route(self, data: Any, **parameters: Any) -> Self:

@@ -25,6 +25,7 @@ from micropref.cli._app import (
     Store,
     app,
     err,
+    number_or_auto,
     out,
     print_json,
     print_table,
@@ -37,7 +38,12 @@ from micropref.cli._app import (
 def fit(
     data: Data,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder to write the model to.", show_default=False)],
-    components: Annotated[int, typer.Option("--components", "-k", help="Number of heads.")] = 4,
+    components: Annotated[
+        str,
+        typer.Option(
+            "--components", "-k", help="Number of heads; auto: chosen on annotators held out, 1 without names."
+        ),
+    ] = "auto",
     encoder: Annotated[
         str, typer.Option("--encoder", help="'hashing', or the name or path of a sentence-transformers model.")
     ] = "hashing",
@@ -48,7 +54,9 @@ def fit(
     prompt_gate: Annotated[
         bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
     ] = False,
-    alpha: Annotated[float, typer.Option("--alpha", help="L2 penalty of the heads.")] = 1e-3,
+    alpha: Annotated[
+        str, typer.Option("--alpha", help="L2 penalty of the heads; auto: from the scale and the number of the rows.")
+    ] = "auto",
     restarts: Annotated[int, typer.Option("--restarts", help="Random starts; the best is kept.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the starts.")] = 0,
     column: Column = None,
@@ -69,19 +77,22 @@ def fit(
     from micropref.reward import PreferenceModel
 
     start = time.perf_counter()
+    n_heads: Any = number_or_auto(components, int, "--components")
+    penalty = number_or_auto(alpha, float, "--alpha")
     with torchrun() as ranks, working(silent=ranks.rank > 0) as report:
         # Rows that are left out are written once.
         left_out = rejected if ranks.rank == 0 else Path(os.devnull)
         table = ranks.together(lambda: read_table(data, column, label, skip_bad, left_out, report))
-        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {counted(components, 'head')}")
+        heads = "heads" if isinstance(n_heads, str) else counted(n_heads, "head")
+        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {heads}")
         share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
                 share,
                 encoder=PairEncoder(encoder, store=store, template=template),
                 prompt_gate=prompt_gate,
-                n_components=components,
-                alpha=alpha,
+                n_components=n_heads,
+                alpha=penalty,
                 n_init=restarts,
                 random_state=seed,
                 verbose=int(sys.stderr.isatty()),
@@ -98,6 +109,10 @@ def fit(
         "n_groups": len(groups),
         "n_truncated": fitted.encoder.n_truncated_,
         "encoder": fitted.encoder.encoder_.fingerprint,
+        "n_components": len(mixture.coef_),
+        "alpha": mixture.alpha_,
+        "gate_alpha": mixture.gate_alpha_,
+        "history_temperature": mixture.history_temperature_,
         "weights": mixture.weights_.tolist(),
         "objective": mixture.objective_,
         "n_iter": mixture.n_iter_,
@@ -119,6 +134,7 @@ def _print_fit(result: dict[str, Any], mixture: Any) -> None:
     )
     heads, iterations = counted(len(mixture.coef_), "head"), counted(mixture.n_iter_, "iteration")
     out.print(f"{heads}, {mixture.objective_:.4f} nats after {iterations}")
+    out.print(f"alpha {mixture.alpha_:.2g}, history temperature {mixture.history_temperature_:g}")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 
@@ -151,7 +167,11 @@ def route(
         typer.Option("--temperature", help="1 (default): Bayes' rule; near 0: the best head of each pair."),
     ] = None,
     history_temperature: Annotated[
-        float | None, typer.Option("--history-temperature", help="Default 1; larger values trust users' votes less.")
+        str | None,
+        typer.Option(
+            "--history-temperature",
+            help="Larger values trust users' votes less; auto (default): what annotators' votes say of each other.",
+        ),
     ] = None,
     history_decay: Annotated[
         float | None,
@@ -176,7 +196,9 @@ def route(
 
     given = {
         "temperature": temperature,
-        "history_temperature": history_temperature,
+        "history_temperature": None
+        if history_temperature is None
+        else number_or_auto(history_temperature, float, "--history-temperature"),
         "history_decay": history_decay,
         "gate": gate,
         "random_state": seed,
@@ -200,6 +222,8 @@ def route(
         "n_votes": votes,
         "n_users": len(fitted.router.history_),
         "n_rejected": table.n_rejected,
+        "alpha": getattr(fitted.router, "alpha_", None),
+        "history_temperature": fitted.router.history_temperature_,
         "seconds": round(time.perf_counter() - start, 2),
     }
     if as_json:
@@ -207,6 +231,8 @@ def route(
         return
     contexts, users = counted(result["n_labelled"], "labelled context"), counted(result["n_users"], "user")
     out.print(f"{contexts}, {counted(votes, 'vote')}; {users} known")
+    of_gate = "" if result["alpha"] is None else f"alpha {result['alpha']:.2g}, "
+    out.print(f"{of_gate}history temperature {result['history_temperature']:g}")
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 
 

@@ -118,7 +118,7 @@ class Model:
         k, width = estimator.coef_.shape[0], estimator.n_context_features_
         *gate, offset = estimator.gate_parameters_ or [np.zeros(k)]
         gate_weights = gate[0] if gate else np.zeros((k, width))
-        return cls(estimator.coef_, gate_weights, offset, estimator.alpha, estimator.gate_alpha)
+        return cls(estimator.coef_, gate_weights, offset, estimator.alpha_, estimator.gate_alpha_)
 
     @property
     def parameters(self) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +33,14 @@ class Covariance:
     matrix : ndarray of shape (n_features, n_features)
         Variances of wᵀφ are φᵀ matrix φ for features φ that are orthogonal to `unidentified`.
     unidentified : ndarray of shape (n_features, n_directions)
-        Directions in which the reward may be anything.
+        Directions in which the reward may be anything, orthonormal in units of `scale`.
+    scale : ndarray of shape (n_features,)
+        By which features are multiplied to be of usual size.
     """
 
     matrix: Floats
     unidentified: Floats
+    scale: Floats
 
 
 def covariance_of_reward(rows: Comparisons, coef: Floats, alpha: float, *, sandwich: bool) -> Covariance:
@@ -78,7 +81,7 @@ def covariance_of_reward(rows: Comparisons, coef: Floats, alpha: float, *, sandw
     if n_rows <= rank:
         raise ValueError(f"expected more rows than the {rank} features that they determine, got {n_rows:g}")
     factor = n_units / (n_units - 1) * (n_rows - 1) / (n_rows - rank)
-    return Covariance(factor * inverse.matrix @ meat @ inverse.matrix, inverse.unidentified)
+    return replace(inverse, matrix=factor * inverse.matrix @ meat @ inverse.matrix)
 
 
 def _minimum(rows: Comparisons, coef: Floats, penalty: float) -> Floats:
@@ -122,9 +125,8 @@ def _inverse(information: Floats) -> Covariance:
     values, vectors = np.linalg.eigh(information * scale * scale[:, None])
     known = values > _SINGULAR * max(values.max(initial=0.0), np.finfo(float).tiny)
     basis = scale[:, None] * vectors
-    unidentified = basis[:, ~known]
     matrix = (basis[:, known] / values[known]) @ basis[:, known].T
-    return Covariance(matrix, unidentified / np.linalg.norm(unidentified, axis=0))
+    return Covariance(matrix, basis[:, ~known], scale)
 
 
 def _squared_gradients(rows: Comparisons, coef: Floats) -> tuple[Floats, float, float]:

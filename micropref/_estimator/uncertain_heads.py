@@ -14,7 +14,7 @@ from micropref._estimator.bootstrap import bootstrapped_heads
 from micropref._estimator.fitting import fitted, lock_of, predicting
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.state import Arrays
-from micropref._estimator.uncertainty import HeadUncertainty
+from micropref._estimator.uncertainty import ARRAYS, HeadUncertainty
 from micropref._rows.comparisons import Comparisons
 
 __all__ = ["UncertainHeads"]
@@ -154,8 +154,7 @@ class UncertainHeads(GatedHeads):
 
     def _restore_uncertainty(self, arrays: Arrays, kind: str | None) -> None:
         if kind is not None:
-            names = ("covariance", "unidentified", "deviations")
-            self.uncertainty_ = HeadUncertainty(kind, **{name: arrays.get(f"uncertainty.{name}") for name in names})
+            self.uncertainty_ = HeadUncertainty(kind, **{name: arrays.get(f"uncertainty.{name}") for name in ARRAYS})
 
 
 def _of_one_head(estimator: UncertainHeads, rows: Comparisons, kind: str) -> HeadUncertainty:
@@ -163,7 +162,7 @@ def _of_one_head(estimator: UncertainHeads, rows: Comparisons, kind: str) -> Hea
         raise ValueError(f"kind={kind!r}: expected a mixture of one head, got {len(estimator.coef_)}; use 'bootstrap'")
     alpha = float(estimator._penalties_of_fit().get("alpha", getattr(estimator, "alpha", 0.0)))
     found = covariance_of_reward(rows, estimator.coef_[0], alpha, sandwich=kind == "sandwich")
-    return HeadUncertainty(kind, found.matrix, found.unidentified)
+    return HeadUncertainty(kind, found.matrix, found.unidentified, found.scale)
 
 
 def _known_uncertainty(estimator: UncertainHeads) -> HeadUncertainty:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from micropref._estimator.state import Arrays
 
-__all__ = ["HeadUncertainty"]
+__all__ = ["ARRAYS", "HeadUncertainty"]
+
+ARRAYS = ("covariance", "unidentified", "scale", "deviations")
 
 _BLOCK_ENTRIES = 1 << 22
 # Share of a reward that may come from directions of which the data say nothing, for rounding.
@@ -28,7 +30,9 @@ class HeadUncertainty:
     covariance : ndarray of float64 of shape (n_features, n_features), optional
         Of the coefficients of one head; for "model" and "sandwich".
     unidentified : ndarray of float64 of shape (n_features, n_directions), optional
-        Directions in which these coefficients may be anything.
+        Directions in which these coefficients may be anything, orthonormal in units of `scale`.
+    scale : ndarray of float64 of shape (n_features,), optional
+        By which features are multiplied to be of usual size.
     deviations : ndarray of float32 of shape (n_resamples, n_components, n_features), optional
         Heads of the resamples less their mean; for "bootstrap".
     """
@@ -36,6 +40,7 @@ class HeadUncertainty:
     kind: str
     covariance: NDArray[np.float64] | None = None
     unidentified: NDArray[np.float64] | None = None
+    scale: NDArray[np.float64] | None = None
     deviations: NDArray[np.float32] | None = None
 
     def variances(self, features: NDArray[Any]) -> NDArray[np.float64]:
@@ -46,11 +51,12 @@ class HeadUncertainty:
         features = np.asarray(features, dtype=np.float64)
         if self.deviations is not None:
             return self._of_deviations(features)
-        assert self.covariance is not None
-        assert self.unidentified is not None
+        assert self.covariance is not None and self.unidentified is not None and self.scale is not None
         found = np.maximum(np.einsum("ij,ij->i", features @ self.covariance, features), 0.0)
-        outside = np.abs(features @ self.unidentified) > _ROUNDING * (np.abs(features) @ np.abs(self.unidentified))
-        return np.asarray(np.where(outside.any(axis=1), np.inf, found)[None])
+        outside = np.linalg.norm(features @ self.unidentified, axis=1)
+        return np.asarray(
+            np.where(outside > _ROUNDING * np.linalg.norm(features * self.scale, axis=1), np.inf, found)[None]
+        )
 
     def standard_errors(self, n_features: int) -> NDArray[np.float64]:
         """Of the coefficients, (n_components, n_features)."""
@@ -73,5 +79,4 @@ class HeadUncertainty:
 
     def export(self) -> Arrays:
         """What is saved besides the kind."""
-        arrays = {"covariance": self.covariance, "unidentified": self.unidentified, "deviations": self.deviations}
-        return {name: array for name, array in arrays.items() if array is not None}
+        return {name: array for name in ARRAYS if (array := getattr(self, name)) is not None}

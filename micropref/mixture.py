@@ -22,9 +22,9 @@ from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.vote_temperature import vote_temperature
 from micropref._estimator.dead_heads import warn_of_dead_heads
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
-from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
+from micropref._estimator.uncertain_heads import UncertainHeads
 from micropref._rows.comparisons import Comparisons
 from micropref._support.progress import say
 from micropref._support.renamed import moved
@@ -46,7 +46,7 @@ _LARGEST_BALANCE = 1e10
 _STATE = ("alpha_", "gate_alpha_", "history_temperature_", "objective_", "n_iter_", "converged_", "_seen")
 
 
-class MixtureBradleyTerry(GatedHeads):
+class MixtureBradleyTerry(UncertainHeads):
     """Mixture of Bradley-Terry reward heads with context-dependent weights.
 
     Stage 1 of MiCRo (Shen et al., EMNLP 2025, Eq. 1-4). K linear reward heads w_k share frozen features; a gate π(c)
@@ -391,6 +391,7 @@ class MixtureBradleyTerry(GatedHeads):
 
     def _set_parameters(self, parameters: list[NDArray[np.float64]]) -> None:
         self.coef_, *self.gate_parameters_ = (p.copy() for p in parameters)
+        self.__dict__.pop("uncertainty_", None)  # of the heads before
 
     def _sort_components(self) -> None:
         order = np.argsort(-self.weights_, kind="stable")
@@ -404,7 +405,8 @@ class MixtureBradleyTerry(GatedHeads):
         """Arrays, and what JSON can say, of the fitted mixture; what a stream remembers besides is left out."""
         check_is_fitted(self)
         arrays = {"coef": self.coef_, "weights": self.weights_, **numbered("gate", self.gate_parameters_)}
-        return arrays, describe(self, _STATE)
+        of_uncertainty, kind = self._export_uncertainty()
+        return {**arrays, **of_uncertainty}, {**describe(self, _STATE), "uncertainty": kind}
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
@@ -416,5 +418,6 @@ class MixtureBradleyTerry(GatedHeads):
         # Version 0.1 had numbers only, and kept no total of the rows.
         given = description["parameters"]
         mixture.alpha_, mixture.gate_alpha_, mixture._seen = given["alpha"], given["gate_alpha"], [0.0, 0.0, 0.0]
+        mixture._restore_uncertainty(arrays, description.get("uncertainty"))
         recover(mixture, description, _STATE)
         return mixture

@@ -4,7 +4,6 @@ decomposition."""
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike

@@ -41,6 +41,8 @@ _SHARED = 3.0
 # Prior standard deviation of a user's weights with user_prior="none", in nats per unit of margin: next to none, and yet
 # votes that one reward separates have a finite one.
 _FLAT = 10.0
+# Share of the largest singular value below which a direction holds rounding errors.
+_NEGLIGIBLE = 1e-9
 
 
 class RewardFactorization(LinearRewards):
@@ -93,9 +95,9 @@ class RewardFactorization(LinearRewards):
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats; positive. "auto": as in `MixtureBradleyTerry`,
         a prior standard deviation of their margins of 1.75 nats.
-    max_iter : int, default=300
+    max_iter : int, default=500
         Largest number of L-BFGS iterations.
-    tol : float, default=1e-5
+    tol : float, default=1e-4
         Convergence: largest component of the gradient, in variables scaled to features of unit size.
 
     Attributes
@@ -165,8 +167,8 @@ class RewardFactorization(LinearRewards):
         refine: bool | str = "auto",
         user_prior: str = "population",
         alpha: float | str = "auto",
-        max_iter: int = 300,
-        tol: float = 1e-5,
+        max_iter: int = 500,
+        tol: float = 1e-4,
     ):
         self.n_components = n_components
         self.n_context_features = n_context_features
@@ -234,8 +236,8 @@ class RewardFactorization(LinearRewards):
             unit = common / length
             found = np.vstack([unit, found - np.outer(found @ unit, unit)])
         _, size, axes = np.linalg.svd(found, full_matrices=False)
-        del size
-        return axes[: self.n_components]
+        kept: np.ndarray = axes[size > _NEGLIGIBLE * size[0]][: self.n_components]
+        return kept
 
     def _set_basis(self, rows: Comparisons, users: Groups | None, basis: np.ndarray) -> Population | None:
         """Scale and orient the heads, and estimate the distribution of users' weights of them."""

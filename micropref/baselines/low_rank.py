@@ -32,7 +32,7 @@ _START_LOGIT = 2.0
 # How precisely one user's weights are solved.
 _WEIGHT_ITERATIONS = 500
 _WEIGHT_TOL = 1e-8
-# Penalties of users' logits among which "auto" chooses, and the one that it takes where annotators say nothing about it;
+# Penalties of users' logits among which "auto" chooses, and the one that is taken without evidence;
 # iterations of the basis by which it chooses.
 _PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 _USUAL_PENALTY = 1.0
@@ -191,7 +191,7 @@ class LowRankRewards(HeadRewards):
     def _solve(self, rows: Comparisons, users: Groups | None) -> np.ndarray:
         """Set the basis and the centre; log-weights (n_users, K) of the users."""
         each = self.n_components if isinstance(self.alpha, str) else 1
-        self.alpha_ = each * head_penalty(self.alpha, rows.norms[1], rows.total_weight)
+        self.alpha_ = float(each * head_penalty(self.alpha, rows.norms[1], rows.total_weight))
         index, n_users = (np.full(rows.n_samples, -1), 0) if users is None else (users.index, users.n_groups)
         objective = LowRankObjective(
             rows, index, n_users, self.n_components, alpha=self.alpha_, weight_penalty=self.weight_penalty_
@@ -242,4 +242,3 @@ class LowRankRewards(HeadRewards):
         found = lbfgs(objective.value_and_gradient, start, max_iter=_WEIGHT_ITERATIONS, tol=_WEIGHT_TOL)
         log_weights: np.ndarray = np.log(softmax(found.vector))
         return log_weights
-

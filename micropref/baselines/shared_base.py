@@ -27,7 +27,7 @@ __all__ = ["SharedBaseEnsemble"]
 # annotators say nothing about it; iterations by which it chooses.
 _SHARES = (8e-5, 4e-4, 2e-3, 0.01, 0.05)
 _USUAL_SHARE = 0.01
-_ITERATIONS = 100
+_ITERATIONS = 30
 _MOST_USERS = 100
 
 
@@ -56,10 +56,10 @@ class SharedBaseEnsemble(ReweightedHeads):
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, which this method does not read.
     alpha : float or "auto", default="auto"
-        L2 penalty of each θ_k, against the mean log-likelihood in nats: how far the heads stay apart. One head with prior
-        size 0 is the Bradley-Terry model of the same penalty. "auto": c · mean_ω ‖d‖² with c chosen among 8e-5, 4e-4,
-        2e-3, 0.01 and 0.05 by cross-fitting. An ensemble is learned from one half of the annotators, the heads are
-        weighted by an eighth and by half of the votes of up to 100 of the others, and the smallest c is taken under
+        L2 penalty of each θ_k, against the mean log-likelihood in nats: how far the heads stay apart. One head with
+        prior size 0 is the Bradley-Terry model of the same penalty. "auto": c · mean_ω ‖d‖² with c chosen among 8e-5,
+        4e-4, 2e-3, 0.01 and 0.05 by cross-fitting. An ensemble is learned from one half of the annotators, the heads
+        are weighted by an eighth and by half of the votes of up to 100 of the others, and the smallest c is taken under
         which their other votes are as likely as under the best, to within a standard error. 0.01 where annotators are
         too few.
     prior_margin : float, default=3.0
@@ -166,16 +166,15 @@ class SharedBaseEnsemble(ReweightedHeads):
         check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
-        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        self.alpha_ = self._chosen(rows, seed) if isinstance(self.alpha, str) else float(self.alpha)
-        self._solve(rows, seed)
+        random = check_random_state(self.random_state)
+        drawn = random.normal(size=(self.n_components, rows.difference.shape[1]))
+        self.alpha_ = self._chosen(rows, drawn) if isinstance(self.alpha, str) else float(self.alpha)
+        self._solve(rows, drawn)
         self.diversity_ = diversity(self.coef_, rows)
         warn_if_stopped(self.converged_, f"L-BFGS stopped after {self.n_iter_} iterations")
 
-    def _solve(self, rows: Comparisons, seed: int) -> None:
-        """Set the heads."""
-        width = rows.difference.shape[1]
-        drawn = np.random.RandomState(seed).normal(size=(self.n_components, width))
+    def _solve(self, rows: Comparisons, drawn: np.ndarray) -> None:
+        """Set the heads, from directions (K, d) of their priors."""
         prior = scaled_to_margin(drawn, rows, self.prior_margin)
         # Solved as K separate problems side by side, so that convergence does not depend on K.
         objective = _EnsembleObjective(rows, prior, self.alpha_)
@@ -196,7 +195,7 @@ class SharedBaseEnsemble(ReweightedHeads):
         self.objective_ = found.value / self.n_components
         self.n_iter_, self.converged_ = found.n_iter, found.converged
 
-    def _chosen(self, rows: Comparisons, seed: int) -> float:
+    def _chosen(self, rows: Comparisons, drawn: np.ndarray) -> float:
         """What "auto" is for these rows."""
         usual, square = _USUAL_SHARE, float(rows.norms[1]) ** 2
         if self.n_components > 1:
@@ -205,7 +204,7 @@ class SharedBaseEnsemble(ReweightedHeads):
                 other.max_iter = min(self.max_iter, _ITERATIONS)
                 for share in _SHARES:
                     other.alpha_ = share * square
-                    other._solve(part.teachers, seed)
+                    other._solve(part.teachers, drawn)
                     losses.append(adapted_losses(other, "temperature", (self.temperature,), rows, part))
                 usual = _SHARES[most_cautious(np.concatenate(losses))]
         return usual * square

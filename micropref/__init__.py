@@ -13,6 +13,7 @@ __version__ = "0.2.0.dev0"
 _HOME = {
     "MixtureBradleyTerry": "mixture",
     "ContextRouter": "router",
+    "HierarchicalBradleyTerry": "hierarchical",
     "PairScaler": "pairs",
     "make_pairs": "pairs",
     "swap_pairs": "pairs",
@@ -30,6 +31,7 @@ _HOME = {
 __all__ = [
     "ContextRouter",
     "EmbeddingStore",
+    "HierarchicalBradleyTerry",
     "MixtureBradleyTerry",
     "PairEncoder",
     "PairScaler",
@@ -48,6 +50,7 @@ __all__ = [
 if TYPE_CHECKING:
     from micropref.datasets import load_demo, make_preferences, read_preferences
     from micropref.embed import EmbeddingStore, PairEncoder
+    from micropref.hierarchical import HierarchicalBradleyTerry
     from micropref.mixture import MixtureBradleyTerry
     from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs
     from micropref.persistence import load, save

@@ -47,8 +47,9 @@ class GatedHeads(PreferenceClassifier):
         log_odds : array of shape (n_samples,)
             In nats; changes its sign exactly when the two responses are swapped.
         """
-        margins, log_weights = self._forward(self._reader(X))
-        return log_odds(log_weights, margins)
+        reader = self._reader(X)
+        margins, log_weights = self._forward(reader)
+        return log_odds(log_weights, self._effective(reader, margins))
 
     @predicting
     def component_scores(self, X: Array) -> Array:
@@ -102,6 +103,7 @@ class GatedHeads(PreferenceClassifier):
         if rows.groups is not None:
             return MixtureObjective(rows, fitted_gate(self)).responsibilities(self._parameters()).T
         margins, log_weights = self._forward(rows.reader)
+        margins = self._effective(rows.reader, margins)
         if rows.signs is not None:
             margins = margins * like(rows.signs, margins, margins.dtype)
         return posterior(log_weights, log_sigmoid(margins))[1].T
@@ -179,6 +181,10 @@ class GatedHeads(PreferenceClassifier):
         n_context_features : int
         """
         return int(self.n_features_in_ - self.coef_.shape[1])
+
+    def _effective(self, reader: PairReader, margins: Array) -> Array:
+        """Margins that have the probabilities of a user of each component."""
+        return margins
 
     def _parameters(self) -> NDArray[np.float64]:
         return flatten([self.coef_, *self.gate_parameters_])

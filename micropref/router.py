@@ -459,5 +459,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         router._set_history_temperature()
         recover(router, description, (*_STATE, "loss_curve_"))
         router._context_gate.restore(arrays)
-        router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
+        users, numbers = restore_ids(description["users"], arrays), arrays["history"]
+        # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
+        router.history_.restore(*(merged_users(users, numbers) if mixture.scatter_ is None else (users, numbers)))
         return router

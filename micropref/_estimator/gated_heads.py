@@ -21,7 +21,7 @@ from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
 from micropref.kernels._pointwise import log_odds, log_sigmoid, posterior
 
-__all__ = ["GatedHeads", "fitted_gate"]
+__all__ = ["GatedHeads", "fitted_gate", "refuse_scatter"]
 
 
 class GatedHeads(PreferenceClassifier):
@@ -214,3 +214,12 @@ class GatedHeads(PreferenceClassifier):
 def fitted_gate(estimator: GatedHeads) -> Gate:
     """The gate that was learned."""
     return Gate.of(estimator.gate_parameters_, estimator.n_context_features_, len(estimator.coef_))
+
+
+def refuse_scatter(estimator: Any, what: str) -> None:
+    """A TypeError where users scatter around the heads, for what is defined only where they are K points."""
+    if getattr(estimator, "scatter_", None) is not None:
+        raise TypeError(
+            f"expected users on their heads, as of a MixtureBradleyTerry, since {what} knows of no others, got a "
+            f"{type(estimator).__name__} whose users scatter around its heads"
+        )

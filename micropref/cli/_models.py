@@ -54,6 +54,15 @@ def fit(
     prompt_gate: Annotated[
         bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
     ] = False,
+    users: Annotated[
+        str,
+        typer.Option(
+            "--users",
+            help="What annotators are taken for: 'heads' (each has one of K rewards), 'one' (all have one reward), "
+            "'hierarchical' (each has a reward of their own near a head), or 'auto' (what predicts annotators held out "
+            "best).",
+        ),
+    ] = "heads",
     alpha: Annotated[
         str, typer.Option("--alpha", help="L2 penalty of the heads; auto: from the scale and the number of the rows.")
     ] = "auto",
@@ -83,14 +92,14 @@ def fit(
         # Rows that are left out are written once.
         left_out = rejected if ranks.rank == 0 else Path(os.devnull)
         table = ranks.together(lambda: read_table(data, column, label, skip_bad, left_out, report))
-        heads = "heads" if isinstance(n_heads, str) else counted(n_heads, "head")
-        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {heads}")
+        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {_fitted_for(users, n_heads)}")
         share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
                 share,
                 encoder=PairEncoder(encoder, store=store, template=template),
                 prompt_gate=prompt_gate,
+                users=users,
                 n_components=n_heads,
                 alpha=penalty,
                 n_init=restarts,
@@ -114,7 +123,9 @@ def fit(
         "gate_alpha": mixture.gate_alpha_,
         "history_temperature": mixture.history_temperature_,
         "weights": mixture.weights_.tolist(),
-        "objective": mixture.objective_,
+        "objective": -mixture.evidence_ if hasattr(mixture, "evidence_") else mixture.objective_,
+        "users": users if fitted.choice is None else fitted.choice.chosen,
+        "reason": None if fitted.choice is None else fitted.choice.reason,
         "n_iter": mixture.n_iter_,
         "converged": mixture.converged_,
         "seconds": round(time.perf_counter() - start, 2),
@@ -133,10 +144,24 @@ def _print_fit(result: dict[str, Any], mixture: Any) -> None:
         f"{counted(result['n_comparisons'], 'comparison')}, {annotators}, {truncated} longer than the encoder reads"
     )
     heads, iterations = counted(len(mixture.coef_), "head"), counted(mixture.n_iter_, "iteration")
-    out.print(f"{heads}, {mixture.objective_:.4f} nats after {iterations}")
+    if result["reason"]:
+        out.print(f"chosen: {result['reason']}")
+    if mixture.scatter_ is not None:
+        heads += f", around which users scatter in {counted(mixture.scatter_.n_directions, 'direction')}"
+    out.print(f"{heads}, {result['objective']:.4f} nats after {iterations}")
     out.print(f"alpha {mixture.alpha_:.2g}, history temperature {mixture.history_temperature_:g}")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
+
+
+def _fitted_for(users: str, n_heads: Any) -> str:
+    """What is about to be fitted."""
+    words = {
+        "one": "one reward",
+        "hierarchical": "users around heads",
+        "auto": "one reward, heads, and users around heads",
+    }
+    return words.get(users, "heads" if isinstance(n_heads, str) else counted(n_heads, "head"))
 
 
 def _share(table: Any, rank: int, world_size: int) -> Any:

@@ -234,7 +234,7 @@ def test_the_temperature_chosen_serves_new_users(seed):
         return -router.log_likelihood(X[test], y[test], groups=groups[test])
 
     loss = {temperature: nats(temperature) for temperature in TEMPERATURES}
-    assert loss[model.history_temperature_] < min(loss.values()) + 0.005
+    assert loss[model.history_temperature_] < min(loss.values()) + 0.01
 
 
 @pytest.mark.parametrize("kind", ["no groups", "one each", "one head", "few", "stream"])

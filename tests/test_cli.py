@@ -43,7 +43,9 @@ def fitted(world, tmp_path_factory) -> Path:
     world.labelled.to_jsonl(folder / "labelled.jsonl")
     world.history.to_jsonl(folder / "history.jsonl")
     world.test[:240].to_jsonl(folder / "test.jsonl")
-    model = PreferenceModel.fit(folder / "train.jsonl", encoder=HashingEncoder(256), n_init=2, random_state=0)
+    model = PreferenceModel.fit(
+        folder / "train.jsonl", encoder=HashingEncoder(256), n_components=4, n_init=2, random_state=0
+    )
     model.save(folder / "heads")
     model.route(world.labelled).route(world.history).save(folder / "routed")
     return folder

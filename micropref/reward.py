@@ -278,7 +278,7 @@ class PreferenceModel:
             raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
         with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error below
             scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
-        return self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users)
+        return np.asarray(self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users))
 
     @predicting
     def rank(

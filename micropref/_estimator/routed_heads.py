@@ -34,7 +34,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
     mixture_: Any
     n_context_features_: int
     history_: UserStore
-    history_temperature: float
+    history_temperature_: float
     _context_gate: ContextGate
 
     @property
@@ -47,6 +47,24 @@ class RoutedHeads(PersonalPreferenceClassifier):
             Weights (K, c) and offsets (K,) if linear; empty for a gate without parameters.
         """
         return self._context_gate.parameters
+
+    @property
+    def alpha_(self) -> float:
+        """The penalty of g's weights that was used.
+
+        Returns
+        -------
+        alpha : float
+            What "auto" chose, or the number that was given.
+
+        Raises
+        ------
+        AttributeError
+            Where no labelled rows have taught a gate with parameters.
+        """
+        if self._context_gate.alpha is None:
+            raise AttributeError("alpha_: expected a gate with parameters that labelled rows have taught, got none")
+        return self._context_gate.alpha
 
     @property
     def clusters_(self) -> ContextClusters | None:
@@ -235,7 +253,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
         log_weights = self._context_gate.log_weights(X[:, : self.n_context_features_], self._log_prior(reader))
         if users is None:
             return log_weights, self._of_population(pairs)
-        found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature)
+        found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature_)
         updated = log_softmax(log_weights + like(found.evidence, log_weights, log_weights.dtype))
         # A user without evidence gets the prior to the last bit, which normalising again might not leave.
         has_evidence = like(np.any(found.evidence, axis=0), log_weights)

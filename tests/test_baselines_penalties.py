@@ -117,7 +117,7 @@ def test_no_evidence_means_the_usual_penalty():
     assert CategoricalRewards().fit(D, y).user_alpha_ == 30.0
 
 
-# --------------------------------------------------------------------------------------------------------- the machinery
+# ------------------------------------------------------------------------------------------------------- the machinery
 
 
 @given(seed=st.integers(0, 10_000))

@@ -40,6 +40,7 @@ _SHARED = 3.0
 # Prior standard deviation of a user's weights with user_prior="none", in nats per unit of margin: next to none, and yet
 # votes that one reward separates have a finite one.
 _FLAT = 10.0
+_EXACT = 1e-7
 # Share of the largest singular value below which a direction holds rounding errors.
 _NEGLIGIBLE = 1e-9
 
@@ -94,9 +95,9 @@ class RewardFactorization(LinearRewards):
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats; positive. "auto": as in `MixtureBradleyTerry`,
         a prior standard deviation of their margins of 1.75 nats.
-    max_iter : int, default=500
+    max_iter : int, default=1000
         Largest number of L-BFGS iterations.
-    tol : float, default=1e-4
+    tol : float, default=1e-3
         Convergence: largest component of the gradient, in variables scaled to features of unit size.
 
     Attributes
@@ -166,8 +167,8 @@ class RewardFactorization(LinearRewards):
         refine: bool | str = "auto",
         user_prior: str = "population",
         alpha: float | str = "auto",
-        max_iter: int = 500,
-        tol: float = 1e-4,
+        max_iter: int = 1000,
+        tol: float = 1e-3,
     ):
         self.n_components = n_components
         self.n_context_features = n_context_features
@@ -213,7 +214,8 @@ class RewardFactorization(LinearRewards):
         self.alpha_ = float(head_penalty(self.alpha, rows.norms[1], rows.total_weight))
         users = in_order_of_votes(rows)
         votes = Votes(rows.difference, rows.dense_signs, rows.dense_weight)
-        common = bradley_terry(votes, self.alpha_, max_iter=self.max_iter, tol=self.tol)
+        # Exactly, since the basis depends on its direction.
+        common = bradley_terry(votes, self.alpha_, max_iter=self.max_iter, tol=min(self.tol, _EXACT))
         self.n_iter_, self.converged_, self.refined_ = 0, common.converged, False
         self.init_ = "none" if users is None else self._kind_of_start(rows, users)
         basis = common.vector[None] if users is None else self._started(rows, users, common.vector)
@@ -243,12 +245,13 @@ class RewardFactorization(LinearRewards):
         mean = (rows.dense_weight * rows.dense_signs / rows.total_weight) @ rows.difference
         self.coef_ = oriented(scaled_to_margin(basis, rows, 1.0), mean, float(rows.norms[1]))
         self.n_components_ = len(self.coef_)
-        values = self._represent(rows.context, rows.difference)
         if users is None:
-            fit = bradley_terry(Votes(values, rows.dense_signs, rows.dense_weight), 1e-12, max_iter=100, tol=self.tol)
-            self.weights_, self.covariance_ = fit.vector, np.eye(1)
+            size = float(np.vdot(self.coef_, self.coef_))
+            self.weights_ = self.coef_ @ basis[0] / size if size > 0 else np.ones(1)
+            self.covariance_ = np.eye(1)
             return None
         index = np.where(rows.dense_weight > 0, users.index, -1)
+        values = self._represent(rows.context, rows.difference)
         population = Population(values, rows.dense_signs, rows.dense_weight, index, users.n_groups).fit()
         self.weights_, self.covariance_ = population.mean, population.covariance
         return population

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-
 import numpy as np
 import pytest
 from heads_cases import compare, drawn_labels, normal, rows, training_rows
@@ -17,7 +15,7 @@ from sklearn.base import clone
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
-from micropref.baselines import LowRankRewards, RewardFactorization, UserRewards, reward_factorization
+from micropref.baselines import LowRankRewards, RewardFactorization, UserRewards
 from micropref.baselines._factor_objective import FactorObjective
 from micropref.baselines._factor_start import directions_of_shared_pairs, directions_of_votes, users_per_pair
 from micropref.baselines._population import Population
@@ -37,12 +35,6 @@ def subspace(seed: int, n_users: int = 200, n_each: int = 15, d: int = 8, rank: 
 def overlap(found: np.ndarray, planted: np.ndarray) -> float:
     """Smallest cosine between planted directions and the space of those that were found."""
     return float(np.linalg.svd(np.linalg.qr(found.T)[0].T @ planted.T, compute_uv=False).min())
-
-
-def test_examples_run():
-    failed, attempted = doctest.testmod(reward_factorization)
-    assert failed == 0
-    assert attempted >= 6
 
 
 @SEEDS

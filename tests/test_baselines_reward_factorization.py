@@ -53,7 +53,7 @@ def test_a_refined_basis_has_a_smaller_loss_and_is_nearer_the_truth():
     D, y, users, axes, _ = subspace(1, n_each=40)
     coarse, fine = (RewardFactorization(3, refine=r).fit(D, y, groups=users) for r in (False, True))
     assert fine.refined_
-    assert fine.n_iter_ > 0
+    assert fine.n_iter_ > coarse.n_iter_ > 0
     assert fine.converged_
     assert overlap(fine.coef_, axes) > overlap(coarse.coef_, axes)
     assert RewardFactorization(3).fit(D, y, groups=users).refined_ in (True, False)
@@ -134,7 +134,7 @@ def test_moments_of_planted_weights_are_found():
     signs = np.where(rng.random(len(index)) < expit(np.einsum("nk,nk->n", values, weights[index])), 1.0, -1.0)
     found = Population(values, signs, np.ones(len(index)), index, 600).fit()
     np.testing.assert_allclose(found.mean, mean, atol=0.25)  # Laplace's approximation shrinks it
-    np.testing.assert_allclose(found.covariance, root @ root.T, atol=0.35)
+    np.testing.assert_allclose(found.covariance, root @ root.T, atol=0.45)
 
 
 def test_without_annotators_it_is_the_bradley_terry_model():

@@ -117,7 +117,7 @@ class RewardFactorization(LinearRewards):
     alpha_ : float
         The penalty that was used.
     n_iter_ : int
-        Iterations of the bilinear likelihood; 0 where it was not fitted.
+        Iterations of L-BFGS: for the common reward, and for the basis where it was fitted.
     converged_ : bool
     classes_ : ndarray of shape (2,)
     n_features_in_ : int
@@ -216,7 +216,7 @@ class RewardFactorization(LinearRewards):
         votes = Votes(rows.difference, rows.dense_signs, rows.dense_weight)
         # Exactly, since the basis depends on its direction.
         common = bradley_terry(votes, self.alpha_, max_iter=self.max_iter, tol=min(self.tol, _EXACT))
-        self.n_iter_, self.converged_, self.refined_ = 0, common.converged, False
+        self.n_iter_, self.converged_, self.refined_ = common.n_iter, common.converged, False
         self.init_ = "none" if users is None else self._kind_of_start(rows, users)
         basis = common.vector[None] if users is None else self._started(rows, users, common.vector)
         population = self._set_basis(rows, users, basis)
@@ -233,12 +233,11 @@ class RewardFactorization(LinearRewards):
         start = directions_of_shared_pairs if self.init_ == "svd" else directions_of_votes
         found = start(rows, users.index, users.n_groups, self.n_components)
         length = np.linalg.norm(common)
-        if length > 0:
-            unit = common / length
-            found = np.vstack([unit, found - np.outer(found @ unit, unit)])
-        _, size, axes = np.linalg.svd(found, full_matrices=False)
-        kept: np.ndarray = axes[size > _NEGLIGIBLE * size[0]][: self.n_components]
-        return kept
+        unit = common / length if length > 0 else common
+        _, size, axes = np.linalg.svd(found - np.outer(found @ unit, unit), full_matrices=False)
+        apart = axes[size > _NEGLIGIBLE * max(float(size[0]), np.finfo(float).tiny)]
+        both = np.vstack([unit[None], apart]) if length > 0 else apart
+        return both[: self.n_components] if len(both) else unit[None]
 
     def _set_basis(self, rows: Comparisons, users: Groups | None, basis: np.ndarray) -> Population | None:
         """Scale and orient the heads, and estimate the distribution of users' weights of them."""
@@ -272,7 +271,8 @@ class RewardFactorization(LinearRewards):
             tol=self.tol,
             precision=precision(rows.difference),
         )
-        self.n_iter_, self.converged_, self.refined_ = found.n_iter, found.converged, True
+        self.n_iter_ += found.n_iter
+        self.converged_, self.refined_ = self.converged_ and found.converged, True
         self._set_basis(rows, users, objective.unpack(found.vector)[0])
 
     # -------------------------------------------------------------------------------------------------------- users

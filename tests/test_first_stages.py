@@ -213,7 +213,9 @@ def test_a_model_of_texts_on_users_around_heads(demo, tmp_path):
 @pytest.mark.parametrize("kind", ["one", "heads", "hierarchical"])
 def test_users_name_the_first_stage(demo, kind):
     table = demo.train[np.arange(200)]
-    parameters = {} if kind == "one" else {"n_components": 2}
+    parameters = {"one": {}, "heads": {"n_components": 2}, "hierarchical": {"n_components": 2, "tau": 0.5, "rank": 0}}[
+        kind
+    ]
     model = PreferenceModel.fit(table, users=kind, random_state=0, **parameters)
     assert len(model.mixture.coef_) == (1 if kind == "one" else 2)
     assert (model.mixture.scatter_ is None) == (kind != "hierarchical")

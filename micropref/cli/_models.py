@@ -78,6 +78,9 @@ def fit(
     from micropref.reward import PreferenceModel
 
     start = time.perf_counter()
+    # What a hierarchical model needs it chooses by itself.
+    settings: dict[str, Any] = {"n_components": components, "alpha": alpha, "n_init": restarts}
+    settings = {} if users == "hierarchical" else settings
     with torchrun() as ranks, working(silent=ranks.rank > 0) as report:
         # Rows that are left out are written once.
         left_out = rejected if ranks.rank == 0 else Path(os.devnull)
@@ -94,7 +97,7 @@ def fit(
                 users=users,
                 random_state=seed,
                 verbose=int(sys.stderr.isatty()),
-                **({} if users == "hierarchical" else {"n_components": components, "alpha": alpha, "n_init": restarts}),
+                **settings,
             )
         ranks.together(lambda: fitted.save(model) if ranks.rank == 0 else None)
     if ranks.rank > 0:

@@ -16,6 +16,7 @@ from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
+from micropref._reward.deviations import rewards_with_deviations, with_uncertainty
 from micropref._reward.evaluation import scores_by_stage
 from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._support.renamed import moved
@@ -96,6 +97,7 @@ class PreferenceModel:
         prompt_gate: bool = False,
         users: str = "heads",
         mixture: GatedHeads | None = None,
+        n_components: int | str | None = None,
         **parameters: Any,
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
@@ -117,8 +119,12 @@ class PreferenceModel:
             held out best. `choice` then says which, and why.
         mixture : MixtureBradleyTerry or HierarchicalBradleyTerry, optional
             Unfitted, with settings of your own, instead of `users`.
+        n_components : int or "auto", optional
+            Number of heads. "auto", the default unless a mixture is given: chosen by `select_n_components` on the
+            annotators of the data; one where there are not ten who answer twice, since without them any split of one
+            population into heads fits as well.
         **parameters
-            Parameters of the `MixtureBradleyTerry` or of what `users` names, such as `n_components` or `random_state`.
+            Other parameters of the `MixtureBradleyTerry` or of what `users` names, such as `random_state`.
 
         Returns
         -------
@@ -138,6 +144,8 @@ class PreferenceModel:
         # Contexts are learned by the router, from the rows that state them.
         X = pair_encoder.fit_transform(replace(table, context=None))
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
+        if n_components is not None:
+            parameters["n_components"] = n_components
         if not prompt_gate:
             X = X[:, pair_encoder.n_context_features_ :]
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
@@ -208,6 +216,24 @@ class PreferenceModel:
         router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
         return router
 
+    @learning
+    def estimate_uncertainty(self, data: Any, **parameters: Any) -> Self:
+        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards stay as they are.
+
+        Parameters
+        ----------
+        data : table of comparisons
+            What the heads were fitted on.
+        **parameters
+            Of `MixtureBradleyTerry.estimate_uncertainty`: `kind`, `n_resamples`, `random_state`.
+
+        Returns
+        -------
+        self
+        """
+        self.mixture, self.router = with_uncertainty(self.mixture, self.router, self.stage_one_rows(data), parameters)
+        return self
+
     # -------------------------------------------------------------------------------------------------------- judgement
 
     @predicting
@@ -217,7 +243,9 @@ class PreferenceModel:
         responses: Sequence[str],
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
-    ) -> NDArray[Any]:
+        *,
+        return_std: bool = False,
+    ) -> Any:
         """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ.
 
         Parameters
@@ -233,9 +261,12 @@ class PreferenceModel:
         rewards : ndarray of shape (n,)
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
             is preferred, for a user whose head is known. The zero is arbitrary.
+        std : ndarray of shape (n,)
+            Only if `return_std`: standard deviation of the reward that this user may have, in nats. The heads' sampling
+            error is in it after `estimate_uncertainty`, without which that of a single head is refused.
         """
         features = self.encoder.encode_responses(prompts, responses)
-        return self._reward(features, prompts, contexts, users)
+        return self._reward(features, prompts, contexts, users, return_std=return_std)
 
     @predicting
     def reward_features(
@@ -478,13 +509,17 @@ class PreferenceModel:
         prompts: Sequence[str],
         contexts: Sequence[str] | None,
         users: Sequence[Hashable] | None,
-    ) -> NDArray[Any]:
+        *,
+        return_std: bool = False,
+    ) -> Any:
         self._check_asked(contexts, users)
         parts = self._parts()
         contexts = [""] * len(features) if contexts is None else contexts
         context = self.encoder.encode_context(prompts, contexts, parts)
         if not len(features):
-            return np.empty(0)
+            return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
+        if return_std:
+            return rewards_with_deviations(self.mixture, self.router, features, context, users)
         if self.router is None:
             weights = np.exp(self.mixture.context_log_weights(context))
             return np.asarray((self.mixture.rewards(features) * weights.T).sum(axis=1))

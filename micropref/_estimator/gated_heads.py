@@ -15,6 +15,7 @@ from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.prediction import gate_log_weights, head_margins
 from micropref._estimator.base import PreferenceClassifier
 from micropref._estimator.fitting import predicting
+from micropref._estimator.uncertainty import HeadUncertainty
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
@@ -33,6 +34,8 @@ class GatedHeads(PreferenceClassifier):
     gate_parameters_: list[NDArray[np.float64]]
     # How users scatter around the heads; None where they sit on them.
     scatter_: Scatter | None = None
+    #: Sampling distribution of the heads, where it was estimated.
+    uncertainty_: HeadUncertainty | None = None
 
     @predicting
     def decision_function(self, X: Array) -> Array:

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import Groups, check_groups
 from micropref._rows.units import number_units
 from micropref.hierarchical import HierarchicalBradleyTerry
 from micropref.mixture import MixtureBradleyTerry
+from micropref.selection import fit_components
 
 __all__ = ["USERS", "UserChoice", "check_users", "fit_first_stage"]
 
@@ -96,6 +98,8 @@ def fit_first_stage(
         stage = _first_stage(users, parameters, n_context_features)
     else:
         stage = clone(mixture).set_params(**parameters, n_context_features=n_context_features)
+    if mixture is None and users == "heads" and parameters.get("n_components", AUTO) == AUTO:
+        return fit_components(stage, X, groups, weight, AUTO), None
     return stage.fit(X, sample_weight=weight, groups=groups), None
 
 
@@ -105,6 +109,8 @@ def _first_stage(kind: str, parameters: dict[str, Any], n_context_features: int)
         return HierarchicalBradleyTerry(**parameters, n_context_features=n_context_features)
     if kind == "one":
         parameters = {**parameters, "n_components": 1}
+    if kind == "heads" and parameters.get("n_components") == AUTO:
+        parameters = {name: value for name, value in parameters.items() if name != "n_components"}
     return MixtureBradleyTerry(**parameters, n_context_features=n_context_features)
 
 
@@ -128,6 +134,9 @@ def _choose(
     if len(kinds) == 1:
         choice = UserChoice("one", {}, 0.0, 0.0, n_people, f"one reward, since {why_not}")
         return candidates["one"].fit(X, sample_weight=weight, groups=groups), choice
+    if "heads" in kinds and parameters.get("n_components", AUTO) == AUTO:
+        chosen = fit_components(clone(candidates["heads"]), X, groups, weight, AUTO)
+        candidates["heads"].set_params(n_components=len(chosen.coef_))
     part = _parts(person, n_people, check_random_state(0))
     held_out = {kind: _held_out(each, X, weight, groups, part) for kind, each in candidates.items()}
     mass = np.bincount(part, weights=weight, minlength=_N_PARTS).astype(np.float64)

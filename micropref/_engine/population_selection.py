@@ -103,8 +103,9 @@ def choose(
         return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), []
     search = _Search(votes, folds, choices, settings, seed, report)
     search.run()
-    best = max(search.tried, key=search.total)
-    near = [one for one in search.tried if not search.is_better(best, one)]
+    allowed = [one for one in search.tried if one.candidate.shape in choices.shapes]
+    best = max(allowed, key=search.total)
+    near = [one for one in allowed if not search.is_better(best, one)]
     return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
 
 

@@ -25,10 +25,13 @@ class DatasetSpec:
     ----------
     name : str
         In tables and file names.
-    kind : {"folder", "file", "hub", "world"}
-        `load_folder`, `read_preferences`, a loader of `micropref.datasets`, or a planted world of `make_world`.
-    protocol : {"contexts", "users"}
-        What has labels of its own: the contexts (criteria, attributes) of the comparisons, or new users.
+    kind : {"folder", "file", "hub", "orders", "world"}
+        `load_folder`, `read_preferences`, a loader of `micropref.datasets`, rankings, or a planted world of
+        `make_world`. Rankings are an array of NumPy's format, (n_users, n_items), of the items from 0 in the order of
+        each user, best first: all pairs of items are comparisons, and every item has a feature of its own.
+    protocol : {"contexts", "users", "known_users"}
+        What has labels of its own: the contexts (criteria, attributes) of the comparisons, new users, or users whose
+        other comparisons are in training; the labels of the last are these comparisons.
     path : str
         Of a folder or file, relative to the folder of the data.
     loader, loader_settings : str, dict
@@ -46,8 +49,9 @@ class DatasetSpec:
         Column whose values are split between training and test: "prompt" or an extra column.
     target : str
         Column that names the context of a row: "context" or an extra column. Protocol "contexts".
-    split : {"random", "given"}
-        "given": the publisher's own test part is the test part.
+    split : {"random", "given", "folds"}
+        "given": the publisher's own test part is the test part. "folds": one seed after the other tests another part,
+        so that every unit is tested once by 1 / `test_units` seeds.
     test_units : float
         Number of units in the test part (1 or more), or their share.
     pairs_per_annotator : int
@@ -57,6 +61,15 @@ class DatasetSpec:
         Protocol "users": only users with at least this many votes can be new.
     new_users : float
         Protocol "users": the share of these users that is new.
+    n_users : int
+        Protocols of users: only this many users, others for each seed; 0: all.
+    test_rows : int
+        Protocol "users": this many rows of each new user are the test, whatever their unit, and all rows of other users
+        are in training; 0: split by units.
+    budgets : tuple of int
+        Labels per context or user, if others than the suite's.
+    methods : tuple of str
+        Names of methods of the suite, with ``*`` for anything, that are run on this data set; none: all.
     n_draws : int
         Draws of the labels for each seed; 0: as many as the suite has. Few contexts need several draws: a result that
         rests on one or two labels for each context varies with the labels drawn.
@@ -86,6 +99,10 @@ class DatasetSpec:
     pairs_per_annotator: int = 5
     min_votes: int = 2
     new_users: float = 0.5
+    n_users: int = 0
+    test_rows: int = 0
+    budgets: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
     n_draws: int = 0
     world: str = ""
     n_samples: int = 4000
@@ -140,6 +157,10 @@ class Suite:
     n_resamples: int
     datasets: tuple[DatasetSpec, ...]
     methods: tuple[MethodSpec, ...]
+
+    def budgets_of(self, dataset: DatasetSpec) -> tuple[int, ...]:
+        """Labels per context or user on a data set."""
+        return dataset.budgets or self.budgets
 
 
 @dataclass(frozen=True)
@@ -227,6 +248,7 @@ KINDS: dict[str, MethodKind] = {
         "rival",
         "nearest neighbours in context",
     ),
+    "planted": MethodKind({}, frozenset({TRUTH}), "ceiling", "the planted weights of every user"),
     "oracle": MethodKind({"alpha": 1e-3}, frozenset({TRUTH}), "ceiling", "one reward per true group"),
 }
 

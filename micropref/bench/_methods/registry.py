@@ -14,7 +14,7 @@ from micropref.baselines.user_rewards import UserRewards
 from micropref.bench._methods.ensemble import fit_ensemble, run_ensemble
 from micropref.bench._methods.hyre import run_hyre
 from micropref.bench._methods.mixture import fit_mixture, run_single, run_static
-from micropref.bench._methods.oracle import run_oracle
+from micropref.bench._methods.oracle import run_oracle, run_planted
 from micropref.bench._methods.rivals import run_rival
 from micropref.bench._methods.router import run_context, run_history
 from micropref.bench._methods.steps import Run
@@ -40,4 +40,5 @@ RUNNERS: dict[str, Run] = {
     "categorical": partial(run_rival, CategoricalRewards),
     "neighbors": partial(run_rival, ContextNeighbors, contexts=True),
     "oracle": run_oracle,
+    "planted": run_planted,
 }

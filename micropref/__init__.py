@@ -13,6 +13,7 @@ __version__ = "0.2.0.dev0"
 _HOME = {
     "MixtureBradleyTerry": "mixture",
     "ContextRouter": "router",
+    "ContextInteractions": "features",
     "PairScaler": "pairs",
     "make_pairs": "pairs",
     "swap_pairs": "pairs",
@@ -28,6 +29,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ContextInteractions",
     "ContextRouter",
     "EmbeddingStore",
     "MixtureBradleyTerry",
@@ -48,6 +50,7 @@ __all__ = [
 if TYPE_CHECKING:
     from micropref.datasets import load_demo, make_preferences, read_preferences
     from micropref.embed import EmbeddingStore, PairEncoder
+    from micropref.features import ContextInteractions
     from micropref.mixture import MixtureBradleyTerry
     from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs
     from micropref.persistence import load, save

@@ -10,6 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, like, namespace
 from micropref._engine.gates import Gate, flatten
+from micropref._engine.gaussian_users import Scatter
 from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.prediction import gate_log_weights, head_margins
 from micropref._estimator.base import PreferenceClassifier
@@ -30,6 +31,8 @@ class GatedHeads(PreferenceClassifier):
 
     coef_: NDArray[np.float64]
     gate_parameters_: list[NDArray[np.float64]]
+    # How users scatter around the heads; None where they sit on them.
+    scatter_: Scatter | None = None
 
     @predicting
     def decision_function(self, X: Array) -> Array:

@@ -18,6 +18,7 @@ __all__ = ["arrays_with_prefix", "pack", "unpack"]
 _HOME = {
     "MixtureBradleyTerry": "micropref.mixture",
     "ContextRouter": "micropref.router",
+    "ContextInteractions": "micropref.features.interactions",
     "CategoricalRewards": "micropref.baselines.categorical",
     "ContextNeighbors": "micropref.baselines.neighbors",
     "DecomposedRewards": "micropref.baselines.decomposed",
@@ -26,6 +27,7 @@ _HOME = {
     "HypothesisReweighting": "micropref.baselines.hyre",
     "LowRankRewards": "micropref.baselines.low_rank",
     "MeanVarianceRewards": "micropref.baselines.mean_variance",
+    "RewardFactorization": "micropref.baselines.reward_factorization",
     "SharedBaseEnsemble": "micropref.baselines.shared_base",
     "UserRewards": "micropref.baselines.user_rewards",
 }

@@ -16,7 +16,7 @@ from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._products import linear_products
 
-__all__ = ["HeadRewards", "ReweightedHeads", "difference_norm", "scaled_to_margin", "uniform"]
+__all__ = ["HeadRewards", "ReweightedHeads", "difference_norm", "oriented", "scaled_to_margin", "uniform"]
 
 _AVERAGES = ("rewards", "probabilities")
 
@@ -159,3 +159,14 @@ def scaled_to_margin(heads: np.ndarray, rows: Comparisons, margin: float) -> np.
     size = np.sqrt((margins * margins) @ rows.dense_weight / rows.total_weight)
     scaled: np.ndarray = heads * np.divide(margin, size, out=np.ones_like(size), where=size > 0)[:, None]
     return scaled
+
+
+def oriented(directions: np.ndarray, mean: np.ndarray, size: float) -> np.ndarray:
+    """Each direction with the sign that the rows, of this root mean square norm, prefer on average.
+
+    Where they prefer neither, its largest entry is positive.
+    """
+    agreement = directions @ mean
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)[:, 0]
+    tie = np.abs(agreement) <= 1e-12 * size
+    return directions * np.where(np.where(tie, largest, agreement) < 0, -1.0, 1.0)[:, None]

@@ -157,7 +157,7 @@ def route(
         float | None,
         typer.Option("--history-decay", help="Default 1; below 1, later votes of a user discount earlier ones."),
     ] = None,
-    gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp or knn.")] = None,
+    gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp, knn or cluster.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the mlp gate, default 0.")] = None,
     encoder: Encoder = None,
     store: Store = None,

@@ -86,7 +86,9 @@ CODE = [
     ("baselines/hyre.py", HYRE),
     ("baselines/shared_base.py", {*HYRE, "ensemble"}),
     ("bench/_methods/mixture.py", MICRO),
-    ("mixture.py", MICRO),
+    ("mixture.py", {*MICRO, "interactions"}),
+    ("features/interactions.py", {"interactions"}),
+    ("baselines/reward_factorization.py", {"reward_factorization"}),
     ("router.py", {"micro_context", "micro_history", "micro_permuted"}),
     ("bench/_evaluation.py", set(KINDS)),
     ("bench/_splits.py", ALL),
@@ -116,8 +118,8 @@ def test_code_changes_the_keys_of_what_uses_it_alone(original, tmp_path, name, c
 
 
 def test_a_constant_changes_the_key(original, tmp_path):
-    default = "weight_penalty: float = "
-    assert other_keys(original, tmp_path, "baselines/low_rank.py", f"{default}3.0", f"{default}3.5") == {"lore"}
+    default = "n_init: int = "
+    assert other_keys(original, tmp_path, "baselines/low_rank.py", f"{default}1", f"{default}2") == {"lore"}
 
 
 def test_what_is_bound_to_a_function_is_part_of_the_key(monkeypatch):

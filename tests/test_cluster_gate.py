@@ -294,7 +294,9 @@ def test_a_weight_is_a_number_of_rows_and_order_is_nothing(heads, seed):
     rows = np.repeat(np.arange(30), times)[order]
     repeated = ContextRouter(heads, gate="cluster").fit(X[rows], y[rows])
     assert (weighted.clusters_ is None) == (repeated.clusters_ is None)
-    np.testing.assert_allclose(weighted.mixture_weights(X_test), repeated.mixture_weights(X_test), atol=1e-3)  # the linear gate is learned to a tolerance
+    np.testing.assert_allclose(
+        weighted.mixture_weights(X_test), repeated.mixture_weights(X_test), atol=1e-3
+    )  # the linear gate is learned to a tolerance
 
 
 def test_swapping_a_pair_negates_the_log_odds(heads):
@@ -494,5 +496,3 @@ def test_a_mixture_with_a_gate_of_its_own_is_the_prior():
     far[:, 2 : 2 + WIDTH] += 1000
     prior = np.exp(mixture.context_log_weights(far[:, :2])).T
     np.testing.assert_allclose(router.mixture_weights(far), prior, atol=1e-12)
-
-

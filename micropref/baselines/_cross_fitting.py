@@ -69,7 +69,9 @@ def shrunk_losses(common: np.ndarray, penalties: np.ndarray, rows: Comparisons, 
         for j, (known, asked) in enumerate(part.trials):
             D = np.asarray(rows.difference[known], dtype=np.float64)
             basis, root = row_basis(D[None])
-            repeated = [np.broadcast_to(each, (len(size), len(known))) for each in (D @ common, signs[known], weight[known])]
+            repeated = [
+                np.broadcast_to(each, (len(size), len(known))) for each in (D @ common, signs[known], weight[known])
+            ]
             found = deviations(size[:, None, None] * root, *repeated, 1.0)
             E = np.asarray(rows.difference[asked], dtype=np.float64)
             margins = E @ common + (size[:, None] * found.variables) @ (E @ basis[0]).T

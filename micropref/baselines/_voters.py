@@ -93,6 +93,4 @@ def _trials(votes: np.ndarray, along: np.ndarray) -> list[tuple[np.ndarray, np.n
     number = np.r_[0, np.cumsum(apart)]
     if number[-1] == 0:
         return []
-    return [
-        (votes[number % step == first], votes[number % 2 != first]) for first in (0, 1) for step in (2, _FEW)
-    ]
+    return [(votes[number % step == first], votes[number % 2 != first]) for first in (0, 1) for step in (2, _FEW)]

@@ -248,4 +248,3 @@ class LowRankRewards(HeadRewards):
         found = lbfgs(objective.value_and_gradient, start, max_iter=_WEIGHT_ITERATIONS, tol=_WEIGHT_TOL)
         log_weights: np.ndarray = np.log(softmax(found.vector))
         return log_weights
-

@@ -203,6 +203,9 @@ _ROUTED = {**_GATED, "gate": "linear", "gate_alpha": 1e-3, "history": False, "hi
 _REWEIGHTED = {"temperature": 1.0, "average": "rewards"}
 _DECOMPOSED = {"n_components": 20, "margin": math.sqrt(2), "prior": "population", **_REWEIGHTED}
 
+# Settings that are a number, or "auto" where the estimator chooses.
+_AUTOMATIC = {"alpha", "gate_alpha", "user_alpha", "weight_penalty", "history_temperature"}
+
 _NOTHING: frozenset[str] = frozenset()
 _LABELS = frozenset({TARGETS})
 _USERS = frozenset({ANNOTATORS, TARGETS})
@@ -217,8 +220,15 @@ KINDS: dict[str, MethodKind] = {
     "micro_permuted": MethodKind(
         {**_HISTORY, "permute": "annotators"}, _USERS, "control", "MiCRo, annotators permuted"
     ),
+    "interactions": MethodKind(
+        {"n_components": 1, "alpha": 1e-3},
+        frozenset({TRAINING_CONTEXTS, CONTEXTS}),
+        "micro",
+        "contexts times responses, one reward",
+        has_own_size=True,
+    ),
     "hyre": MethodKind(
-        {"n_components": 32, **_REWEIGHTED, "alpha": 1e-3},
+        {"n_components": 32, "prior_margin": 1.0, **_REWEIGHTED, "alpha": 1e-3},
         _LABELS,
         "rival",
         "HyRe on a shared-base ensemble",
@@ -229,18 +239,34 @@ KINDS: dict[str, MethodKind] = {
         {"n_components": 32, **_REWEIGHTED}, _LABELS, "control", "HyRe on random heads", has_own_size=True
     ),
     "ensemble": MethodKind(
-        {"n_components": 32, "alpha": 1e-3}, _NOTHING, "rival", "shared-base ensemble, uniform", has_own_size=True
+        {"n_components": 32, "prior_margin": 1.0, "alpha": 1e-3},
+        _NOTHING,
+        "rival",
+        "shared-base ensemble, uniform",
+        has_own_size=True,
     ),
     "drm": MethodKind(_DECOMPOSED, _LABELS, "rival", "decomposed rewards (PCA)", has_own_size=True),
     "drm_random": MethodKind(_DECOMPOSED, _LABELS, "control", "decomposed rewards, random basis", has_own_size=True),
-    "lore": MethodKind({**_HEADS, "weight_penalty": 3.0, "n_init": 1}, _USERS, "rival", "low-rank rewards (LoRe)"),
+    "lore": MethodKind(
+        {"n_components": 4, "alpha": "auto", "weight_penalty": "auto", "n_init": 1},
+        _USERS,
+        "rival",
+        "low-rank rewards (LoRe)",
+    ),
+    "reward_factorization": MethodKind(
+        {"n_components": 6, "init": "auto", "refine": "auto", "user_prior": "population", "alpha": "auto"},
+        _USERS,
+        "rival",
+        "reward factorization (PReF)",
+        has_own_size=True,
+    ),
     "hard_em": MethodKind({**_HEADS, "n_init": 4}, _USERS, "rival", "hard EM (MaxMin)"),
-    "user_rewards": MethodKind({"user_alpha": 10.0, "alpha": 1e-3}, _USERS, "rival", "user rewards with shrinkage"),
+    "user_rewards": MethodKind({"user_alpha": "auto", "alpha": "auto"}, _USERS, "rival", "user rewards with shrinkage"),
     "mean_variance": MethodKind(
         {"rank": 0, "alpha": 1e-3, "variance_alpha": 1e-3}, _LABELS, "rival", "mean-variance rewards (DPL)"
     ),
     "categorical": MethodKind(
-        {"n_atoms": 4, "alpha": 1e-3, "user_alpha": 1.0}, _LABELS, "rival", "categorical rewards (DPL)"
+        {"n_atoms": 4, "alpha": "auto", "user_alpha": "auto"}, _LABELS, "rival", "categorical rewards (DPL)"
     ),
     "neighbors": MethodKind(
         {"n_neighbors": 50, "local_alpha": 10.0, "alpha": 1e-3},
@@ -248,8 +274,8 @@ KINDS: dict[str, MethodKind] = {
         "rival",
         "nearest neighbours in context",
     ),
-    "planted": MethodKind({}, frozenset({TRUTH}), "ceiling", "the planted weights of every user"),
     "oracle": MethodKind({"alpha": 1e-3}, frozenset({TRUTH}), "ceiling", "one reward per true group"),
+    "planted": MethodKind({}, frozenset({TRUTH}), "ceiling", "the planted weights of every user"),
 }
 
 
@@ -267,7 +293,9 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{key}: expected a setting of the kind {kind!r} ({names}), got {key!r}")
-        kinds = (int, float) if isinstance(known[key], float) else type(known[key])
+        if key in _AUTOMATIC and (value == "auto" or isinstance(value, float)):
+            continue
+        kinds = (int, float) if isinstance(known[key], float) or key in _AUTOMATIC else type(known[key])
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[key], bool):
             raise ValueError(f"{key}: expected a value like {known[key]!r}, got {value!r}")
 

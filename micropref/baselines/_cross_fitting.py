@@ -7,6 +7,7 @@ who taught it would trust votes too much, since what was learned follows them al
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def most_cautious(losses: np.ndarray) -> int:
 
 
 def adapted_losses(
-    model: PersonalRewards, name: str, values: Sequence[float], rows: Comparisons, part: HeldOut
+    model: PersonalRewards, name: str, values: Sequence[Any], rows: Comparisons, part: HeldOut
 ) -> np.ndarray:
     """Loss in nats (n_values, n_users) of held-out users' votes, with the parameter `name` of adaptation at each value.
 
@@ -69,10 +70,9 @@ def shrunk_losses(common: np.ndarray, penalties: np.ndarray, rows: Comparisons, 
         for j, (known, asked) in enumerate(part.trials):
             D = np.asarray(rows.difference[known], dtype=np.float64)
             basis, root = row_basis(D[None])
-            repeated = [
-                np.broadcast_to(each, (len(size), len(known))) for each in (D @ common, signs[known], weight[known])
-            ]
-            found = deviations(size[:, None, None] * root, *repeated, 1.0)
+            base = np.broadcast_to(D @ common, (len(size), len(known)))
+            said, counts = (np.broadcast_to(each[known], base.shape) for each in (signs, weight))
+            found = deviations(size[:, None, None] * root, base, said, counts, 1.0)
             E = np.asarray(rows.difference[asked], dtype=np.float64)
             margins = E @ common + (size[:, None] * found.variables) @ (E @ basis[0]).T
             losses[:, j] = -log_sigmoid(signs[asked] * margins) @ weight[asked]

@@ -1,4 +1,4 @@
-"""A normal distribution of users' weights, by the EM algorithm with Laplace's approximation of every user's posterior."""
+"""A normal distribution of users' weights, by EM with Laplace's approximation of every user's posterior."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ _LEAST_USERS = 4
 # One of so many votes is what a user has said who is hardly known.
 _FEW = 8
 N_TRIALS = 4
+# As many votes are enough to choose a penalty.
+_ENOUGH = 20_000
 
 
 def in_order_of_votes(rows: Comparisons) -> Groups | None:
@@ -28,8 +30,8 @@ def in_order_of_votes(rows: Comparisons) -> Groups | None:
     if not len(present):
         return None
     along = _along(rows) * rows.dense_weight
-    along = np.bincount(index[index >= 0], weights=along[index >= 0], minlength=rows.groups.n_groups)
-    present = present[np.argsort(along[present], kind="stable")]
+    total = np.bincount(index[index >= 0], weights=along[index >= 0], minlength=rows.groups.n_groups)
+    present = present[np.argsort(total[present], kind="stable")]
     position = np.full(rows.groups.n_groups + 1, -1)  # position -1, a row without a user, stays one
     position[present] = np.arange(len(present))
     return Groups(rows.groups.ids[present], position[index])
@@ -56,8 +58,9 @@ class HeldOut:
 def held_out_users(rows: Comparisons, *, n_folds: int, most_users: int) -> list[HeldOut]:
     """One or two parts of the users, every other one each, of whom at most `most_users` are asked.
 
-    Equal votes lie in one half, so that a repeated row is a row of twice the weight. No parts where users are too few,
-    or have a single vote each.
+    Where the others have more than 20 000 votes, counted by their weights, some of them teach. Equal votes lie in one
+    half, so that a repeated row is a row of twice the weight. No parts where users are too few, or have a single vote
+    each.
     """
     users = in_order_of_votes(rows)
     if users is None or users.n_groups < _LEAST_USERS:
@@ -69,12 +72,19 @@ def held_out_users(rows: Comparisons, *, n_folds: int, most_users: int) -> list[
     parts = []
     for parity in range(n_folds):
         asked = [trials for trials in trials_of[parity::2] if trials]
-        teachers = rows.part(np.flatnonzero((users.index < 0) | (users.index % 2 != parity)))
+        teachers = rows.part(_teachers(rows, users.index, parity))
         if len(asked) < _LEAST_USERS // 2 or teachers.total_weight == 0 or teachers.norms[1] == 0:
             continue
         kept = np.unique(np.linspace(0, len(asked) - 1, min(most_users, len(asked))).astype(int))
         parts.append(HeldOut(teachers, [trial for i in kept for trial in asked[i]]))
     return parts
+
+
+def _teachers(rows: Comparisons, index: np.ndarray, parity: int) -> np.ndarray:
+    """Rows without a user and those of the other users, of every second, third, … one where they have many votes."""
+    others = (index >= 0) & (index % 2 != parity)
+    step = int(np.clip(np.ceil(rows.dense_weight[others].sum() / _ENOUGH), 1, len(index)))
+    return np.flatnonzero((index < 0) | (others & (index // 2 % step == 0)))
 
 
 def _along(rows: Comparisons) -> np.ndarray:

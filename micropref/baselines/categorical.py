@@ -36,7 +36,7 @@ __getattr__ = moved(__name__)
 # Where a user's agreement is looked for.
 _PRIOR_DEVIATIONS = 4.0
 _GRID = 41
-# Precisions of users' agreement among which "auto" chooses, and the one that it takes where annotators say nothing of it.
+# Precisions of users' agreement among which "auto" chooses, and the one that it takes where annotators say nothing.
 _PRECISIONS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 _USUAL_PRECISION = 30.0
 _MOST_USERS = 100
@@ -172,7 +172,7 @@ class CategoricalRewards(UtilityDistribution):
     def _solve(self, rows: Comparisons) -> None:
         """Set what all annotators share."""
         self.atoms_ = self.largest * np.arange(1, self.n_atoms + 1) / self.n_atoms
-        self.alpha_ = head_penalty(self.alpha, rows.norms[1], rows.total_weight)
+        self.alpha_ = float(head_penalty(self.alpha, rows.norms[1], rows.total_weight))
         of_offsets = head_penalty(self.alpha, 1.0, rows.total_weight)
         objective = CategoricalObjective(rows, self.atoms_, self.alpha_, of_offsets)
         usual = flatten([head_scale(rows.norms[1], objective.shapes[0]), np.ones(self.n_atoms)])

@@ -32,11 +32,11 @@ _START_LOGIT = 2.0
 # How precisely one user's weights are solved.
 _WEIGHT_ITERATIONS = 500
 _WEIGHT_TOL = 1e-8
-# Multiples of the heads' usual penalty and penalties of users' logits among which "auto" chooses, and the one of
-# logits that it takes where annotators say nothing about it.
-_SHRINKAGE = (100.0, 10.0, 1.0)
-_PENALTIES = (10.0, 3.0, 1.0, 0.3, 0.1)
+# Penalties of users' logits among which "auto" chooses, and the one that is taken without evidence;
+# iterations of the basis by which it chooses.
+_PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
 _USUAL_PENALTY = 1.0
+_ITERATIONS = 100
 _MOST_USERS = 100
 
 
@@ -71,15 +71,14 @@ class LowRankRewards(HeadRewards):
         Number of leading columns of X that describe the context, which this method does not read.
     alpha : float or "auto", default="auto"
         L2 penalty of the mean head, against the mean log-likelihood in nats. K = 1 is the Bradley-Terry model of that
-        penalty. "auto": a prior standard deviation of its margins of 1.75 nats, as in `MixtureBradleyTerry`, or a tenth
-        or a hundredth of that variance, chosen with the other penalty: what follows a user's votes closely is often too
-        sure after the first ones.
+        penalty. "auto": every head has a prior standard deviation of its margins of 1.75 nats, as in
+        `MixtureBradleyTerry`.
     weight_penalty : float or "auto", default="auto"
         Inverse variance of the logits of users about the mean user's, in nats against a user's summed log-likelihood.
-        Larger values trust a user's few votes less. "auto": chosen among 10, 3, 1, 0.3 and 0.1 by cross-fitting. A
-        basis is learned with the penalty 1 from one half of the annotators, up to 100 of the others get weights from an
-        eighth and from half of their votes, and the largest penalties are taken under which their other votes are as
-        likely as under the best, to within a standard error. 1 where annotators are too few.
+        Larger values trust a user's few votes less. "auto": chosen among 100, 30, 10, 3, 1, 0.3 and 0.1 by
+        cross-fitting. A basis is learned with the penalty 1 from one half of the annotators, up to 100 of the others
+        get weights from an eighth and from half of their votes, and the largest penalty is taken under which their
+        other votes are as likely as under the best, to within a standard error. 1 where annotators are too few.
     max_iter : int, default=300
         Largest number of L-BFGS iterations of each start.
     tol : float, default=1e-5
@@ -170,8 +169,10 @@ class LowRankRewards(HeadRewards):
         check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
-        shrinkage, self.weight_penalty_ = self._chosen(rows)
-        self.alpha_ = shrinkage * head_penalty(self.alpha, rows.norms[1], rows.total_weight)
+        if isinstance(self.weight_penalty, str):
+            self.weight_penalty_ = self._chosen(rows)
+        else:
+            self.weight_penalty_ = float(self.weight_penalty)
         users = in_order_of_votes(rows)
         weights = self._solve(rows, users)
         votes = Votes(self._represent(rows.context, rows.difference), rows.dense_signs, rows.dense_weight)
@@ -189,6 +190,8 @@ class LowRankRewards(HeadRewards):
 
     def _solve(self, rows: Comparisons, users: Groups | None) -> np.ndarray:
         """Set the basis and the centre; log-weights (n_users, K) of the users."""
+        each = self.n_components if isinstance(self.alpha, str) else 1
+        self.alpha_ = float(each * head_penalty(self.alpha, rows.norms[1], rows.total_weight))
         index, n_users = (np.full(rows.n_samples, -1), 0) if users is None else (users.index, users.n_groups)
         objective = LowRankObjective(
             rows, index, n_users, self.n_components, alpha=self.alpha_, weight_penalty=self.weight_penalty_
@@ -203,24 +206,15 @@ class LowRankRewards(HeadRewards):
         weights: np.ndarray = log_softmax((center + offsets)[:, order].T).T
         return weights
 
-    def _chosen(self, rows: Comparisons) -> tuple[float, float]:
-        """What multiplies `alpha`, and the penalty of weights: what "auto" is for these rows."""
-        factors = _SHRINKAGE if isinstance(self.alpha, str) else (1.0,)
-        penalties = _PENALTIES if isinstance(self.weight_penalty, str) else (float(self.weight_penalty),)
-        choices = [(factor, penalty) for factor in factors for penalty in penalties]
-        parts = held_out_users(rows, n_folds=1, most_users=_MOST_USERS)
-        if len(choices) > 1 and parts and self.n_components > 1:
-            teachers, losses = parts[0].teachers, []
-            users = in_order_of_votes(teachers)
-            alpha = head_penalty(self.alpha, teachers.norms[1], teachers.total_weight)
-            other = twin(self)
-            other.n_init, other.weight_penalty_ = 1, _USUAL_PENALTY
-            for factor in factors:
-                other.alpha_ = factor * alpha
-                other._solve(teachers, users)
-                losses.append(adapted_losses(other, "weight_penalty", penalties, rows, parts[0]))
-            return choices[most_cautious(np.concatenate(losses))]
-        return 1.0, _USUAL_PENALTY if len(penalties) > 1 else penalties[0]
+    def _chosen(self, rows: Comparisons) -> float:
+        """What "auto" is for these rows."""
+        if self.n_components > 1:
+            for part in held_out_users(rows, n_folds=1, most_users=_MOST_USERS):
+                other = twin(self)
+                other.n_init, other.weight_penalty_, other.max_iter = 1, _USUAL_PENALTY, min(self.max_iter, _ITERATIONS)
+                other._solve(part.teachers, in_order_of_votes(part.teachers))
+                return _PENALTIES[most_cautious(adapted_losses(other, "weight_penalty", _PENALTIES, rows, part))]
+        return _USUAL_PENALTY
 
     def _best_start(self, objective: LowRankObjective, precision: float) -> Minimum:
         random = check_random_state(self.random_state)

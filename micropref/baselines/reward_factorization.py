@@ -4,7 +4,6 @@ decomposition."""
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -41,18 +40,20 @@ _SHARED = 3.0
 # Prior standard deviation of a user's weights with user_prior="none", in nats per unit of margin: next to none, and yet
 # votes that one reward separates have a finite one.
 _FLAT = 10.0
+# Share of the largest singular value below which a direction holds rounding errors.
+_NEGLIGIBLE = 1e-9
 
 
 class RewardFactorization(LinearRewards):
     """Rewards λ_uᵀ B φ: a shared basis B of K reward heads and weights λ_u of every user, of either sign.
 
-    PReF (Shenfeld et al., 2025). Where `LowRankRewards` weights heads by a simplex, weights are free here, so that users
-    lie in a subspace of rewards. Learning has the three steps of the paper:
+    PReF (Shenfeld et al., 2025). Where `LowRankRewards` weights heads by a simplex, weights are free here, so that
+    users lie in a subspace of rewards. Learning has the three steps of the paper:
 
     1. *Start.* A singular value decomposition gives the basis: of the matrix of answers, pairs × users, whose left
        factors are regressed on the differences (``init="svd"``, for pairs that several users answered), or of one row
-       Σ_i ω_i (y_i − ½) d_i per user (``init="votes"``, for which no two users need share a pair). The first head is the
-       Bradley-Terry reward of all rows.
+       Σ_i ω_i (y_i − ½) d_i per user (``init="votes"``, for which no two users need share a pair). The first head is
+       the Bradley-Terry reward of all rows.
     2. *Bilinear likelihood* (`refine`). From there, L-BFGS minimises over B, the mean μ and all deviations δ_u
 
            J = −(1/Ω) Σ_i ω_i log σ(s_i (μ + δ_{u(i)})ᵀ B d_i) + ½ alpha ‖B‖² + (1/2Ω) (Σ_u ‖δ_u‖² + ‖μ‖²).
@@ -71,10 +72,10 @@ class RewardFactorization(LinearRewards):
 
     **Questions.** `query_scores` and `suggest` are the paper's rule for what to ask a user next.
 
-    What differs from the paper: rewards are linear on frozen features, where the paper trains a language model's head by
-    stochastic steps; the common reward is a head of its own; missing answers are zeros rather than imputed; penalties
-    are Gaussian priors; the start without shared pairs, the choice whether to refine, and the population's prior are
-    ours. Context columns of X are not used.
+    What differs from the paper: rewards are linear on frozen features, where the paper trains a language model's head
+    by stochastic steps; the common reward is a head of its own; missing answers are zeros rather than imputed;
+    penalties are Gaussian priors; the start without shared pairs, the choice whether to refine, and the population's
+    prior are ours. Context columns of X are not used.
 
     Parameters
     ----------
@@ -93,9 +94,9 @@ class RewardFactorization(LinearRewards):
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats; positive. "auto": as in `MixtureBradleyTerry`,
         a prior standard deviation of their margins of 1.75 nats.
-    max_iter : int, default=300
+    max_iter : int, default=500
         Largest number of L-BFGS iterations.
-    tol : float, default=1e-5
+    tol : float, default=1e-4
         Convergence: largest component of the gradient, in variables scaled to features of unit size.
 
     Attributes
@@ -165,8 +166,8 @@ class RewardFactorization(LinearRewards):
         refine: bool | str = "auto",
         user_prior: str = "population",
         alpha: float | str = "auto",
-        max_iter: int = 300,
-        tol: float = 1e-5,
+        max_iter: int = 500,
+        tol: float = 1e-4,
     ):
         self.n_components = n_components
         self.n_context_features = n_context_features
@@ -209,7 +210,7 @@ class RewardFactorization(LinearRewards):
 
     def _solve(self, rows: Comparisons, refined: bool) -> None:
         """Set basis, mean and covariance."""
-        self.alpha_ = head_penalty(self.alpha, rows.norms[1], rows.total_weight)
+        self.alpha_ = float(head_penalty(self.alpha, rows.norms[1], rows.total_weight))
         users = in_order_of_votes(rows)
         votes = Votes(rows.difference, rows.dense_signs, rows.dense_weight)
         common = bradley_terry(votes, self.alpha_, max_iter=self.max_iter, tol=self.tol)
@@ -234,8 +235,8 @@ class RewardFactorization(LinearRewards):
             unit = common / length
             found = np.vstack([unit, found - np.outer(found @ unit, unit)])
         _, size, axes = np.linalg.svd(found, full_matrices=False)
-        del size
-        return axes[: self.n_components]
+        kept: np.ndarray = axes[size > _NEGLIGIBLE * size[0]][: self.n_components]
+        return kept
 
     def _set_basis(self, rows: Comparisons, users: Groups | None, basis: np.ndarray) -> Population | None:
         """Scale and orient the heads, and estimate the distribution of users' weights of them."""
@@ -304,9 +305,9 @@ class RewardFactorization(LinearRewards):
 
             score(d) = σ'(λ_uᵀ z)² zᵀ M_u⁻¹ z,        z = B d,        M_u = P + Σ_{i∈u} ω_i σ'(λ_uᵀ z_i) z_i z_iᵀ,
 
-        with σ' = σ (1 − σ) and P of `user_prior`: to first order the variance of p(first preferred) over the ellipsoid of
-        weights that the user's votes leave plausible. It is large where the ellipsoid is long in the direction of the
-        pair and the answer is not clear.
+        with σ' = σ (1 − σ) and P of `user_prior`: to first order the variance of p(first preferred) over the ellipsoid
+        of weights that the user's votes leave plausible. It is large where the ellipsoid is long in the direction of
+        the pair and the answer is not clear.
 
         Parameters
         ----------

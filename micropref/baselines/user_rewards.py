@@ -48,10 +48,10 @@ class UserRewards(LinearRewards):
     the population's reward so. Annotators in `fit` are known by their votes, of which the model and its pickles carry
     one copy.
 
-    **How much users differ.** With ``user_alpha="auto"`` it is λ = mean_ω ‖d‖² / t², t the standard deviation in nats of
-    users' margins about the common ones, and t is chosen among nine values from 0.1 to 10 by cross-fitting: the common
-    reward is learned from one half of the annotators; each of up to 200 of the others gets their own reward from an
-    eighth and from half of their votes, and the smallest t is taken under which the votes left out are as likely as
+    **How much users differ.** With ``user_alpha="auto"`` it is λ = mean_ω ‖d‖² / t², t the standard deviation in nats
+    of users' margins about the common ones, and t is chosen among nine values from 0.1 to 10 by cross-fitting: the
+    common reward is learned from one half of the annotators; each of up to 200 of the others gets their own reward from
+    an eighth and from half of their votes, and the smallest t is taken under which the votes left out are as likely as
     under the best, to within a standard error over annotators. Without annotators of several votes t is 1.
 
     The model is the hierarchical ("multi-task") prior of Evgeniou and Pontil (2004), with Bradley-Terry's loss in place
@@ -134,7 +134,7 @@ class UserRewards(LinearRewards):
         check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
-        self.alpha_ = head_penalty(self.alpha, rows.norms[1], rows.total_weight)
+        self.alpha_ = float(head_penalty(self.alpha, rows.norms[1], rows.total_weight))
         self.user_alpha_ = self._chosen(rows) if isinstance(self.user_alpha, str) else float(self.user_alpha)
         objective = ProfileObjective(rows, self.alpha_, self.user_alpha_)
         width = rows.difference.shape[1]

@@ -84,7 +84,7 @@ def estimate_irreducible_error(
     r"""Estimate label noise, group information and misspecification on the rows a mixture was fitted to.
 
     The fitted heads and gate are put into `error_decomposition`; the single model is the best linear reward for the
-    fitted p̄ at the estimator's own `alpha`. Intervals come from a bootstrap over whole groups, v_u ~ Exp(1) divided by
+    fitted p̄ at the estimator's own `alpha_`. Intervals come from a bootstrap over whole groups, v_u ~ Exp(1) divided by
     their mean: with the score s_u of each group and H = Σ_u s_u s_uᵀ + penalties (the outer-product form of the
     information),
 
@@ -134,7 +134,7 @@ def estimate_irreducible_error(
     information, draws = _one_step_bootstrap(model, data, multiplicity)
     n_refitted = min(_N_REFITTED, n_bootstrap)
     to_the_end = refitted(model, data, multiplicity[:, :n_refitted], information)
-    terms = _terms(model, np.vstack([draws, to_the_end]), data, estimator.alpha)
+    terms = _terms(model, np.vstack([draws, to_the_end]), data, estimator.alpha_)
     terms = np.vstack([terms, terms.sum(axis=0)])
     found: dict[str, Any] = {}
     for name, (plug_in, *others) in zip((*_TERMS, "cross_entropy"), terms.tolist(), strict=True):

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._estimator.gated_heads import refuse_scatter
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.units import number_units
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
@@ -19,6 +20,7 @@ BLOCK_ROWS = 2048
 def check_smooth(estimator: Any) -> None:
     """Refuse a mixture that is not fitted, or whose fit has other scores than those of this module."""
     check_is_fitted(estimator)
+    refuse_scatter(estimator, "the decomposition of the error")
     if len(estimator.gate_parameters_) > 2 or estimator.balance != 0:
         raise ValueError(
             "expected a mixture with static weights or a linear gate, and balance=0, got "
@@ -118,7 +120,7 @@ class Model:
         k, width = estimator.coef_.shape[0], estimator.n_context_features_
         *gate, offset = estimator.gate_parameters_ or [np.zeros(k)]
         gate_weights = gate[0] if gate else np.zeros((k, width))
-        return cls(estimator.coef_, gate_weights, offset, estimator.alpha, estimator.gate_alpha)
+        return cls(estimator.coef_, gate_weights, offset, estimator.alpha_, estimator.gate_alpha_)
 
     @property
     def parameters(self) -> np.ndarray:

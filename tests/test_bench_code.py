@@ -80,16 +80,17 @@ def test_docstrings_comments_and_imports_for_type_checkers_change_no_key(origina
 
 HYRE = {"hyre", "hyre_micro", "hyre_random"}
 MICRO = {"single", "static", "micro_context", "micro_history", "micro_permuted", "hyre_micro"}
+OWN = {"interactions", "hierarchical", "auto"}
 CODE = [
     ("baselines/low_rank.py", {"lore"}),
     ("baselines/_low_rank_objective.py", {"lore"}),
     ("baselines/hyre.py", HYRE),
     ("baselines/shared_base.py", {*HYRE, "ensemble"}),
-    ("bench/_methods/mixture.py", MICRO),
-    ("mixture.py", {*MICRO, "interactions"}),
+    ("bench/_methods/mixture.py", {*MICRO, *OWN} - {"interactions"}),
+    ("mixture.py", {*MICRO, *OWN}),
     ("features/interactions.py", {"interactions"}),
     ("baselines/reward_factorization.py", {"reward_factorization"}),
-    ("router.py", {"micro_context", "micro_history", "micro_permuted"}),
+    ("router.py", {"micro_context", "micro_history", "micro_permuted", "hierarchical", "auto"}),
     ("bench/_evaluation.py", set(KINDS)),
     ("bench/_splits.py", ALL),
     # What reads cells, what says which cells there are, what reads data (whose content counts), and the rest.

@@ -177,7 +177,9 @@ PINNED = {
 def test_results_are_those_of_version_0_1(tmp_path):
     """Numbers that 0.1 wrote: a change of the code of bench must not change what a suite finds."""
     lore = {"name": "lore", "kind": "lore", "alpha": 1e-3, "weight_penalty": 3.0}
-    run_suite(config("single", "micro_history", lore), tmp_path)
+    single = {"name": "single", "kind": "single", "alpha": 1e-3}
+    history = {"name": "micro_history", "kind": "micro_history", "alpha": 1e-3, "history_temperature": 1.0}
+    run_suite(config(single, history, lore), tmp_path)
     rows = table(tmp_path / "results.csv")
     assert {row["split_hash"] for row in rows} == {"d34c5d4ba92599c3"}
     found = {(row["method"], row["budget"]): (float(row["accuracy"]), float(row["log_loss"])) for row in rows}

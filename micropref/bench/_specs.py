@@ -196,39 +196,57 @@ class MethodKind:
         return used
 
 
-_HEADS = {"n_components": 4, "alpha": 1e-3}
+_HEADS = {"n_components": 4, "alpha": "auto"}
 _GATED = {**_HEADS, "training_contexts": False}
-_HISTORY = {**_GATED, "history_temperature": 1.0, "permute": ""}
-_ROUTED = {**_GATED, "gate": "linear", "gate_alpha": 1e-3, "history": False, "history_temperature": 1.0}
+_HISTORY = {**_GATED, "history_temperature": "auto", "permute": ""}
+_ROUTED = {**_GATED, "gate": "linear", "gate_alpha": "auto", "history": False, "history_temperature": "auto"}
 _REWEIGHTED = {"temperature": 1.0, "average": "rewards"}
 _DECOMPOSED = {"n_components": 20, "margin": math.sqrt(2), "prior": "population", **_REWEIGHTED}
 
 # Settings that are a number, or "auto" where the estimator chooses.
-_AUTOMATIC = {"alpha", "gate_alpha", "user_alpha", "weight_penalty", "history_temperature"}
+_AUTOMATIC = {
+    *("alpha", "gate_alpha", "user_alpha", "local_alpha", "variance_alpha"),
+    *("weight_penalty", "history_temperature"),
+}
+_SIZES = {"n_components", "rank"}
 
 _NOTHING: frozenset[str] = frozenset()
 _LABELS = frozenset({TARGETS})
 _USERS = frozenset({ANNOTATORS, TARGETS})
 
 KINDS: dict[str, MethodKind] = {
-    "single": MethodKind({"alpha": 1e-3}, _NOTHING, "rival", "one Bradley-Terry reward"),
+    "single": MethodKind({"alpha": "auto"}, _NOTHING, "rival", "one Bradley-Terry reward"),
     "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "static mixture: heads, no adaptation"),
     "micro_context": MethodKind(
         _ROUTED, frozenset({ANNOTATORS, CONTEXTS}), "micro", "MiCRo, labels train the gate of contexts"
     ),
     "micro_history": MethodKind(_HISTORY, _USERS, "micro", "MiCRo, labels are history"),
+    "hierarchical": MethodKind(
+        {"n_components": "auto", "rank": "auto"},
+        _USERS,
+        "micro",
+        "users who scatter around heads, labels are history",
+        has_own_size=True,
+    ),
+    "auto": MethodKind(
+        {"n_components": "auto"},
+        _USERS,
+        "micro",
+        "one reward, heads or scattered users, by evidence",
+        has_own_size=True,
+    ),
     "micro_permuted": MethodKind(
         {**_HISTORY, "permute": "annotators"}, _USERS, "control", "MiCRo, annotators permuted"
     ),
     "interactions": MethodKind(
-        {"n_components": 1, "alpha": 1e-3},
+        {"n_components": 1, "alpha": "auto"},
         frozenset({TRAINING_CONTEXTS, CONTEXTS}),
         "micro",
         "contexts times responses, one reward",
         has_own_size=True,
     ),
     "hyre": MethodKind(
-        {"n_components": 32, "prior_margin": 1.0, **_REWEIGHTED, "alpha": 1e-3},
+        {"n_components": 100, "prior_margin": 3.0, **_REWEIGHTED, "alpha": "auto"},
         _LABELS,
         "rival",
         "HyRe on a shared-base ensemble",
@@ -236,10 +254,10 @@ KINDS: dict[str, MethodKind] = {
     ),
     "hyre_micro": MethodKind({**_HEADS, **_REWEIGHTED}, _USERS, "rival", "HyRe on MiCRo heads"),
     "hyre_random": MethodKind(
-        {"n_components": 32, **_REWEIGHTED}, _LABELS, "control", "HyRe on random heads", has_own_size=True
+        {"n_components": 100, **_REWEIGHTED}, _LABELS, "control", "HyRe on random heads", has_own_size=True
     ),
     "ensemble": MethodKind(
-        {"n_components": 32, "prior_margin": 1.0, "alpha": 1e-3},
+        {"n_components": 100, "prior_margin": 3.0, "alpha": "auto"},
         _NOTHING,
         "rival",
         "shared-base ensemble, uniform",
@@ -263,18 +281,18 @@ KINDS: dict[str, MethodKind] = {
     "hard_em": MethodKind({**_HEADS, "n_init": 4}, _USERS, "rival", "hard EM (MaxMin)"),
     "user_rewards": MethodKind({"user_alpha": "auto", "alpha": "auto"}, _USERS, "rival", "user rewards with shrinkage"),
     "mean_variance": MethodKind(
-        {"rank": 0, "alpha": 1e-3, "variance_alpha": 1e-3}, _LABELS, "rival", "mean-variance rewards (DPL)"
+        {"rank": 0, "alpha": "auto", "variance_alpha": "auto"}, _LABELS, "rival", "mean-variance rewards (DPL)"
     ),
     "categorical": MethodKind(
         {"n_atoms": 4, "alpha": "auto", "user_alpha": "auto"}, _LABELS, "rival", "categorical rewards (DPL)"
     ),
     "neighbors": MethodKind(
-        {"n_neighbors": 50, "local_alpha": 10.0, "alpha": 1e-3},
+        {"n_neighbors": 50, "local_alpha": "auto", "alpha": "auto"},
         frozenset({TRAINING_CONTEXTS, CONTEXTS, TARGETS}),
         "rival",
         "nearest neighbours in context",
     ),
-    "oracle": MethodKind({"alpha": 1e-3}, frozenset({TRUTH}), "ceiling", "one reward per true group"),
+    "oracle": MethodKind({"alpha": "auto"}, frozenset({TRUTH}), "ceiling", "one reward per true group"),
     "planted": MethodKind({}, frozenset({TRUTH}), "ceiling", "the planted weights of every user"),
 }
 
@@ -293,9 +311,13 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{key}: expected a setting of the kind {kind!r} ({names}), got {key!r}")
-        if key in _AUTOMATIC and (value == "auto" or isinstance(value, float)):
+        if value == "auto" and (key in _AUTOMATIC or known[key] == "auto"):
             continue
-        kinds = (int, float) if isinstance(known[key], float) or key in _AUTOMATIC else type(known[key])
+        kinds: Any = type(known[key])
+        if key in _AUTOMATIC or isinstance(known[key], float):
+            kinds = (int, float)
+        elif key in _SIZES:
+            kinds = int
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[key], bool):
             raise ValueError(f"{key}: expected a value like {known[key]!r}, got {value!r}")
 

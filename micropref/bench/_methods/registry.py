@@ -13,6 +13,7 @@ from micropref.baselines.neighbors import ContextNeighbors
 from micropref.baselines.reward_factorization import RewardFactorization
 from micropref.baselines.user_rewards import UserRewards
 from micropref.bench._methods.ensemble import fit_ensemble, run_ensemble
+from micropref.bench._methods.hierarchical import run_auto, run_hierarchical
 from micropref.bench._methods.hyre import run_hyre
 from micropref.bench._methods.interactions import run_interactions
 from micropref.bench._methods.mixture import fit_mixture, run_single, run_static
@@ -28,6 +29,8 @@ RUNNERS: dict[str, Run] = {
     "static": run_static,
     "micro_context": run_context,
     "micro_history": run_history,
+    "hierarchical": run_hierarchical,
+    "auto": run_auto,
     "micro_permuted": run_history,
     "interactions": run_interactions,
     "hyre": partial(run_hyre, fit_ensemble),

@@ -32,6 +32,11 @@ class BenchData:
         Of everything above.
     n_left_out : int
         Rows that could not be read.
+    known : ndarray of shape (n,), or None
+        Log-odds of the chosen response for one who knows the weights of the user, where these were planted.
+    width : int
+        Number of leading columns of `difference` that lie in the same space as each block of `width` context columns;
+        0: contexts and responses are not of one space.
     """
 
     context: np.ndarray
@@ -45,6 +50,8 @@ class BenchData:
     is_tie: np.ndarray
     hash: str
     n_left_out: int
+    known: np.ndarray | None = None
+    width: int = 0
 
 
 def in_canonical_order(
@@ -58,6 +65,8 @@ def in_canonical_order(
     truth: np.ndarray | None = None,
     given_test: np.ndarray | None = None,
     n_left_out: int = 0,
+    known: np.ndarray | None = None,
+    width: int = 0,
 ) -> BenchData:
     """Sort rows by their content alone, and number users, contexts and units in that order.
 
@@ -72,9 +81,11 @@ def in_canonical_order(
     keys = _digests(context, difference, weight)
     order, numbers = _canonical_order(keys, _digests(context, _unsigned(difference), weight), user, target, unit)
     mirror = _digests(context, -difference + np.float32(0), weight)[order]
-    truth, given_test = (None if part is None else np.asarray(part)[order] for part in (truth, given_test))
+    truth, given_test, known = (
+        None if part is None else np.asarray(part)[order] for part in (truth, given_test, known)
+    )
     digest = hashlib.sha256()
-    for part in (keys[order], numbers, truth, given_test):
+    for part in (keys[order], numbers, truth, given_test, known):
         if part is not None:
             digest.update(np.ascontiguousarray(part).tobytes())
     return BenchData(
@@ -89,6 +100,8 @@ def in_canonical_order(
         is_tie=_ties(keys[order], mirror, numbers, difference[order], weight[order]),
         hash=digest.hexdigest(),
         n_left_out=n_left_out,
+        known=known,
+        width=width,
     )
 
 

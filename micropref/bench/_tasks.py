@@ -11,7 +11,7 @@ import numpy as np
 
 from micropref._rows.layout import root_mean_square_norms
 from micropref.bench._data import BenchData
-from micropref.bench._splits import Split, split_rows
+from micropref.bench._splits import Split, random_ranks, split_rows
 from micropref.bench._streams import Stream, generator
 from micropref.bench._words import counted
 from micropref.pairs import make_pairs
@@ -66,6 +66,11 @@ class MethodInputs:
         -1 where unknown.
     truth, test_truth : ndarray of int of shape (n_train,) and (n_test,), or None
         True populations, for the ceiling alone.
+    test_known : ndarray of shape (n_test,), or None
+        Log-odds of the first response for one who knows the user's planted weights, for the ceiling alone.
+    width : int
+        Number of features of each block of the context, which lies in the space of the first features of responses; 0:
+        contexts and responses are not of one space.
     pool : BenchRows
         From which labels are drawn.
     pool_target : ndarray of int of shape (n_pool,)
@@ -90,6 +95,8 @@ class MethodInputs:
     test_truth: np.ndarray | None
     budgets: tuple[int, ...]
     seed: int
+    test_known: np.ndarray | None = None
+    width: int = 0
 
     @property
     def has_contexts(self) -> bool:
@@ -173,7 +180,7 @@ def make_task(
     train, pool, test = (np.flatnonzero(rows) for rows in (split.train, split.pool, split.test))
     features = _Features.scaled(data, spec, train, generator(seed, Stream.ORDER, order_seed))
     random = generator(seed, Stream.LABELS)
-    ranks = np.stack([_ranks(split.target[pool], random) for _ in range(n_draws)])
+    ranks = np.stack([random_ranks(split.target[pool], random) for _ in range(n_draws)])
     tested = np.unique(split.target[test])
     available = np.bincount(split.target[pool], minlength=split.target.max() + 1)[tested]
     first_target = int(split.annotator.max(initial=-1)) + 1
@@ -189,6 +196,8 @@ def make_task(
         test_truth=None if split.truth is None else split.truth[test],
         budgets=tuple(budgets),
         seed=seed,
+        test_known=None if data.known is None else data.known[test] * features.sign[test],
+        width=data.width,
     )
     return Task(
         inputs=inputs,
@@ -256,15 +265,6 @@ def _factor(features: np.ndarray, weight: np.ndarray, norm: float) -> float:
     """What scales training rows to a root mean square norm, as `PairScaler` does; 1 for a norm of 0."""
     size = root_mean_square_norms(features, 0, weight)[1] if norm else 0.0
     return float(norm / size) if size else 1.0
-
-
-def _ranks(target: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Random positions of rows among those of their target, from 0."""
-    order = np.lexsort((random.random(len(target)), target))
-    rank = np.empty(len(target), dtype=int)
-    start = np.searchsorted(target[order], target[order])
-    rank[order] = np.arange(len(target)) - start
-    return rank
 
 
 def _notes(data: BenchData, split: Split, available: np.ndarray) -> tuple[str, ...]:

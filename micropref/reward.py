@@ -21,7 +21,7 @@ from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
-from micropref.metrics._subsets import rows_by_value, score_subsets
+from micropref.metrics._subsets import clusters_of, rows_by_value, score_subsets
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 
@@ -31,9 +31,10 @@ __getattr__ = moved(__name__)
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 
-# Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
-# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
-_DOUBLE_ENTRIES = 1 << 27
+# Entries of X up to which it is fitted in double precision (64 MB). In single, the order of the sums leads the solver to
+# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes. Beyond, a copy
+# of X in double precision would be most of the memory that a fit needs.
+_DOUBLE_ENTRIES = 1 << 23
 
 
 class PreferenceModel:
@@ -90,7 +91,7 @@ class PreferenceModel:
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
-        The heads are fitted in double precision, up to 2²⁷ entries of X. In a `micropref.distributed.distributed_fit`
+        The heads are fitted in double precision, up to 2²³ entries of X. In a `micropref.distributed.distributed_fit`
         each rank brings its rows, and all get the model of all rows.
 
         Parameters
@@ -116,12 +117,9 @@ class PreferenceModel:
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
         # Contexts are learned by the router, from the rows that state them.
-        X = pair_encoder.fit_transform(replace(table, context=None))
-        width = pair_encoder.n_prompt_features_ if prompt_gate else 0
+        X = pair_encoder.fit_pairs(replace(table, context=None), parts=("prompt",) if prompt_gate else ())
         heads = MixtureBradleyTerry(**parameters) if mixture is None else clone(mixture).set_params(**parameters)
-        heads.set_params(n_context_features=width)
-        if not prompt_gate:
-            X = X[:, pair_encoder.n_context_features_ :]
+        heads.set_params(n_context_features=pair_encoder.n_prompt_features_ if prompt_gate else 0)
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
         return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
@@ -344,18 +342,17 @@ class PreferenceModel:
         rows : list of dict
             Keys method ("mixture", "routed", "history"), subset ("all" or a value of `by`), n (rows with weight), and
             for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
-            over whole users where the data has groups, over whole prompts otherwise; None where there is only one.
+            over whole users, and over whole prompts of rows without one; None where there is only one.
         """
         table = read_preferences(data)
         if table.weight is not None:
             table = table[table.weight > 0]
         if not len(table):
             raise ValueError("expected at least one comparison with weight, got none")
-        clusters = np.array([prompt or None for prompt in table.prompt], dtype=object)
         return score_subsets(
             self._log_odds_by_method(table),
             rows_by_value(None if by is None else _column(table, by), len(table)),
-            clusters=clusters if table.group is None else table.group,
+            clusters=clusters_of(table.group, table.prompt),
             weight=table.weight,
             random_state=random_state,
         )

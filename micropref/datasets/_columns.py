@@ -236,7 +236,7 @@ def expected_columns(named: Named, pairs: Sequence[tuple[str, str]]) -> Malforme
     if pairs:
         first, second = pairs[0]
         return MalformedRowError(
-            f"{where}: expected chosen and rejected, or {first} and {second} with a column that says which was "
+            f"{where}: expected chosen and rejected, or {first} and {second} with a label, a column that says which was "
             f"preferred (label, preference, winner, better, choice), got the columns {listed(columns)}"
             f"{_nearest_of(('label', 'preference', 'winner'), columns)}; say which one it is: "
             f"{ways_to_name({'label': 'NAME'})}"

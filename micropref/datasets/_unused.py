@@ -45,10 +45,18 @@ def like_ids(source: Source, columns: list[str], *, has_user: bool) -> tuple[str
         if values is None:
             continue
         n_distinct, n = len(set(values)), len(values)
-        if n_distinct > 1 and n >= 2 * n_distinct and (n_distinct > 2 or speaks_of_person):
+        if n_distinct > 1 and n >= 2 * n_distinct and (speaks_of_person or _look_like_ids(values)):
             way = "" if has_user else f": if it names the users, --column user={column}, columns={{'user': {column!r}}}"
             notes.append(f"not used: {column}, which repeats like an id ({n_distinct} values in {n} rows){way}")
     return tuple(notes[:_AT_MOST])
+
+
+def _look_like_ids(values: list[Any]) -> bool:
+    """Whether values look like ids and not like categories or ratings: numbers beyond a scale, or text with digits."""
+    distinct = set(values)
+    if all(isinstance(value, int) for value in distinct):
+        return len(distinct) > 2 and not all(-10 <= value <= 10 for value in distinct)
+    return len(distinct) > 2 and all(any(letter.isdigit() or letter == "@" for letter in str(v)) for v in distinct)
 
 
 def _ids(cells: list[Any]) -> list[Any] | None:

@@ -13,13 +13,13 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._estimator.fitting import learning, predicting
 from micropref._support.renamed import moved
 from micropref.datasets._unoriented import read_unoriented
-from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
-from micropref.embed._columns import CONTEXT_PARTS, are_context_parts, context_columns, context_texts, pair_columns
+from micropref.embed._columns import CONTEXT_PARTS, are_context_parts, context_columns, context_texts
 from micropref.embed._learned import Learned, check_description, describe, learn, restore
 from micropref.embed._orientation import read_rows, read_training_rows
 from micropref.embed._scales import mean_norm, scale_to
 from micropref.embed._settings import Settings
+from micropref.embed._streamed import learn_streamed, stream
 from micropref.embed._texts import check_texts
 from micropref.embed._vectors import TruncationWarning, Vectors, not_blank
 from micropref.embed.encoders import encoder_from_config
@@ -139,7 +139,8 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If a parameter or the table is not usable, the store belongs to another encoder, or y contradicts a label of
             the table. A fit that is refused leaves the estimator as it was.
         """
-        learned, _, _ = self._learn(X, y)
+        table, orientation = active_communicator().together(lambda: read_training_rows(X, y))
+        learned, _ = learn(self._settings_of_parameters, table, orientation, self.verbose)
         self._adopt(learned)
         return self
 
@@ -156,10 +157,27 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         X : ndarray of shape (n, n_context_features_ + feature_width_), dtype float32
         """
-        learned, table, vectors = self._learn(X, y)
-        pairs = active_communicator().together(
-            lambda: _assemble(learned.settings, table, tuple(learned.context_parts), vectors, learned.scale)
-        )
+        return self.fit_pairs(X, y)
+
+    def fit_pairs(self, X: Any, y: Any = None, *, parts: Sequence[str] | None = None) -> np.ndarray:
+        """Fit, and transform with a choice of the context parts: as `fit` and `encode_pairs`, in one read of the texts.
+
+        A text is embedded, added to its rows, and forgotten: memory is that of the matrix that is returned.
+
+        Parameters
+        ----------
+        X : table of n comparisons
+        y : array-like of n labels, optional
+            As in `fit`.
+        parts : sequence of str, optional
+            Out of ``("prompt", "context")``; by default all that are learned.
+
+        Returns
+        -------
+        X : ndarray of shape (n, width of the parts + feature_width_), dtype float32
+        """
+        table, orientation = active_communicator().together(lambda: read_training_rows(X, y))
+        learned, pairs = learn_streamed(self._settings_of_parameters, table, orientation, parts, self.verbose)
         self._adopt(learned)
         return pairs
 
@@ -235,8 +253,8 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         parts = self._check_parts(parts)
         table = read_rows(X, self.orientation_)
-        vectors = self._embed(self._settings.texts(table, parts))
-        return _assemble(self._settings, table, parts, vectors, self.scale_)
+        found = stream(self._settings, table, parts, width=self.feature_width_, verbose=self.verbose)
+        return found.scaled(parts, self.scale_)
 
     @predicting
     def texts(self, X: Any) -> list[str]:
@@ -432,12 +450,6 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         restored._adopt(restore(config, restored._settings_of_parameters()))
         return restored
 
-    def _learn(self, X: Any, y: Any) -> tuple[Learned, PreferenceTable, Vectors]:
-        """What a fit learns, its rows and the vectors of their texts; the estimator stays as it is."""
-        table, orientation = active_communicator().together(lambda: read_training_rows(X, y))
-        learned, vectors = learn(self._settings_of_parameters, table, orientation, self.verbose)
-        return learned, table, vectors
-
     def _settings_of_parameters(self) -> Settings:
         return Settings.of(self.encoder, self.store, self.template, self.context, self.norms)
 
@@ -475,10 +487,3 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.input_tags.dict = True
         return tags
-
-
-def _assemble(
-    settings: Settings, table: PreferenceTable, parts: Sequence[str], vectors: Vectors, scale: Mapping[str, float]
-) -> np.ndarray:
-    texts_of = {part: context_texts(table, part) for part in parts}
-    return pair_columns(settings.responses(table), texts_of, vectors, scale)

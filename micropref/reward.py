@@ -31,9 +31,9 @@ __getattr__ = moved(__name__)
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 
-# Entries of X up to which it is fitted in double precision (64 MB). In single, the order of the sums leads the solver to
-# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes. Beyond, a copy
-# of X in double precision would be most of the memory that a fit needs.
+# Entries of X up to which it is fitted in double precision (64 MB). In single, the order of the sums leads the solver
+# to heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes. Beyond,
+# a copy of X in double precision would be most of the memory that a fit needs.
 _DOUBLE_ENTRIES = 1 << 23
 
 

@@ -45,7 +45,11 @@ MOVED: dict[str, dict[str, str]] = {
         **_in("micropref.datasets._text", "is_blank", "listed"),
         **_USER_ID,
     },
-    "micropref.datasets.responses": _USER_ID,
+    "micropref.datasets.responses": {
+        **_USER_ID,
+        **_in("micropref.datasets._chat", "read_cell"),
+        **_in("micropref.datasets._prompts", "split_explicit"),
+    },
     "micropref.datasets.sources": {
         **_in("micropref.datasets", "MalformedRowError"),
         **_in("micropref.datasets._sources", "Record", "Source", "open_source"),
@@ -55,7 +59,7 @@ MOVED: dict[str, dict[str, str]] = {
     "micropref.distributed": _OF_RANKS,
     "micropref.embed.pair_encoder": {
         **_in("micropref.embed", "EmbeddingStore", "EncoderMismatchError", "encoder_config", "resolve_encoder"),
-        **_in("micropref.datasets", "read_preferences"),
+        **_in("micropref.datasets", "PreferenceTable", "read_preferences"),
         **_in("micropref.datasets._text", "is_blank"),
         **_in("micropref.pairs", "make_pairs"),
         **_in(_LAYOUT, "root_mean_square", "root_mean_square_norms"),

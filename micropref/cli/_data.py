@@ -34,8 +34,8 @@ Data = Annotated[
     typer.Argument(
         metavar="DATA",
         help="Comparisons: .jsonl, .json, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or .arrow, a folder of "
-        "save_to_disk, or - for standard input, with prompt, chosen, rejected; or prompt, response_a, response_b, label. "
-        "Optional: context, group, weight. Other names of the field are understood, too.",
+        "save_to_disk, or - for standard input, with prompt, chosen, rejected; or prompt, response_a, response_b, "
+        "label. Optional: context, group, weight. Other names of the field are understood, too.",
         show_default=False,
     ),
 ]
@@ -156,6 +156,6 @@ def refuse_existing(model: Path, *, force: bool) -> None:
     """A ValueError if there is a model whose router and users would be lost."""
     if not force and (model / "model.json").exists():
         raise ValueError(
-            f"{model}: expected a folder without a model, got one with a model, whose router and users' histories would "
-            "be lost; name another folder, or replace it with --force"
+            f"{model}: expected a folder without a model, got one with a model, whose router and users' histories "
+            "would be lost; name another folder, or replace it with --force"
         )

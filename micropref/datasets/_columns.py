@@ -71,7 +71,7 @@ def name_columns(source: Source, renamed: Mapping[str, str]) -> Named:
     present = list(dict.fromkeys(name for record in readable for name in record.cells))
     if readable:
         _check_renamed(source, renamed, present)
-    new_name_of = {old: name for old, name in zip(renamed.values(), _given_names(renamed), strict=True)}
+    new_name_of = dict(zip(renamed.values(), _given_names(renamed), strict=True))
     column_of = {str(new_name_of.get(name, name)): name for name in present}
     return Named(source, column_of, frozenset(new_name_of.values()))
 
@@ -217,7 +217,7 @@ def refuse_single_responses(named: Named) -> None:
     responses = columns_called("response", named.column_of)
     conversations = [name for name in named.called("prompt") if spelled(name) in _ONLY_CONVERSATIONS]
     labels = [name for name in named.column_of if spelled(name) in _SINGLE_LABELS]
-    if len(responses) == 1 and labels or (conversations and labels and not responses):
+    if labels and (len(responses) == 1 or (conversations and not responses)):
         one = (responses or conversations)[0]
         raise MalformedRowError(
             f"{named.source.name}: expected two responses in each row, got single responses in the column {one!r} with "
@@ -236,8 +236,8 @@ def expected_columns(named: Named, pairs: Sequence[tuple[str, str]]) -> Malforme
     if pairs:
         first, second = pairs[0]
         return MalformedRowError(
-            f"{where}: expected chosen and rejected, or {first} and {second} with a label, a column that says which was "
-            f"preferred (label, preference, winner, better, choice), got the columns {listed(columns)}"
+            f"{where}: expected chosen and rejected, or {first} and {second} with a label, a column that says which "
+            f"was preferred (label, preference, winner, better, choice), got the columns {listed(columns)}"
             f"{_nearest_of(('label', 'preference', 'winner'), columns)}; say which one it is: "
             f"{ways_to_name({'label': 'NAME'})}"
         )

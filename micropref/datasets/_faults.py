@@ -1,4 +1,4 @@
-"""Faults of rows and of sources: what was expected, what was found, and how to say otherwise in Python and in a shell."""
+"""Faults of rows and of sources: what was expected and found, and how to say otherwise in Python and in a shell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RowFault(ValueError):
 
 def kind_of(fault: ValueError) -> str:
     """The kind of a fault, for counts."""
-    return fault.kind if isinstance(fault, RowFault) else "a cell of another kind than its column"
+    return fault.kind if isinstance(fault, RowFault) else "with another fault"
 
 
 def ways_to_name(columns: Mapping[str, str]) -> str:

@@ -157,8 +157,8 @@ def refuse_numbers_of_columns(source: Source, pair: tuple[str, str], column: str
     if numbers:
         raise ValueError(
             f"{source.name}: expected labels that say which of {pair[0]!r} and {pair[1]!r} was preferred, got "
-            f"{numbers[0]!r} in column {column!r}, which may be the number of a response or mean that the first was not "
-            f"preferred; say what they mean, such as {_fix_of({'0': 'first', '1': 'second'})}"
+            f"{numbers[0]!r} in column {column!r}, which may be the number of a response or mean that the first was "
+            f"not preferred; say what they mean, such as {_fix_of({'0': 'first', '1': 'second'})}"
         )
 
 

@@ -187,8 +187,8 @@ def _text(file: io.BufferedReader, head: bytes, name: str, encoding: str | None)
         encoding = marked or "utf-8"
         if marked is None and head.count(0) > len(head) / 4:
             raise ValueError(
-                f"{name}: expected text in UTF-8, got bytes of which many are 0, as in UTF-16 without its mark; say its "
-                "encoding: encoding='utf-16-le', in the shell --encoding utf-16-le"
+                f"{name}: expected text in UTF-8, got bytes of which many are 0, as in UTF-16 without its mark; say "
+                "its encoding: encoding='utf-16-le', in the shell --encoding utf-16-le"
             )
     elif marked == "utf-8-sig" and encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         encoding = marked

@@ -162,7 +162,7 @@ def find_layout(source: Source, renamed: Mapping[str, str], reader: LabelReader,
         If columns contradict one another, or `renamed` or the mapping of `reader` does not fit the source.
     """
     named = name_columns(source, renamed)
-    is_readable = bool(named.column_of)
+    is_readable = any(not record.fault for record in source.records)
     pairs, settled = find_responses(named)
     label = None
     if is_labelled:

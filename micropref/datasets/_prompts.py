@@ -72,8 +72,8 @@ def divided(prompt: Speech | None, chosen: Speech, rejected: Speech) -> tuple[Sp
     opening = [] if prompt is None else _messages(prompt, "user")
     shared = _n_shared(chosen, rejected)
     whole = _joined(opening, chosen[:shared])
-    answers = (render(_without(opening, speech[shared:]), "assistant") for speech in (chosen, rejected))
-    return prompt if prompt is not None and len(whole) == len(opening) else whole, *answers
+    one, other = (render(_without(opening, speech[shared:]), "assistant") for speech in (chosen, rejected))
+    return prompt if prompt is not None and len(whole) == len(opening) else whole, one, other
 
 
 def without_prompt(prompt: Speech, response: Speech) -> str:

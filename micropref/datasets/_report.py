@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,7 +56,36 @@ class ReadReport:
         -------
         is_plain : bool
         """
-        return not self.notes and all(column in _OWN.get(role, (role,)) for role, column in self.columns.items())
+        return not self.notes and all(
+            column == role or set(column.split(", ")) <= _OWN.get(role, set()) for role, column in self.columns.items()
+        )
+
+    @staticmethod
+    def together(reports: Iterable[ReadReport | None]) -> ReadReport | None:
+        """One report of several sources; None if one of them has none.
+
+        Parameters
+        ----------
+        reports : iterable of ReadReport or None
+
+        Returns
+        -------
+        report : ReadReport or None
+        """
+        found: list[ReadReport] = []
+        for report in reports:
+            if report is None:
+                return None
+            found.append(report)
+        faults: Counter[str] = Counter()
+        for report in found:
+            faults.update(report.faults)
+        return ReadReport(
+            source=", ".join(dict.fromkeys(report.source for report in found)),
+            n_rows=sum(report.n_rows for report in found),
+            n_rejected=sum(report.n_rejected for report in found),
+            faults=dict(faults.most_common()),
+        )
 
     def left_out(self) -> str:
         """How many rows of how many were left out, and why, by kind: ``2 of 480 rows are left out (1 empty …)``.
@@ -73,9 +102,9 @@ class ReadReport:
 
 
 _OWN = {
-    "user": ("group", "user", "user_id", "worker", "annotator", "annotator_id"),
-    "label": ("label", "preference"),
-    "responses": ("response_a, response_b", "first, second", "response_1, response_2"),
+    "user": {"group", "user", "user_id", "worker", "annotator", "annotator_id"},
+    "label": {"label", "preference"},
+    "responses": {"response_a", "response_b", "first", "second", "response_1", "response_2"},
 }
 
 

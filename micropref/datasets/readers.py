@@ -39,8 +39,8 @@ def read_preferences(
     - Two responses of which one is named as preferred: ``chosen`` and ``rejected`` (``preferred_output`` and
       ``non_preferred_output``, ``better`` and ``worse``, …).
     - Two responses in an order, ``response_a`` and ``response_b`` (``answer1`` and ``answer2``, ``output_left`` and
-      ``output_right``, …), with a column that says which was preferred (``label``, ``winner``, ``preference``, ``better``,
-      ``choice``, …): 1, true, "a", "model_a", "first" and other names for the first; 0, -1, 2, false, "b", "model_b",
+      ``output_right``, …), with a column that says which was preferred (``label``, ``winner``, ``preference``,
+      ``better``, ``choice``, …): 1, true, "a", "model_a", "first" and other names for the first; 0, -1, 2, false, "b", "model_b",
       "second" for the second; 0.5, "tie" or "both_bad" for neither.
 
     In both, a column ``tie`` that is true says that neither was preferred. Columns that answer twice which one was,
@@ -60,7 +60,7 @@ def read_preferences(
 
     Parameters
     ----------
-    source : path, "-", pandas.DataFrame, datasets.Dataset, list or iterator of dict, dict of columns, or PreferenceTable
+    source : path, "-", DataFrame, datasets.Dataset, list or iterator of dict, dict of columns, or PreferenceTable
         Paths end in ``.jsonl``, ``.ndjson``, ``.json``, ``.csv`` or ``.tsv``, each with ``.gz``, ``.bz2``, ``.xz``,
         ``.zst`` or without, in ``.parquet``, ``.arrow`` or ``.feather``, or are folders that ``save_to_disk`` wrote.
         ``"-"`` is standard input. Tables of Polars and Arrow are read as those of pandas. A PreferenceTable is returned
@@ -101,8 +101,9 @@ def read_preferences(
         is not in the encoding: these are faults of the source.
     ValueError
         If nothing can be read, all rows are bad, the suffix is unknown, `columns`, `labels`, `format`, `annotators` or
-        `encoding` does not fit the source, columns contradict one another, or `rejected_path` is the source. Also if two numbers would mean the same response and `labels` does not name
-        both, such as 0 and -1, of which one may be a tie.
+        `encoding` does not fit the source, columns contradict one another, or `rejected_path` is the source. Also if two
+        numbers would mean the same response and `labels` does not name both, such as 0 and -1, of which one may be a
+        tie.
     TypeError
         If the source is of no known kind, or `labels` is no mapping.
     FileNotFoundError
@@ -164,7 +165,7 @@ def opened_for_reading(
 def comparisons_of(
     source: Source, layout: Layout, skip_bad: bool
 ) -> tuple[list[Comparison], list[tuple[Record, ValueError]]]:
-    """The comparisons of all good rows, and the bad ones; a MalformedRowError at the first unless they may be left out."""
+    """The comparisons of all good rows, and the bad ones, of which the first is an error unless they may be left out."""
     comparisons: list[Comparison] = []
     rejected: list[tuple[Record, ValueError]] = []
     for record in source.records:

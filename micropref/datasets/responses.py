@@ -168,9 +168,9 @@ class _Layout:
         return _Asked(answers, context, next((user for user in ids if user is not None), None))
 
     def _candidates(self, cells: Mapping[str, Any]) -> list[Any]:
-        if self.response in cells:
+        if self.response is not None and self.response in cells:
             return [cells[self.response]]
-        if self.responses not in cells:
+        if self.responses is None or self.responses not in cells:
             raise ValueError(f"expected 'response' or 'responses', got the columns {listed(cells)}")
         candidates = cells[self.responses]
         if isinstance(candidates, np.ndarray):  # how pandas holds the lists of a Parquet file
@@ -194,13 +194,13 @@ def _layout_of(source: Source, renamed: Mapping[str, str]) -> _Layout:
     response, responses = _only(named, "response"), _only(named, "responses")
     if column_of and response is None and responses is None:
         raise MalformedRowError(
-            f"{source.name}, {source.unit} {_first_readable(source)}: expected 'response' or 'responses', got the columns "
-            f"{listed(column_of)}{nearest('response', column_of)}; say which one it is: "
+            f"{source.name}, {source.unit} {_first_readable(source)}: expected 'response' or 'responses', got the "
+            f"columns {listed(column_of)}{nearest('response', column_of)}; say which one it is: "
             f"{ways_to_name({'response': 'NAME'})}"
         )
     prompt, note = find_prompt(named, {name for name in (response, responses) if name})
     if column_of and not prompt:
-        note = _without_prompt(named, response or responses or "")
+        note = _without_prompt(named, {response, responses})
     context = next((name for name in named.called("context") if name not in prompt), None)
     system = next(iter(named.called("system")), None)
     return _Layout(
@@ -226,20 +226,20 @@ def _only(named: Named, role: str) -> str | None:
     return found[0] if found else None
 
 
-def _without_prompt(named: Named, response: str) -> str:
-    """A note that all responses are ranked against one another; a ValueError where another column may hold the prompt."""
+def _without_prompt(named: Named, taken: set[str | None]) -> str:
+    """A note that all responses are ranked together; a ValueError where another column may hold the prompt."""
     texts = [
         name
         for name in named.column_of
-        if name != response
+        if name not in taken
         and not {name} & {*named.called("context"), *named.called("group"), *named.called("system")}
         and any(isinstance(cell, str | list) and " " in str(cell).strip() for cell in named.cells(name))
     ]
     if texts:
         raise ValueError(
-            f"{named.source.name}: expected a column with the prompt, within which responses are ranked, got the columns "
-            f"{listed(named.column_of)}; say which one it is: {ways_to_name({'prompt': named.column_of[texts[0]]})}; if "
-            f"none is, give it another name that says so: {ways_to_name({'other': named.column_of[texts[0]]})}"
+            f"{named.source.name}: expected a column with the prompt, within which responses are ranked, got the "
+            f"columns {listed(named.column_of)}; say which one it is: "
+            f"{ways_to_name({'prompt': named.column_of[texts[0]]})}"
         )
     return "no prompt: all responses are ranked against one another"
 

@@ -225,6 +225,7 @@ class PreferenceTable:
             weight=stacked("weight", 1.0),
             extra={name: stacked(name, None) or [] for name in extra_names},
             n_rejected=sum(table.n_rejected for table in tables),
+            report=tables[0].report if len(tables) == 1 else ReadReport.together(table.report for table in tables),
         )
 
     def to_pandas(self) -> pandas.DataFrame:

@@ -1,4 +1,4 @@
-"""X of a table without the vectors of all its texts: each distinct text is embedded once, added to its rows, forgotten."""
+"""X of a table without the vectors of all its texts: each is embedded once, added to its rows, and forgotten."""
 
 from __future__ import annotations
 
@@ -173,7 +173,8 @@ def learn_streamed(
         learned_parts = checked.parts_of(table)
         shown = learned_parts if parts is None else tuple(part for part in learned_parts if part in parts)
         found = stream(checked, table, shown, learned_parts, verbose=verbose)
-        kind = f"{checked.fingerprint} of width {found.vector_width} with the parts {', '.join(found.norms)}, rows {orientation},"
+        names = ", ".join(found.norms)
+        kind = f"{checked.fingerprint} of width {found.vector_width} with the parts {names}, rows {orientation},"
         return checked, shown, found, Measured(kind, found.norms, found.n_truncated)
 
     ranks = active_communicator()

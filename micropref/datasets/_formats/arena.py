@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from micropref._rows.vocabulary import meaning_of
 from micropref.datasets._cells import parsed
 from micropref.datasets._faults import RowFault
@@ -72,10 +74,10 @@ def _turns_of(cells: Mapping[str, Any], turns: list[str]) -> tuple[list[str], li
     """The questions and the answers of both models, turn by turn; None where the cells are no such lists."""
     lists = []
     for name in turns:
-        cell = cells.get(name)
+        cell: Any = cells.get(name)
         if isinstance(cell, str):
             cell = parsed(cell) if cell.lstrip().startswith("[") else None
-        elif hasattr(cell, "tolist"):
+        elif isinstance(cell, np.ndarray):
             cell = cell.tolist()
         if not isinstance(cell, list) or not cell or not all(one is None or isinstance(one, str) for one in cell):
             return None

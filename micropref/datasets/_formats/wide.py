@@ -47,15 +47,15 @@ def by_annotator(source: Source, annotators: str | Sequence[str], renamed: Mappi
         raise ValueError(f"annotators: expected each column once, got {listed(names)}")
     if "label" in present and "label" not in names:
         raise ValueError(
-            f"{source.name}: expected labels in the columns of annotators= alone, got a column 'label' as well; give that "
-            "one another name: columns={'other': 'label'}, in the shell --column other=label"
+            f"{source.name}: expected labels in the columns of annotators= alone, got a column 'label' as well; give "
+            "that one another name: columns={'other': 'label'}, in the shell --column other=label"
         )
     users = [name for name in columns_called("group", present) if name not in names]
     if "group" in renamed or "user" in renamed or users:
         found = renamed.get("group") or renamed.get("user") or users[0]
         raise ValueError(
-            f"{source.name}: expected users in the columns of annotators= alone, got the column {found!r} with users as "
-            f"well; give that one another name: columns={{'other': {found!r}}}, in the shell --column other={found}"
+            f"{source.name}: expected users in the columns of annotators= alone, got the column {found!r} with users "
+            f"as well; give that one another name: columns={{'other': {found!r}}}, in the shell --column other={found}"
         )
     return replace(source, records=[one for record in source.records for one in _rows_of(record, names)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -91,7 +91,7 @@ def _read_message(message: object, column: str) -> Message:
     if content is None and calls:
         content = ""
     if isinstance(content, list | tuple | np.ndarray):
-        content = "".join(_read_part(part, column) for part in content)
+        content = _joined(content, column)
     if not isinstance(content, str):
         raise RowFault(
             "a message without text",
@@ -140,6 +140,16 @@ def _spelled_out(arguments: object, column: str) -> str:
             "a tool call with other arguments",
             f"expected JSON or text as arguments of a tool, got {reprlib.repr(arguments)} in column {column!r}",
         ) from None
+
+
+def _joined(parts: Iterable[object], column: str) -> str:
+    """Parts of text one after the other, and each call of a tool on a line of its own."""
+    text = ""
+    for part in parts:
+        said = _read_part(part, column)
+        is_call = isinstance(part, Mapping) and part.get("type") == "tool_use"
+        text += f"\n{said}" if is_call and text else said
+    return text
 
 
 def _read_part(part: object, column: str) -> str:

@@ -21,6 +21,7 @@ from micropref.datasets._names import (
 )
 from micropref.datasets._sources import Source
 from micropref.datasets._text import is_blank, listed
+from micropref.datasets._wide import hint_of_annotators
 
 __all__ = ["Named", "find_label", "find_prompt", "find_responses", "name_columns", "refuse_single_responses"]
 
@@ -67,9 +68,8 @@ def name_columns(source: Source, renamed: Mapping[str, str]) -> Named:
     ValueError
         If a column is not there, gets two names, or a name is taken.
     """
-    readable = [record for record in source.records if not record.fault]
-    present = list(dict.fromkeys(name for record in readable for name in record.cells))
-    if readable:
+    present = source.columns
+    if present:
         _check_renamed(source, renamed, present)
     new_name_of = dict(zip(renamed.values(), _given_names(renamed), strict=True))
     column_of = {str(new_name_of.get(name, name)): name for name in present}
@@ -88,8 +88,8 @@ def _check_renamed(source: Source, renamed: Mapping[str, str], present: list[str
             raise TypeError(f"columns: expected names as text, got {new!r}: {old!r}")
         if old not in present:
             raise ValueError(
-                f"{source.name}: expected a column that is there as {new!r}, got {old!r}; there are only "
-                f"{listed(present)}{nearest(old, present)}"
+                f"{source.name}: columns (in the shell --column): expected a column that is there as {new!r}, "
+                f"got {old!r}; there are only {listed(present)}{nearest(old, present)}"
             )
         if list(renamed.values()).count(old) > 1:
             raise ValueError(f"{source.name}: expected columns to give {old!r} one new name, got more")
@@ -125,8 +125,8 @@ def find_responses(named: Named) -> tuple[list[tuple[str, str]], bool]:
             if names[spelled(name)] > 1:
                 alike = [one for one in named.column_of if spelled(one) == spelled(name)]
                 raise ValueError(
-                    f"{named.source.name}: expected one column of a name, got {listed(alike)}; say which one counts: "
-                    f"{ways_to_name({'response_a': pair[0], 'response_b': pair[1]})}"
+                    f"{named.source.name}: expected one column of a name, got {listed(alike)}; give the others another "
+                    f"name: {ways_to_name({f'other_{one}': named.column_of[one] for one in alike[1:]})}"
                 )
     for first, second in given if not chosen else ():
         _refuse_more_responses(named, first, second)
@@ -227,7 +227,7 @@ def refuse_single_responses(named: Named) -> None:
         )
 
 
-def expected_columns(named: Named, pairs: Sequence[tuple[str, str]]) -> MalformedRowError:
+def expected_columns(named: Named, pairs: Sequence[tuple[str, str]], reader: LabelReader) -> MalformedRowError:
     """The error about a source whose columns are no layout, with the nearest column and the way out."""
     source = named.source
     readable = next(record for record in source.records if not record.fault)
@@ -235,11 +235,11 @@ def expected_columns(named: Named, pairs: Sequence[tuple[str, str]]) -> Malforme
     where = source.place(readable)
     if pairs:
         first, second = pairs[0]
+        hint = hint_of_annotators(source, reader) or _nearest_of(("label", "preference", "winner"), columns)
         return MalformedRowError(
             f"{where}: expected chosen and rejected, or {first} and {second} with a label, a column that says which "
-            f"was preferred (label, preference, winner, better, choice), got the columns {listed(columns)}"
-            f"{_nearest_of(('label', 'preference', 'winner'), columns)}; say which one it is: "
-            f"{ways_to_name({'label': 'NAME'})}"
+            f"was preferred (label, preference, winner, better, choice), got the columns {listed(columns)}{hint}; say "
+            f"which one it is: {ways_to_name({'label': 'NAME'})}"
         )
     names = {"response_a": "NAME", "response_b": "NAME", "label": "NAME"}
     return MalformedRowError(

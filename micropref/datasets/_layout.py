@@ -181,7 +181,7 @@ def find_layout(source: Source, renamed: Mapping[str, str], reader: LabelReader,
             reader = reader.naming(*pairs[0])
     if is_readable and (not pairs or not (settled or label or not is_labelled)):
         refuse_single_responses(named)
-        raise expected_columns(named, pairs)
+        raise expected_columns(named, pairs, reader)
     layout = _layout_of(named, pairs[0] if pairs else _CHOSEN, label, reader, is_labelled=is_labelled)
     if layout.label is not None:
         check_labels_of(source, layout.label, layout.tie, reader)

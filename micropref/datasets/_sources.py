@@ -7,6 +7,7 @@ import reprlib
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,6 +56,11 @@ class Source:
     path: Path | None = None
     all_cells_are_text: bool = False
     notes: tuple[str, ...] = ()
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Columns of all rows that can be read, in order of appearance."""
+        return list(dict.fromkeys(name for record in self.records if not record.fault for name in record.cells))
 
     def place(self, record: Record) -> str:
         return f"{self.name}, {self.unit} {record.number}"

@@ -10,10 +10,10 @@ from micropref._support.renamed import moved
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._file_labels import LabelReader
 from micropref.datasets._formats import file_kind, rewritten
-from micropref.datasets._formats.wide import by_annotator
 from micropref.datasets._layout import Comparison, Layout, find_layout
 from micropref.datasets._report import ReadReport, refuse_source_as_rejected, report_rejected
 from micropref.datasets._sources import Record, Source, open_source
+from micropref.datasets._wide import by_annotator
 from micropref.datasets.table import PreferenceTable
 
 __all__ = ["read_preferences"]
@@ -40,8 +40,8 @@ def read_preferences(
       ``non_preferred_output``, ``better`` and ``worse``, …).
     - Two responses in an order, ``response_a`` and ``response_b`` (``answer1`` and ``answer2``, ``output_left`` and
       ``output_right``, …), with a column that says which was preferred (``label``, ``winner``, ``preference``,
-      ``better``, ``choice``, …): 1, true, "a", "model_a", "first" and other names for the first; 0, -1, 2, false, "b", "model_b",
-      "second" for the second; 0.5, "tie" or "both_bad" for neither.
+      ``better``, ``choice``, …): 1, true, "a", "model_a", "first" and other names for the first; 0, -1, 2, false, "b",
+      "model_b", "second" for the second; 0.5, "tie" or "both_bad" for neither.
 
     In both, a column ``tie`` that is true says that neither was preferred. Columns that answer twice which one was,
     such as ``chosen``, ``rejected`` and ``label``, are an error.
@@ -101,9 +101,9 @@ def read_preferences(
         is not in the encoding: these are faults of the source.
     ValueError
         If nothing can be read, all rows are bad, the suffix is unknown, `columns`, `labels`, `format`, `annotators` or
-        `encoding` does not fit the source, columns contradict one another, or `rejected_path` is the source. Also if two
-        numbers would mean the same response and `labels` does not name both, such as 0 and -1, of which one may be a
-        tie.
+        `encoding` does not fit the source, columns contradict one another, or `rejected_path` is the source. Also if
+        two numbers would mean the same response and `labels` does not name both, such as 0 and -1, of which one may be
+        a tie.
     TypeError
         If the source is of no known kind, or `labels` is no mapping.
     FileNotFoundError
@@ -165,7 +165,7 @@ def opened_for_reading(
 def comparisons_of(
     source: Source, layout: Layout, skip_bad: bool
 ) -> tuple[list[Comparison], list[tuple[Record, ValueError]]]:
-    """The comparisons of all good rows, and the bad ones, of which the first is an error unless they may be left out."""
+    """The comparisons of all good rows, and the bad ones, the first of which is an error unless they are skipped."""
     comparisons: list[Comparison] = []
     rejected: list[tuple[Record, ValueError]] = []
     for record in source.records:

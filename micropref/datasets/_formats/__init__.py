@@ -7,7 +7,7 @@ from dataclasses import replace
 from micropref.datasets._faults import ways_to_name
 from micropref.datasets._files import KINDS
 from micropref.datasets._formats import arena, label_studio, named, ultrafeedback
-from micropref.datasets._formats.protocol import Format, columns_of
+from micropref.datasets._formats.protocol import Format
 from micropref.datasets._names import nearest
 from micropref.datasets._sources import Source
 from micropref.datasets._text import listed
@@ -51,7 +51,7 @@ def rewritten(source: Source, format: str | None) -> Source:
     if format in FORMATS:
         chosen = FORMATS[format]
         if not chosen.fits(source):
-            columns = columns_of(source)
+            columns = source.columns
             hint = next((near for name in chosen.columns if (near := nearest(name, columns))), "")
             raise ValueError(
                 f"{source.name}: expected {chosen.expected} for the format {chosen.name!r}, got the columns "

@@ -8,7 +8,7 @@ from typing import Any
 
 from micropref.datasets._cells import parsed
 from micropref.datasets._faults import RowFault
-from micropref.datasets._formats.protocol import Format, column_by_spelling, columns_of, expanded
+from micropref.datasets._formats.protocol import Format, column_by_spelling, expanded
 from micropref.datasets._names import GIVEN_PAIRS, pairs_called, spelled
 from micropref.datasets._sources import Record, Source
 
@@ -24,7 +24,7 @@ def _fits(source: Source) -> bool:
     columns = column_by_spelling(source)
     if {"data", "annotations"} <= columns.keys():
         return all(isinstance(cells.get(columns["data"]), Mapping) for cells in readable)
-    return any(_selected(cells.get(name)) is not None for name in columns_of(source) for cells in readable[:100])
+    return any(_selected(cells.get(name)) is not None for name in source.columns for cells in readable[:100])
 
 
 def _rewrite(source: Source) -> Source:

@@ -10,7 +10,7 @@ from micropref.datasets._faults import RowFault
 from micropref.datasets._names import spelled
 from micropref.datasets._sources import Record, Source
 
-__all__ = ["Format", "columns_of", "expanded", "same"]
+__all__ = ["Format", "column_by_spelling", "expanded", "same"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +46,9 @@ def same(source: Source) -> Source:
     return source
 
 
-def columns_of(source: Source) -> list[str]:
-    """Columns of all readable rows."""
-    return list(dict.fromkeys(name for record in source.records if not record.fault for name in record.cells))
-
-
 def column_by_spelling(source: Source) -> dict[str, str]:
     """Columns of a source by their names as `spelled` writes them."""
-    return {spelled(name): name for name in columns_of(source)}
+    return {spelled(name): name for name in source.columns}
 
 
 def expanded(source: Source, rows_of: Callable[[Record], Iterable[dict[str, Any]]]) -> Source:

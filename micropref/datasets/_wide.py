@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 from micropref.datasets._file_labels import LabelReader, reads_as_labels
-from micropref.datasets._formats.protocol import columns_of
 from micropref.datasets._names import columns_called, nearest, spelled
 from micropref.datasets._sources import Record, Source
 from micropref.datasets._text import listed
@@ -36,7 +35,7 @@ def by_annotator(source: Source, annotators: str | Sequence[str], renamed: Mappi
         If a column is not there, or the rows name a user as well.
     """
     names = [one.strip() for one in annotators.split(",")] if isinstance(annotators, str) else list(annotators)
-    present = columns_of(source)
+    present = source.columns
     for name in names:
         if name not in present:
             raise ValueError(
@@ -79,7 +78,7 @@ def _is_empty(cell: Any) -> bool:
 def hint_of_annotators(source: Source, reader: LabelReader) -> str:
     """How to name the columns that look like the labels of several annotators; empty where there are none."""
     columns_of_stem: dict[str, list[str]] = defaultdict(list)
-    for name in columns_of(source):
+    for name in source.columns:
         found = _STEM.fullmatch(spelled(name))
         if found and reads_as_labels(source, name, reader):
             columns_of_stem[found[1]].append(name)

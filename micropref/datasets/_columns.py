@@ -73,7 +73,7 @@ def name_columns(source: Source, renamed: Mapping[str, str]) -> Named:
         _check_renamed(source, renamed, present)
     new_name_of = dict(zip(renamed.values(), _given_names(renamed), strict=True))
     column_of = {str(new_name_of.get(name, name)): name for name in present}
-    return Named(source, column_of, frozenset(new_name_of.values()))
+    return Named(source, column_of, frozenset(new_name_of.values()) & column_of.keys())
 
 
 def _given_names(renamed: Mapping[str, str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Iterable, Mapping
+from sys import intern
 from typing import Any
 
 from micropref.datasets._faults import MalformedRowError
@@ -57,7 +58,11 @@ def _are_columns(value: Mapping[str, Any]) -> bool:
 
 def _json_line(number: int, line: str) -> Record:
     try:
-        return record_of_object(number, json.loads(line))
+        row = json.loads(line)
+        if isinstance(row, dict):
+            # One name for all rows: the decoder makes new ones for each, which are as large as short cells.
+            row = {intern(name): cell for name, cell in row.items()}
+        return record_of_object(number, row)
     except (ValueError, RecursionError) as error:
         return Record(
             number, line, f"expected one object on the line, got malformed JSON ({_reason(error)})", "malformed JSON"

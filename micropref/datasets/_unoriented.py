@@ -11,7 +11,7 @@ from micropref.datasets._faults import RowFault
 from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie
 from micropref.datasets._layout import Layout, find_layout
 from micropref.datasets._sources import Record, Source
-from micropref.datasets.readers import comparisons_of, opened_for_reading, table_of
+from micropref.datasets.readers import opened_for_reading, table_of
 from micropref.datasets.table import PreferenceTable
 
 __all__ = ["read_unoriented", "refuse_contradictions"]
@@ -41,8 +41,7 @@ def read_unoriented(source: Any) -> PreferenceTable:
     opened = opened_for_reading(source, {})
     layout = _layout_without_labels(opened)
     texts_only = replace(layout, label=None, tie=None, group=None, weight=None, extra={})
-    comparisons, _ = comparisons_of(opened, texts_only, skip_bad=False)
-    return table_of(comparisons, texts_only, opened, {})
+    return table_of(opened, texts_only)
 
 
 def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None) -> None:

@@ -10,7 +10,7 @@ from micropref._support.renamed import moved
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._file_labels import LabelReader
 from micropref.datasets._formats import file_kind, rewritten
-from micropref.datasets._layout import Comparison, Layout, find_layout
+from micropref.datasets._layout import Layout, find_layout
 from micropref.datasets._report import ReadReport, refuse_source_as_rejected, report_rejected
 from micropref.datasets._sources import Record, Source, open_source
 from micropref.datasets._wide import by_annotator
@@ -133,9 +133,7 @@ def read_preferences(
     if skip_bad:
         refuse_source_as_rejected(opened, rejected_path)
     layout = find_layout(opened, columns or {}, reader)
-    comparisons, rejected = comparisons_of(opened, layout, skip_bad)
-    faults = report_rejected(opened, rejected, rejected_path) if rejected else {}
-    return table_of(comparisons, layout, opened, faults)
+    return table_of(opened, layout, skip_bad=skip_bad, rejected_path=rejected_path)
 
 
 def opened_for_reading(
@@ -162,40 +160,43 @@ def opened_for_reading(
     return opened if annotators is None else by_annotator(opened, annotators, columns)
 
 
-def comparisons_of(
-    source: Source, layout: Layout, skip_bad: bool
-) -> tuple[list[Comparison], list[tuple[Record, ValueError]]]:
-    """The comparisons of all good rows, and the bad ones, the first of which is an error unless they are skipped."""
-    comparisons: list[Comparison] = []
+def table_of(
+    source: Source, layout: Layout, *, skip_bad: bool = False, rejected_path: str | os.PathLike[str] | None = None
+) -> PreferenceTable:
+    """The comparisons of all good rows; a bad one is an error unless such rows are skipped."""
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("prompt", "chosen", "rejected", "context", "group", "weight")
+    }
+    extra: dict[str, list[Any]] = {name: [] for name in layout.extra}
     rejected: list[tuple[Record, ValueError]] = []
     for record in source.records:
         try:
-            comparisons += layout.comparisons(record)
+            found = layout.comparisons(record)
         except ValueError as fault:
             if not skip_bad:
                 raise MalformedRowError(f"{source.place(record)}: {fault}") from None
             rejected.append((record, fault))
-    return comparisons, rejected
-
-
-def table_of(
-    comparisons: list[Comparison], layout: Layout, source: Source, faults: Mapping[str, int]
-) -> PreferenceTable:
-    is_weighted = layout.weight is not None or any(one.weight != 1.0 for one in comparisons)
-    n_rejected = sum(faults.values())
+            continue
+        for one in found:
+            for name, column in columns.items():
+                column.append(getattr(one, name))
+            for name, column in extra.items():
+                column.append(one.cells.get(layout.extra[name]))
+    faults = report_rejected(source, rejected, rejected_path) if rejected else {}
+    is_weighted = layout.weight is not None or any(weight != 1.0 for weight in columns["weight"])
     return PreferenceTable(
-        prompt=[one.prompt for one in comparisons],
-        chosen=[one.chosen for one in comparisons],
-        rejected=[one.rejected for one in comparisons],
-        context=None if layout.context is None else [one.context for one in comparisons],
-        group=None if layout.group is None else [one.group for one in comparisons],
-        weight=[one.weight for one in comparisons] if is_weighted else None,
-        extra={name: [one.cells.get(column) for one in comparisons] for name, column in layout.extra.items()},
-        n_rejected=n_rejected,
+        prompt=columns["prompt"],
+        chosen=columns["chosen"],
+        rejected=columns["rejected"],
+        context=None if layout.context is None else columns["context"],
+        group=None if layout.group is None else columns["group"],
+        weight=columns["weight"] if is_weighted else None,
+        extra=extra,
+        n_rejected=len(rejected),
         report=ReadReport(
             source=source.name,
             n_rows=len(source.records),
-            n_rejected=n_rejected,
+            n_rejected=len(rejected),
             faults=faults,
             columns=layout.recognised(),
             notes=(*source.notes, *layout.notes),

@@ -214,7 +214,7 @@ def _blocks(settings: Settings, texts: list[str], width: int | None) -> Iterable
         block = [texts[number] for number in numbers]
         vectors = checked(source, block, source.encode(block), width)
         width = vectors.shape[1]
-        yield np.asarray(numbers), vectors
+        yield numbers, vectors
 
 
 def _add(X: np.ndarray, rows: np.ndarray, vectors: np.ndarray, places: np.ndarray, name: str) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from micropref._support.warnings import level_of_caller
 from micropref.datasets._text import is_blank
@@ -86,7 +87,7 @@ def embed_texts(
     row_of: dict[str, int] = {}
     blocks: list[np.ndarray] = []
     # A store sorts its work, and shows its progress, by itself.
-    source, numbered = (encoder, batches(distinct)) if store is None else (store, [range(len(distinct))])
+    source, numbered = (encoder, batches(distinct)) if store is None else (store, [np.arange(len(distinct))])
     for numbers in numbered:
         batch = [distinct[number] for number in numbers]
         block = checked(source, batch, source.encode(batch), width)
@@ -107,9 +108,10 @@ def embed_texts(
     return Vectors(row_of, np.concatenate([*blocks, np.zeros((1, width or 0), dtype=np.float32)]), n_truncated)
 
 
-def batches(texts: Sequence[str]) -> Iterable[Sequence[int]]:
+def batches(texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
     """Numbers of the texts in batches, long ones first, behind a progress bar if that takes long and one watches."""
-    by_length = sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True)
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    by_length = np.argsort(-lengths, kind="stable")
     found = [by_length[start : start + _BATCH_TEXTS] for start in range(0, len(by_length), _BATCH_TEXTS)]
     if len(texts) < _PROGRESS_FROM or not sys.stderr.isatty():
         return found

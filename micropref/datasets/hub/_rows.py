@@ -152,7 +152,7 @@ def number_of(cells: Mapping[str, Any], column: str) -> float:
     cell = cells[column]
     try:
         number = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(cell, bool) or not math.isfinite(number):
         raise ValueError(f"expected a number, got {reprlib.repr(cell)} in column {column!r}")

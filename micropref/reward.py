@@ -13,16 +13,18 @@ from sklearn.base import clone
 
 from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen, learning, predicting, twin
+from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
+from micropref._reward.deviations import rewards_with_deviations, with_uncertainty
+from micropref._reward.evaluation import scores_by_stage
+from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
-from micropref.metrics._subsets import clusters_of, rows_by_value, score_subsets
-from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 
 __all__ = ["PreferenceModel"]
@@ -40,8 +42,9 @@ _DOUBLE_ENTRIES = 1 << 23
 class PreferenceModel:
     """Rewards of texts, for a context and a user.
 
-    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` (what people
-    disagree about) and, once `route` was called, a `ContextRouter` (what applies here).
+    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or
+    `HierarchicalBradleyTerry` (what people disagree about) and, once `route` was called, a `ContextRouter` (what
+    applies here).
 
     What the three have learned is the model's own from then on: fitting the objects that were passed again, or changing
     their parameters, changes no model. The encoder that turns texts into vectors, and its store, are shared.
@@ -50,10 +53,16 @@ class PreferenceModel:
     ----------
     encoder : PairEncoder
         Fitted on the comparisons of the mixture.
-    mixture : MixtureBradleyTerry
+    mixture : MixtureBradleyTerry or HierarchicalBradleyTerry
         Fitted.
     router : ContextRouter, optional
         Fitted on that mixture.
+
+    Attributes
+    ----------
+    choice : UserChoice or None
+        After ``fit(users="auto")``: which first stage was `chosen` and the `reason`, with the `log_likelihood` of each
+        candidate on annotators held out.
 
     Examples
     --------
@@ -70,9 +79,10 @@ class PreferenceModel:
     array([1, 0])
     """
 
-    def __init__(self, encoder: PairEncoder, mixture: MixtureBradleyTerry, router: ContextRouter | None = None):
+    def __init__(self, encoder: PairEncoder, mixture: GatedHeads, router: ContextRouter | None = None):
         self.encoder = _own(encoder)
-        self.mixture: MixtureBradleyTerry = frozen(mixture)
+        self.mixture: GatedHeads = frozen(mixture)
+        self.choice: UserChoice | None = None
         self.router = None if router is None else router._forked()
         if self.router is not None and not np.array_equal(self.router.mixture_.coef_, self.mixture.coef_):
             raise ValueError("router: expected one that was fitted on this mixture, got one with other heads")
@@ -86,7 +96,9 @@ class PreferenceModel:
         *,
         encoder: str | Encoder | PairEncoder = "hashing",
         prompt_gate: bool = False,
-        mixture: MixtureBradleyTerry | None = None,
+        users: str = "heads",
+        mixture: GatedHeads | None = None,
+        n_components: int | str | None = None,
         **parameters: Any,
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
@@ -102,27 +114,45 @@ class PreferenceModel:
             Name of an encoder, an encoder, or an unfitted `PairEncoder` with other settings.
         prompt_gate : bool, default=False
             Let the weights of the heads depend on the prompt.
-        mixture : MixtureBradleyTerry, optional
-            Unfitted, with settings of your own.
+        users : {"heads", "one", "hierarchical", "auto"}, default="heads"
+            What the annotators are taken for: each has one of K rewards (`MixtureBradleyTerry`); all have one; each has
+            a reward of their own near one of K (`HierarchicalBradleyTerry`); or whichever of these predicts annotators
+            held out best. `choice` then says which, and why.
+        mixture : MixtureBradleyTerry or HierarchicalBradleyTerry, optional
+            Unfitted, with settings of your own, instead of `users`.
+        n_components : int or "auto", optional
+            Number of heads. "auto", the default unless a mixture is given: chosen by `select_n_components` on the
+            annotators of the data; one where there are not ten who answer twice, since without them any split of one
+            population into heads fits as well.
         **parameters
-            Otherwise, parameters of the `MixtureBradleyTerry`, such as `n_components` or `random_state`.
+            Other parameters of the `MixtureBradleyTerry` or of what `users` names, such as `random_state`.
 
         Returns
         -------
         PreferenceModel
+
+        Raises
+        ------
+        ValueError
+            If users are hierarchical or chosen, and the rows are shared by several processes.
         """
         ranks = active_communicator()
+        check_users(users, mixture, ranks.world_size)
         table = ranks.together(lambda: read_preferences(data))
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
         # Contexts are learned by the router, from the rows that state them.
         X = pair_encoder.fit_pairs(replace(table, context=None), parts=("prompt",) if prompt_gate else ())
-        heads = MixtureBradleyTerry(**parameters) if mixture is None else clone(mixture).set_params(**parameters)
-        heads.set_params(n_context_features=pair_encoder.n_prompt_features_ if prompt_gate else 0)
+        width = pair_encoder.n_prompt_features_ if prompt_gate else 0
+        if n_components is not None:
+            parameters["n_components"] = n_components
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
-        return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
+        stage, choice = fit_first_stage(users, mixture, parameters, width, (X, table.weight, table.group))
+        model = cls(pair_encoder, stage)
+        model.choice = choice
+        return model
 
     @learning
     def route(self, data: Any, **parameters: Any) -> Self:
@@ -185,6 +215,24 @@ class PreferenceModel:
         router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
         return router
 
+    @learning
+    def estimate_uncertainty(self, data: Any, **parameters: Any) -> Self:
+        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards stay as they are.
+
+        Parameters
+        ----------
+        data : table of comparisons
+            What the heads were fitted on.
+        **parameters
+            Of `MixtureBradleyTerry.estimate_uncertainty`: `kind`, `n_resamples`, `random_state`.
+
+        Returns
+        -------
+        self
+        """
+        self.mixture, self.router = with_uncertainty(self.mixture, self.router, self.stage_one_rows(data), parameters)
+        return self
+
     # -------------------------------------------------------------------------------------------------------- judgement
 
     @predicting
@@ -194,7 +242,9 @@ class PreferenceModel:
         responses: Sequence[str],
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
-    ) -> NDArray[Any]:
+        *,
+        return_std: bool = False,
+    ) -> Any:
         """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ.
 
         Parameters
@@ -210,9 +260,12 @@ class PreferenceModel:
         rewards : ndarray of shape (n,)
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
             is preferred, for a user whose head is known. The zero is arbitrary.
+        std : ndarray of shape (n,)
+            Only if `return_std`: standard deviation of the reward that this user may have, in nats. The heads' sampling
+            error is in it after `estimate_uncertainty`, without which that of a single head is refused.
         """
         features = self.encoder.encode_responses(prompts, responses)
-        return self._reward(features, prompts, contexts, users)
+        return self._reward(features, prompts, contexts, users, return_std=return_std)
 
     @predicting
     def reward_features(
@@ -344,27 +397,7 @@ class PreferenceModel:
             for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
             over whole users, and over whole prompts of rows without one; None where there is only one.
         """
-        table = read_preferences(data)
-        if table.weight is not None:
-            table = table[table.weight > 0]
-        if not len(table):
-            raise ValueError("expected at least one comparison with weight, got none")
-        return score_subsets(
-            self._log_odds_by_method(table),
-            rows_by_value(None if by is None else _column(table, by), len(table)),
-            clusters=clusters_of(table.group, table.prompt),
-            weight=table.weight,
-            random_state=random_state,
-        )
-
-    def _log_odds_by_method(self, table: PreferenceTable) -> dict[str, NDArray[Any]]:
-        """Log-odds of every stage that the model and the table allow."""
-        found = {"mixture": self.log_odds(table, routed=False)}
-        if self.router is not None:
-            found["routed"] = self.log_odds(table, history=False)
-            if table.group is not None and any(user in self.router.history_ for user in table.group):
-                found["history"] = self.log_odds(table)
-        return found
+        return scores_by_stage(self, read_preferences(data), by, random_state)
 
     # ------------------------------------------------------------------------------------------------------ persistence
 
@@ -377,7 +410,8 @@ class PreferenceModel:
         path : path
         """
         arrays, stage = pack(self.mixture if self.router is None else self.router)
-        write_folder(path, arrays, {"encoder": self.encoder.to_config(), "stage": stage})
+        choice = {} if self.choice is None else {"choice": self.choice.to_config()}
+        write_folder(path, arrays, {"encoder": self.encoder.to_config(), "stage": stage, **choice})
 
     @classmethod
     def load(
@@ -415,9 +449,13 @@ class PreferenceModel:
             )
         pair_encoder = PairEncoder.from_config(description["encoder"], encoder, store=store)
         estimator = unpack(arrays, description["stage"])
-        if isinstance(estimator, MixtureBradleyTerry):
-            return cls(pair_encoder, estimator)
-        return cls(pair_encoder, estimator.mixture_, estimator)
+        if isinstance(estimator, ContextRouter):
+            model = cls(pair_encoder, estimator.mixture_, estimator)
+        else:
+            model = cls(pair_encoder, estimator)
+        if "choice" in description:
+            model.choice = UserChoice(**description["choice"])
+        return model
 
     # -------------------------------------------------------------------------------------------------------- internals
 
@@ -470,13 +508,17 @@ class PreferenceModel:
         prompts: Sequence[str],
         contexts: Sequence[str] | None,
         users: Sequence[Hashable] | None,
-    ) -> NDArray[Any]:
+        *,
+        return_std: bool = False,
+    ) -> Any:
         self._check_asked(contexts, users)
         parts = self._parts()
         contexts = [""] * len(features) if contexts is None else contexts
         context = self.encoder.encode_context(prompts, contexts, parts)
         if not len(features):
-            return np.empty(0)
+            return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
+        if return_std:
+            return rewards_with_deviations(self.mixture, self.router, features, context, users)
         if self.router is None:
             weights = np.exp(self.mixture.context_log_weights(context))
             return np.asarray((self.mixture.rewards(features) * weights.T).sum(axis=1))
@@ -487,11 +529,3 @@ class PreferenceModel:
 def _own(encoder: PairEncoder) -> PairEncoder:
     """An encoder whose scales and widths are its own; what embeds texts, and the store, are shared."""
     return twin(encoder, {name: dict(old) if isinstance(old, dict) else old for name, old in vars(encoder).items()})
-
-
-def _column(table: PreferenceTable, name: str) -> Sequence[Any]:
-    column = getattr(table, name, None) if name in ("prompt", "context", "group") else table.extra.get(name)
-    if column is None:
-        present = ["prompt", *(n for n in ("context", "group") if getattr(table, n) is not None), *table.extra]
-        raise ValueError(f"expected one of the columns {', '.join(map(repr, present))}, got {name!r}")
-    return list(column)

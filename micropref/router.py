@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from copy import copy, deepcopy
+from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -11,42 +11,35 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, index_like, like, to_numpy
-from micropref._engine.gate_objective import GateObjective
-from micropref._engine.gate_solvers import TOL, initial_gate, parameter_scale, solve_direct, solve_hedge, tempered
-from micropref._engine.gates import GATES, Gate, flatten, unflatten
-from micropref._engine.prediction import head_margins
-from micropref._engine.scaling import RunningNorms, gate_step
-from micropref._engine.solvers import Adam
+from micropref._arrays.backend import Array
+from micropref._engine.gate_solvers import TOL, tempered
+from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
-from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.routed_heads import RoutedHeads
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
-from micropref._estimator.state import Arrays, describe, gathered, numbered, recover, restore_ids, store_ids
+from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
 from micropref._users.history import UserHistory
 from micropref._users.merging import merged_users
-from micropref._users.neighbors import NeighborGate
-from micropref.kernels._pointwise import log_sigmoid
-from micropref.kernels._threads import blas_threads
+from micropref._users.posteriors import UserPosteriors
+from micropref._users.store import Pairs, Votes
 
 __all__ = ["ContextRouter"]
 
 __getattr__ = moved(__name__)
 
 _SOLVERS = ("direct", "hedge")
-_STEP_RATE = 0.1
 # Losses of usual size over a temperature stay inside the range of single precision.
 _TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
-_STATE = ("objective_", "n_iter_", "converged_")
+_STATE = ("history_temperature_", "objective_", "n_iter_", "converged_")
 
 
 class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
@@ -75,12 +68,14 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         empty or the first columns of this one.
     temperature : float, default=1.0
         τ.
-    history_temperature : float, default=1.0
-        Temperature of a user's votes; larger values trust them less.
+    history_temperature : float or "auto", default="auto"
+        Temperature of a user's votes; larger values trust them less. "auto": what the votes of the mixture's own
+        annotators say of each other (`MixtureBradleyTerry.history_temperature_`); 1 where the mixture had none.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
-    gate : {"linear", "mlp", "knn"}, default="linear"
-        g is linear; has one hidden layer; or f is learned from the nearest labelled contexts alone.
+    gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
+        g is linear; has one hidden layer; f is learned from the nearest labelled contexts alone; or labelled contexts
+        share their evidence in clusters, where contexts have any (`clusters_`), and g is linear where they have none.
     hidden_units : int, default=128
         Width of the hidden layer of the "mlp" gate.
     solver : {"direct", "hedge"}, default="direct"
@@ -88,8 +83,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         `n_iter` times. Every such step lowers J_τ, and both end at the same place.
     n_iter : int, default=20
         Steps of the "hedge" solver.
-    alpha : float, default=1e-3
-        L2 penalty of the gate's weights.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the gate's weights. "auto": mean_ω ‖c‖² / (s² Ω), with Ω the total weight of the labelled rows:
+        the prior standard deviation of a logit is s = 5.5 nats, whatever the scale of the contexts and the number of
+        labels.
     n_neighbors : int, optional
         Neighbours of the "knn" gate, counted by weight; None: the square root of the total weight, at least 5.
     prefit : bool, default=True
@@ -107,6 +104,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         Context columns of X.
     gate_parameters_ : list of ndarray
         Parameters of g: weights (K, c) and offsets (K,) if linear.
+    alpha_ : float
+        The penalty that was used, once labelled rows have taught a parametric gate.
+    history_temperature_ : float
+        The temperature of votes that is used.
     objective_ : float
         J_τ, in nats per row; after `fit` with a parametric gate.
     loss_curve_ : list of float
@@ -149,8 +150,6 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     loss_curve_: list[float]
     n_iter_: int
     converged_: bool
-    _adam: Adam
-    _norms: RunningNorms
 
     def __init__(
         self,
@@ -158,13 +157,13 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         *,
         n_context_features: int | None = None,
         temperature: float = 1.0,
-        history_temperature: float = 1.0,
+        history_temperature: float | str = "auto",
         history_decay: float = 1.0,
         gate: str = "linear",
         hidden_units: int = 128,
         solver: str = "direct",
         n_iter: int = 20,
-        alpha: float = 1e-3,
+        alpha: float | str = "auto",
         n_neighbors: int | None = None,
         prefit: bool = True,
         device: Any = None,
@@ -194,6 +193,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        contexts: Array | None = None,
     ) -> Self:
         """Learn f from labelled pairs with context; forget all users.
 
@@ -206,6 +206,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         groups : array-like of shape (n_samples,), optional
             Annotators of the rows, for the mixture; only with ``prefit=False``. The votes of known users are learned by
             `partial_fit`.
+        contexts : array of shape (n_contexts, n_context_features), optional
+            Contexts without labels, among which, and those of X, the "cluster" gate looks for clusters; other gates do
+            not read them.
 
         Returns
         -------
@@ -235,21 +238,11 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
-        evidence = tempered(self._evidence(rows), self.temperature)
-        if self.gate == "knn":
-            self._remember(rows, evidence)
+        self._set_history_temperature()
+        labelled = self._labelled(rows, self._pairs(rows.reader).signed(rows.signs))._replace(unlabelled=contexts)
+        found = self._context_gate.fit(labelled, self._gate_settings())
+        if found is None:
             return self
-        objective = GateObjective(
-            rows, self._gate(), evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha
-        )
-        scale = parameter_scale(self._gate(), rows.norms[0], self.alpha)
-        start = initial_gate(objective.gate, scale, check_random_state(self.random_state))
-        with blas_threads(bool(objective.gate.hidden_units)):
-            if self.solver == "hedge":
-                found = solve_hedge(objective, start, scale, self.n_iter)
-            else:
-                found = solve_direct(objective, start, scale)
-        self._set_parameters(found.vector)
         self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
         self.loss_curve_ = found.loss_curve
         if not self.converged_ and self.solver == "direct":
@@ -307,60 +300,49 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         if not started:
             self._context_width(rows.reader.X.shape[1])
             self._start(rows.reader.n_context_features, rows.classes)
-            if self.gate != "knn":
-                start = initial_gate(
-                    self._gate(),
-                    parameter_scale(self._gate(), rows.norms[0], self.alpha),
-                    check_random_state(self.random_state),
-                )
-                self._set_parameters(start)
+            self._context_gate.begin(rows, self._gate_settings())
+        self._set_history_temperature()
         self._learn_votes(rows)
         return self
 
     def _learn_votes(self, rows: Comparisons) -> None:
         """Rows with a user go into that user's history, the others teach f."""
-        evidence = self._evidence(rows)
+        pairs = self._pairs(rows.reader).signed(rows.signs)
         users = rows.groups
         if users is None:
-            self._step(rows, tempered(evidence, self.temperature))
+            self._step(rows, pairs)
             return
         voted = users.index >= 0
         rest = np.flatnonzero(~voted)
         if len(rest):
             labelled = rows.part(rest)
             if labelled.total_weight:
-                self._step(labelled, tempered(evidence[:, index_like(rest, evidence)], self.temperature))
+                self._step(labelled, pairs.part(rest))
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
-        seen = to_numpy(evidence) if rows.weight is None else to_numpy(evidence) * rows.weight
-        self.history_.update(users.ids.tolist(), users.index[voted], seen[:, voted], self.history_decay)
+        votes = Votes(pairs.part(np.flatnonzero(voted)), None if rows.weight is None else rows.weight[voted])
+        settings = self.history_decay, self.history_temperature_
+        self.history_.update(users.ids.tolist(), users.index[voted], votes, *settings)
 
-    def _step(self, rows: Comparisons, evidence: Array) -> None:
+    def _step(self, rows: Comparisons, pairs: Pairs) -> None:
         """Learn f from labelled pairs of a stream."""
-        if self.gate == "knn":
-            self._remember(rows, evidence)
-            return
-        gate = self._gate()
-        if not gate.shapes:
-            return
-        self._norms = copy(self._norms)
-        self._norms.observe(rows.norms, rows.total_weight)
-        objective = GateObjective(rows, gate, evidence=evidence, offset=self._log_prior(rows.reader), alpha=self.alpha)
-        vector = flatten(self.gate_parameters_)
-        self.objective_, gradient = objective.value_and_gradient(vector)
-        self._adam = copy(self._adam)
-        scale = parameter_scale(gate, self._norms.context, self.alpha)
-        self._set_parameters(self._adam.step(vector, gradient, scale, flatten(gate_step(gate))))
+        self._context_gate = copy(self._context_gate)
+        value = self._context_gate.step(self._labelled(rows, pairs), self._gate_settings())
+        if value is not None:
+            self.objective_ = value
+
+    def _labelled(self, rows: Comparisons, pairs: Pairs) -> Labelled:
+        return Labelled(rows, tempered(self._evidence(pairs), self.temperature), self._log_prior(rows.reader))
 
     # -------------------------------------------------------------------------------------------------------- internals
 
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
-        for name in ("temperature", "history_temperature"):
-            check_real(self, name, *_TEMPERATURES, smallest=0.0)
+        check_real(self, "temperature", *_TEMPERATURES, smallest=0.0)
+        check_real(self, "history_temperature", *_TEMPERATURES, smallest=0.0, auto=True)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)
-        check_real(self, "alpha", 0.0, LARGEST_PENALTY, smallest=0.0)
-        check_choice(self, "gate", (*GATES, "knn"))
+        check_penalty(self, "alpha")
+        check_choice(self, "gate", CONTEXT_GATES)
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
             check_integer(self, name, 1)
@@ -427,41 +409,32 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.n_context_features_ = n_context_features
         assert classes is not None
         self.classes_ = classes
-        self.history_ = UserHistory(n_components)
+        scatter = self.mixture_.scatter_
+        self.history_ = UserHistory(n_components) if scatter is None else UserPosteriors(scatter)
         self.loss_curve_ = []
-        self._neighbors = (
-            NeighborGate(n_context_features, n_components, self.n_neighbors) if self.gate == "knn" else None
+        self._context_gate = create_context_gate(
+            self.gate,
+            n_context_features,
+            n_components,
+            hidden_units=self.hidden_units,
+            n_neighbors=self.n_neighbors,
         )
-        self._adam = Adam(_STEP_RATE)
-        self._norms = RunningNorms()
-        self.gate_parameters_ = []
 
-    def _gate(self) -> Gate:
-        n_components = self.mixture_.coef_.shape[0]
-        return Gate.create(self.gate, self.n_context_features_, n_components, self.hidden_units)
+    def _set_history_temperature(self) -> None:
+        chosen = self.history_temperature
+        # A frozen mixture of version 0.1, or of another kind, has no annotators to ask.
+        self.history_temperature_ = float(
+            getattr(self.mixture_, "history_temperature_", 1.0) if isinstance(chosen, str) else chosen
+        )
 
-    def _set_parameters(self, vector: NDArray[np.float64]) -> None:
-        self.gate_parameters_ = [p.copy() for p in unflatten(vector, self._gate().shapes)]
-
-    def _evidence(self, rows: Comparisons) -> Array:
-        """−L_ik of every row, (n_components, n_samples)."""
-        margins = head_margins(rows.reader, self.mixture_.coef_)
-        if rows.signs is not None:
-            margins = margins * like(rows.signs, margins, margins.dtype)
-        return log_sigmoid(margins)
-
-    def _remember(self, rows: Comparisons, evidence: Array) -> None:
-        contexts, votes, weight = to_numpy(rows.context), to_numpy(evidence), rows.dense_weight
-        counted = slice(None) if rows.weight is None else weight > 0
-        assert self._neighbors is not None
-        self._neighbors.add(contexts[counted], votes[:, counted], weight[counted])
+    def _gate_settings(self) -> GateSettings:
+        return GateSettings(self.alpha, self.solver, self.n_iter, self.random_state)
 
     def _forked(self) -> Self:
         """The same router, whose learning leaves this one as it is; the table of users is copied where it changes."""
         other = twin(self)
-        other.history_, other._neighbors = self.history_.copy(), deepcopy(self._neighbors)
+        other.history_, other._context_gate = self.history_.copy(), self._context_gate.isolated()
         other.mixture_ = self.mixture_._forked()
-        other.gate_parameters_ = [parameter.copy() for parameter in self.gate_parameters_]
         return other
 
     @predicting
@@ -470,9 +443,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         check_is_fitted(self, "history_")
         of_mixture, mixture = pack(self.mixture_)
         arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
-        arrays.update(numbered("gate", self.gate_parameters_))
-        if self._neighbors is not None:
-            arrays.update({f"neighbors.{name}": array for name, array in self._neighbors.export().items()})
+        arrays.update(self._context_gate.export())
         users, arrays["history"] = self.history_.export()
         description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
         description["parameters"]["mixture"] = None
@@ -485,9 +456,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
         router.mixture_ = mixture
         router._start(description["state"]["n_context_features_"], np.empty(0))
+        router._set_history_temperature()
         recover(router, description, (*_STATE, "loss_curve_"))
-        router.gate_parameters_ = gathered("gate", arrays)
-        router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
-        if router._neighbors is not None:
-            router._neighbors.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
+        router._context_gate.restore(arrays)
+        users, numbers = restore_ids(description["users"], arrays), arrays["history"]
+        # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
+        router.history_.restore(*(merged_users(users, numbers) if mixture.scatter_ is None else (users, numbers)))
         return router

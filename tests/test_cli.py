@@ -141,7 +141,10 @@ def test_help_explains_every_option_and_argument(command):
                 "hashing",
             ],
         ),
-        ("route", ["Rows without a group", "votes of that user, oldest first", "linear (default), mlp or knn"]),
+        (
+            "route",
+            ["Rows without a group", "votes of that user, oldest first", "linear (default), mlp, knn or cluster"],
+        ),
         ("score", ["rank (1 is best)", "to the same prompt", "responses, a list"]),
         ("evaluate", ["95 % intervals", "resample users", "such as context"]),
     ],
@@ -559,7 +562,10 @@ def test_a_column_that_is_not_there(here, run):
             ["fit", "train.jsonl", "train.jsonl", "-k", "1"],
             "MODEL: expected another file than the data, got train.jsonl, which would be replaced",
         ),
-        (["route", "heads", "labelled.jsonl", "--gate", "bogus"], "gate: expected one of 'linear', 'mlp', 'knn'"),
+        (
+            ["route", "heads", "labelled.jsonl", "--gate", "bogus"],
+            "gate: expected one of 'linear', 'mlp', 'knn', 'cluster'",
+        ),
         (["route", "heads", "labelled.jsonl", "--temperature", "0"], "temperature: expected"),
         (["route", "heads", "history.jsonl", "--history-decay", "2"], "history_decay: expected"),
         (

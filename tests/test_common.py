@@ -25,6 +25,7 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 import micropref._users.nearest
 from micropref.embed import PairEncoder
+from micropref.features import ContextInteractions
 from micropref.metrics import grouped_log_likelihood
 from micropref.mixture import MixtureBradleyTerry
 from micropref.pairs import PairScaler, make_pairs
@@ -55,7 +56,7 @@ def world():
 # ---------------------------------------------------------------------------------------------- scikit-learn's checks
 
 
-@parametrize_with_checks([*CLASSIFIERS, PairScaler()])
+@parametrize_with_checks([*CLASSIFIERS, PairScaler(), ContextInteractions(1, width=1)])
 def test_scikit_learn_check(estimator, check):
     try:
         check(estimator)
@@ -68,7 +69,11 @@ def test_scikit_learn_check(estimator, check):
 @pytest.mark.filterwarnings("ignore:Can't test estimator PairEncoder:sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize(
     ("estimator", "at_least"),
-    [*((classifier, 55) for classifier in CLASSIFIERS), (PairScaler(), 50), (PairEncoder(), 1)],
+    [
+        *((classifier, 55) for classifier in CLASSIFIERS),
+        *((transformer, 50) for transformer in (PairScaler(), ContextInteractions(1, width=1))),
+        (PairEncoder(), 1),
+    ],
     ids=lambda value: type(value).__name__ if hasattr(value, "fit") else str(value),
 )
 def test_so_many_checks_ran(estimator, at_least):
@@ -246,7 +251,7 @@ def test_pickled_router_knows_its_users_and_goes_on_learning(world, gate, monkey
     copy = _same_before_and_after_pickling(router, X[100:160], groups=users)
     assert len(copy.history_) == 2
     if gate == "knn with faiss":
-        assert copy._neighbors._points._index.ntotal == 2  # contexts
+        assert copy._context_gate.pairs._points._index.ntotal == 2  # contexts
     for each in (router, copy):
         each.partial_fit(X[200:210], y[200:210]).partial_fit(X[210:220], y[210:220], groups=["ann"] * 10)
     _same_before_and_after_pickling(copy, X)

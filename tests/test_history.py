@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import tracemalloc
+import types
 from collections import defaultdict
 from itertools import pairwise
 
@@ -34,11 +35,16 @@ def random_votes(n: int, users, seed: int = 0):
     return who, evidence
 
 
+def votes_of(evidence) -> types.SimpleNamespace:
+    """Votes of this evidence, which margins can only round."""
+    return types.SimpleNamespace(evidence=evidence)
+
+
 def feed(history: UserHistory, who, evidence, decay: float) -> None:
     """As the router does: distinct users, and positions among them."""
     distinct = list(dict.fromkeys(who))
     index = np.array([distinct.index(user) for user in who], dtype=np.int32)
-    history.update(distinct, index, evidence, decay)
+    history.update(distinct, index, votes_of(evidence), decay)
 
 
 def by_loops(who, evidence, decay: float) -> dict:
@@ -95,7 +101,7 @@ def test_one_vote_at_a_time_gives_the_same_state():
     whole, single = UserHistory(K), UserHistory(K)
     feed(whole, who, evidence, 0.95)
     for column, user in enumerate(who):
-        single.update([user], np.zeros(1, dtype=np.int32), evidence[:, [column]], 0.95)
+        single.update([user], np.zeros(1, dtype=np.int32), votes_of(evidence[:, [column]]), 0.95)
     np.testing.assert_allclose(state_of(single, ["ann", "bob"]), state_of(whole, ["ann", "bob"]), rtol=1e-5, atol=1e-5)
 
 
@@ -122,7 +128,7 @@ def test_a_user_listed_without_votes_keeps_what_was_known():
     history = UserHistory(K)
     feed(history, ["ann"] * 4, random_votes(4, ["ann"])[1], 0.5)
     before = state_of(history, ["ann"])
-    history.update(["ann", "bob"], np.array([1]), -np.ones((K, 1)), 0.5)
+    history.update(["ann", "bob"], np.array([1]), votes_of(-np.ones((K, 1))), 0.5)
     np.testing.assert_array_equal(state_of(history, ["ann"]), before)
 
 
@@ -130,8 +136,8 @@ def test_five_thousand_votes_stay_exact_without_decay_and_bounded_with_it():
     evidence = np.log([[0.9], [0.1], [0.6]])
     history, forgetful = UserHistory(K), UserHistory(K)
     for _ in range(5000):
-        history.update(["ann"], np.zeros(1, dtype=np.int32), evidence, 1.0)
-        forgetful.update(["ann"], np.zeros(1, dtype=np.int32), evidence, 0.9)
+        history.update(["ann"], np.zeros(1, dtype=np.int32), votes_of(evidence), 1.0)
+        forgetful.update(["ann"], np.zeros(1, dtype=np.int32), votes_of(evidence), 0.9)
     gaps = math.log(0.1 / 0.9), math.log(0.6 / 0.9)
     np.testing.assert_allclose(state_of(history, ["ann"])[0], [0, 5000 * gaps[0], 5000 * gaps[1]], rtol=1e-4)
     np.testing.assert_allclose(state_of(forgetful, ["ann"])[0], [0, 10 * gaps[0], 10 * gaps[1]], rtol=1e-5)
@@ -159,7 +165,7 @@ def test_a_million_integer_users_fit_in_200_megabytes():
         before = tracemalloc.get_traced_memory()[0]
         for start in range(0, n_users, batch):
             users = (7 * np.arange(start, start + batch) + 10**9).tolist()
-            history.update(users, np.arange(batch), evidence, 0.9)
+            history.update(users, np.arange(batch), votes_of(evidence), 0.9)
             del users
         state = tracemalloc.get_traced_memory()[0] - before
     finally:
@@ -178,7 +184,7 @@ def test_a_million_integer_users_fit_in_200_megabytes():
 
 
 def vote(history: UserHistory, user, evidence) -> None:
-    history.update([user], np.zeros(1, dtype=np.int32), np.asarray(evidence)[:, None], 1.0)
+    history.update([user], np.zeros(1, dtype=np.int32), votes_of(np.asarray(evidence)[:, None]), 1.0)
 
 
 @pytest.fixture
@@ -287,9 +293,9 @@ def test_a_copy_of_many_users_takes_neither_time_nor_memory():
 def test_an_update_that_is_refused_leaves_no_user_behind():
     history = UserHistory(K)
     with pytest.raises(TypeError, match="unhashable"):
-        history.update(["ann", ["bob"]], np.array([0, 1]), -np.ones((K, 2)), 1.0)
+        history.update(["ann", ["bob"]], np.array([0, 1]), votes_of(-np.ones((K, 2))), 1.0)
     with pytest.raises(ValueError, match="length"):
-        history.update(["ann"], np.array([0]), -np.ones((K, 2)), 1.0)
+        history.update(["ann"], np.array([0]), votes_of(-np.ones((K, 2))), 1.0)
     assert len(history) == 0
     assert history.export()[1].shape == (0, K)
 

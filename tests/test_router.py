@@ -402,8 +402,8 @@ def test_knn_with_a_faiss_index_gives_the_same(planted, monkeypatch):
     indexed = (
         ContextRouter(mixture, gate="knn", n_neighbors=7).fit(X[:100], y[:100]).partial_fit(X[100:200], y[100:200])
     )
-    assert plain._neighbors._points._index is None
-    assert indexed._neighbors._points._index.ntotal == 200
+    assert plain._context_gate.pairs._points._index is None
+    assert indexed._context_gate.pairs._points._index.ntotal == 200
     np.testing.assert_allclose(indexed.mixture_weights(X), plain.mixture_weights(X), atol=1e-9)
 
 
@@ -414,7 +414,7 @@ def test_knn_does_not_remember_rows_without_weight(planted):
     with_zeros = ContextRouter(mixture, gate="knn").fit(X[:200], y[:200], sample_weight=weight)
     without = ContextRouter(mixture, gate="knn").fit(X[:200][kept], y[:200][kept], sample_weight=weight[kept])
     np.testing.assert_array_equal(with_zeros.mixture_weights(X), without.mixture_weights(X))
-    np.testing.assert_array_equal(with_zeros._neighbors.export()["weight"], weight[kept])
+    np.testing.assert_array_equal(with_zeros._context_gate.pairs.export()["weight"], weight[kept])
     unweighted = ContextRouter(mixture, gate="knn").fit(X[:200][kept], y[:200][kept])
     assert np.abs(unweighted.mixture_weights(X) - without.mixture_weights(X)).max() > 0.01
 
@@ -995,7 +995,7 @@ def test_a_stream_learns_its_classes_from_the_first_call(planted):
         ({"history_decay": 1.1}, r"history_decay: expected a number in \(0.*1.*got 1.1"),
         ({"alpha": -1e-3}, r"alpha: expected a number in \[0"),
         ({"alpha": np.nan}, "alpha: expected a number.*got nan"),
-        ({"gate": "tree"}, "gate: expected one of 'linear', 'mlp', 'knn', got 'tree'"),
+        ({"gate": "tree"}, "gate: expected one of 'linear', 'mlp', 'knn', 'cluster', got 'tree'"),
         ({"solver": "adam"}, "solver: expected one of 'direct', 'hedge', got 'adam'"),
         ({"hidden_units": 0}, "hidden_units: expected an integer of at least 1, got 0"),
         ({"n_iter": 0}, "n_iter: expected an integer of at least 1, got 0"),

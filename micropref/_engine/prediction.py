@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from micropref._arrays.backend import Array, compute_dtype, like, namespace, to_numpy
 from micropref._arrays.blocks import row_blocks, stored_blocks
 from micropref._engine.gates import Gate
+from micropref._engine.gaussian_users import Scatter
 from micropref._rows.layout import PairReader, non_finite
 from micropref.distributed._communicator import ALONE, Communicator
 from micropref.kernels._pointwise import log_softmax
 from micropref.kernels._products import linear_products
 
-__all__ = ["gate_log_weights", "head_margins", "mean_weights"]
+__all__ = ["gate_log_weights", "head_margins", "mean_weights", "scatter_coordinates"]
 
 
 def head_margins(reader: PairReader, coef: NDArray[np.float64]) -> Array:
@@ -37,6 +38,18 @@ def head_margins(reader: PairReader, coef: NDArray[np.float64]) -> Array:
                 raise non_finite(reader.X, rows)
             _check_finite(parts[-1], rows.start, "rewards")
     return parts[0] if len(parts) == 1 else namespace(reader.X).concat(parts, axis=1)
+
+
+def scatter_coordinates(reader: PairReader, scatter: Scatter) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates (n_samples, q) of every row's difference among users, and its squared length outside (n_samples,)."""
+    z, outside = np.empty((reader.n_samples, scatter.n_directions)), np.empty(reader.n_samples)
+    for rows, _, difference in reader:
+        with np.errstate(over="ignore", invalid="ignore"):
+            z[rows], outside[rows] = scatter.coordinates(to_numpy(difference))
+            # Variances are squares.
+            squares = outside[rows] + (z[rows] * z[rows]).sum(axis=1)
+        _check_finite(squares[None], rows.start, "squares")
+    return z, outside
 
 
 def _check_finite(values: Array, first_row: int, what: str) -> None:

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, like, namespace, to_numpy
-from micropref._engine.gates import Gate
-from micropref._engine.prediction import gate_log_weights, head_margins
+from micropref._engine.logistic_normal import expected_log_odds, moments
+from micropref._engine.normal_mixtures import lower_quantile, mean_and_deviation
+from micropref._engine.prediction import head_margins, scatter_coordinates
 from micropref._estimator.base import PersonalPreferenceClassifier
+from micropref._estimator.context_gates import ContextClusterGate, ContextGate
 from micropref._estimator.fitting import predicting
 from micropref._rows.groups import check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
-from micropref._users.history import UserHistory
-from micropref._users.neighbors import NeighborGate
-from micropref.kernels._pointwise import log_odds, log_softmax
+from micropref._users.clusters import ContextClusters
+from micropref._users.store import Answer, Pairs, UserStore
+from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 
 __all__ = ["RoutedHeads"]
-
-# Log-odds beyond which a user's votes are as good as certain.
-_CERTAIN = 1e30
 
 
 class RoutedHeads(PersonalPreferenceClassifier):
@@ -34,10 +33,49 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     mixture_: Any
     n_context_features_: int
-    gate_parameters_: list[NDArray[np.float64]]
-    history_: UserHistory
-    _neighbors: NeighborGate | None
-    history_temperature: float
+    history_: UserStore
+    history_temperature_: float
+    _context_gate: ContextGate
+
+    @property
+    def gate_parameters_(self) -> list[NDArray[Any]]:
+        """Parameters of g.
+
+        Returns
+        -------
+        gate_parameters : list of ndarray
+            Weights (K, c) and offsets (K,) if linear; empty for a gate without parameters.
+        """
+        return self._context_gate.parameters
+
+    @property
+    def alpha_(self) -> float:
+        """The penalty of g's weights that was used.
+
+        Returns
+        -------
+        alpha : float
+            What "auto" chose, or the number that was given.
+
+        Raises
+        ------
+        AttributeError
+            Where no labelled rows have taught a gate with parameters.
+        """
+        if self._context_gate.alpha is None:
+            raise AttributeError("alpha_: expected a gate with parameters that labelled rows have taught, got none")
+        return self._context_gate.alpha
+
+    @property
+    def clusters_(self) -> ContextClusters | None:
+        """What the "cluster" gate found among the contexts.
+
+        Returns
+        -------
+        clusters : ContextClusters or None
+            None for other gates, and where the contexts have no clusters, so that the linear gate answers.
+        """
+        return self._context_gate.memory.clusters if isinstance(self._context_gate, ContextClusterGate) else None
 
     @predicting
     def decision_function(self, X: Array, groups: ArrayLike | None = None) -> Array:
@@ -54,8 +92,11 @@ class RoutedHeads(PersonalPreferenceClassifier):
         log_odds : array of shape (n_samples,)
             In nats.
         """
-        margins, log_weights = self._forward(X, groups)
-        return log_odds(log_weights, margins)
+        log_weights, found = self._forward(X, groups)
+        if found.variances is None:
+            return log_odds(log_weights, found.margins)
+        margins = expected_log_odds(to_numpy(found.margins), found.variances)
+        return log_odds(log_weights, like(margins, log_weights, log_weights.dtype))
 
     @predicting
     def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> Array:
@@ -71,12 +112,81 @@ class RoutedHeads(PersonalPreferenceClassifier):
         -------
         weights : array of shape (n_samples, n_components)
         """
-        log_weights = self._forward(X, groups)[1]
+        log_weights = self._forward(X, groups)[0]
         return namespace(log_weights).exp(log_weights).T
 
     @predicting
-    def rewards(self, features: Array, context: Array | None = None, groups: ArrayLike | None = None) -> Array:
-        """Rewards Σ_k f_k(c) w_kᵀ φ of single responses, in this context and for this user.
+    def margin_interval(self, X: Array, groups: ArrayLike | None = None, *, level: float = 0.95) -> NDArray[np.float64]:
+        """Interval that the margin of a pair, w_uᵀ d, lies in with a given probability.
+
+        The margin is the log-odds that this user would prefer the first response, were their reward w_u known;
+        `decision_function` averages its σ over what is not known. A user of a mixture has one of K margins, a user of a
+        hierarchical model one of a continuum.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_features_in_)
+        groups : array-like of shape (n_samples,), optional
+            As in `decision_function`.
+        level : float, default=0.95
+            Posterior probability of the interval; half of what is left lies on either side.
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            Lower and upper end, in nats. Swapping the responses negates and swaps them exactly.
+
+        Raises
+        ------
+        ValueError
+            If the level is not between 0 and 1.
+        """
+        if not 0.0 < level < 1.0:
+            raise ValueError(f"level: expected a probability between 0 and 1, got {level!r}")
+        differences = check_matrix(self, X, reset=False)[:, self.n_context_features_ :]
+        weights, means, variances = self._margin_distribution(differences, *self._forward(X, groups))
+        # Of a margin that the comparisons of stage 1 do not determine, nothing is known.
+        unbounded = np.isinf(variances).any(axis=0)
+        variances = np.where(unbounded, 0.0, variances)
+        lower = lower_quantile(weights, means, variances, 0.5 - 0.5 * level)
+        upper = -lower_quantile(weights, -means, variances, 0.5 - 0.5 * level)
+        # A median of two points that differ in sign may be either.
+        interval = np.stack([np.minimum(lower, upper), np.maximum(lower, upper)], axis=1)
+        interval[unbounded] = -np.inf, np.inf
+        return interval
+
+    @overload
+    def rewards(
+        self,
+        features: Array,
+        context: Array | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        return_std: Literal[False] = False,
+    ) -> Array: ...
+
+    @overload
+    def rewards(
+        self,
+        features: Array,
+        context: Array | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        return_std: bool,
+    ) -> Array | tuple[Array, NDArray[np.float64]]: ...
+
+    @predicting
+    def rewards(
+        self,
+        features: Array,
+        context: Array | None = None,
+        groups: ArrayLike | None = None,
+        *,
+        return_std: bool = False,
+    ) -> Array | tuple[Array, NDArray[np.float64]]:
+        """Expected rewards E w_uᵀ φ of single responses, in this context and for this user.
+
+        With the heads of a mixture, Σ_k f_k(c) w_kᵀ φ.
 
         Parameters
         ----------
@@ -86,57 +196,85 @@ class RoutedHeads(PersonalPreferenceClassifier):
             Needed if the router has a context.
         groups : array-like of shape (n_responses,), optional
             As in `decision_function`.
+        return_std : bool, default=False
+            Also return how far w_uᵀ φ may be from its expectation.
 
         Returns
         -------
         rewards : array of shape (n_responses,)
-            Only differences between responses to the same prompt have a meaning.
+            In nats of log-odds. Only differences between responses to the same prompt have a meaning.
+        std : ndarray of shape (n_responses,)
+            Standard deviation of w_uᵀ φ given what is known of the user, in nats; only if `return_std`. The
+            sampling error of the heads is in it where the mixture's `estimate_uncertainty` was called before the
+            router was fitted; scatter is taken as it was fitted. Two responses depend on one w_u, so that the squares
+            of two such deviations do not add up to that of a difference: ask `margin_interval` for a pair.
         """
         check_is_fitted(self, "history_")
         if context is None and self.n_context_features_:
             raise ValueError(
                 f"context: expected the {self.n_context_features_} context features, got none; pass context=..."
             )
-        each = self.mixture_.rewards(features)
-        xp = namespace(each)
         X = check_block(features, self.mixture_.coef_.shape[1], "features", "single responses")
         if context is not None:
             width = self.n_context_features_
             meaning = f"(n_responses, {width}), the context columns alone"
-            X = xp.concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
-        return xp.sum(each * xp.exp(self._answer(X, groups)[1]).T, axis=1)
+            X = namespace(X).concat([like(check_block(context, width, "context", meaning), X), X], axis=1)
+        log_weights, found = self._answer(X, groups)
+        xp = namespace(log_weights)
+        rewards = xp.sum(like(found.margins, log_weights, log_weights.dtype) * xp.exp(log_weights), axis=0)
+        if not return_std:
+            return rewards
+        return rewards, mean_and_deviation(*self._margin_distribution(features, log_weights, found))[1]
+
+    def _margin_distribution(
+        self, differences: Array, log_weights: Array, found: Answer
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Weights, means and variances (n_components, n_rows) of the normal distributions of the margins."""
+        means = to_numpy(found.margins).astype(np.float64)
+        variances = np.zeros_like(means) if found.variances is None else found.variances
+        if self.mixture_.uncertainty_ is not None:
+            variances = variances + self.mixture_.uncertainty_.variances(to_numpy(differences))
+        return np.exp(to_numpy(log_weights).astype(np.float64)), means, variances
 
     def _log_prior(self, reader: PairReader) -> Array:
         """log f⁰ of every row, (n_components, n_samples)."""
         return self.mixture_.context_log_weights(reader.X[:, : self.mixture_.n_context_features_])
 
-    def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
-        """Margins and log-weights of every row, both (n_components, n_samples)."""
+    def _forward(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Answer]:
+        """Log-weights (n_components, n_samples) of every row, and what is known of its user."""
         check_is_fitted(self, "history_")
         return self._answer(check_matrix(self, X, reset=False), groups)
 
-    def _answer(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Array]:
+    def _answer(self, X: Array, groups: ArrayLike | None) -> tuple[Array, Answer]:
         """As `_forward`, of rows that are checked already."""
         users = check_groups(groups, X.shape[0])
         reader = PairReader(X, self.n_context_features_)
+        pairs = self._pairs(reader)
+        log_weights = self._context_gate.log_weights(X[:, : self.n_context_features_], self._log_prior(reader))
+        if users is None:
+            return log_weights, self._of_population(pairs)
+        found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature_)
+        updated = log_softmax(log_weights + like(found.evidence, log_weights, log_weights.dtype))
+        # A user without evidence gets the prior to the last bit, which normalising again might not leave.
+        has_evidence = like(np.any(found.evidence, axis=0), log_weights)
+        return namespace(updated).where(has_evidence, updated, log_weights), found
+
+    def _pairs(self, reader: PairReader) -> Pairs:
+        """The rows as the heads see them."""
         margins = head_margins(reader, self.mixture_.coef_)
-        prior = self._log_prior(reader)
-        if self._neighbors is not None:
-            contexts = to_numpy(X[:, : self.n_context_features_])
-            log_weights = like(self._neighbors.log_weights(contexts, to_numpy(prior)), margins, margins.dtype)
-        else:
-            contexts = X[:, : self.n_context_features_]
-            gate = Gate.of(self.gate_parameters_, self.n_context_features_, len(self.mixture_.coef_))
-            log_weights = gate_log_weights(contexts, gate, self.gate_parameters_, prior)
-        if users is not None:
-            with np.errstate(over="ignore"):
-                votes = self.history_.evidence(users.ids.tolist(), users.index) / self.history_temperature
-            votes = np.maximum(votes, -_CERTAIN)
-            updated = log_softmax(log_weights + like(votes, margins, margins.dtype))
-            # A user without evidence gets the prior to the last bit, which normalising again might not leave.
-            has_evidence = like(np.asarray(np.any(votes, axis=0)), margins)
-            log_weights = namespace(updated).where(has_evidence, updated, log_weights)
-        return margins, log_weights
+        scatter = self.mixture_.scatter_
+        return Pairs(margins) if scatter is None else Pairs(margins, *scatter_coordinates(reader, scatter))
+
+    def _of_population(self, pairs: Pairs) -> Answer:
+        """What is known of a user who has not voted."""
+        if pairs.coordinates is None:
+            return Answer(np.zeros(1), pairs.margins)
+        return self.history_.answer([], np.full(len(pairs.coordinates), -1), pairs)
+
+    def _evidence(self, pairs: Pairs) -> Array:
+        """−L_ik of signed pairs, (n_components, n_pairs): their log-likelihood under each head, of a new user."""
+        found = self._of_population(pairs)
+        return log_sigmoid(found.margins) if found.variances is None else moments(found.margins, found.variances)[0]
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")

@@ -9,7 +9,9 @@ import numpy as np
 
 __all__ = ["EvidenceTable"]
 
-_CHUNK_ROWS = 1 << 14
+# Numbers of a chunk: what the first change after a copy copies.
+_CHUNK_NUMBERS = 1 << 18
+_MOST_CHUNK_ROWS = 1 << 14
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -28,6 +30,7 @@ class EvidenceTable:
 
     def __init__(self, n_components: int):
         self.n_components = n_components
+        self._chunk_rows = max(1, min(_MOST_CHUNK_ROWS, _CHUNK_NUMBERS // max(1, n_components)))
         self._row: dict[Hashable, int] = {}
         self._row_is_shared = False
         self._chunks: list[np.ndarray] = []
@@ -47,8 +50,8 @@ class EvidenceTable:
             # No key is inserted unless all can be.
             new = list(dict.fromkeys(key for key, row in zip(keys, rows, strict=True) if row < 0))
             end = len(self._row) + len(new)
-            while len(self._chunks) * _CHUNK_ROWS < end:
-                self._chunks.append(np.zeros((_CHUNK_ROWS, self.n_components), dtype=np.float32))
+            while len(self._chunks) * self._chunk_rows < end:
+                self._chunks.append(np.zeros((self._chunk_rows, self.n_components), dtype=np.float32))
             if self._row_is_shared:
                 self._row, self._row_is_shared = dict(self._row), False
             self._row.update(zip(new, range(len(self._row), end), strict=True))
@@ -59,7 +62,7 @@ class EvidenceTable:
         """The numbers of the given rows, (n, n_components) float32; zeros for row -1."""
         values = np.zeros((len(rows), self.n_components), dtype=np.float32)
         for chunk, where in self._by_chunk(rows):
-            values[where] = self._chunks[chunk][rows[where] % _CHUNK_ROWS]
+            values[where] = self._chunks[chunk][rows[where] % self._chunk_rows]
         return values
 
     def set(self, rows: np.ndarray, values: np.ndarray) -> None:
@@ -69,7 +72,7 @@ class EvidenceTable:
             if chunk in self._shared_chunks:
                 self._chunks[chunk] = self._chunks[chunk].copy()
                 self._shared_chunks.remove(chunk)
-            self._chunks[chunk][rows[where] % _CHUNK_ROWS] = values[where]
+            self._chunks[chunk][rows[where] % self._chunk_rows] = values[where]
 
     def copy(self) -> EvidenceTable:
         """A table with the same numbers that changes on its own, made without reading them."""
@@ -79,11 +82,10 @@ class EvidenceTable:
             table._row_is_shared, table._shared_chunks = True, set(range(len(self._chunks)))
         return other
 
-    @staticmethod
-    def _by_chunk(rows: np.ndarray) -> Iterable[tuple[int, Any]]:
+    def _by_chunk(self, rows: np.ndarray) -> Iterable[tuple[int, Any]]:
         if len(rows) == 1:  # one user at a time is the common case of a running service
-            return [(int(rows[0]) // _CHUNK_ROWS, slice(None))] if rows[0] >= 0 else []
-        chunk = rows // _CHUNK_ROWS
+            return [(int(rows[0]) // self._chunk_rows, slice(None))] if rows[0] >= 0 else []
+        chunk = rows // self._chunk_rows
         return [(int(c), np.flatnonzero(chunk == c)) for c in np.unique(chunk) if c >= 0]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,15 +9,19 @@ import numpy as np
 
 from micropref._support.locks import Lock
 from micropref._users.evidence import EvidenceTable
+from micropref._users.store import Answer, Pairs, Votes
 
 __all__ = ["UserHistory"]
+
+# Nats beyond which a user's votes are as good as certain.
+_CERTAIN = 1e30
 
 
 class UserHistory:
     """H_uk = Σ_{i seen from u} decay^{age_i} ω_i log σ(m_ik), with the age counted in later votes of the same user.
 
-    K numbers per user; a user never seen has zeros, that is no evidence. Several threads may use one history: every
-    vote is counted once.
+    The `UserStore` of heads on which users sit exactly: K numbers per user. A user never seen has zeros, that is no
+    evidence.
 
     Parameters
     ----------
@@ -35,29 +39,20 @@ class UserHistory:
     def __contains__(self, user: Hashable) -> bool:
         return user in self._table
 
-    def update(self, users: Sequence[Hashable], index: np.ndarray, evidence: np.ndarray, decay: float) -> None:
-        """Take in votes, oldest first; all of them, or none where an argument is an error.
-
-        Parameters
-        ----------
-        users : sequence of length n_users
-            Distinct ids.
-        index : ndarray of int of shape (n_votes,)
-            Position in `users` of who gave each vote.
-        evidence : ndarray of shape (n_components, n_votes)
-            ω_i log σ(m_ik), in nats.
-        decay : float
-            Factor by which each later vote of a user discounts the earlier ones.
-        """
-        votes = np.bincount(index, minlength=len(users))
+    def update(
+        self, users: Sequence[Hashable], index: np.ndarray, votes: Votes, decay: float = 1.0, temperature: float = 1.0
+    ) -> None:
+        """Take in votes, oldest first; the temperature is that of the answer."""
+        evidence = votes.evidence
+        count = np.bincount(index, minlength=len(users))
         if decay < 1.0:
             order = np.argsort(index, kind="stable")
-            position = np.arange(len(index)) - np.repeat(np.cumsum(votes) - votes, votes)
+            position = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
             age = np.empty(len(index))
-            age[order] = np.repeat(votes, votes) - 1 - position
+            age[order] = np.repeat(count, count) - 1 - position
             evidence = evidence * decay**age
         new = np.stack([np.bincount(index, weights=e, minlength=len(users)) for e in evidence], axis=1)
-        kept = (decay**votes)[:, None]
+        kept = (decay**count)[:, None]
         with self._lock:
             rows = self._table.rows(users, insert=True)
             total = self._table.get(rows) * kept + new
@@ -71,6 +66,12 @@ class UserHistory:
         if len(index) == 1:
             return values if index[0] >= 0 else np.zeros_like(values)
         return np.where(index >= 0, values[:, index], 0.0)
+
+    def answer(self, users: Sequence[Hashable], index: np.ndarray, pairs: Pairs, temperature: float = 1.0) -> Answer:
+        """H / temperature of the user of every row, and the margins of the heads themselves."""
+        with np.errstate(over="ignore"):
+            evidence = self.evidence(users, index) / temperature
+        return Answer(np.maximum(evidence, -_CERTAIN), pairs.margins)
 
     def copy(self) -> UserHistory:
         """A history of the same votes that changes on its own, made in a time that hardly depends on its size."""

@@ -19,6 +19,7 @@ from micropref.cli._app import (
     Store,
     app,
     err,
+    number_or_auto,
     out,
     print_json,
     print_table,
@@ -47,7 +48,12 @@ from micropref.cli._data import (
 def fit(
     data: Data,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder to write the model to.", show_default=False)],
-    components: Annotated[int, typer.Option("--components", "-k", help="Number of heads.")] = 4,
+    components: Annotated[
+        str,
+        typer.Option(
+            "--components", "-k", help="Number of heads; auto: chosen on annotators held out, 1 without names."
+        ),
+    ] = "auto",
     encoder: Annotated[
         str, typer.Option("--encoder", help="'hashing', or the name or path of a sentence-transformers model.")
     ] = "hashing",
@@ -58,7 +64,18 @@ def fit(
     prompt_gate: Annotated[
         bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
     ] = False,
-    alpha: Annotated[float, typer.Option("--alpha", help="L2 penalty of the heads.")] = 1e-3,
+    users: Annotated[
+        str,
+        typer.Option(
+            "--users",
+            help="What annotators are taken for: 'heads' (each has one of K rewards), 'one' (all have one reward), "
+            "'hierarchical' (each has a reward of their own near a head), or 'auto' (what predicts annotators held out "
+            "best).",
+        ),
+    ] = "heads",
+    alpha: Annotated[
+        str, typer.Option("--alpha", help="L2 penalty of the heads; auto: from the scale and the number of the rows.")
+    ] = "auto",
     restarts: Annotated[int, typer.Option("--restarts", help="Random starts; the best is kept.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the starts.")] = 0,
     column: Column = None,
@@ -83,19 +100,22 @@ def fit(
     from micropref.reward import PreferenceModel
 
     start = time.perf_counter()
+    n_heads: Any = number_or_auto(components, int, "--components")
+    penalty = number_or_auto(alpha, float, "--alpha")
     with torchrun() as ranks, working(silent=ranks.rank > 0) as report:
         ranks.together(lambda: _check_output(data, model, force))
         reading = Reading(column, label, format, annotators, encoding, skip_bad, rejected)
         table = ranks.together(lambda: read_table(data, reading, report, is_first=ranks.rank == 0))
-        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {counted(components, 'head')}")
+        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {_fitted_for(users, n_heads)}")
         share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
                 share,
                 encoder=PairEncoder(encoder, store=store, template=template),
                 prompt_gate=prompt_gate,
-                n_components=components,
-                alpha=alpha,
+                users=users,
+                n_components=n_heads,
+                alpha=penalty,
                 n_init=restarts,
                 random_state=seed,
                 verbose=int(sys.stderr.isatty()),
@@ -112,8 +132,14 @@ def fit(
         "n_groups": len(groups),
         "n_truncated": fitted.encoder.n_truncated_,
         "encoder": fitted.encoder.encoder_.fingerprint,
+        "n_components": len(mixture.coef_),
+        "alpha": mixture.alpha_,
+        "gate_alpha": mixture.gate_alpha_,
+        "history_temperature": mixture.history_temperature_,
         "weights": mixture.weights_.tolist(),
-        "objective": mixture.objective_,
+        "objective": -mixture.evidence_ if hasattr(mixture, "evidence_") else mixture.objective_,
+        "users": users if fitted.choice is None else fitted.choice.chosen,
+        "reason": None if fitted.choice is None else fitted.choice.reason,
         "n_iter": mixture.n_iter_,
         "converged": mixture.converged_,
         "seconds": round(time.perf_counter() - start, 2),
@@ -137,9 +163,24 @@ def _print_fit(result: dict[str, Any], mixture: Any) -> None:
         f"{counted(result['n_comparisons'], 'comparison')}, {annotators}, {truncated} longer than the encoder reads"
     )
     heads, iterations = counted(len(mixture.coef_), "head"), counted(mixture.n_iter_, "iteration")
-    out.print(f"{heads}, {mixture.objective_:.4f} nats after {iterations}")
+    if result["reason"]:
+        out.print(f"chosen: {result['reason']}")
+    if mixture.scatter_ is not None:
+        heads += f", around which users scatter in {counted(mixture.scatter_.n_directions, 'direction')}"
+    out.print(f"{heads}, {result['objective']:.4f} nats after {iterations}")
+    out.print(f"alpha {mixture.alpha_:.2g}, history temperature {mixture.history_temperature_:g}")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
+
+
+def _fitted_for(users: str, n_heads: Any) -> str:
+    """What is about to be fitted."""
+    words = {
+        "one": "one reward",
+        "hierarchical": "users around heads",
+        "auto": "one reward, heads, and users around heads",
+    }
+    return words.get(users, "heads" if isinstance(n_heads, str) else counted(n_heads, "head"))
 
 
 def _share(table: Any, rank: int, world_size: int) -> Any:
@@ -170,13 +211,17 @@ def route(
         typer.Option("--temperature", help="1 (default): Bayes' rule; near 0: the best head of each pair."),
     ] = None,
     history_temperature: Annotated[
-        float | None, typer.Option("--history-temperature", help="Default 1; larger values trust users' votes less.")
+        str | None,
+        typer.Option(
+            "--history-temperature",
+            help="Larger values trust users' votes less; auto (default): what annotators' votes say of each other.",
+        ),
     ] = None,
     history_decay: Annotated[
         float | None,
         typer.Option("--history-decay", help="Default 1; below 1, later votes of a user discount earlier ones."),
     ] = None,
-    gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp or knn.")] = None,
+    gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp, knn or cluster.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the mlp gate, default 0.")] = None,
     encoder: Encoder = None,
     store: Store = None,
@@ -199,7 +244,9 @@ def route(
 
     given = {
         "temperature": temperature,
-        "history_temperature": history_temperature,
+        "history_temperature": None
+        if history_temperature is None
+        else number_or_auto(history_temperature, float, "--history-temperature"),
         "history_decay": history_decay,
         "gate": gate,
         "random_state": seed,
@@ -226,6 +273,8 @@ def route(
         "n_votes": votes,
         "n_users": len(fitted.router.history_),
         "n_rejected": table.n_rejected,
+        "alpha": getattr(fitted.router, "alpha_", None),
+        "history_temperature": fitted.router.history_temperature_,
         "seconds": round(time.perf_counter() - start, 2),
     }
     if as_json:
@@ -233,6 +282,8 @@ def route(
         return
     contexts, users = counted(result["n_labelled"], "labelled context"), counted(result["n_users"], "user")
     out.print(f"{contexts}, {counted(votes, 'vote')}; {users} known")
+    of_gate = "" if result["alpha"] is None else f"alpha {result['alpha']:.2g}, "
+    out.print(f"{of_gate}history temperature {result['history_temperature']:g}")
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 
 

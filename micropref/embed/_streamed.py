@@ -16,7 +16,7 @@ from micropref._support.warnings import level_of_caller
 from micropref.datasets._text import is_blank
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
-from micropref.embed._columns import context_texts
+from micropref.embed._columns import CONTEXT_PARTS, context_texts
 from micropref.embed._learned import Learned
 from micropref.embed._scales import Measured, agree, common_scales, mean_norm
 from micropref.embed._settings import Settings
@@ -183,8 +183,8 @@ def learn_streamed(
     learned = Learned(
         settings=checked,
         orientation=orientation,
-        context_parts={part: found.vector_width for part in here.norms if part != "response"},
-        feature_width=found.vector_width,
+        context_parts={part: found.vector_width for part in here.norms if part in CONTEXT_PARTS},
+        vector_width=found.vector_width,
         scale=common_scales(everywhere, checked.norms),
         n_truncated=sum(one.n_truncated for one in everywhere),
     )

@@ -92,6 +92,12 @@ def path_for(X: Array) -> str:
     return "triton" if device == "cuda" and single and _installed("triton") else "reference"
 
 
+def wants_compiled(n_operations: int) -> bool:
+    """Whether a loop of so many operations, which NumPy takes in many small steps, should be a compiled one."""
+    forced = _forced.get()
+    return forced == "numba" if forced is not None else n_operations >= _WORTH_COMPILED and _installed("numba")
+
+
 @cache
 def _installed(module: str) -> bool:
     return find_spec(module) is not None

@@ -1,0 +1,325 @@
+"""Users who scatter around heads: Gaussian beliefs about each of them, updated vote by vote.
+
+The reward of a user of component k is w_k + B u with u ~ N(0, S_k), and for a pair with difference d it has the margin
+w_kᵀd + zᵀu + ε with z = Bᵀd and ε ~ N(0, residual_k ‖d − Bz‖²), drawn anew for every vote: what no direction of B says
+is expected of users, and never learned of one. A belief about a user is, for every k, the evidence log Z of their
+votes, and mean and covariance of u. A vote for the margin m turns it into the normal distribution that has the first
+two moments of the posterior (assumed-density filtering: Opper, 1998; Minka, 2001), with the moments of
+`logistic_normal` at m + zᵀmean and zᵀVz + Var ε:
+
+    h = V z        log Z += log E σ        mean += slope · h        V −= curvature · h hᵀ
+
+All at once is one at a time, by construction. The order of a user's votes matters a little; that of users does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.logistic_normal import SCALES, WEIGHTS, expected_log_odds, moments
+from micropref._support.cached import cached_property
+from micropref.kernels._dispatch import wants_compiled
+
+__all__ = [
+    "Beliefs",
+    "Scatter",
+    "VoteRounds",
+    "discounted",
+    "effective_margins",
+    "filter_votes",
+    "filter_work",
+    "margin_moments",
+]
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+# A vote of a larger weight counts as these many votes and a last one of all the weight that is left.
+MOST_REPEATS = 64
+# Rows whose beliefs are gathered at once.
+_ROWS = 1 << 12
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """How users scatter around the heads.
+
+    Attributes
+    ----------
+    basis : ndarray of shape (d, q)
+        Orthonormal columns, the directions in which users differ; q may be 0.
+    covariances : ndarray of shape (K, q, q)
+        S_k, the covariance of u among the users of each component.
+    residual : ndarray of shape (K,)
+        Variance of a user's reward along each unit direction outside the basis.
+    """
+
+    basis: Floats
+    covariances: Floats
+    residual: Floats
+
+    @classmethod
+    def none(cls, n_components: int, n_features: int) -> Scatter:
+        """No scatter: every user of a component has its head."""
+        return cls(np.zeros((n_features, 0)), np.zeros((n_components, 0, 0)), np.zeros(n_components))
+
+    @property
+    def n_components(self) -> int:
+        return len(self.covariances)
+
+    @property
+    def n_directions(self) -> int:
+        """q."""
+        return int(self.basis.shape[1])
+
+    def coordinates(self, differences: NDArray[np.floating]) -> tuple[Floats, Floats]:
+        """Coordinates z = Bᵀd (n, q) of differences (n, d), and the squared length (n,) of what is outside the basis."""
+        differences = np.asarray(differences, np.float64)
+        n_features, q = self.basis.shape
+        z = differences @ self.basis
+        if q == n_features or not self.residual.any():
+            return z, np.zeros(len(z))
+        square = np.einsum("ij,ij->i", differences, differences) - np.einsum("ij,ij->i", z, z)
+        return z, np.maximum(square, 0.0)
+
+    def prior_variance(self, coordinates: Floats, outside: Floats) -> Floats:
+        """Variance dᵀΣ_k d of the margins of users never heard, (K, n)."""
+        inside = np.einsum("ni,kij,nj->kn", coordinates, self.covariances, coordinates, optimize=True)
+        return np.asarray(inside + self.residual[:, None] * outside)
+
+
+@dataclass
+class Beliefs:
+    """What is believed of U users under each of K components.
+
+    Attributes
+    ----------
+    evidence : ndarray of shape (K, U)
+        log Z of their votes, in nats; log π_k is not included.
+    means : ndarray of shape (K, U, q)
+    covariances : ndarray of shape (K, U, q, q)
+    """
+
+    evidence: Floats
+    means: Floats
+    covariances: Floats
+
+    @classmethod
+    def prior(cls, scatter: Scatter, n_users: int) -> Beliefs:
+        """Of users who have not voted."""
+        k, q = scatter.n_components, scatter.n_directions
+        covariances = np.broadcast_to(scatter.covariances[:, None], (k, n_users, q, q))
+        return cls(np.zeros((k, n_users)), np.zeros((k, n_users, q)), covariances.copy())
+
+    @property
+    def n_users(self) -> int:
+        return int(self.evidence.shape[1])
+
+
+class VoteRounds:
+    """The order in which votes are filtered: round t takes the t-th vote of every user who has that many.
+
+    Parameters
+    ----------
+    index : ndarray of int of shape (n,)
+        The user of every vote, the votes of each in their order.
+    n_users : int
+    """
+
+    def __init__(self, index: NDArray[np.integer], n_users: int):
+        self.n_users = n_users
+        self.counts: Indices = np.bincount(index, minlength=n_users)
+        #: Votes sorted by user, each user's in their order.
+        self.order: Indices = np.argsort(index, kind="stable")
+        self.starts: Indices = np.cumsum(self.counts) - self.counts
+
+    @property
+    def n_votes(self) -> int:
+        return len(self.order)
+
+    @cached_property
+    def _by_count(self) -> Indices:
+        """Users, those with most votes first."""
+        return np.argsort(-self.counts, kind="stable")
+
+    def __iter__(self) -> Iterator[tuple[Indices, Indices]]:
+        """Users and rows of every round; no user twice in one round."""
+        falling = -self.counts[self._by_count]
+        for t in range(int(self.counts.max(initial=0))):
+            users = self._by_count[: np.searchsorted(falling, -t)]
+            yield users, self.order[self.starts[users] + t]
+
+
+def filter_votes(
+    beliefs: Beliefs,
+    rounds: VoteRounds,
+    margins: Floats,
+    coordinates: Floats,
+    outside_variance: Floats,
+    *,
+    weight: Floats | None = None,
+    decay: float = 1.0,
+    prior: Floats | None = None,
+    compiled: bool | None = None,
+) -> None:
+    """Take votes into beliefs, in place.
+
+    Parameters
+    ----------
+    beliefs : Beliefs
+    rounds : VoteRounds
+    margins : ndarray of shape (K, n)
+        Margins w_kᵀd of the heads, positive where they agree with the vote.
+    coordinates : ndarray of shape (n, q)
+        z, with the sign of the margins.
+    outside_variance : ndarray of shape (K, n)
+        Variance of the margins outside the basis.
+    weight : ndarray of shape (n,), optional
+        A vote of weight 2 equals two votes. A fraction of a vote has that fraction of its log Z, and of the precision
+        and precision-weighted mean that it would add (power EP: Minka, 2004).
+    decay : float, default=1.0
+        Before each vote of a user all earlier ones are discounted by it: the evidence, and what the votes added to the
+        natural parameters of the prior.
+    prior : ndarray of shape (K, q, q), optional
+        Covariances of the prior; only for ``decay`` below 1.
+    compiled : bool, optional
+        Whether to filter in a compiled loop, where numba is installed; None: where there are enough votes for it.
+    """
+    if decay < 1.0 and prior is None:
+        raise ValueError(f"expected the covariances of the prior to decay towards, got prior=None with decay={decay!r}")
+    k, _, q = beliefs.means.shape
+    arrays = (beliefs.evidence, beliefs.means, beliefs.covariances)
+    plain = decay == 1.0 and all(array.flags.c_contiguous for array in arrays)
+    if plain and (wants_compiled(filter_work(rounds.n_votes, k, q)) if compiled is None else compiled):
+        order = rounds.order, rounds.starts, rounds.counts
+        votes = margins, coordinates, outside_variance
+        path = import_module("micropref.kernels._numba_users")
+        path.filter_votes(arrays, order, votes, weight, (SCALES, WEIGHTS), MOST_REPEATS)
+        return
+    for users, rows in rounds:
+        if decay < 1.0:
+            assert prior is not None
+            _discount(beliefs, users, decay, prior)
+        some = margins[:, rows], coordinates[rows], outside_variance[:, rows]
+        if weight is None:
+            _vote(beliefs, users, *some, None)
+        else:
+            _vote_weighted(beliefs, users, some, weight[rows])
+
+
+def filter_work(n_votes: int, n_components: int, n_directions: int) -> int:
+    """Operations of `filter_votes`, by which to choose between its paths."""
+    return n_votes * n_components * (n_directions**2 + 16)
+
+
+def _vote_weighted(beliefs: Beliefs, users: Indices, votes: tuple[Floats, Floats, Floats], weight: Floats) -> None:
+    """One vote of each of these users, as often as its weight says."""
+    repeats = np.minimum(np.floor(weight), MOST_REPEATS)
+    for t in range(int(repeats.max(initial=0))):
+        some = np.flatnonzero(repeats > t)
+        _vote(beliefs, users[some], votes[0][:, some], votes[1][some], votes[2][:, some], None)
+    rest = weight - repeats
+    some = np.flatnonzero(rest)
+    if len(some):
+        _vote(beliefs, users[some], votes[0][:, some], votes[1][some], votes[2][:, some], rest[some])
+
+
+def _vote(beliefs: Beliefs, users: Indices, margins: Floats, z: Floats, outside: Floats, weight: Floats | None) -> None:
+    """One vote of each of these users; `weight` where it counts as another number of votes than one."""
+    means, covariances = beliefs.means[:, users], beliefs.covariances[:, users]
+    h = np.matmul(covariances, z[None, :, :, None])[..., 0]
+    inside = np.maximum((h * z).sum(axis=-1), 0.0)
+    log_z, slope, curvature = moments(margins + (means * z).sum(axis=-1), inside + outside)
+    if weight is not None:
+        log_z = log_z * weight
+        # Of the vote's own factor in the coordinate zᵀu: its precision, and its share of the natural mean.
+        left = np.maximum(1.0 - curvature * inside, 1e-12)
+        shrink = left / (left + weight * curvature * inside)
+        slope = weight * slope / left * shrink
+        curvature = weight * curvature / left * shrink
+    beliefs.evidence[:, users] += log_z
+    beliefs.means[:, users] = means + slope[..., None] * h
+    beliefs.covariances[:, users] = covariances - (curvature[..., None] * h)[..., None] * h[..., None, :]
+
+
+def _discount(beliefs: Beliefs, users: Indices, decay: float, prior: Floats) -> None:
+    faded = discounted(beliefs.means[:, users], beliefs.covariances[:, users], decay, prior)
+    beliefs.means[:, users], beliefs.covariances[:, users] = faded
+    beliefs.evidence[:, users] *= decay
+
+
+def discounted(means: Floats, covariances: Floats, decay: float, prior: Floats) -> tuple[Floats, Floats]:
+    """Means (K, U, q) and covariances (K, U, q, q) after all that votes added to the natural parameters is discounted.
+
+    V'⁻¹ = γ V⁻¹ + (1 − γ) S⁻¹ and V'⁻¹ m' = γ V⁻¹ m, written so that S may be singular.
+    """
+    q = means.shape[-1]
+    if not q:
+        return means, covariances
+    prior = prior[:, None]
+    size = np.trace(prior, axis1=-2, axis2=-1)[..., None, None]
+    ridge = np.where(size > 0, 1e-13 * size, 1.0) * np.eye(q)
+    mixed = decay * prior + (1.0 - decay) * covariances + ridge
+    between = np.linalg.solve(mixed, np.broadcast_to(prior, covariances.shape))
+    faded = np.matmul(covariances, between)
+    moved = decay * np.matmul(between.swapaxes(-1, -2), means[..., None])[..., 0]
+    return moved, 0.5 * (faded + faded.swapaxes(-1, -2))
+
+
+def margin_moments(
+    beliefs: Beliefs,
+    index: NDArray[np.integer],
+    margins: Floats,
+    coordinates: Floats,
+    outside_variance: Floats,
+    scatter: Scatter | None = None,
+) -> tuple[Floats, Floats]:
+    """Means and variances (K, n) of the margins of pairs for users of whom this is believed, under each component.
+
+    Parameters
+    ----------
+    beliefs : Beliefs
+    index : ndarray of int of shape (n,)
+        The user of every row; −1 for one of whom nothing is known but the `scatter`.
+    margins, coordinates, outside_variance
+        As in `filter_votes`, of pairs without votes.
+    scatter : Scatter, optional
+        Needed where an index is −1.
+    """
+    mean, variance = np.empty_like(margins), np.empty_like(margins)
+    unknown = index < 0
+    if unknown.any():
+        if scatter is None:
+            raise ValueError(
+                "expected the scatter of users of whom nothing is known, got scatter=None with an index of -1"
+            )
+        mean[:, unknown] = margins[:, unknown]
+        variance[:, unknown] = scatter.prior_variance(coordinates[unknown], np.zeros(int(unknown.sum())))
+    known = np.flatnonzero(~unknown)
+    for start in range(0, len(known), _ROWS):
+        rows = known[start : start + _ROWS]
+        users, z = index[rows], coordinates[rows]
+        mean[:, rows] = margins[:, rows] + (beliefs.means[:, users] * z).sum(axis=-1)
+        h = np.matmul(beliefs.covariances[:, users], z[None, :, :, None])[..., 0]
+        variance[:, rows] = np.maximum((h * z).sum(axis=-1), 0.0)
+    return mean, variance + outside_variance
+
+
+def effective_margins(
+    beliefs: Beliefs,
+    index: NDArray[np.integer],
+    margins: Floats,
+    coordinates: Floats,
+    outside_variance: Floats,
+    scatter: Scatter | None = None,
+) -> Floats:
+    """Margins (K, n) that heads without scatter would need to give each user's probabilities E σ under each component.
+
+    The parameters are those of `margin_moments`.
+    """
+    return expected_log_odds(*margin_moments(beliefs, index, margins, coordinates, outside_variance, scatter))

@@ -27,7 +27,7 @@ from micropref._estimator.state import Arrays, describe, gathered, numbered, rec
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref._support.warnings import level_of_caller
-from micropref.kernels._pointwise import posterior
+from micropref.kernels._pointwise import log_sum_exp, posterior
 
 __all__ = ["HierarchicalBradleyTerry"]
 

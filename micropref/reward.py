@@ -32,9 +32,10 @@ __all__ = ["PreferenceModel"]
 
 __getattr__ = moved(__name__)
 
-# Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
-# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
-_DOUBLE_ENTRIES = 1 << 27
+# Entries of X up to which it is fitted in double precision (64 MB). In single, the order of the sums leads the solver
+# to heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes. Beyond,
+# a copy of X in double precision would be most of the memory that a fit needs.
+_DOUBLE_ENTRIES = 1 << 23
 
 
 class PreferenceModel:
@@ -101,7 +102,7 @@ class PreferenceModel:
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
-        The heads are fitted in double precision, up to 2²⁷ entries of X. In a `micropref.distributed.distributed_fit`
+        The heads are fitted in double precision, up to 2²³ entries of X. In a `micropref.distributed.distributed_fit`
         each rank brings its rows, and all get the model of all rows.
 
         Parameters
@@ -141,12 +142,10 @@ class PreferenceModel:
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
         # Contexts are learned by the router, from the rows that state them.
-        X = pair_encoder.fit_transform(replace(table, context=None))
+        X = pair_encoder.fit_pairs(replace(table, context=None), parts=("prompt",) if prompt_gate else ())
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
         if n_components is not None:
             parameters["n_components"] = n_components
-        if not prompt_gate:
-            X = X[:, pair_encoder.n_context_features_ :]
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
         stage, choice = fit_first_stage(users, mixture, parameters, width, (X, table.weight, table.group))
@@ -397,7 +396,7 @@ class PreferenceModel:
         rows : list of dict
             Keys method ("mixture", "routed", "history"), subset ("all" or a value of `by`), n (rows with weight), and
             for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
-            over whole users where the data has groups, over whole prompts otherwise; None where there is only one.
+            over whole users, and over whole prompts of rows without one; None where there is only one.
         """
         return scores_by_stage(self, read_preferences(data), by, random_state)
 

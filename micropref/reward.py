@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -15,12 +14,16 @@ from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
+from micropref._reward.stated import with_blank_contexts, with_stated_contexts
+from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
+from micropref.embed._config import put_arrays, take_arrays
 from micropref.embed.protocol import Encoder
+from micropref.features.interactions import ContextInteractions
 from micropref.metrics._subsets import rows_by_value, score_subsets
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
@@ -85,6 +88,7 @@ class PreferenceModel:
         *,
         encoder: str | Encoder | PairEncoder = "hashing",
         prompt_gate: bool = False,
+        interactions: bool | ContextInteractions | None = None,
         mixture: MixtureBradleyTerry | None = None,
         **parameters: Any,
     ) -> Self:
@@ -101,6 +105,9 @@ class PreferenceModel:
             Name of an encoder, an encoder, or an unfitted `PairEncoder` with other settings.
         prompt_gate : bool, default=False
             Let the weights of the heads depend on the prompt.
+        interactions : bool or ContextInteractions, optional
+            Let contexts act on the responses, as `PairEncoder` does with the same parameter. By default, where rows
+            state contexts, which a `UserWarning` says; False leaves contexts to `route` alone.
         mixture : MixtureBradleyTerry, optional
             Unfitted, with settings of your own.
         **parameters
@@ -115,13 +122,11 @@ class PreferenceModel:
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
-        # Contexts are learned by the router, from the rows that state them.
-        X = pair_encoder.fit_transform(replace(table, context=None))
+        X = pair_encoder.fit_transform(with_stated_contexts(pair_encoder, table, interactions, ranks))
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
+        X = narrow_context(X, pair_encoder.n_context_features_, width)
         heads = MixtureBradleyTerry(**parameters) if mixture is None else clone(mixture).set_params(**parameters)
         heads.set_params(n_context_features=width)
-        if not prompt_gate:
-            X = X[:, pair_encoder.n_context_features_ :]
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
         return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
@@ -197,13 +202,13 @@ class PreferenceModel:
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
     ) -> NDArray[Any]:
-        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ.
+        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ, where φ depends on c too if contexts act.
 
         Parameters
         ----------
         prompts, responses : sequence of n str
         contexts : sequence of n str, optional
-            Stated criteria or user profiles; empty where there is none.
+            Stated criteria or user profiles; empty where there is none, as in all rows by default.
         users : sequence of n ids, optional
             Whom to serve; an unknown user or None gets what the context says.
 
@@ -213,7 +218,7 @@ class PreferenceModel:
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
             is preferred, for a user whose head is known. The zero is arbitrary.
         """
-        features = self.encoder.encode_responses(prompts, responses)
+        features = self.encoder.encode_responses(prompts, responses, self._acting(contexts, len(responses)))
         return self._reward(features, prompts, contexts, users)
 
     @predicting
@@ -224,17 +229,21 @@ class PreferenceModel:
         prompts: Sequence[str] | None = None,
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
+        *,
+        lengths: Sequence[int] | None = None,
     ) -> NDArray[Any]:
         """Rewards of responses whose vectors were computed elsewhere.
 
         Parameters
         ----------
-        features : ndarray of shape (n, feature_width)
+        features : ndarray of shape (n, vector_width)
             Vectors as the encoder gives them.
         fingerprint : str
             Fingerprint of the encoder that computed them.
         prompts, contexts, users
-            As in `reward`; prompts may be left out where no gate reads them.
+            As in `reward`; prompts may be left out where neither a gate nor interactions read them.
+        lengths : sequence of n int, optional
+            Numbers of characters of the responses, where the length is a feature.
 
         Returns
         -------
@@ -245,16 +254,16 @@ class PreferenceModel:
         EncoderMismatchError
             If they come from another encoder than this model's.
         ValueError
-            If prompts are left out and a gate reads them.
+            If prompts or lengths are left out and the model reads them.
         """
         expected = self.encoder.encoder_.fingerprint
         if fingerprint != expected:
             raise EncoderMismatchError(f"expected features of the encoder {expected}, got those of {fingerprint}")
         if prompts is None and "prompt" in self._parts():
             raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
-        with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error below
-            scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
-        return self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users)
+        known = self._acting(contexts, len(features))
+        encoded = self.encoder.encode_features(features, prompts, known, lengths)
+        return self._reward(encoded, [""] * len(encoded) if prompts is None else prompts, contexts, users)
 
     @predicting
     def rank(
@@ -380,7 +389,8 @@ class PreferenceModel:
         path : path
         """
         arrays, stage = pack(self.mixture if self.router is None else self.router)
-        write_folder(path, arrays, {"encoder": self.encoder.to_config(), "stage": stage})
+        acting, config = take_arrays(self.encoder.to_config())
+        write_folder(path, {**arrays, **acting}, {"encoder": config, "stage": stage})
 
     @classmethod
     def load(
@@ -416,7 +426,8 @@ class PreferenceModel:
             raise ModelFileError(
                 f"{path}: expected a model of texts, got an estimator without encoder; load it with micropref.load"
             )
-        pair_encoder = PairEncoder.from_config(description["encoder"], encoder, store=store)
+        arrays, config = put_arrays(arrays, description["encoder"])
+        pair_encoder = PairEncoder.from_config(config, encoder, store=store)
         estimator = unpack(arrays, description["stage"])
         if isinstance(estimator, MixtureBradleyTerry):
             return cls(pair_encoder, estimator)
@@ -463,9 +474,13 @@ class PreferenceModel:
             )
 
     def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
-        if "context" in parts and table.context is None:
-            table = replace(table, context=[""] * len(table))
-        return self.encoder.encode_pairs(table, parts)
+        return self.encoder.encode_pairs(with_blank_contexts(table), parts)
+
+    def _acting(self, contexts: Sequence[str] | None, n: int) -> Sequence[str] | None:
+        """The contexts of n responses, blank where none were given; None where they do not act."""
+        if not self.encoder.reads_contexts_:
+            return None
+        return [""] * n if contexts is None else contexts
 
     def _reward(
         self,

@@ -217,6 +217,16 @@ class TextFeatures:
         """
         return self.context_parts_.get("prompt", 0)
 
+    @property
+    def reads_contexts_(self) -> bool:
+        """Whether contexts act on the responses, by interactions or clauses.
+
+        Returns
+        -------
+        reads_contexts : bool
+        """
+        return self._settings.acts
+
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Names of the columns of X: the part and a number; of interactions, what acts and the axes or the feature.
 

@@ -14,6 +14,7 @@ from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
+from micropref._reward.evaluation import scores_by_stage
 from micropref._reward.stated import with_blank_contexts, with_stated_contexts
 from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
@@ -24,7 +25,6 @@ from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed._config import put_arrays, take_arrays
 from micropref.embed.protocol import Encoder
 from micropref.features.interactions import ContextInteractions
-from micropref.metrics._subsets import rows_by_value, score_subsets
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 
@@ -355,28 +355,7 @@ class PreferenceModel:
             for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
             over whole users where the data has groups, over whole prompts otherwise; None where there is only one.
         """
-        table = read_preferences(data)
-        if table.weight is not None:
-            table = table[table.weight > 0]
-        if not len(table):
-            raise ValueError("expected at least one comparison with weight, got none")
-        clusters = np.array([prompt or None for prompt in table.prompt], dtype=object)
-        return score_subsets(
-            self._log_odds_by_method(table),
-            rows_by_value(None if by is None else _column(table, by), len(table)),
-            clusters=clusters if table.group is None else table.group,
-            weight=table.weight,
-            random_state=random_state,
-        )
-
-    def _log_odds_by_method(self, table: PreferenceTable) -> dict[str, NDArray[Any]]:
-        """Log-odds of every stage that the model and the table allow."""
-        found = {"mixture": self.log_odds(table, routed=False)}
-        if self.router is not None:
-            found["routed"] = self.log_odds(table, history=False)
-            if table.group is not None and any(user in self.router.history_ for user in table.group):
-                found["history"] = self.log_odds(table)
-        return found
+        return scores_by_stage(self, read_preferences(data), by, random_state)
 
     # ------------------------------------------------------------------------------------------------------ persistence
 
@@ -505,11 +484,3 @@ class PreferenceModel:
 def _own(encoder: PairEncoder) -> PairEncoder:
     """An encoder whose scales and widths are its own; what embeds texts, and the store, are shared."""
     return twin(encoder, {name: dict(old) if isinstance(old, dict) else old for name, old in vars(encoder).items()})
-
-
-def _column(table: PreferenceTable, name: str) -> Sequence[Any]:
-    column = getattr(table, name, None) if name in ("prompt", "context", "group") else table.extra.get(name)
-    if column is None:
-        present = ["prompt", *(n for n in ("context", "group") if getattr(table, n) is not None), *table.extra]
-        raise ValueError(f"expected one of the columns {', '.join(map(repr, present))}, got {name!r}")
-    return list(column)

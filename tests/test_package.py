@@ -30,6 +30,7 @@ LAYERS = [
     {"bench"},
     {"plotting"},
     {"demo", "reward"},
+    {"_reward"},
     {"embed", "persistence", "selection"},
     {"heads"},
     {"datasets", "metrics", "theory"},

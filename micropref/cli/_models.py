@@ -48,6 +48,20 @@ def fit(
     prompt_gate: Annotated[
         bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
     ] = False,
+    interactions: Annotated[
+        bool | None,
+        typer.Option(
+            "--interactions/--no-interactions",
+            help="Let contexts act on the responses ('I avoid X'); by default where the data states contexts.",
+            show_default=False,
+        ),
+    ] = None,
+    clauses: Annotated[
+        bool, typer.Option("--clauses", help="Cut contexts into clauses, which act on the responses one by one.")
+    ] = False,
+    length: Annotated[
+        bool, typer.Option("--length", help="Let the length of a response be a feature of its own.")
+    ] = False,
     alpha: Annotated[float, typer.Option("--alpha", help="L2 penalty of the heads.")] = 1e-3,
     restarts: Annotated[int, typer.Option("--restarts", help="Random starts; the best is kept.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the starts.")] = 0,
@@ -78,8 +92,9 @@ def fit(
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
                 share,
-                encoder=PairEncoder(encoder, store=store, template=template),
+                encoder=PairEncoder(encoder, store=store, template=template, clauses=clauses, length=length),
                 prompt_gate=prompt_gate,
+                interactions=interactions,
                 n_components=components,
                 alpha=alpha,
                 n_init=restarts,
@@ -98,6 +113,7 @@ def fit(
         "n_groups": len(groups),
         "n_truncated": fitted.encoder.n_truncated_,
         "encoder": fitted.encoder.encoder_.fingerprint,
+        "interactions": fitted.encoder.interactions_ is not None,
         "weights": mixture.weights_.tolist(),
         "objective": mixture.objective_,
         "n_iter": mixture.n_iter_,
@@ -119,6 +135,8 @@ def _print_fit(result: dict[str, Any], mixture: Any) -> None:
     )
     heads, iterations = counted(len(mixture.coef_), "head"), counted(mixture.n_iter_, "iteration")
     out.print(f"{heads}, {mixture.objective_:.4f} nats after {iterations}")
+    if result["interactions"]:
+        out.print("contexts act on the responses (interactions)")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 

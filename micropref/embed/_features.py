@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._estimator.fitting import predicting
+from micropref._rows.layout import non_finite
 from micropref.embed._columns import CONTEXT_PARTS, are_context_parts, context_columns
 from micropref.embed._learned import Learned
 from micropref.embed._orientation import read_rows
@@ -118,7 +119,12 @@ class TextFeatures:
         with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error of the heads
             vectors = np.asarray(features, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.vector_width_:
-            raise ValueError(f"features: expected shape (n, {self.vector_width_}), got {vectors.shape}")
+            raise ValueError(
+                f"features: expected shape (n_responses, {self.vector_width_}), a vector of each response, got "
+                f"{vectors.shape}"
+            )
+        if not np.isfinite(vectors).all():
+            raise non_finite(vectors, slice(0, len(vectors)))
         if self._settings.length and lengths is None:
             raise ValueError("lengths: expected the number of characters of each response, a feature here, got none")
         stated = self._check_stated(len(vectors), prompts, contexts)

@@ -42,8 +42,8 @@ def with_stated_contexts(
         if interactions and ranks.rank == 0:
             warnings.warn(
                 "rows state contexts, so these act on the responses, as features of ContextInteractions; pass "
-                "interactions=True (--interactions) to confirm this, or interactions=False (--no-interactions) to leave "
-                "contexts to the router",
+                "interactions=True (--interactions) to confirm this, or interactions=False (--no-interactions) to "
+                "leave contexts to the router",
                 UserWarning,
                 stacklevel=level_of_caller(),
             )

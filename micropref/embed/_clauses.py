@@ -16,7 +16,7 @@ _PUNCTUATION = r"[;:!?…。．，、；：！？\n\r]+|[.,](?=\s|$)|\s[–—-]
 _WORDS = (
     "and|but|or|while|whereas|although|though|because|since|due to|as|when|unless|except|instead of|over|rather than|so"
 )
-_CUT = re.compile(rf"{_PUNCTUATION}|\s+(?:{_WORDS})\s+", re.IGNORECASE)
+_CUT = re.compile(rf"{_PUNCTUATION}|(?:\s+|(?<=\s))(?:{_WORDS})\s+", re.IGNORECASE)
 _LEAST_CHARACTERS = 3
 
 # Rows whose clauses are held at once.

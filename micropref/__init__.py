@@ -14,6 +14,7 @@ _HOME = {
     "MixtureBradleyTerry": "mixture",
     "ContextRouter": "router",
     "ContextInteractions": "features",
+    "HierarchicalBradleyTerry": "hierarchical",
     "PairScaler": "pairs",
     "make_pairs": "pairs",
     "swap_pairs": "pairs",
@@ -32,6 +33,7 @@ __all__ = [
     "ContextInteractions",
     "ContextRouter",
     "EmbeddingStore",
+    "HierarchicalBradleyTerry",
     "MixtureBradleyTerry",
     "PairEncoder",
     "PairScaler",
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from micropref.datasets import load_demo, make_preferences, read_preferences
     from micropref.embed import EmbeddingStore, PairEncoder
     from micropref.features import ContextInteractions
+    from micropref.hierarchical import HierarchicalBradleyTerry
     from micropref.mixture import MixtureBradleyTerry
     from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs
     from micropref.persistence import load, save

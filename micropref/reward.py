@@ -10,29 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen, learning, predicting, twin
-from micropref._estimator.model_folder import read_folder, write_folder
-from micropref._estimator.saveable import pack, unpack
+from micropref._estimator.gated_heads import GatedHeads
+from micropref._reward.deviations import with_uncertainty
 from micropref._reward.evaluation import scores_by_stage
+from micropref._reward.folder import read_model, write_model
+from micropref._reward.routing import check_asked, context_parts, set_parameters_for_votes, weighted_rewards
 from micropref._reward.stated import with_blank_contexts, with_stated_contexts
+from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
-from micropref.embed._config import put_arrays, take_arrays
 from micropref.embed.protocol import Encoder
 from micropref.features.interactions import ContextInteractions
-from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 
 __all__ = ["PreferenceModel"]
 
 __getattr__ = moved(__name__)
-
-_HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 
 # Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
 # heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
@@ -42,8 +40,9 @@ _DOUBLE_ENTRIES = 1 << 27
 class PreferenceModel:
     """Rewards of texts, for a context and a user.
 
-    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` (what people
-    disagree about) and, once `route` was called, a `ContextRouter` (what applies here).
+    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or
+    `HierarchicalBradleyTerry` (what people disagree about) and, once `route` was called, a `ContextRouter` (what
+    applies here).
 
     What the three have learned is the model's own from then on: fitting the objects that were passed again, or changing
     their parameters, changes no model. The encoder that turns texts into vectors, and its store, are shared.
@@ -52,10 +51,16 @@ class PreferenceModel:
     ----------
     encoder : PairEncoder
         Fitted on the comparisons of the mixture.
-    mixture : MixtureBradleyTerry
+    mixture : MixtureBradleyTerry or HierarchicalBradleyTerry
         Fitted.
     router : ContextRouter, optional
         Fitted on that mixture.
+
+    Attributes
+    ----------
+    choice : UserChoice or None
+        After ``fit(users="auto")``: which first stage was `chosen` and the `reason`, with the `log_likelihood` of each
+        candidate on annotators held out.
 
     Examples
     --------
@@ -72,9 +77,10 @@ class PreferenceModel:
     array([1, 0])
     """
 
-    def __init__(self, encoder: PairEncoder, mixture: MixtureBradleyTerry, router: ContextRouter | None = None):
+    def __init__(self, encoder: PairEncoder, mixture: GatedHeads, router: ContextRouter | None = None):
         self.encoder = _own(encoder)
-        self.mixture: MixtureBradleyTerry = frozen(mixture)
+        self.mixture: GatedHeads = frozen(mixture)
+        self.choice: UserChoice | None = None
         self.router = None if router is None else router._forked()
         if self.router is not None and not np.array_equal(self.router.mixture_.coef_, self.mixture.coef_):
             raise ValueError("router: expected one that was fitted on this mixture, got one with other heads")
@@ -89,7 +95,9 @@ class PreferenceModel:
         encoder: str | Encoder | PairEncoder = "hashing",
         prompt_gate: bool = False,
         interactions: bool | ContextInteractions | None = None,
-        mixture: MixtureBradleyTerry | None = None,
+        users: str = "heads",
+        mixture: GatedHeads | None = None,
+        n_components: int | str | None = None,
         **parameters: Any,
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
@@ -108,16 +116,30 @@ class PreferenceModel:
         interactions : bool or ContextInteractions, optional
             Let contexts act on the responses, as `PairEncoder` does with the same parameter. By default, where rows
             state contexts, which a `UserWarning` says; False leaves contexts to `route` alone.
-        mixture : MixtureBradleyTerry, optional
-            Unfitted, with settings of your own.
+        users : {"heads", "one", "hierarchical", "auto"}, default="heads"
+            What the annotators are taken for: each has one of K rewards (`MixtureBradleyTerry`); all have one; each has
+            a reward of their own near one of K (`HierarchicalBradleyTerry`); or whichever of these predicts annotators
+            held out best. `choice` then says which, and why.
+        mixture : MixtureBradleyTerry or HierarchicalBradleyTerry, optional
+            Unfitted, with settings of your own, instead of `users`.
+        n_components : int or "auto", optional
+            Number of heads. "auto", the default unless a mixture is given: chosen by `select_n_components` on the
+            annotators of the data; one where there are not ten who answer twice, since without them any split of one
+            population into heads fits as well.
         **parameters
-            Otherwise, parameters of the `MixtureBradleyTerry`, such as `n_components` or `random_state`.
+            Other parameters of the `MixtureBradleyTerry` or of what `users` names, such as `random_state`.
 
         Returns
         -------
         PreferenceModel
+
+        Raises
+        ------
+        ValueError
+            If users are hierarchical or chosen, and the rows are shared by several processes.
         """
         ranks = active_communicator()
+        check_users(users, mixture, ranks.world_size)
         table = ranks.together(lambda: read_preferences(data))
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
@@ -125,11 +147,14 @@ class PreferenceModel:
         X = pair_encoder.fit_transform(with_stated_contexts(pair_encoder, table, interactions, ranks))
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
         X = narrow_context(X, pair_encoder.n_context_features_, width)
-        heads = MixtureBradleyTerry(**parameters) if mixture is None else clone(mixture).set_params(**parameters)
-        heads.set_params(n_context_features=width)
+        if n_components is not None:
+            parameters["n_components"] = n_components
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
-        return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
+        stage, choice = fit_first_stage(users, mixture, parameters, width, (X, table.weight, table.group))
+        model = cls(pair_encoder, stage)
+        model.choice = choice
+        return model
 
     @learning
     def route(self, data: Any, **parameters: Any) -> Self:
@@ -186,11 +211,29 @@ class PreferenceModel:
             router = self._new_router(parameters)
             parts = self._parts_of_mixture()
         else:
-            parts = self._parts_of(router)
+            parts = context_parts(self.encoder, router)
         if only_votes:
-            self._set_parameters_for_votes(router, parameters)
+            set_parameters_for_votes(router, parameters)
         router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
         return router
+
+    @learning
+    def estimate_uncertainty(self, data: Any, **parameters: Any) -> Self:
+        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards stay as they are.
+
+        Parameters
+        ----------
+        data : table of comparisons
+            What the heads were fitted on.
+        **parameters
+            Of `MixtureBradleyTerry.estimate_uncertainty`: `kind`, `n_resamples`, `random_state`.
+
+        Returns
+        -------
+        self
+        """
+        self.mixture, self.router = with_uncertainty(self.mixture, self.router, self.stage_one_rows(data), parameters)
+        return self
 
     # -------------------------------------------------------------------------------------------------------- judgement
 
@@ -201,7 +244,9 @@ class PreferenceModel:
         responses: Sequence[str],
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
-    ) -> NDArray[Any]:
+        *,
+        return_std: bool = False,
+    ) -> Any:
         """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ, where φ depends on c too if contexts act.
 
         Parameters
@@ -217,9 +262,12 @@ class PreferenceModel:
         rewards : ndarray of shape (n,)
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
             is preferred, for a user whose head is known. The zero is arbitrary.
+        std : ndarray of shape (n,)
+            Only if `return_std`: standard deviation of the reward that this user may have, in nats. The heads' sampling
+            error is in it after `estimate_uncertainty`, without which that of a single head is refused.
         """
         features = self.encoder.encode_responses(prompts, responses, self._acting(contexts, len(responses)))
-        return self._reward(features, prompts, contexts, users)
+        return self._reward(features, prompts, contexts, users, return_std=return_std)
 
     @predicting
     def reward_features(
@@ -263,7 +311,8 @@ class PreferenceModel:
             raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
         known = self._acting(contexts, len(features))
         encoded = self.encoder.encode_features(features, prompts, known, lengths)
-        return self._reward(encoded, [""] * len(encoded) if prompts is None else prompts, contexts, users)
+        known_prompts = [""] * len(encoded) if prompts is None else prompts
+        return np.asarray(self._reward(encoded, known_prompts, contexts, users))
 
     @predicting
     def rank(
@@ -312,7 +361,7 @@ class PreferenceModel:
         table = read_preferences(data)
         if not routed or self.router is None:
             return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))
-        self._check_asked(table.context, table.group)
+        check_asked(self._parts(), table.context, table.group)
         users = table.group if history else None
         return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=users))
 
@@ -367,9 +416,8 @@ class PreferenceModel:
         ----------
         path : path
         """
-        arrays, stage = pack(self.mixture if self.router is None else self.router)
-        acting, config = take_arrays(self.encoder.to_config())
-        write_folder(path, {**arrays, **acting}, {"encoder": config, "stage": stage})
+        estimator = self.mixture if self.router is None else self.router
+        write_model(path, self.encoder, estimator, self.choice)
 
     @classmethod
     def load(
@@ -400,17 +448,10 @@ class PreferenceModel:
         EncoderMismatchError
             If the encoder is not the one that the model was fitted with.
         """
-        arrays, description = read_folder(path)
-        if "encoder" not in description:
-            raise ModelFileError(
-                f"{path}: expected a model of texts, got an estimator without encoder; load it with micropref.load"
-            )
-        arrays, config = put_arrays(arrays, description["encoder"])
-        pair_encoder = PairEncoder.from_config(config, encoder, store=store)
-        estimator = unpack(arrays, description["stage"])
-        if isinstance(estimator, MixtureBradleyTerry):
-            return cls(pair_encoder, estimator)
-        return cls(pair_encoder, estimator.mixture_, estimator)
+        pair_encoder, mixture, router, choice = read_model(path, encoder, store)
+        model = cls(pair_encoder, mixture, router)
+        model.choice = choice
+        return model
 
     # -------------------------------------------------------------------------------------------------------- internals
 
@@ -421,36 +462,9 @@ class PreferenceModel:
         settings = {} if self.router is None else self.router.get_params(deep=False)
         return ContextRouter(**{**settings, **parameters, "mixture": self.mixture})
 
-    @staticmethod
-    def _set_parameters_for_votes(router: ContextRouter, parameters: dict[str, Any]) -> None:
-        current = router.get_params(deep=False)
-        for name, value in parameters.items():
-            if name in current and name not in _HISTORY_PARAMETERS and value != current[name]:
-                raise ValueError(
-                    f"{name}: expected {current[name]!r}, under which labelled contexts were learned, got {value!r} "
-                    "and votes alone; give the labelled contexts again"
-                )
-        router.set_params(**parameters)
-
     def _parts(self) -> tuple[str, ...]:
         """Context parts that the weights depend on."""
-        return self._parts_of_mixture() if self.router is None else self._parts_of(self.router)
-
-    def _parts_of(self, router: ContextRouter) -> tuple[str, ...]:
-        parts, width = [], 0
-        for part, size in self.encoder.context_parts_.items():
-            if width < router.n_context_features_:
-                parts.append(part)
-                width += size
-        return tuple(parts)
-
-    def _check_asked(self, contexts: Any, users: Any) -> None:
-        """A ValueError where a router that reads contexts is given neither contexts nor users."""
-        if self.router is not None and "context" in self._parts() and contexts is None and users is None:
-            raise ValueError(
-                "expected contexts or users, since this model was routed by contexts, got neither; "
-                "pass a context for every row (empty where there is none), or the users"
-            )
+        return self._parts_of_mixture() if self.router is None else context_parts(self.encoder, self.router)
 
     def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
         return self.encoder.encode_pairs(with_blank_contexts(table), parts)
@@ -467,18 +481,15 @@ class PreferenceModel:
         prompts: Sequence[str],
         contexts: Sequence[str] | None,
         users: Sequence[Hashable] | None,
-    ) -> NDArray[Any]:
-        self._check_asked(contexts, users)
+        *,
+        return_std: bool = False,
+    ) -> Any:
         parts = self._parts()
+        if self.router is not None:
+            check_asked(parts, contexts, users)
         contexts = [""] * len(features) if contexts is None else contexts
         context = self.encoder.encode_context(prompts, contexts, parts)
-        if not len(features):
-            return np.empty(0)
-        if self.router is None:
-            weights = np.exp(self.mixture.context_log_weights(context))
-            return np.asarray((self.mixture.rewards(features) * weights.T).sum(axis=1))
-        groups: Any = users
-        return np.asarray(self.router.rewards(features, context, groups))
+        return weighted_rewards(self.mixture, self.router, features, context, users, return_std=return_std)
 
 
 def _own(encoder: PairEncoder) -> PairEncoder:

@@ -17,7 +17,7 @@ from micropref._arrays.backend import Array
 from micropref._engine.gate_solvers import TOL, tempered
 from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
-from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.routed_heads import RoutedHeads
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
@@ -39,7 +39,7 @@ _SOLVERS = ("direct", "hedge")
 _TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
-_STATE = ("objective_", "n_iter_", "converged_")
+_STATE = ("history_temperature_", "objective_", "n_iter_", "converged_")
 
 
 class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
@@ -68,8 +68,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         empty or the first columns of this one.
     temperature : float, default=1.0
         τ.
-    history_temperature : float, default=1.0
-        Temperature of a user's votes; larger values trust them less.
+    history_temperature : float or "auto", default="auto"
+        Temperature of a user's votes; larger values trust them less. "auto": what the votes of the mixture's own
+        annotators say of each other (`MixtureBradleyTerry.history_temperature_`); 1 where the mixture had none.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
     gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
@@ -82,8 +83,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         `n_iter` times. Every such step lowers J_τ, and both end at the same place.
     n_iter : int, default=20
         Steps of the "hedge" solver.
-    alpha : float, default=1e-3
-        L2 penalty of the gate's weights.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the gate's weights. "auto": mean_ω ‖c‖² / (s² Ω), with Ω the total weight of the labelled rows:
+        the prior standard deviation of a logit is s = 5.5 nats, whatever the scale of the contexts and the number of
+        labels.
     n_neighbors : int, optional
         Neighbours of the "knn" gate, counted by weight; None: the square root of the total weight, at least 5.
     prefit : bool, default=True
@@ -101,6 +104,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         Context columns of X.
     gate_parameters_ : list of ndarray
         Parameters of g: weights (K, c) and offsets (K,) if linear.
+    alpha_ : float
+        The penalty that was used, once labelled rows have taught a parametric gate.
+    history_temperature_ : float
+        The temperature of votes that is used.
     objective_ : float
         J_τ, in nats per row; after `fit` with a parametric gate.
     loss_curve_ : list of float
@@ -150,13 +157,13 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         *,
         n_context_features: int | None = None,
         temperature: float = 1.0,
-        history_temperature: float = 1.0,
+        history_temperature: float | str = "auto",
         history_decay: float = 1.0,
         gate: str = "linear",
         hidden_units: int = 128,
         solver: str = "direct",
         n_iter: int = 20,
-        alpha: float = 1e-3,
+        alpha: float | str = "auto",
         n_neighbors: int | None = None,
         prefit: bool = True,
         device: Any = None,
@@ -231,6 +238,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
+        self._set_history_temperature()
         labelled = self._labelled(rows, self._pairs(rows.reader).signed(rows.signs))._replace(unlabelled=contexts)
         found = self._context_gate.fit(labelled, self._gate_settings())
         if found is None:
@@ -293,6 +301,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             self._context_width(rows.reader.X.shape[1])
             self._start(rows.reader.n_context_features, rows.classes)
             self._context_gate.begin(rows, self._gate_settings())
+        self._set_history_temperature()
         self._learn_votes(rows)
         return self
 
@@ -312,7 +321,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
         votes = Votes(pairs.part(np.flatnonzero(voted)), None if rows.weight is None else rows.weight[voted])
-        settings = self.history_decay, self.history_temperature
+        settings = self.history_decay, self.history_temperature_
         self.history_.update(users.ids.tolist(), users.index[voted], votes, *settings)
 
     def _step(self, rows: Comparisons, pairs: Pairs) -> None:
@@ -329,10 +338,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
 
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
-        for name in ("temperature", "history_temperature"):
-            check_real(self, name, *_TEMPERATURES, smallest=0.0)
+        check_real(self, "temperature", *_TEMPERATURES, smallest=0.0)
+        check_real(self, "history_temperature", *_TEMPERATURES, smallest=0.0, auto=True)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)
-        check_real(self, "alpha", 0.0, LARGEST_PENALTY, smallest=0.0)
+        check_penalty(self, "alpha")
         check_choice(self, "gate", CONTEXT_GATES)
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
@@ -411,6 +420,13 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             n_neighbors=self.n_neighbors,
         )
 
+    def _set_history_temperature(self) -> None:
+        chosen = self.history_temperature
+        # A frozen mixture of version 0.1, or of another kind, has no annotators to ask.
+        self.history_temperature_ = float(
+            getattr(self.mixture_, "history_temperature_", 1.0) if isinstance(chosen, str) else chosen
+        )
+
     def _gate_settings(self) -> GateSettings:
         return GateSettings(self.alpha, self.solver, self.n_iter, self.random_state)
 
@@ -440,7 +456,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
         router.mixture_ = mixture
         router._start(description["state"]["n_context_features_"], np.empty(0))
+        router._set_history_temperature()
         recover(router, description, (*_STATE, "loss_curve_"))
         router._context_gate.restore(arrays)
-        router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
+        users, numbers = restore_ids(description["users"], arrays), arrays["history"]
+        # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
+        router.history_.restore(*(merged_users(users, numbers) if mixture.scatter_ is None else (users, numbers)))
         return router

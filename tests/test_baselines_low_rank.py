@@ -69,8 +69,8 @@ def test_gradient_of_one_users_weights(seed, n_components, n_votes):
 def test_identical_users_share_one_reward_whatever_the_rank():
     D, y, _ = rows(n_users=100)
     users = np.zeros(len(D), dtype=int)
-    found = LowRankRewards(3, weight_penalty=1e6, n_init=1, random_state=0).fit(D, y, groups=users)
-    expected = LowRankRewards(1).fit(D, y)
+    found = LowRankRewards(3, alpha=1e-3, weight_penalty=1e6, n_init=1, random_state=0).fit(D, y, groups=users)
+    expected = LowRankRewards(1, alpha=1e-3).fit(D, y)
     np.testing.assert_allclose(found.decision_function(D), expected.decision_function(D), atol=1e-3)
 
 

@@ -34,7 +34,7 @@ LAYERS = [
     {"embed", "persistence", "selection"},
     {"heads"},
     {"datasets", "metrics", "theory"},
-    {"mixture", "router", "baselines"},
+    {"hierarchical", "mixture", "router", "baselines"},
     {"pairs"},
     {"features"},
     {"_estimator"},

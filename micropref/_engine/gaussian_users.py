@@ -25,7 +25,16 @@ from micropref._engine.logistic_normal import SCALES, WEIGHTS, expected_log_odds
 from micropref._support.cached import cached_property
 from micropref.kernels._dispatch import wants_compiled
 
-__all__ = ["Beliefs", "Scatter", "VoteRounds", "discounted", "effective_margins", "filter_votes", "margin_moments"]
+__all__ = [
+    "Beliefs",
+    "Scatter",
+    "VoteRounds",
+    "discounted",
+    "effective_margins",
+    "filter_votes",
+    "filter_work",
+    "margin_moments",
+]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -156,6 +165,7 @@ def filter_votes(
     weight: Floats | None = None,
     decay: float = 1.0,
     prior: Floats | None = None,
+    compiled: bool | None = None,
 ) -> None:
     """Take votes into beliefs, in place.
 
@@ -177,17 +187,19 @@ def filter_votes(
         natural parameters of the prior.
     prior : ndarray of shape (K, q, q), optional
         Covariances of the prior; only for ``decay`` below 1.
+    compiled : bool, optional
+        Whether to filter in a compiled loop, where numba is installed; None: where there are enough votes for it.
     """
     if decay < 1.0 and prior is None:
         raise ValueError(f"expected the covariances of the prior to decay towards, got prior=None with decay={decay!r}")
     k, _, q = beliefs.means.shape
     arrays = (beliefs.evidence, beliefs.means, beliefs.covariances)
     plain = decay == 1.0 and all(array.flags.c_contiguous for array in arrays)
-    if plain and wants_compiled(rounds.n_votes * k * (q * q + 16)):
-        compiled = import_module("micropref.kernels._numba_users")
+    if plain and (wants_compiled(filter_work(rounds.n_votes, k, q)) if compiled is None else compiled):
         order = rounds.order, rounds.starts, rounds.counts
         votes = margins, coordinates, outside_variance
-        compiled.filter_votes(arrays, order, votes, weight, (SCALES, WEIGHTS), MOST_REPEATS)
+        path = import_module("micropref.kernels._numba_users")
+        path.filter_votes(arrays, order, votes, weight, (SCALES, WEIGHTS), MOST_REPEATS)
         return
     for users, rows in rounds:
         if decay < 1.0:
@@ -198,6 +210,11 @@ def filter_votes(
             _vote(beliefs, users, *some, None)
         else:
             _vote_weighted(beliefs, users, some, weight[rows])
+
+
+def filter_work(n_votes: int, n_components: int, n_directions: int) -> int:
+    """Operations of `filter_votes`, by which to choose between its paths."""
+    return n_votes * n_components * (n_directions**2 + 16)
 
 
 def _vote_weighted(beliefs: Beliefs, users: Indices, votes: tuple[Floats, Floats, Floats], weight: Floats) -> None:

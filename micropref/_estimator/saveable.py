@@ -17,6 +17,7 @@ __all__ = ["arrays_with_prefix", "pack", "unpack"]
 # Imported when asked for: they import this module, for estimators that hold others.
 _HOME = {
     "MixtureBradleyTerry": "micropref.mixture",
+    "HierarchicalBradleyTerry": "micropref.hierarchical",
     "ContextRouter": "micropref.router",
     "ContextInteractions": "micropref.features.interactions",
     "CategoricalRewards": "micropref.baselines.categorical",
@@ -27,6 +28,7 @@ _HOME = {
     "HypothesisReweighting": "micropref.baselines.hyre",
     "LowRankRewards": "micropref.baselines.low_rank",
     "MeanVarianceRewards": "micropref.baselines.mean_variance",
+    "RewardFactorization": "micropref.baselines.reward_factorization",
     "SharedBaseEnsemble": "micropref.baselines.shared_base",
     "UserRewards": "micropref.baselines.user_rewards",
 }

@@ -42,6 +42,9 @@ class Comparisons:
         ω_i; None means 1 everywhere.
     groups : Groups, optional
         Who answered; None means that every row is ungrouped.
+    group_weight : ndarray of float64 of shape (n_samples,), optional
+        What multiplies the log-likelihood of the row's group, or of an ungrouped row besides its own weight; None means
+        1 everywhere.
     classes : ndarray of shape (2,), optional
         Labels that mean "second preferred" and "first preferred".
     labels : ndarray, optional
@@ -55,6 +58,7 @@ class Comparisons:
     classes: NDArray[Any] | None = None
     labels: NDArray[Any] | None = None
     _y: Any = None
+    group_weight: NDArray[np.float64] | None = None
 
     @classmethod
     def read(
@@ -127,6 +131,37 @@ class Comparisons:
         check_weight_range(rows.weight, X)
         return rows
 
+    def with_group_weight(self, group_weight: ArrayLike | None) -> Comparisons:
+        """The rows with weights of their groups, the same in every row of a group.
+
+        Raises
+        ------
+        ValueError
+            If a group has two weights, and for what is no weight.
+        """
+        weight = check_sample_weight(group_weight, self.n_samples, name="group_weight")
+        if weight is None:
+            return self
+        if self.groups is not None:
+            grouped = np.flatnonzero(self.groups.index >= 0)
+            index = self.groups.index[grouped]
+            first = np.empty(self.groups.n_groups)
+            first[index[::-1]] = weight[grouped[::-1]]
+            other = weight[grouped] != first[index]
+            if other.any():
+                row = int(grouped[np.argmax(other)])
+                of_group = self.groups.index[row]
+                raise ValueError(
+                    f"group_weight: expected one weight for all rows of a group, got {first[of_group]:g} and "
+                    f"{weight[row]:g} for group {self.groups.ids[of_group]!r} (row {row}); weights of single rows are "
+                    "sample_weight"
+                )
+        weighted = replace(self, group_weight=weight)
+        if weighted.total_weight == 0:
+            raise ValueError("expected rows with weight in a group with weight, got none")
+        check_weight_range(weighted.outer_weight, self.reader.X)
+        return weighted
+
     # ------------------------------------------------------------------------------------------------------- totals
 
     @property
@@ -135,7 +170,9 @@ class Comparisons:
 
     @cached_property
     def total_weight(self) -> float:
-        """Ω."""
+        """Ω, the weights of groups included."""
+        if self.group_weight is not None:
+            return float(self.outer_weight.sum())
         return float(self.n_samples if self.weight is None else self.weight.sum())
 
     @cached_property
@@ -145,7 +182,8 @@ class Comparisons:
 
     @cached_property
     def _sizes(self) -> Sizes:
-        return measure(self.reader.X, self.reader.n_context_features, self.weight)
+        weight = self.weight if self.group_weight is None else self.outer_weight
+        return measure(self.reader.X, self.reader.n_context_features, weight)
 
     @property
     def precision(self) -> float:
@@ -172,13 +210,14 @@ class Comparisons:
             signs=None if self.signs is None else self.signs[rows],
             weight=None if self.weight is None else self.weight[rows],
             groups=None if self.groups is None else self.groups.part(rows),
+            group_weight=None if self.group_weight is None else self.group_weight[rows],
         )
 
     def units(self) -> Units | None:
         """What draws one component; None where every row does so by itself."""
         if self.groups is None:
             return None
-        units = Units.create(self.groups, self.weight)
+        units = Units.create(self.groups, self.weight, self.group_weight)
         mean = float(units.mass[: units.n_groups].mean())
         if 0.0 < mean < _LEAST_GROUP:
             raise ValueError(
@@ -206,6 +245,11 @@ class Comparisons:
     def dense_weight(self) -> NDArray[np.float64]:
         """ω_i, ones where no weight was given."""
         return np.ones(self.n_samples) if self.weight is None else self.weight
+
+    @cached_property
+    def outer_weight(self) -> NDArray[np.float64]:
+        """ω_i times the weight of the row's group."""
+        return self.dense_weight if self.group_weight is None else self.dense_weight * self.group_weight
 
 
 def covering_classes(known: NDArray[Any], y: Any) -> NDArray[Any] | None:

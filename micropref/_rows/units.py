@@ -32,7 +32,7 @@ class Units:
     index : ndarray of int32 of shape (n_samples,)
         Unit of every row.
     outer : ndarray of shape (n_units,)
-        a_u: weight of the unit's log-likelihood, 1 for a group and ω_i for an ungrouped row.
+        a_u: weight of the unit's log-likelihood, 1 for a group and ω_i for an ungrouped row, times the group's weight.
     mass : ndarray of shape (n_units,)
         Ω_u: weight of the unit's rows.
     n_groups : int
@@ -44,13 +44,19 @@ class Units:
     n_groups: int
 
     @classmethod
-    def create(cls, groups: Groups, weight: NDArray[np.float64] | None) -> Units:
-        """The units of some rows with their weights ω_i; None means 1 everywhere."""
+    def create(
+        cls, groups: Groups, weight: NDArray[np.float64] | None, group_weight: NDArray[np.float64] | None = None
+    ) -> Units:
+        """The units of some rows with their weights ω_i and those of their groups; None means 1 everywhere."""
         index, n_units = number_units(groups, len(groups.index))
         mass = np.bincount(index, weights=weight, minlength=n_units).astype(np.float64)
         outer = mass.copy()
         # A group without weight says nothing, whatever evidence it has from before.
         outer[: groups.n_groups] = mass[: groups.n_groups] > 0
+        if group_weight is not None:
+            of_unit = np.ones(n_units)
+            of_unit[index] = group_weight  # the same in every row of a unit
+            outer *= of_unit
         return cls(index.astype(np.int32), outer, mass, groups.n_groups)
 
     @property

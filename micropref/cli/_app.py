@@ -115,6 +115,17 @@ def _meanings(labels: Sequence[str] | None) -> dict[str, str] | None:
     return meanings or None
 
 
+def number_or_auto(given: str, kind: type[int] | type[float], option: str) -> int | float | str:
+    """The number that an option gives, or "auto"."""
+    if given == "auto":
+        return given
+    try:
+        return kind(given)
+    except ValueError:
+        what = "an integer" if kind is int else "a number"
+        raise typer.BadParameter(f"expected {what} or auto, got {given!r}", param_hint=option) from None
+
+
 @contextmanager
 def working(silent: bool = False) -> Iterator[Callable[[str], None]]:
     """Print each step on a terminal, and nothing but warnings in a pipe, one line each; nothing at all if `silent`."""

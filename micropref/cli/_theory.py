@@ -141,6 +141,8 @@ def _print_estimate(estimate: Any, bounds: Any, design: Any, verdict: Any) -> No
         out.print(design.explanation)
     if verdict is not None:
         says = "one reward is not enough" if verdict.p_value <= 0.05 else "one reward is not rejected"
+        if verdict.p_value > 0.05 and not verdict.has_power:
+            says = f"says nothing, since it takes a gain of {verdict.needed_gain:.2g} nats to be noticed"
         out.print(f"Test of one reward: p = {verdict.p_value:.3g}, held-out gain {verdict.gain:.4f} nats: {says}.")
 
 

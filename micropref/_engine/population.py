@@ -1,0 +1,289 @@
+"""A population of users: heads, a gate, and how users scatter around the heads; its evidence, and EM."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.gate_objective import GateObjective
+from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._engine.gaussian_users import Beliefs, Scatter, filter_votes
+from micropref._engine.prediction import gate_log_weights
+from micropref._engine.solvers import lbfgs
+from micropref._engine.user_votes import UserVotes
+from micropref._rows.comparisons import Comparisons
+from micropref._rows.layout import PairReader
+from micropref.kernels._pointwise import log_sum_exp
+
+__all__ = ["EMFit", "Population", "Shape", "beliefs_of", "evidence", "expectation_maximisation", "log_prior"]
+
+Floats = NDArray[np.float64]
+
+# A component that has less than this of a user has nothing to learn from.
+_LEAST_USERS = 1e-3
+_GATE_STEPS = 15
+# Steps of EM grow by this factor as long as they gain (Salakhutdinov and Roweis, 2003).
+_GROWTH = 1.5
+_LARGEST_STRETCH = 10.0
+
+
+@dataclass(frozen=True)
+class Population:
+    """K heads with a gate, and the scatter of users around them.
+
+    Attributes
+    ----------
+    heads : ndarray of shape (K, d)
+        In units of the features.
+    gate : Gate
+    gate_parameters : list of ndarray
+    scatter : Scatter
+        In units of `UserVotes`: lengths are relative to the root mean square norm of the differences.
+    """
+
+    heads: Floats
+    gate: Gate
+    gate_parameters: list[Floats]
+    scatter: Scatter
+
+    @property
+    def n_components(self) -> int:
+        return len(self.heads)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What EM may do to the covariances S_k.
+
+    Attributes
+    ----------
+    rank : int
+        Directions along which S_k is larger than τ_k²; 0 leaves τ_k² I.
+    shrinkage : float
+        Number of users, all scattered alike in every direction as all users are on average, with which every S_k is
+        averaged; infinite where all S_k are one τ² I.
+    tau : float, optional
+        The standard deviation τ_k of the other directions, where it is given.
+    outside : bool, default=False
+        Whether directions outside the basis have the variance τ_k², too.
+    """
+
+    rank: int
+    shrinkage: float = 0.0
+    tau: float | None = None
+    outside: bool = False
+
+
+@dataclass(frozen=True)
+class EMFit:
+    """Where EM stopped: the population, its log-likelihood in nats per row before the last step, iterations, and whether it
+    had gained less than the tolerance."""
+
+    population: Population
+    value: float
+    n_iter: int
+    converged: bool
+
+
+def log_prior(votes: UserVotes, population: Population) -> Floats:
+    """log π_k of every user's mean context, (K, n_users)."""
+    log_weights = gate_log_weights(votes.contexts, population.gate, population.gate_parameters)
+    return np.asarray(log_weights, np.float64)
+
+
+def beliefs_of(votes: UserVotes, population: Population, compiled: bool | None = None) -> Beliefs:
+    """Beliefs about all users after their votes."""
+    scatter = population.scatter
+    z, outside = votes.coordinates(scatter)
+    beliefs = Beliefs.prior(scatter, votes.n_users)
+    variance = scatter.residual[:, None] * outside
+    filter_votes(
+        beliefs, votes.rounds, votes.margins(population.heads), z, variance, weight=votes.weight, compiled=compiled
+    )
+    return beliefs
+
+
+def evidence(votes: UserVotes, population: Population, compiled: bool | None = None) -> Floats:
+    """ℓ_u = log Σ_k π_k Z_uk of every user, not multiplied by their weights."""
+    found = beliefs_of(votes, population, compiled).evidence
+    return np.asarray(log_sum_exp(log_prior(votes, population) + found))
+
+
+def expectation_maximisation(
+    votes: UserVotes,
+    start: Population,
+    shape: Shape,
+    *,
+    gate_alpha: float = 0.0,
+    max_iter: int,
+    tol: float,
+    compiled: bool | None = None,
+) -> EMFit:
+    """Fit weights, heads within the basis, and S_k, to the filtered moments of all users.
+
+    Parameters
+    ----------
+    votes : UserVotes
+    start : Population
+        Its basis and its residual stay.
+    shape : Shape
+    gate_alpha : float
+        Penalty of the gate's weights, in nats per row.
+    max_iter : int
+    tol : float
+        Stop once an iteration gains less, in nats per row.
+    compiled : bool, optional
+        As in `filter_votes`.
+    """
+    state = _Filtered(votes, start, compiled)
+    best, stretch, i = state.at(start), 1.0, 0
+    converged = False
+    for i in range(1, max_iter + 1):
+        plain = state.maximised(best, shape, gate_alpha)
+        found = state.at(_stretched(best.population, plain, stretch))
+        if stretch > 1.0 and found.value < best.value:
+            stretch = 1.0
+            found = state.at(plain)
+        gain = found.value - best.value
+        if gain < tol and stretch == 1.0:
+            # The filter is no exact likelihood: a step may lose a little where there is nothing left to gain.
+            best, converged = max(best, found, key=lambda one: one.value), True
+            break
+        best, stretch = found, min(_GROWTH * stretch, _LARGEST_STRETCH) if gain >= tol else 1.0
+    return EMFit(best.population, best.value, i, converged)
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """A population, its log-likelihood in nats per row, beliefs about its users, and the share of each component in each."""
+
+    population: Population
+    value: float
+    beliefs: Beliefs
+    share: Floats
+
+
+class _Filtered:
+    """The E-step: what the votes are in one basis, whatever the rest of the population becomes."""
+
+    def __init__(self, votes: UserVotes, start: Population, compiled: bool | None):
+        self.votes, self.compiled = votes, compiled
+        self.z, self.outside = votes.coordinates(start.scatter)
+        self.first, self.margins = start.heads, votes.margins(start.heads)
+        self.basis = start.scatter.basis
+
+    def at(self, population: Population) -> _Expected:
+        votes, scatter = self.votes, population.scatter
+        beliefs = Beliefs.prior(scatter, votes.n_users)
+        # Heads move within the basis alone.
+        shift = (population.heads - self.first) @ self.basis * votes.norm
+        variance = scatter.residual[:, None] * self.outside
+        filter_votes(
+            beliefs,
+            votes.rounds,
+            self.margins + shift @ self.z.T,
+            self.z,
+            variance,
+            weight=votes.weight,
+            compiled=self.compiled,
+        )
+        joint = log_prior(votes, population) + beliefs.evidence
+        of_user = np.asarray(log_sum_exp(joint))
+        share = np.exp(joint - of_user) * votes.outer
+        return _Expected(population, float(votes.outer @ of_user) / votes.mass, beliefs, share)
+
+    def maximised(self, at: _Expected, shape: Shape, gate_alpha: float) -> Population:
+        """The M-step."""
+        shift, covariances = _maximised(at.beliefs, at.share, shape)
+        population = at.population
+        return replace(
+            population,
+            heads=population.heads + shift @ self.basis.T / self.votes.norm,
+            gate_parameters=_refitted_gate(self.votes, population, at.beliefs.evidence, at.share, gate_alpha),
+            scatter=replace(
+                population.scatter, covariances=covariances, residual=_residual(covariances, shape, population.scatter)
+            ),
+        )
+
+
+def _residual(covariances: Floats, shape: Shape, before: Scatter) -> Floats:
+    return np.linalg.eigvalsh(covariances)[:, 0] if shape.outside else before.residual
+
+
+def _stretched(before: Population, after: Population, stretch: float) -> Population:
+    """A longer step in the same direction: of the heads, and of the sizes of their covariances on a log scale."""
+    if stretch == 1.0 or not after.scatter.n_directions:
+        return after
+    sizes = [np.trace(one.scatter.covariances, axis1=1, axis2=2) for one in (before, after)]
+    growth = np.where(sizes[0] > 0, sizes[1] / np.where(sizes[0] > 0, sizes[0], 1.0), 1.0)
+    factor = np.clip(growth ** (stretch - 1.0), 0.25, 4.0)
+    return replace(
+        after,
+        heads=before.heads + stretch * (after.heads - before.heads),
+        scatter=replace(
+            after.scatter,
+            covariances=after.scatter.covariances * factor[:, None, None],
+            residual=after.scatter.residual * factor,
+        ),
+    )
+
+
+def _maximised(beliefs: Beliefs, share: Floats, shape: Shape) -> tuple[Floats, Floats]:
+    """Means (K, q) and covariances (K, q, q) of the users of each component, of whom it has these shares (K, U)."""
+    users = np.maximum(share.sum(axis=1), _LEAST_USERS)
+    q = beliefs.means.shape[-1]
+    mean = np.einsum("ku,kui->ki", share, beliefs.means) / users[:, None]
+    centred = beliefs.means - mean[:, None]
+    spread = np.einsum("ku,kuij->kij", share, beliefs.covariances)
+    spread += np.matmul((centred * share[..., None]).swapaxes(1, 2), centred)
+    return mean, shaped(spread, users, shape) if q else spread
+
+
+def shaped(spread: Floats, users: Floats, shape: Shape) -> Floats:
+    """The covariances S_k of a given shape that best describe summed squares (K, q, q) of so many users (K,)."""
+    q = spread.shape[-1]
+    alike = float(np.trace(spread.sum(axis=0)) / (q * users.sum()))
+    if math.isinf(shape.shrinkage):
+        found = np.repeat(alike * np.eye(q)[None], len(users), axis=0)
+    else:
+        found = (spread + shape.shrinkage * alike * np.eye(q)) / (users + shape.shrinkage)[:, None, None]
+    if shape.tau is None and (shape.rank >= q or math.isinf(shape.shrinkage)):
+        return found
+    values, vectors = np.linalg.eigh(found)
+    values, vectors = values[:, ::-1], vectors[:, :, ::-1]
+    rest = values[:, shape.rank :].mean(axis=1) if shape.tau is None else np.full(len(users), shape.tau**2)
+    kept = np.maximum(values - rest[:, None], 0.0) * (np.arange(q) < shape.rank)
+    return np.einsum("kij,kj,klj->kil", vectors, kept, vectors) + rest[:, None, None] * np.eye(q)
+
+
+def _refitted_gate(
+    votes: UserVotes, population: Population, found: Floats, share: Floats, gate_alpha: float
+) -> list[Floats]:
+    """Parameters of the gate, given the evidence (K, U) of all users."""
+    gate = population.gate
+    if gate.n_components == 1:
+        return population.gate_parameters
+    if not gate.n_inputs:
+        users = np.maximum(share.sum(axis=1), _LEAST_USERS)
+        return [np.log(users / users.sum())]
+    contexts = votes.contexts
+    rows = Comparisons(PairReader(contexts, contexts.shape[1]), weight=votes.outer)
+    # Penalties are in nats per row of votes, and the objective is per user.
+    alpha = gate_alpha * votes.mass / rows.total_weight
+    objective = GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
+    start = flatten(population.gate_parameters)
+    minimum = lbfgs(objective.value_and_gradient, start, max_iter=_GATE_STEPS, tol=1e-6)
+    return [np.array(p) for p in unflatten(minimum.vector, gate.shapes)]
+
+
+def unscaled(scatter: Scatter, norm: float) -> Scatter:
+    """The scatter in units of the features, whose differences have this root mean square norm."""
+    return replace(scatter, covariances=scatter.covariances / norm**2, residual=scatter.residual / norm**2)
+
+
+def in_floats(arrays: list[Any]) -> list[Floats]:
+    return [np.asarray(a, np.float64) for a in arrays]

@@ -1,0 +1,217 @@
+"""How a population is fitted: heads first, then how users scatter around them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.gates import Gate, unflatten
+from micropref._engine.gaussian_users import Scatter, filter_work
+from micropref._engine.mixture_objective import MixtureObjective, Penalties
+from micropref._engine.population import (
+    EMFit,
+    Population,
+    Shape,
+    evidence,
+    expectation_maximisation,
+    log_prior,
+)
+from micropref._engine.prediction import mean_weights
+from micropref._engine.solvers import Minimum
+from micropref._engine.starts import best_minimum, parameter_scale, random_start
+from micropref._engine.user_axes import axes_of_differences, axes_of_users
+from micropref._engine.user_votes import UserVotes
+from micropref.kernels._dispatch import wants_compiled
+from micropref.kernels._pointwise import log_sigmoid
+
+__all__ = ["Settings", "fit_heads", "fit_scatter", "without_dead_heads"]
+
+Floats = NDArray[np.float64]
+
+# Standard deviations of margins among users from which EM starts, and of which it takes the likelier.
+_STARTS = (0.5, 2.0)
+# Of the prior under which axes are looked for.
+_REACHES = (1.0, 3.0)
+# Passes over all votes that a fit takes, by which it chooses between the compiled filter and NumPy's.
+_PASSES = 100
+_LEAST_WEIGHT = 0.02
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all fits of one estimator have in common."""
+
+    n_directions: int
+    gate: str
+    hidden_units: int
+    gate_alpha: float
+    max_iter: int
+    tol: float
+    heads_max_iter: int = 300
+    heads_tol: float = 1e-5
+
+    def gate_of(self, votes: UserVotes, n_components: int) -> Gate:
+        width = votes.rows.reader.n_context_features
+        return Gate.create(self.gate, width, n_components, self.hidden_units)
+
+    def compiled(self, votes: UserVotes, n_components: int) -> bool:
+        """Whether a fit is long enough for the compiled filter."""
+        return wants_compiled(_PASSES * filter_work(votes.n_votes, n_components, self.n_directions))
+
+
+def fit_heads(
+    votes: UserVotes,
+    n_components: int,
+    alpha: float,
+    settings: Settings,
+    *,
+    start: Population | None = None,
+    random: np.random.RandomState,
+    n_starts: int,
+    verbose: int = 0,
+) -> tuple[Population, Minimum]:
+    """Heads and gate on which users sit: the minimum of J of `mixture_objective`, as `MixtureBradleyTerry` finds it."""
+    gate = settings.gate_of(votes, n_components)
+    objective = MixtureObjective(votes.rows, gate, Penalties(alpha, settings.gate_alpha))
+    scale = parameter_scale(objective, votes.rows.norms)
+    given = None if start is None else np.concatenate([np.ravel(p) for p in (start.heads, *start.gate_parameters)])
+    begin: Callable[[], Floats] = (lambda: random_start(objective, scale, random)) if given is None else (lambda: given)
+    minimum = best_minimum(
+        objective,
+        scale,
+        begin,
+        n_starts=1 if n_components == 1 or given is not None else n_starts,
+        max_iter=settings.heads_max_iter,
+        tol=settings.heads_tol,
+        precision=max(votes.rows.precision, gate.precision),
+        verbose=verbose,
+    )
+    heads, *parameters = (np.array(p, np.float64) for p in unflatten(minimum.vector, objective.shapes))
+    return Population(heads, gate, parameters, Scatter.none(n_components, heads.shape[1])), minimum
+
+
+def without_dead_heads(votes: UserVotes, population: Population) -> Population:
+    """The population without the components that are less than 2 % of it."""
+    context = votes.rows.context
+    weights = mean_weights(context, population.gate, population.gate_parameters, votes.rows.outer_weight)
+    alive = weights >= _LEAST_WEIGHT
+    if alive.all():
+        return population
+    parameters = list(population.gate_parameters)
+    # The last two parameters of every gate are its output weights and offsets.
+    for i in range(max(0, len(parameters) - 2), len(parameters)):
+        parameters[i] = parameters[i][alive]
+    gate = replace(population.gate, n_components=int(alive.sum()))
+    if gate.n_components == 1:
+        gate, parameters = replace(gate, hidden_units=0), []
+    scatter = population.scatter
+    scatter = Scatter(scatter.basis, scatter.covariances[alive], scatter.residual[alive])
+    return Population(population.heads[alive], gate, parameters, scatter)
+
+
+def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
+    """How users scatter around heads, in at most `settings.n_directions` directions.
+
+    With no more features than directions the basis is all of them. With more, it is made of the directions in which
+    users differ most, `shape.rank` of them; where the others have a variance, of the leading axes of the differences
+    besides.
+    """
+    d, q = votes.rows.reader.n_features, settings.n_directions
+    if q >= d:
+        return _fitted(votes, heads, np.eye(d), shape, settings)
+    if shape.rank == 0:
+        basis = axes_of_differences(votes, q, np.zeros((d, 0)))
+        return _fitted(votes, heads, basis, replace(shape, outside=True), settings)
+    return _in_axes_of_users(votes, heads, shape, settings)
+
+
+def _fitted(votes: UserVotes, heads: Population, basis: Floats, shape: Shape, settings: Settings) -> EMFit:
+    """EM in one basis from the likelier of two isotropic starts."""
+    start = _isotropic(votes, heads, basis, shape, settings)
+    return expectation_maximisation(
+        votes,
+        start,
+        shape,
+        gate_alpha=settings.gate_alpha,
+        max_iter=settings.max_iter,
+        tol=settings.tol,
+        compiled=settings.compiled(votes, heads.n_components),
+    )
+
+
+def _isotropic(
+    votes: UserVotes,
+    heads: Population,
+    basis: Floats,
+    shape: Shape,
+    settings: Settings,
+    deviations: tuple[float, ...] = _STARTS,
+) -> Population:
+    """The likeliest of the populations whose users have margins of these standard deviations, alike in all directions."""
+    k, q = heads.n_components, basis.shape[1]
+    size = float(np.mean(np.square(votes.coordinates(Scatter(basis, np.zeros((k, q, q)), np.zeros(k)))[0]).sum(axis=1)))
+    found: list[tuple[float, Population]] = []
+    for deviation in deviations:
+        variance = deviation**2 / size if shape.tau is None or shape.rank else shape.tau**2
+        residual = np.full(k, variance if shape.outside else 0.0)
+        scatter = Scatter(basis, np.repeat(variance * np.eye(q)[None], k, axis=0), residual)
+        population = replace(heads, scatter=scatter)
+        value = votes.outer @ evidence(votes, population, settings.compiled(votes, k))
+        if found and value < found[-1][0]:
+            break
+        found.append((float(value), population))
+    return max(found, key=lambda one: one[0])[1]
+
+
+def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
+    """Axes that the users chose say too much about how far these users lie apart along them: the variances along the axes
+    of one half of the users are those of the other half, and of both by turns."""
+    k, q = heads.n_components, settings.n_directions
+    margins = _own_margins(votes, heads)
+    half = np.arange(votes.n_users) % 2 == 0
+    reaches, variances, n_iter, converged = _REACHES, np.zeros(shape.rank), 0, True
+    for choosers in (half, ~half):
+        theirs, others = votes.part(choosers), votes.part(~choosers)
+        chosen = margins[choosers[votes.index]]
+        found: list[tuple[float, float, Population]] = []
+        for reach in reaches:  # by the evidence of those who did not choose the axes
+            basis = axes_of_users(theirs, chosen, reach**2, shape.rank)
+            population = _isotropic(others, heads, basis, shape, settings, deviations=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0))
+            found.append((float(others.outer @ evidence(others, population)), reach, population))
+        best = max(found, key=lambda one: one[0])
+        reaches = (best[1],)
+        fit = expectation_maximisation(
+            others,
+            best[2],
+            replace(shape, rank=shape.rank, shrinkage=0.0),
+            gate_alpha=settings.gate_alpha,
+            max_iter=settings.max_iter,
+            tol=settings.tol,
+            compiled=settings.compiled(others, k),
+        )
+        share = np.exp(log_prior(others, fit.population)).mean(axis=1)
+        variances += 0.5 * np.einsum("k,kii->i", share, fit.population.scatter.covariances)
+        n_iter, converged = n_iter + fit.n_iter, converged and fit.converged
+    basis = axes_of_users(votes, margins, reaches[0] ** 2, shape.rank)
+    residual = np.zeros(k)
+    if shape.tau:
+        variances = np.maximum(variances, shape.tau**2)
+        residual += shape.tau**2
+        basis = np.hstack([basis, axes_of_differences(votes, q - shape.rank, basis)])
+        variances = np.concatenate([variances, np.full(q - shape.rank, shape.tau**2)])
+    scatter = Scatter(basis, np.repeat(np.diag(variances)[None], k, axis=0), residual)
+    return EMFit(replace(heads, scatter=scatter), -math.inf, n_iter, converged)
+
+
+def _own_margins(votes: UserVotes, heads: Population) -> Floats:
+    """Margins of the likeliest head of every vote's user, (n_votes,)."""
+    margins = votes.margins(heads.heads)
+    joint = log_prior(votes, heads).copy()
+    each = log_sigmoid(margins) if votes.weight is None else log_sigmoid(margins) * votes.weight
+    for k, of_head in enumerate(each):
+        joint[k] += np.bincount(votes.index, weights=of_head, minlength=votes.n_users)
+    return np.asarray(margins[joint.argmax(axis=0)[votes.index], np.arange(votes.n_votes)])

@@ -1,0 +1,228 @@
+"""Which population the votes support: candidates compared by the evidence of users who did not teach them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.population import Population, Shape, evidence
+from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
+from micropref._engine.user_votes import UserVotes
+
+__all__ = ["Candidate", "Choices", "Tried", "choose", "prior_penalty"]
+
+Floats = NDArray[np.float64]
+
+# Users are cut into so many parts, up to so many votes and beyond.
+_FOLDS, _FOLDS_OF_MANY, _MANY_VOTES = 5, 2, 20_000
+# In nats per row, what one candidate has to be better than another.
+_GAIN = 2e-4
+# Numbers of heads that gain nothing over fewer, after which no larger one is tried.
+_PATIENCE = 2
+_STARTS_TRIED = 2
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kind of population: K, the penalty of heads or the prior standard deviation s of their margins, and the scatter."""
+
+    n_components: int
+    alpha: float | None
+    prior_scale: float | None
+    shape: Shape | None
+
+    def penalty(self, votes: UserVotes) -> float:
+        """Penalty of the heads, against the mean log-likelihood in nats."""
+        if self.alpha is not None:
+            return self.alpha
+        assert self.prior_scale is not None
+        return prior_penalty(votes.norm, self.prior_scale, votes.mass)
+
+    def describe(self) -> dict[str, Any]:
+        """What is printed, and what `selection_` says of it."""
+        shape = self.shape
+        return {
+            "n_components": self.n_components,
+            "prior_scale": self.prior_scale,
+            "scatter": shape is not None,
+            "rank": 0 if shape is None else shape.rank,
+            "shrinkage": None if shape is None else shape.shrinkage,
+        }
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What is to be chosen between: numbers of heads, rising; prior standard deviations; ways to scatter, None for none."""
+
+    n_components: tuple[int, ...]
+    alpha: float | None
+    prior_scales: tuple[float, ...]
+    shapes: tuple[Shape | None, ...]
+
+    @property
+    def only(self) -> Candidate | None:
+        """The one candidate, where there is one."""
+        scales = (None,) if self.alpha is not None else self.prior_scales
+        if len(self.n_components) * len(scales) * len(self.shapes) > 1:
+            return None
+        return Candidate(self.n_components[0], self.alpha, scales[0], self.shapes[0])
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate with the evidence ℓ_u of every user, from a fit to others; numbers of a user's state; live heads."""
+
+    candidate: Candidate
+    evidence: Floats
+    size: int
+
+
+def prior_penalty(norm: float, deviation: float, total_weight: float) -> float:
+    """Penalty of heads under which margins have this standard deviation a priori: mean‖d‖² / (s² Ω), in nats per row."""
+    return norm**2 / (deviation**2 * total_weight)
+
+
+def choose(
+    votes: UserVotes, choices: Choices, settings: Settings, seed: int, report: Callable[[str], None] | None = None
+) -> tuple[Candidate, list[Tried]]:
+    """The smallest candidate within a standard error of the best, and all that were tried.
+
+    Every user is held out once. The error is that of the difference between two candidates, paired by user.
+    """
+    only = choices.only
+    if only is not None:
+        return only, []
+    folds = _folds(votes, seed)
+    if not folds:  # one user alone
+        scale = choices.prior_scales[0] if choices.alpha is None else None
+        return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), []
+    search = _Search(votes, folds, choices, settings, seed, report)
+    search.run()
+    best = max(search.tried, key=search.total)
+    near = [one for one in search.tried if not search.is_better(best, one)]
+    return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
+
+
+class _Search:
+    """The ladder of candidates, from few heads to many."""
+
+    def __init__(
+        self,
+        votes: UserVotes,
+        folds: list[tuple[UserVotes, UserVotes, NDArray[np.intp]]],
+        choices: Choices,
+        settings: Settings,
+        seed: int,
+        report: Callable[[str], None] | None,
+    ):
+        self.votes, self.folds, self.choices, self.settings = votes, folds, choices, settings
+        self.seed, self.report = seed, report
+        self.tried: list[Tried] = []
+
+    def total(self, one: Tried) -> float:
+        """Evidence of all users."""
+        return float(self.votes.outer @ one.evidence)
+
+    def is_better(self, one: Tried, other: Tried) -> bool:
+        """Whether the first has more evidence than the second beyond the paired standard error, and beyond a trifle."""
+        each = self.votes.outer * (one.evidence - other.evidence)
+        error = math.sqrt(len(each)) * float(each.std())
+        return float(each.sum()) > max(error, _GAIN * self.votes.mass)
+
+    def run(self) -> None:
+        patience, best, best_heads = _PATIENCE, None, -math.inf
+        scattering = [shape for shape in self.choices.shapes if shape is not None]
+        for k in self.choices.n_components:
+            gained = False
+            heads, populations = self._heads(k)
+            supported = self.total(heads) > best_heads
+            best_heads = max(best_heads, self.total(heads))
+            found = [heads] if None in self.choices.shapes else []
+            # More heads than the votes support without scatter: none is needed with it.
+            if supported or not found:
+                found += [self._scattered(heads.candidate, populations, shape) for shape in scattering]
+            if best is None and scattering:
+                # The shapes differ in what a user needs to say; the best for one head serves more of them, too.
+                scattering = self._narrowed(found)
+            for one in found:
+                gained = gained or best is None or self.is_better(one, best)
+                best = one if best is None or self.total(one) > self.total(best) else best
+            patience = _PATIENCE if gained else patience - 1
+            if not patience:
+                return
+
+    def _narrowed(self, found: list[Tried]) -> list[Shape]:
+        best = max((one for one in found if one.candidate.shape is not None), key=self.total)
+        assert best.candidate.shape is not None
+        return [best.candidate.shape]
+
+    def _heads(self, k: int) -> tuple[Tried, list[Population]]:
+        """Heads of the likeliest prior, and the populations of all folds."""
+        scales: tuple[float | None, ...] = (None,) if self.choices.alpha is not None else self.choices.prior_scales
+        starts: list[Population | None] = [None] * len(self.folds)
+        found: list[tuple[Tried, list[Population]]] = []
+        for scale in scales:
+            candidate = Candidate(k, self.choices.alpha, scale, None)
+            populations = []
+            for i, (train, _, _) in enumerate(self.folds):
+                population = fit_heads(
+                    train,
+                    k,
+                    candidate.penalty(train),
+                    self.settings,
+                    start=starts[i],
+                    random=np.random.RandomState(self.seed),
+                    n_starts=_STARTS_TRIED,
+                )[0]
+                starts[i] = starts[i] or population
+                populations.append(without_dead_heads(train, population))
+            found.append((self._judge(candidate, populations), populations))
+        best = max(found, key=lambda one: self.total(one[0]))
+        self.tried.append(best[0])
+        return best
+
+    def _scattered(self, heads: Candidate, populations: list[Population], shape: Shape) -> Tried:
+        candidate = Candidate(heads.n_components, heads.alpha, heads.prior_scale, shape)
+        found = [
+            fit_scatter(train, population, shape, self.settings).population
+            for (train, _, _), population in zip(self.folds, populations, strict=True)
+        ]
+        tried = self._judge(candidate, found)
+        self.tried.append(tried)
+        return tried
+
+    def _judge(self, candidate: Candidate, populations: list[Population]) -> Tried:
+        each = np.empty(self.votes.n_users)
+        for (_, held, users), population in zip(self.folds, populations, strict=True):
+            each[users] = evidence(held, population, self.settings.compiled(self.votes, candidate.n_components))
+        q = populations[0].scatter.n_directions
+        live = max(population.n_components for population in populations)
+        tried = Tried(candidate, each, live * (1 + q + q * (q + 1) // 2))
+        if self.report is not None:
+            said = ", ".join(f"{name}={value}" for name, value in candidate.describe().items())
+            self.report(f"{said}: {self.total(tried) / self.votes.mass:.5f} nats per row")
+        return tried
+
+
+def _folds(votes: UserVotes, seed: int) -> list[tuple[UserVotes, UserVotes, NDArray[np.intp]]]:
+    """Votes to learn from, votes to judge by, and the users of the latter; every user is held out once."""
+    n_folds = min(_FOLDS if votes.n_votes <= _MANY_VOTES else _FOLDS_OF_MANY, votes.n_users)
+    if n_folds < 2:
+        return []
+    fold = np.empty(votes.n_users, int)
+    fold[np.random.RandomState(seed).permutation(votes.n_users)] = np.arange(votes.n_users) % n_folds
+    return list(_cut(votes, fold, n_folds))
+
+
+def _cut(
+    votes: UserVotes, fold: NDArray[np.intp], n_folds: int
+) -> Iterator[tuple[UserVotes, UserVotes, NDArray[np.intp]]]:
+    for f in range(n_folds):
+        train = votes.part(fold != f)
+        held = UserVotes(votes.rows.part(np.flatnonzero(fold[votes.index] == f)), train.norm)
+        yield train, held, np.flatnonzero(fold == f)

@@ -1,0 +1,73 @@
+"""The directions in which users differ most, where there are more features than a belief can have directions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._arrays.blocks import row_blocks
+from micropref._engine.user_votes import UserVotes
+from micropref.kernels._pointwise import sigmoid
+
+__all__ = ["axes_of_differences", "axes_of_users"]
+
+Floats = NDArray[np.float64]
+
+# Votes of one user beyond these say little more about directions, at a cost that grows with their square.
+_MOST_VOTES = 300
+_LEAST_CURVATURE = 1e-3
+
+
+def axes_of_users(votes: UserVotes, margins: Floats, variance: float, n_axes: int) -> Floats:
+    """Leading axes (d, n_axes) of the second moment of users' own rewards v_u, Σ_u E v_u v_uᵀ.
+
+    One step of EM for a full covariance from variance · I (in units of the norm): the expectation is that of the Laplace
+    approximation after one step of Newton from v = 0, computed in the space of each user's own votes.
+
+    Parameters
+    ----------
+    votes : UserVotes
+    margins : ndarray of shape (n_votes,)
+        Of the head that each vote's user has, with the sign of the vote.
+    variance : float
+    n_axes : int
+    """
+    d = votes.rows.reader.n_features
+    moment = np.zeros((d, d))
+    starts, counts, order = votes.rounds.starts, votes.rounds.counts, votes.rounds.order
+    wrong = sigmoid(-margins)
+    curvature = np.maximum(wrong * (1.0 - wrong), _LEAST_CURVATURE)
+    if votes.weight is not None:
+        wrong, curvature = wrong * votes.weight, curvature * votes.weight
+    for user in np.flatnonzero((counts > 0) & (votes.outer > 0)):
+        rows = order[starts[user] : starts[user] + min(counts[user], _MOST_VOTES)]
+        rows = rows[curvature[rows] > 0]
+        if not len(rows):
+            continue
+        differences = votes.differences(rows)
+        gram = variance * differences @ differences.T
+        gram.flat[:: len(rows) + 1] += 1.0 / curvature[rows]
+        lower = np.linalg.cholesky(gram)
+        halved = np.linalg.solve(lower, differences)
+        residual = np.linalg.solve(lower, wrong[rows] / curvature[rows])
+        mean = variance * halved.T @ residual
+        moment += votes.outer[user] * (np.outer(mean, mean) - variance**2 * (halved.T @ halved))
+    return _leading(moment, n_axes)
+
+
+def axes_of_differences(votes: UserVotes, n_axes: int, beside: Floats) -> Floats:
+    """Leading axes (d, n_axes) of the second moment of the differences, orthogonal to those `beside` them (d, m)."""
+    d, c = votes.rows.reader.n_features, votes.rows.reader.n_context_features
+    moment = np.zeros((d, d))
+    for rows, block in row_blocks(votes.rows.reader.X):
+        difference = np.asarray(block[:, c:], np.float64) / votes.norm
+        moment += difference.T @ (difference * votes.rows.outer_weight[rows, None])
+    outside = np.eye(d) - beside @ beside.T
+    return _leading(outside @ moment @ outside, n_axes)
+
+
+def _leading(moment: Floats, n_axes: int) -> Floats:
+    vectors = np.linalg.eigh(moment)[1][:, ::-1][:, :n_axes]
+    # The sign of an eigenvector is arbitrary, and may change with the last bit of the matrix.
+    signs = np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0))
+    return np.asarray(vectors * np.where(signs == 0, 1.0, signs))

@@ -1,0 +1,60 @@
+"""How far the reward of a text may be from what a model says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.normal_mixtures import mean_and_deviation
+from micropref._estimator.fitting import frozen
+from micropref.mixture import MixtureBradleyTerry
+from micropref.router import ContextRouter
+
+__all__ = ["rewards_with_deviations", "with_uncertainty"]
+
+
+def with_uncertainty(
+    mixture: Any, router: ContextRouter | None, rows: tuple[Any, Any, Any], parameters: dict[str, Any]
+) -> tuple[Any, ContextRouter | None]:
+    """A mixture, and its router, that know the sampling error of their heads from the rows of stage 1."""
+    if not isinstance(mixture, MixtureBradleyTerry):
+        raise TypeError(f"expected a MixtureBradleyTerry, got a {type(mixture).__name__}, which has no sampling error")
+    X, groups, weight = rows
+    mixture = mixture._forked().estimate_uncertainty(X, sample_weight=weight, groups=groups, **parameters)
+    if router is None:
+        return mixture, None
+    router = router._forked()
+    router.mixture_ = frozen(mixture)
+    return mixture, router
+
+
+def rewards_with_deviations(
+    mixture: Any,
+    router: ContextRouter | None,
+    features: NDArray[Any],
+    context: NDArray[Any],
+    users: Sequence[Hashable] | None,
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Rewards of responses, and standard deviations of what a user's reward may be, both (n,)."""
+    if len(mixture.coef_) == 1 and mixture.scatter_ is None and mixture.uncertainty_ is None:
+        raise ValueError(
+            "expected a model of which the uncertainty was estimated, since all users have the one reward, got none; "
+            "call estimate_uncertainty on the comparisons of the fit"
+        )
+    if router is not None:
+        groups: Any = users
+        rewards, std = router.rewards(features, context, groups, return_std=True)
+        return np.asarray(rewards), np.asarray(std)
+    if mixture.scatter_ is not None:
+        raise ValueError(
+            "expected a model with a router, which knows how users scatter around the heads, got none; call route with "
+            "labelled contexts, or with votes"
+        )
+    means = mixture.rewards(features).T.astype(np.float64)
+    weights = np.exp(mixture.context_log_weights(context)).astype(np.float64)
+    known = mixture.uncertainty_
+    variances = np.zeros_like(means) if known is None else known.variances(features)
+    return mean_and_deviation(weights, means, variances)

@@ -12,13 +12,12 @@ from sklearn.base import clone
 
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.gated_heads import GatedHeads
-from micropref._reward.deviations import with_uncertainty
 from micropref._reward.evaluation import scores_by_stage
 from micropref._reward.folder import read_model, write_model
-from micropref._reward.routing import check_asked, context_parts, set_parameters_for_votes, weighted_rewards
+from micropref._reward.rewards import rewards_of, with_uncertainty
+from micropref._reward.routing import check_asked, owned, parts_read, set_parameters_for_votes
 from micropref._reward.stated import with_blank_contexts, with_stated_contexts
 from micropref._reward.users import UserChoice, check_users, fit_first_stage
-from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
@@ -32,9 +31,10 @@ __all__ = ["PreferenceModel"]
 
 __getattr__ = moved(__name__)
 
-# Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
-# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
-_DOUBLE_ENTRIES = 1 << 27
+# Entries of X up to which it is fitted in double precision (64 MB). In single, the order of the sums leads the solver
+# to heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes. Beyond,
+# a copy of X in double precision would be most of the memory that a fit needs.
+_DOUBLE_ENTRIES = 1 << 23
 
 
 class PreferenceModel:
@@ -78,7 +78,7 @@ class PreferenceModel:
     """
 
     def __init__(self, encoder: PairEncoder, mixture: GatedHeads, router: ContextRouter | None = None):
-        self.encoder = _own(encoder)
+        self.encoder = owned(encoder)
         self.mixture: GatedHeads = frozen(mixture)
         self.choice: UserChoice | None = None
         self.router = None if router is None else router._forked()
@@ -102,7 +102,7 @@ class PreferenceModel:
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
-        The heads are fitted in double precision, up to 2²⁷ entries of X. In a `micropref.distributed.distributed_fit`
+        The heads are fitted in double precision, up to 2²³ entries of X. In a `micropref.distributed.distributed_fit`
         each rank brings its rows, and all get the model of all rows.
 
         Parameters
@@ -144,9 +144,9 @@ class PreferenceModel:
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
-        X = pair_encoder.fit_transform(with_stated_contexts(pair_encoder, table, interactions, ranks))
+        rows = with_stated_contexts(pair_encoder, table, interactions, ranks)
+        X = pair_encoder.fit_pairs(rows, parts=("prompt",) if prompt_gate else ())
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
-        X = narrow_context(X, pair_encoder.n_context_features_, width)
         if n_components is not None:
             parameters["n_components"] = n_components
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
@@ -211,7 +211,7 @@ class PreferenceModel:
             router = self._new_router(parameters)
             parts = self._parts_of_mixture()
         else:
-            parts = context_parts(self.encoder, router)
+            parts = parts_read(router, self.encoder)
         if only_votes:
             set_parameters_for_votes(router, parameters)
         router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
@@ -256,6 +256,8 @@ class PreferenceModel:
             Stated criteria or user profiles; empty where there is none, as in all rows by default.
         users : sequence of n ids, optional
             Whom to serve; an unknown user or None gets what the context says.
+        return_std : bool, default=False
+            Also return standard deviations.
 
         Returns
         -------
@@ -263,8 +265,8 @@ class PreferenceModel:
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
             is preferred, for a user whose head is known. The zero is arbitrary.
         std : ndarray of shape (n,)
-            Only if `return_std`: standard deviation of the reward that this user may have, in nats. The heads' sampling
-            error is in it after `estimate_uncertainty`, without which that of a single head is refused.
+            Only if `return_std`: standard deviation of the reward that this user may have, in nats, with the heads'
+            sampling error after `estimate_uncertainty`, without which that of a single head is refused.
         """
         features = self.encoder.encode_responses(prompts, responses, self._acting(contexts, len(responses)))
         return self._reward(features, prompts, contexts, users, return_std=return_std)
@@ -402,7 +404,7 @@ class PreferenceModel:
         rows : list of dict
             Keys method ("mixture", "routed", "history"), subset ("all" or a value of `by`), n (rows with weight), and
             for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
-            over whole users where the data has groups, over whole prompts otherwise; None where there is only one.
+            over whole users, and over whole prompts of rows without one; None where there is only one.
         """
         return scores_by_stage(self, read_preferences(data), by, random_state)
 
@@ -464,7 +466,7 @@ class PreferenceModel:
 
     def _parts(self) -> tuple[str, ...]:
         """Context parts that the weights depend on."""
-        return self._parts_of_mixture() if self.router is None else context_parts(self.encoder, self.router)
+        return self._parts_of_mixture() if self.router is None else parts_read(self.router, self.encoder)
 
     def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
         return self.encoder.encode_pairs(with_blank_contexts(table), parts)
@@ -489,9 +491,4 @@ class PreferenceModel:
             check_asked(parts, contexts, users)
         contexts = [""] * len(features) if contexts is None else contexts
         context = self.encoder.encode_context(prompts, contexts, parts)
-        return weighted_rewards(self.mixture, self.router, features, context, users, return_std=return_std)
-
-
-def _own(encoder: PairEncoder) -> PairEncoder:
-    """An encoder whose scales and widths are its own; what embeds texts, and the store, are shared."""
-    return twin(encoder, {name: dict(old) if isinstance(old, dict) else old for name, old in vars(encoder).items()})
+        return rewards_of(self.mixture, self.router, features, context, users, return_std=return_std)

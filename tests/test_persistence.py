@@ -45,7 +45,7 @@ def mixture(**parameters) -> MixtureBradleyTerry:
 
 
 def around_heads() -> HierarchicalBradleyTerry:
-    model = HierarchicalBradleyTerry(2, rank=0, tau=0.5, alpha=0.01, random_state=0)
+    model = HierarchicalBradleyTerry(2, rank=0, tau=0.5, alpha=0.01, max_iter=1000, random_state=0)
     return model.fit(DIFFERENCE, Y, groups=ANNOTATOR)
 
 

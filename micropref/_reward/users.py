@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from micropref._components import fit_components
 from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import Groups, check_groups
 from micropref._rows.units import number_units
 from micropref.hierarchical import HierarchicalBradleyTerry
 from micropref.mixture import MixtureBradleyTerry
-from micropref.selection import fit_components
 
 __all__ = ["USERS", "UserChoice", "check_users", "fit_first_stage"]
 

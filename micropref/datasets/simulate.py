@@ -13,10 +13,11 @@ from sklearn.utils import check_random_state
 
 from micropref.datasets._tastes import (
     Criteria,
-    Scatter,
+    People,
     check_criteria,
     check_spreads,
     mean_probability,
+    starts,
 )
 from micropref.kernels._pointwise import sigmoid
 from micropref.pairs import make_pairs
@@ -246,9 +247,9 @@ def make_preferences(
     context = rng.normal(size=(n_samples, n_context_features)).astype(dtype)
     unit_of_row = np.arange(n_samples) // (1 if pairs_per_group is None else pairs_per_group)
     if shared_context:
-        context = context[_starts(unit_of_row)][unit_of_row]
+        context = context[starts(unit_of_row)][unit_of_row]
     weights_of_unit = softmax(_unit_means(context, unit_of_row) @ gate_coef.T + np.log(static_weights), axis=1)
-    people = _People.draw(unit_of_row, weights_of_unit, coef, (*spreads, rank), drift, rng)
+    people = People.draw(unit_of_row, weights_of_unit, coef, (*spreads, rank), drift, rng)
     criteria = None
     if criterion_scale > 0:
         criteria = Criteria.draw(n_features, n_topics, unit_of_row if shared_context else np.arange(n_samples), rng)
@@ -270,7 +271,7 @@ def make_preferences(
 
 
 def _observed(
-    rows: _Rows, people: _People, truth: _Truth, difference: np.ndarray, context: np.ndarray, noise: float
+    rows: _Rows, people: People, truth: _Truth, difference: np.ndarray, context: np.ndarray, noise: float
 ) -> dict[str, Any]:
     """What is seen of the comparisons, and what is true of them, by the names of `PlantedPreferences`."""
     coin, flip, _ = people.coins
@@ -315,53 +316,6 @@ class _Rows(NamedTuple):
         return X
 
 
-class _People(NamedTuple):
-    """Who compares: users, their components and weights; and the coins that they toss.
-
-    Attributes
-    ----------
-    mixture_weights : ndarray of shape (n, n_components)
-    components, user : ndarray of int of shape (n,)
-    redrawn : ndarray of bool of shape (n,)
-    user_coef : ndarray of shape (n_users, n_features)
-    scatter : Scatter
-    coins : ndarray of shape (3, n)
-        Uniform numbers for the label, a wrong label, and a tie.
-    """
-
-    mixture_weights: np.ndarray
-    components: np.ndarray
-    user: np.ndarray
-    redrawn: np.ndarray
-    user_coef: np.ndarray
-    scatter: Scatter
-    coins: np.ndarray
-
-    @classmethod
-    def draw(
-        cls,
-        unit_of_row: np.ndarray,
-        unit_weights: np.ndarray,
-        coef: np.ndarray,
-        spreads: tuple[np.ndarray, np.ndarray, int],
-        drift: float,
-        rng: np.random.RandomState,
-    ) -> _People:
-        components, mixture_weights = _draw(unit_weights, rng)[unit_of_row], unit_weights[unit_of_row]
-        coins = rng.random_sample((3, len(unit_of_row)))
-        # What follows is drawn last and only if asked for, so that a seed gives the world that it gave before.
-        redrawn = np.zeros(len(unit_of_row), dtype=bool)
-        if drift > 0:
-            components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
-        user = unit_of_row + np.cumsum(redrawn)
-        of_user = components[_starts(user)]
-        scatter = Scatter.of(*spreads, coef.shape[1], rng)
-        user_coef = coef[of_user]
-        if not scatter.is_none:
-            user_coef += scatter.draw(of_user, rng)
-        return cls(mixture_weights, components, user, redrawn, user_coef, scatter, coins)
-
-
 class _Truth(NamedTuple):
     """Margins of comparisons: of each component's mean without and with what is added to all, of the user, variances.
 
@@ -384,7 +338,7 @@ class _Truth(NamedTuple):
         cls,
         difference: np.ndarray,
         coef: np.ndarray,
-        people: _People,
+        people: People,
         length_bias: float,
         criteria: Criteria | None,
         criterion_scale: float,
@@ -410,11 +364,6 @@ class _Truth(NamedTuple):
             "unbiased_component_probabilities": fair,
             "mixture_weights": weights,
         }
-
-
-def _starts(number: np.ndarray) -> np.ndarray:
-    """First row of every run of equal numbers."""
-    return np.flatnonzero(np.diff(number, prepend=-1))
 
 
 def _draw_rows(n_rows: int, width: int, scale: float, rng: np.random.RandomState) -> np.ndarray:
@@ -457,31 +406,6 @@ def _check_rates(pairs_per_group: int | None, shared_context: bool, **rates: flo
         )
     if shared_context and pairs_per_group is None:
         raise ValueError("expected pairs_per_group where a group shares its context, got shared_context=True only")
-
-
-def _drift(
-    components: np.ndarray,
-    mixture_weights: np.ndarray,
-    unit_of_row: np.ndarray,
-    drift: float,
-    rng: np.random.RandomState,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Components of rows whose groups draw anew with probability `drift`, and before which rows they did."""
-    n_samples = len(components)
-    is_first = np.concatenate(([True], unit_of_row[1:] != unit_of_row[:-1]))
-    redrawn = (rng.random_sample(n_samples) < drift) & ~is_first
-    fresh = _draw(mixture_weights, rng)
-    # A row has the component of the last draw at or before it.
-    drawn = np.where(redrawn, fresh, components)
-    return drawn[np.maximum.accumulate(np.where(is_first | redrawn, np.arange(n_samples), 0))], redrawn
-
-
-def _draw(weights: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """One component for each row of weights."""
-    # The last cumulative weight may fall short of 1 by rounding; no draw may pass it.
-    below = weights[:, :-1].cumsum(axis=1) <= rng.random_sample((len(weights), 1))
-    components: np.ndarray = below.sum(axis=1)
-    return components
 
 
 def _check_weights(weights: ArrayLike | None, n_components: int, n_context_features: int) -> np.ndarray:

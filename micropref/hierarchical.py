@@ -27,7 +27,8 @@ from micropref._estimator.state import Arrays, describe, gathered, numbered, rec
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref._support.warnings import level_of_caller
-from micropref.kernels._pointwise import log_sum_exp, posterior
+from micropref.kernels._pointwise import posterior
+from micropref.kernels._threads import blas_threads
 
 __all__ = ["HierarchicalBradleyTerry"]
 
@@ -97,8 +98,10 @@ class HierarchicalBradleyTerry(GatedHeads):
         seed = int(random.randint(1 << 31)) if self._chooses() else 0
         settings = self._settings(rows.reader.n_features)
         report = print if self.verbose else None
-        candidate, tried = choose(votes, self._choices(votes, settings), settings, seed, report)
-        self._fit_candidate(votes, candidate, settings, random)
+        # Products are of few columns: threads of BLAS would only wait for each other.
+        with blas_threads(False):
+            candidate, tried = choose(votes, self._choices(votes, settings), settings, seed, report)
+            self._fit_candidate(votes, candidate, settings, random)
         self.selection_ = _selection(votes, candidate, tried)
         assert rows.classes is not None
         self.classes_ = rows.classes
@@ -230,9 +233,9 @@ class HierarchicalBradleyTerry(GatedHeads):
         numbers = _COMPONENTS if self.n_components == "auto" else (int(self.n_components),)
         numbers = tuple(k for k in numbers if k <= max(1, votes.n_votes)) if self.n_components == "auto" else numbers
         alpha = None if self.alpha == "auto" else float(self.alpha)
-        return Choices(numbers, alpha, _PRIOR_SCALES, self._shapes_tried(votes.norm, settings.n_directions))
+        return Choices(numbers, alpha, _PRIOR_SCALES, self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions))
 
-    def _shapes_tried(self, norm: float, q: int) -> tuple[Shape | None, ...]:
+    def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm
         if q == 0:
             return (None,)
@@ -248,7 +251,8 @@ class HierarchicalBradleyTerry(GatedHeads):
                 else:
                     shapes.append(None if tau == 0 else Shape(0, 0.0, tau))
             else:
-                shapes += [Shape(rank, strength * q, tau) for strength in _SHRINKAGES]
+                strengths = _SHRINKAGES if q == n_features else (0.0,)
+                shapes += [Shape(rank, strength * q, tau) for strength in strengths]
         return tuple(shapes)
 
     def _check_parameters(self) -> None:

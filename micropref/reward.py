@@ -16,8 +16,9 @@ from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref._estimator.saveable import pack, unpack
-from micropref._reward.deviations import rewards_with_deviations, with_uncertainty
 from micropref._reward.evaluation import scores_by_stage
+from micropref._reward.rewards import rewards_of, with_uncertainty
+from micropref._reward.routing import owned, parts_read, set_parameters_for_votes
 from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
@@ -31,11 +32,10 @@ __all__ = ["PreferenceModel"]
 
 __getattr__ = moved(__name__)
 
-_HISTORY_PARAMETERS = ("history_temperature", "history_decay")
-
-# Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
-# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
-_DOUBLE_ENTRIES = 1 << 27
+# Entries of X up to which it is fitted in double precision (64 MB). In single, the order of the sums leads the solver
+# to heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes. Beyond,
+# a copy of X in double precision would be most of the memory that a fit needs.
+_DOUBLE_ENTRIES = 1 << 23
 
 
 class PreferenceModel:
@@ -79,7 +79,7 @@ class PreferenceModel:
     """
 
     def __init__(self, encoder: PairEncoder, mixture: GatedHeads, router: ContextRouter | None = None):
-        self.encoder = _own(encoder)
+        self.encoder = owned(encoder)
         self.mixture: GatedHeads = frozen(mixture)
         self.choice: UserChoice | None = None
         self.router = None if router is None else router._forked()
@@ -102,7 +102,7 @@ class PreferenceModel:
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
-        The heads are fitted in double precision, up to 2²⁷ entries of X. In a `micropref.distributed.distributed_fit`
+        The heads are fitted in double precision, up to 2²³ entries of X. In a `micropref.distributed.distributed_fit`
         each rank brings its rows, and all get the model of all rows.
 
         Parameters
@@ -142,12 +142,10 @@ class PreferenceModel:
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
         # Contexts are learned by the router, from the rows that state them.
-        X = pair_encoder.fit_transform(replace(table, context=None))
+        X = pair_encoder.fit_pairs(replace(table, context=None), parts=("prompt",) if prompt_gate else ())
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
         if n_components is not None:
             parameters["n_components"] = n_components
-        if not prompt_gate:
-            X = X[:, pair_encoder.n_context_features_ :]
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
         stage, choice = fit_first_stage(users, mixture, parameters, width, (X, table.weight, table.group))
@@ -210,9 +208,9 @@ class PreferenceModel:
             router = self._new_router(parameters)
             parts = self._parts_of_mixture()
         else:
-            parts = self._parts_of(router)
+            parts = parts_read(router, self.encoder)
         if only_votes:
-            self._set_parameters_for_votes(router, parameters)
+            set_parameters_for_votes(router, parameters)
         router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
         return router
 
@@ -255,6 +253,8 @@ class PreferenceModel:
             Stated criteria or user profiles; empty where there is none.
         users : sequence of n ids, optional
             Whom to serve; an unknown user or None gets what the context says.
+        return_std : bool, default=False
+            Also return standard deviations.
 
         Returns
         -------
@@ -262,8 +262,8 @@ class PreferenceModel:
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
             is preferred, for a user whose head is known. The zero is arbitrary.
         std : ndarray of shape (n,)
-            Only if `return_std`: standard deviation of the reward that this user may have, in nats. The heads' sampling
-            error is in it after `estimate_uncertainty`, without which that of a single head is refused.
+            Only if `return_std`: standard deviation of the reward that this user may have, in nats, with the heads'
+            sampling error after `estimate_uncertainty`, without which that of a single head is refused.
         """
         features = self.encoder.encode_responses(prompts, responses)
         return self._reward(features, prompts, contexts, users, return_std=return_std)
@@ -306,7 +306,7 @@ class PreferenceModel:
             raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
         with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error below
             scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
-        return self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users)
+        return np.asarray(self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users))
 
     @predicting
     def rank(
@@ -396,7 +396,7 @@ class PreferenceModel:
         rows : list of dict
             Keys method ("mixture", "routed", "history"), subset ("all" or a value of `by`), n (rows with weight), and
             for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
-            over whole users where the data has groups, over whole prompts otherwise; None where there is only one.
+            over whole users, and over whole prompts of rows without one; None where there is only one.
         """
         return scores_by_stage(self, read_preferences(data), by, random_state)
 
@@ -450,10 +450,8 @@ class PreferenceModel:
             )
         pair_encoder = PairEncoder.from_config(description["encoder"], encoder, store=store)
         estimator = unpack(arrays, description["stage"])
-        if isinstance(estimator, ContextRouter):
-            model = cls(pair_encoder, estimator.mixture_, estimator)
-        else:
-            model = cls(pair_encoder, estimator)
+        stages = (estimator.mixture_, estimator) if isinstance(estimator, ContextRouter) else (estimator,)
+        model = cls(pair_encoder, *stages)
         if "choice" in description:
             model.choice = UserChoice(**description["choice"])
         return model
@@ -467,28 +465,9 @@ class PreferenceModel:
         settings = {} if self.router is None else self.router.get_params(deep=False)
         return ContextRouter(**{**settings, **parameters, "mixture": self.mixture})
 
-    @staticmethod
-    def _set_parameters_for_votes(router: ContextRouter, parameters: dict[str, Any]) -> None:
-        current = router.get_params(deep=False)
-        for name, value in parameters.items():
-            if name in current and name not in _HISTORY_PARAMETERS and value != current[name]:
-                raise ValueError(
-                    f"{name}: expected {current[name]!r}, under which labelled contexts were learned, got {value!r} "
-                    "and votes alone; give the labelled contexts again"
-                )
-        router.set_params(**parameters)
-
     def _parts(self) -> tuple[str, ...]:
         """Context parts that the weights depend on."""
-        return self._parts_of_mixture() if self.router is None else self._parts_of(self.router)
-
-    def _parts_of(self, router: ContextRouter) -> tuple[str, ...]:
-        parts, width = [], 0
-        for part, size in self.encoder.context_parts_.items():
-            if width < router.n_context_features_:
-                parts.append(part)
-                width += size
-        return tuple(parts)
+        return self._parts_of_mixture() if self.router is None else parts_read(self.router, self.encoder)
 
     def _check_asked(self, contexts: Any, users: Any) -> None:
         """A ValueError where a router that reads contexts is given neither contexts nor users."""
@@ -516,17 +495,4 @@ class PreferenceModel:
         parts = self._parts()
         contexts = [""] * len(features) if contexts is None else contexts
         context = self.encoder.encode_context(prompts, contexts, parts)
-        if not len(features):
-            return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
-        if return_std:
-            return rewards_with_deviations(self.mixture, self.router, features, context, users)
-        if self.router is None:
-            weights = np.exp(self.mixture.context_log_weights(context))
-            return np.asarray((self.mixture.rewards(features) * weights.T).sum(axis=1))
-        groups: Any = users
-        return np.asarray(self.router.rewards(features, context, groups))
-
-
-def _own(encoder: PairEncoder) -> PairEncoder:
-    """An encoder whose scales and widths are its own; what embeds texts, and the store, are shared."""
-    return twin(encoder, {name: dict(old) if isinstance(old, dict) else old for name, old in vars(encoder).items()})
+        return rewards_of(self.mixture, self.router, features, context, users, return_std=return_std)

@@ -34,6 +34,7 @@ _FIRST_CANDIDATES = (1, 2, 3, 4)
 _N_FOLDS = 5
 # Annotators who answer twice, from which on some can be held out.
 _LEAST_TO_CHOOSE = 10
+_STARTS_TO_CHOOSE = 2
 # Annotators for every head of the largest candidate.
 _LEAST_ANNOTATORS = 5
 
@@ -184,9 +185,12 @@ def fit_components(
         mixture.set_params(n_components=1)
         fitted = mixture.fit(X, **rows)
     else:
-        found = select_n_components(mixture, X, **rows)
+        # Which number is best shows in fits from few starts; the heads themselves come from all of them.
+        quick = clone(mixture).set_params(n_init=min(mixture.n_init, _STARTS_TO_CHOOSE))
+        found = select_n_components(quick, X, **rows)
         why = f"of {', '.join(map(str, found.candidates))}, chosen on annotators held out"
-        fitted = found.estimator
+        mixture.set_params(n_components=found.n_components)
+        fitted = mixture.fit(X, **rows)
     say(mixture.verbose if ranks.rank == 0 else 0, f"n_components={len(fitted.coef_)}: {why}")
     return fitted
 

@@ -43,7 +43,9 @@ def fitted(world, tmp_path_factory) -> Path:
     world.labelled.to_jsonl(folder / "labelled.jsonl")
     world.history.to_jsonl(folder / "history.jsonl")
     world.test[:240].to_jsonl(folder / "test.jsonl")
-    model = PreferenceModel.fit(folder / "train.jsonl", encoder=HashingEncoder(256), n_init=2, random_state=0)
+    model = PreferenceModel.fit(
+        folder / "train.jsonl", encoder=HashingEncoder(256), n_components=4, n_init=2, random_state=0
+    )
     model.save(folder / "heads")
     model.route(world.labelled).route(world.history).save(folder / "routed")
     return folder
@@ -446,7 +448,7 @@ def test_what_was_left_out_is_said_even_if_the_rest_fails(spoiled, run):
 
 def test_other_columns(here, run):
     rows = [json.loads(line) for line in (here / "test.jsonl").read_text().splitlines()]
-    renamed = {"chosen": "better", "rejected": "worse", "group": "who"}
+    renamed = {"chosen": "good", "rejected": "bad", "group": "who"}
     write(here / "mine.jsonl", [{renamed.get(name, name): cell for name, cell in row.items()} for row in rows])
     options = [part for name, column in renamed.items() for part in ("--column", f"{name}={column}")]
     mine = run("evaluate", "routed", "mine.jsonl", *options)
@@ -496,7 +498,8 @@ def numbered(here) -> Path:
 )
 def test_labels_of_another_scheme(arguments, numbered, run):
     mapped = [str(one).replace(".jsonl", "-0-1-2.jsonl") for one in arguments]
-    by_hand, done = run(*arguments, "--json"), run(*mapped, *LABELS, "--json")
+    again = ["--force"] if "new" in arguments else []
+    by_hand, done = run(*arguments, "--json"), run(*mapped, *LABELS, *again, "--json")
     assert (done.code, done.err) == (0, "")
     timed = {"seconds"}
     assert {name: value for name, value in done.json.items() if name not in timed} == {
@@ -559,7 +562,7 @@ def test_a_column_that_is_not_there(here, run):
         (["fit", "train.jsonl", "m", "--encoder", " "], "got an empty encoder name"),
         (
             ["fit", "train.jsonl", "train.jsonl", "-k", "1"],
-            "train.jsonl: expected a folder, as which a model is saved, got a file",
+            "MODEL: expected another file than the data, got train.jsonl, which would be replaced",
         ),
         (
             ["route", "heads", "labelled.jsonl", "--gate", "bogus"],

@@ -57,7 +57,7 @@ def world(rng, n: int, n_clusters: int = 4, n_test: int = 600):
     return (X[:n], y[:n], z[:n]), (X[n:], y[n:], z[n:])
 
 
-# --------------------------------------------------------------------------------------------------------- the clusters
+# --------------------------------------------------------------------------------------------------- the clusters
 
 
 @pytest.mark.parametrize("n_clusters", [2, 4, 20, 100])
@@ -175,7 +175,7 @@ def test_distinct_contexts_do_not_depend_on_order_or_precision():
     np.testing.assert_array_equal(second.which, first.which[order])
 
 
-# ------------------------------------------------------------------------------------------------------------- the gate
+# ------------------------------------------------------------------------------------------------------- the gate
 
 
 @pytest.mark.parametrize("labels", [2, 5, 20])
@@ -230,7 +230,7 @@ def test_a_context_near_no_cluster_gets_the_prior(heads):
 
 
 def test_permuted_contexts_say_nothing(heads):
-    """The labels contradict each other inside of clusters: the gate answers as the linear one, which learned nothing."""
+    """Labels contradict each other inside of clusters: the gate answers as the linear one, which learned nothing."""
     rng = np.random.default_rng(7)
     gains = []
     for _ in range(5):
@@ -294,9 +294,8 @@ def test_a_weight_is_a_number_of_rows_and_order_is_nothing(heads, seed):
     rows = np.repeat(np.arange(30), times)[order]
     repeated = ContextRouter(heads, gate="cluster").fit(X[rows], y[rows])
     assert (weighted.clusters_ is None) == (repeated.clusters_ is None)
-    np.testing.assert_allclose(
-        weighted.mixture_weights(X_test), repeated.mixture_weights(X_test), atol=1e-3
-    )  # the linear gate is learned to a tolerance
+    # The linear gate is learned to a tolerance.
+    np.testing.assert_allclose(weighted.mixture_weights(X_test), repeated.mixture_weights(X_test), atol=1e-3)
 
 
 def test_swapping_a_pair_negates_the_log_odds(heads):
@@ -318,7 +317,7 @@ def test_a_temperature_divides_the_evidence(heads):
     assert sharp > soft + 0.05
 
 
-# ------------------------------------------------------------------------------------------------ contexts without labels
+# ------------------------------------------------------------------------------------------ contexts without labels
 
 
 def test_unlabelled_contexts_show_clusters_that_few_labels_do_not(heads):
@@ -369,7 +368,7 @@ def test_bad_contexts_are_refused(heads, contexts, message):
     np.testing.assert_array_equal(router.decision_function(X), before)
 
 
-# ---------------------------------------------------------------------------------------------------------------- streams
+# ---------------------------------------------------------------------------------------------------------- streams
 
 
 @settings(max_examples=10)
@@ -436,7 +435,7 @@ def test_clusters_are_not_without_number(heads, monkeypatch):
     assert (np.abs(router.mixture_weights(new) - heads.weights_).max(axis=1) < 1e-12).sum() == 8
 
 
-# -------------------------------------------------------------------------------------------- saving, types, votes
+# -------------------------------------------------------------------------------------- saving, types, votes
 
 
 @pytest.mark.parametrize("n", [0, 3, 40], ids=["a stream of votes", "no clusters yet", "clusters"])

@@ -194,7 +194,7 @@ def demo():
 
 
 def test_a_model_of_texts_on_users_around_heads(demo, tmp_path):
-    unfitted = hierarchical(n_components=4, n_directions=4, tau=0.5)
+    unfitted = hierarchical(n_components=4, n_directions=4, tau=0.5, alpha=0.01)
     model = PreferenceModel.fit(demo.train, mixture=unfitted)
     assert model.choice is None
     model.route(demo.labelled).route(demo.history)
@@ -213,9 +213,11 @@ def test_a_model_of_texts_on_users_around_heads(demo, tmp_path):
 @pytest.mark.parametrize("kind", ["one", "heads", "hierarchical"])
 def test_users_name_the_first_stage(demo, kind):
     table = demo.train[np.arange(200)]
-    parameters = {} if kind == "one" else {"n_components": 2}
+    around = {"n_components": 1, "rank": 0, "tau": 0.5, "n_directions": 2, "alpha": 0.01}
+    own = {"one": {}, "heads": {"n_components": 2}, "hierarchical": around}
+    parameters = own[kind]
     model = PreferenceModel.fit(table, users=kind, random_state=0, **parameters)
-    assert len(model.mixture.coef_) == (1 if kind == "one" else 2)
+    assert len(model.mixture.coef_) == (2 if kind == "heads" else 1)
     assert (model.mixture.scatter_ is None) == (kind != "hierarchical")
     assert model.choice is None
 

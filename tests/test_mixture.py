@@ -187,7 +187,7 @@ def test_restarts_keep_the_best(capsys):
     X, y, who, _, _ = planted(300, 4, 2, 4, answers=3)
     model = MixtureBradleyTerry(4, alpha=0.01, tol=1e-4, verbose=1)
     values = [clone(model).set_params(n_init=n, random_state=0).fit(X[:, 2:], y, groups=who).objective_ for n in (1, 4)]
-    printed = capsys.readouterr().out.splitlines()
+    printed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("start")]
     assert len(printed) == 5
     starts = [float(line.split("objective ")[1].split()[0]) for line in printed[1:]]
     assert max(starts) > min(starts) + 1e-3
@@ -836,12 +836,13 @@ def test_verbose(capsys):
     assert capsys.readouterr().out == ""
     quick(n_init=2, verbose=1).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
+    assert len(lines) == 3
     assert lines[1].startswith("start 2 of 2: objective 0.")
     assert lines[1].endswith("iterations")
+    assert lines[2] == "alpha 0.05, gate_alpha 0.05, history_temperature 1"
     model = quick(verbose=2).fit(X, y)
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + model.n_iter_
+    assert len(lines) == 2 + model.n_iter_
     assert lines[0].startswith("  objective 0.")
 
 

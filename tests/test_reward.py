@@ -45,7 +45,7 @@ def world():
 @pytest.fixture(scope="module")
 def heads(world):
     """Encoder and mixture, for tests that add a router of their own."""
-    fitted = PreferenceModel.fit(world.train, random_state=0)
+    fitted = PreferenceModel.fit(world.train, n_components=4, alpha=1e-3, random_state=0)
     return fitted.encoder, fitted.mixture
 
 
@@ -110,8 +110,8 @@ def test_fit_is_the_encoder_and_the_mixture_put_together(world):
 
 def test_groups_and_weights_reach_the_mixture(world):
     table = world.train[:200]
-    plain = PreferenceModel.fit(table, encoder=SMALL, random_state=0)
-    ungrouped = PreferenceModel.fit(without(table, "group"), encoder=SMALL, random_state=0)
+    plain = PreferenceModel.fit(table, encoder=SMALL, n_components=4, random_state=0)
+    ungrouped = PreferenceModel.fit(without(table, "group"), encoder=SMALL, n_components=4, random_state=0)
     assert not np.allclose(plain.mixture.coef_, ungrouped.mixture.coef_)
     half = table[:100]
     weight = np.where(np.arange(200) < 100, 1.0, 0.0)

@@ -270,8 +270,9 @@ def _refitted_gate(
     if not gate.n_inputs:
         users = np.maximum(share.sum(axis=1), _LEAST_USERS)
         return [np.log(users / users.sum())]
-    contexts = votes.contexts
-    rows = Comparisons(PairReader(contexts, contexts.shape[1]), weight=votes.outer)
+    # A reader wants a difference behind the context.
+    contexts = np.column_stack([votes.contexts, np.ones(len(votes.contexts))])
+    rows = Comparisons(PairReader(contexts, contexts.shape[1] - 1), weight=votes.outer)
     # Penalties are in nats per row of votes, and the objective is per user.
     alpha = gate_alpha * votes.mass / rows.total_weight
     objective = GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)

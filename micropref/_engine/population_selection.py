@@ -103,8 +103,9 @@ def choose(
         return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), []
     search = _Search(votes, folds, choices, settings, seed, report)
     search.run()
-    best = max(search.tried, key=search.total)
-    near = [one for one in search.tried if not search.is_better(best, one)]
+    allowed = [one for one in search.tried if one.candidate.shape in choices.shapes]
+    best = max(allowed, key=search.total)
+    near = [one for one in allowed if not search.is_better(best, one)]
     return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
 
 
@@ -123,6 +124,8 @@ class _Search:
         self.votes, self.folds, self.choices, self.settings = votes, folds, choices, settings
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
+        # One head may have nothing to say where two have; what two ask for serves more of them, too.
+        self.scales: tuple[float | None, ...] = (None,) if choices.alpha is not None else choices.prior_scales
 
     def total(self, one: Tried) -> float:
         """Evidence of all users."""
@@ -163,7 +166,7 @@ class _Search:
 
     def _heads(self, k: int) -> tuple[Tried, list[Population]]:
         """Heads of the likeliest prior, and the populations of all folds."""
-        scales: tuple[float | None, ...] = (None,) if self.choices.alpha is not None else self.choices.prior_scales
+        scales = self.scales
         starts: list[Population | None] = [None] * len(self.folds)
         found: list[tuple[Tried, list[Population]]] = []
         for scale in scales:
@@ -184,6 +187,8 @@ class _Search:
             found.append((self._judge(candidate, populations), populations))
         best = max(found, key=lambda one: self.total(one[0]))
         self.tried.append(best[0])
+        if k > 1:
+            self.scales = (best[0].candidate.prior_scale,)
         return best
 
     def _scattered(self, heads: Candidate, populations: list[Population], shape: Shape) -> Tried:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cholesky, solve_triangular
 
 from micropref._arrays.blocks import row_blocks
 from micropref._engine.user_votes import UserVotes
@@ -16,6 +19,8 @@ Floats = NDArray[np.float64]
 # Votes of one user beyond these say little more about directions, at a cost that grows with their square.
 _MOST_VOTES = 300
 _LEAST_CURVATURE = 1e-3
+# Rows of one product.
+_ROWS = 2048
 
 
 def axes_of_users(votes: UserVotes, margins: Floats, variance: float, n_axes: int) -> Floats:
@@ -32,13 +37,13 @@ def axes_of_users(votes: UserVotes, margins: Floats, variance: float, n_axes: in
     variance : float
     n_axes : int
     """
-    d = votes.rows.reader.n_features
-    moment = np.zeros((d, d))
     starts, counts, order = votes.rounds.starts, votes.rounds.counts, votes.rounds.order
     wrong = sigmoid(-margins)
     curvature = np.maximum(wrong * (1.0 - wrong), _LEAST_CURVATURE)
     if votes.weight is not None:
         wrong, curvature = wrong * votes.weight, curvature * votes.weight
+    d = votes.rows.reader.n_features
+    moment, pending = np.zeros((d, d)), _Pending()
     for user in np.flatnonzero((counts > 0) & (votes.outer > 0)):
         rows = order[starts[user] : starts[user] + min(counts[user], _MOST_VOTES)]
         rows = rows[curvature[rows] > 0]
@@ -47,12 +52,36 @@ def axes_of_users(votes: UserVotes, margins: Floats, variance: float, n_axes: in
         differences = votes.differences(rows)
         gram = variance * differences @ differences.T
         gram.flat[:: len(rows) + 1] += 1.0 / curvature[rows]
-        lower = np.linalg.cholesky(gram)
-        halved = np.linalg.solve(lower, differences)
-        residual = np.linalg.solve(lower, wrong[rows] / curvature[rows])
-        mean = variance * halved.T @ residual
-        moment += votes.outer[user] * (np.outer(mean, mean) - variance**2 * (halved.T @ halved))
+        lower = cholesky(gram, lower=True, overwrite_a=True, check_finite=False)
+        # The prior loses variance² DᵀG⁻¹D to what the votes say, and the mean is variance DᵀG⁻¹r.
+        aside = np.column_stack([differences, wrong[rows] / curvature[rows]])
+        halved = solve_triangular(lower, aside, lower=True, overwrite_b=True, check_finite=False)
+        root = variance * math.sqrt(votes.outer[user])
+        pending.add(root * halved[:, -1] @ halved[:, :-1], root * halved[:, :-1])
+        if pending.size >= _ROWS:
+            moment += pending.taken()
+    if pending.size:
+        moment += pending.taken()
     return _leading(moment, n_axes)
+
+
+class _Pending:
+    """Rows whose second moment is taken in one product: those of means add, the others subtract."""
+
+    def __init__(self) -> None:
+        self.means: list[Floats] = []
+        self.rows: list[Floats] = []
+        self.size = 0
+
+    def add(self, mean: Floats, rows: Floats) -> None:
+        self.means.append(mean)
+        self.rows.append(rows)
+        self.size += len(rows)
+
+    def taken(self) -> Floats:
+        means, rows = np.stack(self.means), np.concatenate(self.rows)
+        self.__init__()  # type: ignore[misc]
+        return np.asarray(means.T @ means - rows.T @ rows)
 
 
 def axes_of_differences(votes: UserVotes, n_axes: int, beside: Floats) -> Floats:

@@ -63,7 +63,7 @@ def vote_temperature(
     """
     ranks, rows = objective.communicator, objective.rows
     hashes = np.empty(0, dtype=np.uint64) if rows.groups is None else _mixed(hash_ids(rows.groups.ids))
-    held_out = (hashes & np.uint64(1)).astype(bool)
+    held_out = hashes >= np.uint64(1 << 63)
     votes = np.zeros(0) if objective.units is None else objective.units.mass[: len(hashes)]
     answers = np.zeros(0) if rows.groups is None else np.bincount(rows.groups.index[rows.groups.index >= 0])
     several = (answers > 1) & (votes > 0)
@@ -79,14 +79,15 @@ def vote_temperature(
         tol=1e-5,
     ).vector
     share = min(1.0, 2.0 * _ROWS / n_samples)
-    scored = held_out & several & (hashes.astype(np.float64) <= share * 2.0**64)
+    scored = held_out & several & (hashes.astype(np.float64) <= (1.0 + share) * 2.0**63)
     gains = ranks.sum(lambda: _gains(objective, vector, scored), 1 + 2 * len(TEMPERATURES), vector)
     return _clearly_best(gains)
 
 
 def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64: all bits of the result depend on all bits of the id."""
+    """A step of SplitMix64: all bits of the result depend on all bits of the id."""
     with np.errstate(over="ignore"):
+        hashes = (hashes + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
             hashes = (hashes ^ (hashes >> np.uint64(shift))) * np.uint64(factor)
         return hashes ^ (hashes >> np.uint64(31))

@@ -51,12 +51,13 @@ class HeadUncertainty:
         features = np.asarray(features, dtype=np.float64)
         if self.deviations is not None:
             return self._of_deviations(features)
-        assert self.covariance is not None and self.unidentified is not None and self.scale is not None
+        assert self.covariance is not None
+        assert self.unidentified is not None
+        assert self.scale is not None
         found = np.maximum(np.einsum("ij,ij->i", features @ self.covariance, features), 0.0)
         outside = np.linalg.norm(features @ self.unidentified, axis=1)
-        return np.asarray(
-            np.where(outside > _ROUNDING * np.linalg.norm(features * self.scale, axis=1), np.inf, found)[None]
-        )
+        beyond = outside > _ROUNDING * np.linalg.norm(features * self.scale, axis=1)
+        return np.asarray(np.where(beyond, np.inf, found)[None])
 
     def standard_errors(self, n_features: int) -> NDArray[np.float64]:
         """Of the coefficients, (n_components, n_features)."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from micropref.datasets.table import PreferenceTable
-from micropref.metrics._subsets import rows_by_value, score_subsets
+from micropref.metrics._subsets import clusters_of, rows_by_value, score_subsets
 
 __all__ = ["scores_by_stage"]
 
@@ -20,11 +19,10 @@ def scores_by_stage(model: Any, table: PreferenceTable, by: str | None, random_s
         table = table[table.weight > 0]
     if not len(table):
         raise ValueError("expected at least one comparison with weight, got none")
-    clusters = np.array([prompt or None for prompt in table.prompt], dtype=object)
     return score_subsets(
         _log_odds_by_stage(model, table),
         rows_by_value(None if by is None else _column(table, by), len(table)),
-        clusters=clusters if table.group is None else table.group,
+        clusters=clusters_of(table.group, table.prompt),
         weight=table.weight,
         random_state=random_state,
     )

@@ -22,7 +22,7 @@ _NEGLIGIBLE = 1e-9
 
 
 def directions_of_votes(rows: Comparisons, index: np.ndarray, n_users: int, n_components: int) -> np.ndarray:
-    """Top right singular vectors (r, d), r ≤ n_components, of one row Σ_i ω_i (y_i − ½) d_i per user.
+    """Top right singular vectors (r, d), r ≤ n_components, of one row Σ_i ω_i (y_i − ½) d_i per user, times √S.
 
     No two users need have compared the same pair.
     """
@@ -57,7 +57,7 @@ def directions_of_shared_pairs(rows: Comparisons, index: np.ndarray, n_users: in
     total.sum_duplicates()
     answers.sum_duplicates()
     answers.data = answers.data / total.data
-    left = _right_singular(answers.T.tocsr(), n_components, with_values=True).T  # (n_pairs, r)
+    left = _right_singular(answers.T.tocsr(), n_components).T  # (n_pairs, r)
     D = np.asarray(rows.difference[mine[first]], dtype=np.float64)
     ridge = max(_RIDGE * float(np.vdot(D, D)) / D.shape[1], np.finfo(float).tiny)
     if D.shape[0] >= D.shape[1]:
@@ -88,8 +88,8 @@ def _distinct_pairs(D: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return pair, orientation * orientation[first][pair], first
 
 
-def _right_singular(matrix: Any, count: int, *, with_values: bool = False) -> np.ndarray:
-    """Top right singular vectors (r, n_columns), times the roots of their values if wanted."""
+def _right_singular(matrix: Any, count: int) -> np.ndarray:
+    """Top right singular vectors (r, n_columns), times the roots of their values."""
     count = min(count, *matrix.shape)
     if matrix.shape[0] * matrix.shape[1] <= _WHOLE or count >= min(matrix.shape) - 1:
         dense = matrix if isinstance(matrix, np.ndarray) else matrix @ np.eye(matrix.shape[1])
@@ -99,5 +99,5 @@ def _right_singular(matrix: Any, count: int, *, with_values: bool = False) -> np
         _, values, vectors = svds(matrix, k=count, v0=start)
         values, vectors = values[::-1], vectors[::-1]
     kept = values[:count] > _NEGLIGIBLE * max(float(values[0]), np.finfo(float).tiny)
-    found: np.ndarray = vectors[:count][kept] * (np.sqrt(values[:count][kept])[:, None] if with_values else 1.0)
+    found: np.ndarray = vectors[:count][kept] * np.sqrt(values[:count][kept])[:, None]
     return found

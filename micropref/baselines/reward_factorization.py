@@ -40,6 +40,7 @@ _SHARED = 3.0
 # Prior standard deviation of a user's weights with user_prior="none", in nats per unit of margin: next to none, and yet
 # votes that one reward separates have a finite one.
 _FLAT = 10.0
+_EXACT = 1e-7
 # Share of the largest singular value below which a direction holds rounding errors.
 _NEGLIGIBLE = 1e-9
 
@@ -94,9 +95,9 @@ class RewardFactorization(LinearRewards):
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats; positive. "auto": as in `MixtureBradleyTerry`,
         a prior standard deviation of their margins of 1.75 nats.
-    max_iter : int, default=500
+    max_iter : int, default=1000
         Largest number of L-BFGS iterations.
-    tol : float, default=1e-4
+    tol : float, default=1e-3
         Convergence: largest component of the gradient, in variables scaled to features of unit size.
 
     Attributes
@@ -116,7 +117,7 @@ class RewardFactorization(LinearRewards):
     alpha_ : float
         The penalty that was used.
     n_iter_ : int
-        Iterations of the bilinear likelihood; 0 where it was not fitted.
+        Iterations of L-BFGS: for the common reward, and for the basis where it was fitted.
     converged_ : bool
     classes_ : ndarray of shape (2,)
     n_features_in_ : int
@@ -166,8 +167,8 @@ class RewardFactorization(LinearRewards):
         refine: bool | str = "auto",
         user_prior: str = "population",
         alpha: float | str = "auto",
-        max_iter: int = 500,
-        tol: float = 1e-4,
+        max_iter: int = 1000,
+        tol: float = 1e-3,
     ):
         self.n_components = n_components
         self.n_context_features = n_context_features
@@ -213,8 +214,9 @@ class RewardFactorization(LinearRewards):
         self.alpha_ = float(head_penalty(self.alpha, rows.norms[1], rows.total_weight))
         users = in_order_of_votes(rows)
         votes = Votes(rows.difference, rows.dense_signs, rows.dense_weight)
-        common = bradley_terry(votes, self.alpha_, max_iter=self.max_iter, tol=self.tol)
-        self.n_iter_, self.converged_, self.refined_ = 0, common.converged, False
+        # Exactly, since the basis depends on its direction.
+        common = bradley_terry(votes, self.alpha_, max_iter=self.max_iter, tol=min(self.tol, _EXACT))
+        self.n_iter_, self.converged_, self.refined_ = common.n_iter, common.converged, False
         self.init_ = "none" if users is None else self._kind_of_start(rows, users)
         basis = common.vector[None] if users is None else self._started(rows, users, common.vector)
         population = self._set_basis(rows, users, basis)
@@ -231,24 +233,24 @@ class RewardFactorization(LinearRewards):
         start = directions_of_shared_pairs if self.init_ == "svd" else directions_of_votes
         found = start(rows, users.index, users.n_groups, self.n_components)
         length = np.linalg.norm(common)
-        if length > 0:
-            unit = common / length
-            found = np.vstack([unit, found - np.outer(found @ unit, unit)])
-        _, size, axes = np.linalg.svd(found, full_matrices=False)
-        kept: np.ndarray = axes[size > _NEGLIGIBLE * size[0]][: self.n_components]
-        return kept
+        unit = common / length if length > 0 else common
+        _, size, axes = np.linalg.svd(found - np.outer(found @ unit, unit), full_matrices=False)
+        apart = axes[size > _NEGLIGIBLE * max(float(size[0]), np.finfo(float).tiny)]
+        both = np.vstack([unit[None], apart]) if length > 0 else apart
+        return both[: self.n_components] if len(both) else unit[None]
 
     def _set_basis(self, rows: Comparisons, users: Groups | None, basis: np.ndarray) -> Population | None:
         """Scale and orient the heads, and estimate the distribution of users' weights of them."""
         mean = (rows.dense_weight * rows.dense_signs / rows.total_weight) @ rows.difference
         self.coef_ = oriented(scaled_to_margin(basis, rows, 1.0), mean, float(rows.norms[1]))
         self.n_components_ = len(self.coef_)
-        values = self._represent(rows.context, rows.difference)
         if users is None:
-            fit = bradley_terry(Votes(values, rows.dense_signs, rows.dense_weight), 1e-12, max_iter=100, tol=self.tol)
-            self.weights_, self.covariance_ = fit.vector, np.eye(1)
+            size = float(np.vdot(self.coef_, self.coef_))
+            self.weights_ = self.coef_ @ basis[0] / size if size > 0 else np.ones(1)
+            self.covariance_ = np.eye(1)
             return None
         index = np.where(rows.dense_weight > 0, users.index, -1)
+        values = self._represent(rows.context, rows.difference)
         population = Population(values, rows.dense_signs, rows.dense_weight, index, users.n_groups).fit()
         self.weights_, self.covariance_ = population.mean, population.covariance
         return population
@@ -269,7 +271,8 @@ class RewardFactorization(LinearRewards):
             tol=self.tol,
             precision=precision(rows.difference),
         )
-        self.n_iter_, self.converged_, self.refined_ = found.n_iter, found.converged, True
+        self.n_iter_ += found.n_iter
+        self.converged_, self.refined_ = self.converged_ and found.converged, True
         self._set_basis(rows, users, objective.unpack(found.vector)[0])
 
     # -------------------------------------------------------------------------------------------------------- users

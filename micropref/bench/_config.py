@@ -21,6 +21,11 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ONLY = {
     "path": ("folder", "file", "orders"),
     "encoder": ("file", "hub"),
+    "columns": ("file",),
+    "labels": ("file",),
+    "format": ("file",),
+    "annotators": ("file",),
+    "encoding": ("file",),
     "loader": ("hub",),
     "loader_settings": ("hub",),
     "world": ("world",),

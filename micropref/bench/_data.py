@@ -30,8 +30,8 @@ class BenchData:
         Rows whose mirror image is also there, from the same user in the same context: nothing was preferred.
     hash : str
         Of everything above.
-    n_left_out : int
-        Rows that could not be read.
+    reading : str
+        How many rows were read and left out, and why; empty for a planted world.
     known : ndarray of shape (n,), or None
         Log-odds of the chosen response for one who knows the weights of the user, where these were planted.
     width : int
@@ -49,7 +49,7 @@ class BenchData:
     given_test: np.ndarray | None
     is_tie: np.ndarray
     hash: str
-    n_left_out: int
+    reading: str
     known: np.ndarray | None = None
     width: int = 0
 
@@ -64,7 +64,7 @@ def in_canonical_order(
     unit: Sequence[Any] | np.ndarray,
     truth: np.ndarray | None = None,
     given_test: np.ndarray | None = None,
-    n_left_out: int = 0,
+    reading: str = "",
     known: np.ndarray | None = None,
     width: int = 0,
 ) -> BenchData:
@@ -99,7 +99,7 @@ def in_canonical_order(
         given_test=given_test,
         is_tie=_ties(keys[order], mirror, numbers, difference[order], weight[order]),
         hash=digest.hexdigest(),
-        n_left_out=n_left_out,
+        reading=reading,
         known=known,
         width=width,
     )

@@ -13,6 +13,7 @@ from scipy.special import logit
 
 from micropref.bench._data import BenchData, in_canonical_order
 from micropref.bench._specs import DatasetSpec
+from micropref.bench._words import counted
 
 if TYPE_CHECKING:
     from micropref.datasets import PreferenceTable
@@ -54,7 +55,16 @@ def load_data(spec: DatasetSpec, folder: Path | None) -> BenchData:
         elif spec.kind == "file":
             from micropref.datasets import read_preferences
 
-            table = read_preferences(path, skip_bad=True, rejected_path=os.devnull)
+            table = read_preferences(
+                path,
+                columns=spec.columns or None,
+                labels=spec.labels or None,
+                format=spec.format or None,
+                annotators=spec.annotators or None,
+                encoding=spec.encoding or None,
+                skip_bad=True,
+                rejected_path=os.devnull,
+            )
             vectors = _encoded(table, spec.encoder)
         else:
             table, given_test = _from_hub(spec, folder)
@@ -110,9 +120,18 @@ def _from_table(
         target=target,
         unit=_without_shared_pairs(table, _column(spec, table, spec.unit, "unit")),
         given_test=given_test,
-        n_left_out=table.n_rejected,
+        reading=_reading(table),
         width=vectors.table.shape[1] if parts[1:] else 0,
     )
+
+
+def _reading(table: PreferenceTable) -> str:
+    """How many rows of the source were read, how many were left out, and why."""
+    report = table.report
+    n_rows = len(table) + table.n_rejected if report is None else report.n_rows
+    read = f"{counted(n_rows, 'row')} read, {table.n_rejected} left out"
+    kinds = ", ".join(f"{n} {kind}" for kind, n in (report.faults if report is not None else {}).items())
+    return f"{read} ({kinds})" if kinds else read
 
 
 def _column(spec: DatasetSpec, table: PreferenceTable, name: str, key: str) -> list[Any]:

@@ -13,7 +13,7 @@ from micropref.bench._specs import KINDS, DatasetSpec, Suite
 from micropref.bench._words import counted
 
 COLUMNS = (
-    *("dataset", "method", "kind", "family", "information", "budget", "mean_labels", "n_rows", "n_clusters"),
+    *("dataset", "method", "kind", "family", "information", "budget", "mean_labels", "n_rows", "n_clusters", "reading"),
     *("status", "reason", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "log_loss_low", "log_loss_high"),
     *("brier", "calibration_error", "group_accuracy", "gain", "gain_low", "gain_high", "gain_p"),
     *(
@@ -101,6 +101,7 @@ def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figu
         if mean < budget
     )
     facts = [
+        f"{result.reading}." if result.reading else "",
         f"{counted(len(result.weight), 'test row')} in {counted(result.n_clusters, cluster)} over "
         f"{counted(len(result.seeds), 'seed')}, {counted(result.n_targets, target)} for each; "
         f"{counted(result.n_train, 'training row')}.",

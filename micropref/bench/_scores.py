@@ -79,6 +79,7 @@ class DatasetResult:
     weight: np.ndarray
     mean_labels: np.ndarray
     notes: tuple[str, ...]
+    reading: str
     n_train: int
     n_targets: int
     data_hash: str
@@ -140,6 +141,7 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
         notes=tuple(
             f"seed {job.seed}: {note}" for job, task in zip(jobs, tasks, strict=True) for note in task.meta["notes"]
         ),
+        reading=tasks[0].meta["reading"],
         n_train=round(np.mean([task.meta["n_train"] for task in tasks])),
         n_targets=max(task.meta["n_targets"] for task in tasks),
         data_hash=jobs[0].data_hash,
@@ -310,6 +312,7 @@ def _row(suite: Suite, result: DatasetResult, one: Pooled, b: int) -> dict[str, 
         "mean_labels": float(result.mean_labels[b]),
         "n_rows": len(result.weight),
         "n_clusters": result.n_clusters,
+        "reading": result.reading,
         "status": one.status,
         "reason": one.reason,
         "warnings": len(one.warnings),

@@ -34,6 +34,12 @@ class DatasetSpec:
         other comparisons are in training; the labels of the last are these comparisons.
     path : str
         Of a folder or file, relative to the folder of the data.
+    columns, labels : dict
+        Kind "file": names of columns and meanings of labels, as in `read_preferences`.
+    format, encoding : str
+        Kind "file": its layout or kind, and the encoding of its text, where they are not found by themselves.
+    annotators : str
+        Kind "file": columns with the labels of one annotator each, separated by commas.
     loader, loader_settings : str, dict
         Name of the loader without ``load_``, and its arguments (`source` among them).
     encoder : str
@@ -83,6 +89,11 @@ class DatasetSpec:
     kind: str
     protocol: str = "users"
     path: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    format: str = ""
+    annotators: str = ""
+    encoding: str = ""
     loader: str = ""
     loader_settings: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "hashing"

@@ -139,6 +139,8 @@ class Task:
     mean_labels : ndarray of shape (n_budgets,)
         Mean number of labels of a target: below the budget where a target has fewer.
     notes : tuple of str
+    reading : str
+        How many rows of the data were read and left out.
     split_hash : str
     """
 
@@ -149,6 +151,7 @@ class Task:
     weight: np.ndarray
     mean_labels: np.ndarray
     notes: tuple[str, ...]
+    reading: str
     split_hash: str
 
 
@@ -207,6 +210,7 @@ def make_task(
         weight=data.weight[test],
         mean_labels=np.array([np.minimum(available, budget).mean() for budget in budgets]),
         notes=_notes(data, split, available),
+        reading=data.reading,
         split_hash=_digest(train, pool, test, inputs.annotators, ranks),
     )
 
@@ -216,6 +220,7 @@ def describe_task(task: Task) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     arrays = {"cluster": task.cluster, "target": task.target, "weight": task.weight, "mean_labels": task.mean_labels}
     return arrays, {
         "notes": list(task.notes),
+        "reading": task.reading,
         "split_hash": task.split_hash,
         "n_train": len(task.inputs.train),
         "n_test": len(task.inputs.test),
@@ -282,9 +287,6 @@ def _notes(data: BenchData, split: Split, available: np.ndarray) -> tuple[str, .
         verb = "has" if n_unlabelled == 1 else "have"
         targets = counted(n_tested, split.target_name)
         notes.append(f"{n_unlabelled} of {targets} {verb} no labels: predicted like an unknown user or context")
-    if data.n_left_out:
-        verb = "is" if data.n_left_out == 1 else "are"
-        notes.append(f"{counted(data.n_left_out, 'row')} could not be read and {verb} left out")
     if n_ties:
         notes.append(f"{counted(n_ties, 'tied row')} used neither as labels nor as test rows")
     return tuple(notes)

@@ -55,8 +55,10 @@ def bench(
         )
     else:
         for name in dict.fromkeys(row["dataset"] for row in result.rows):
-            of = [row for row in result.rows if row["dataset"] == name]
-            print_table(_shown(name, tuple(dict.fromkeys(row["budget"] for row in of)), of))
+            rows = [row for row in result.rows if row["dataset"] == name]
+            print_table(_shown(name, tuple(dict.fromkeys(row["budget"] for row in rows)), rows))
+            if rows[0]["reading"]:
+                out.print(f"{name}: {rows[0]['reading']}")
         for path in result.files:
             out.print(str(path))
         out.print(f"{counted(result.n_run, 'cell')} run, {result.n_kept} kept, {seconds:.1f} s")

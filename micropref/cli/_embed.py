@@ -10,18 +10,25 @@ from typing import Annotated, Any
 import typer
 
 from micropref.cli._app import (
-    Column,
-    Data,
     Json,
-    Label,
-    Rejected,
-    SkipBad,
     app,
     err,
     out,
     print_json,
-    read_table,
     working,
+)
+from micropref.cli._data import (
+    Annotators,
+    Column,
+    Data,
+    Encoding,
+    Format,
+    Label,
+    Reading,
+    Rejected,
+    SkipBad,
+    read_table,
+    refuse_input_as_output,
 )
 
 
@@ -44,6 +51,9 @@ def embed(
     ] = False,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -59,7 +69,8 @@ def embed(
 
     start = time.perf_counter()
     with working() as report:
-        table = read_table(data, column, label, skip_bad, rejected, report)
+        refuse_input_as_output(data, store, "STORE")
+        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         model = resolve_encoder(_on_own_device(encoder))
         texts = PairEncoder(model, template=template, context="auto").texts(table)
         if dry_run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,14 +13,9 @@ from rich.table import Table
 
 from micropref._support.text import counted
 from micropref.cli._app import (
-    Column,
-    Data,
     Encoder,
     Json,
-    Label,
     Model,
-    Rejected,
-    SkipBad,
     Store,
     app,
     err,
@@ -29,8 +23,24 @@ from micropref.cli._app import (
     out,
     print_json,
     print_table,
-    read_table,
     working,
+)
+from micropref.cli._data import (
+    Annotators,
+    Column,
+    Data,
+    Encoding,
+    Force,
+    Format,
+    Label,
+    Reading,
+    Rejected,
+    SkipBad,
+    announce,
+    read_table,
+    refuse_existing,
+    refuse_input_as_output,
+    renamed_columns,
 )
 
 
@@ -70,8 +80,12 @@ def fit(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the starts.")] = 0,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Learn the heads from comparisons (stage 1).
@@ -89,9 +103,9 @@ def fit(
     n_heads: Any = number_or_auto(components, int, "--components")
     penalty = number_or_auto(alpha, float, "--alpha")
     with torchrun() as ranks, working(silent=ranks.rank > 0) as report:
-        # Rows that are left out are written once.
-        left_out = rejected if ranks.rank == 0 else Path(os.devnull)
-        table = ranks.together(lambda: read_table(data, column, label, skip_bad, left_out, report))
+        ranks.together(lambda: _check_output(data, model, force))
+        reading = Reading(column, label, format, annotators, encoding, skip_bad, rejected)
+        table = ranks.together(lambda: read_table(data, reading, report, is_first=ranks.rank == 0))
         report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {_fitted_for(users, n_heads)}")
         share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
         with distributed_fit(ranks):
@@ -134,6 +148,11 @@ def fit(
         print_json(result)
         return
     _print_fit(result, mixture)
+
+
+def _check_output(data: str, model: Path, force: bool) -> None:
+    refuse_input_as_output(data, model, "MODEL")
+    refuse_existing(model, force=force)
 
 
 def _print_fit(result: dict[str, Any], mixture: Any) -> None:
@@ -208,8 +227,12 @@ def route(
     store: Store = None,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Learn which head applies (stage 2): from labelled contexts, or from users' votes.
@@ -231,9 +254,12 @@ def route(
 
     start = time.perf_counter()
     with working() as report:
+        refuse_input_as_output(data, output, "--output")
+        if output is not None and output.resolve() != model.resolve():
+            refuse_existing(output, force=force)
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_table(data, column, label, skip_bad, rejected, report)
+        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         report(f"embedding and routing {counted(len(table), 'comparison')}")
         if fitted.router is None and seed is None:
             given["random_state"] = 0
@@ -268,13 +294,17 @@ def score(
         str,
         typer.Argument(
             metavar="DATA",
-            help="Responses: a file with prompt and response (or responses, a list); optional: context, user.",
+            help="Responses: a file, or - for standard input, with prompt and response (or responses, a list); "
+            "optional: context, user.",
             show_default=False,
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
     encoder: Encoder = None,
     store: Store = None,
+    column: Column = None,
+    format: Format = None,
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Reward single responses and rank those to the same prompt, context and user.
@@ -286,9 +316,12 @@ def score(
     from micropref.reward import PreferenceModel
 
     with working() as report:
+        refuse_input_as_output(data, output, "--output")
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_responses(data)
+        report(f"reading {data}")
+        table = read_responses(data, columns=renamed_columns(column), format=format, encoding=encoding)
+        announce(table.report)
         report(f"embedding {counted(len(table), 'response')}")
         rewards = fitted.reward(table.prompt, table.response, table.context, table.user).tolist()
     contexts = table.context or [""] * len(table)
@@ -323,6 +356,9 @@ def evaluate(
     store: Store = None,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -337,7 +373,7 @@ def evaluate(
     with working() as report:
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_table(data, column, label, skip_bad, rejected, report)
+        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         report(f"evaluating {counted(len(table), 'comparison')}")
         rows = fitted.evaluate(table, by=by, random_state=seed)
     if as_json:

@@ -15,6 +15,7 @@ from micropref.embed._learned import Learned
 from micropref.embed._orientation import read_rows
 from micropref.embed._responses import ACTING_PARTS, Stated, log_lengths
 from micropref.embed._settings import Settings
+from micropref.embed._streamed import stream
 from micropref.embed._texts import check_texts
 from micropref.embed._vectors import Vectors
 from micropref.features.interactions import ContextInteractions
@@ -53,6 +54,9 @@ class TextFeatures:
         check_is_fitted(self)
         parts = self._check_parts(parts)
         table = read_rows(X, self.orientation_)
+        if self._settings.is_plain:
+            found = stream(self._settings, table, parts, width=self.vector_width_, verbose=self.verbose)
+            return found.scaled(parts, self.scale_)
         vectors = self._embed(self._settings.texts(table, parts))
         return self._learned.rows(table, parts, vectors)
 

@@ -84,6 +84,11 @@ class Settings:
         return f"{self.encoder.fingerprint} template={self.template.text!r}"
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the difference is all that follows the context."""
+        return not self.acts and not self.length
+
+    @property
     def acts(self) -> bool:
         """Whether columns that follow the difference depend on prompts and contexts."""
         return self.interactions is not None or self.clauses

@@ -13,7 +13,6 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._estimator.fitting import learning, predicting
 from micropref._support.renamed import moved
 from micropref.datasets._unoriented import read_unoriented
-from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed._columns import context_texts
 from micropref.embed._features import TextFeatures
@@ -21,7 +20,8 @@ from micropref.embed._learned import Learned, acting_parameters, check_descripti
 from micropref.embed._orientation import read_rows, read_training_rows
 from micropref.embed._scales import mean_norm, scale_to
 from micropref.embed._settings import Settings
-from micropref.embed._vectors import TruncationWarning, Vectors, not_blank
+from micropref.embed._streamed import learn_streamed
+from micropref.embed._vectors import TruncationWarning, not_blank
 from micropref.embed.encoders import encoder_from_config
 from micropref.embed.protocol import Encoder, Store
 from micropref.features.interactions import ContextInteractions
@@ -156,7 +156,8 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
             If a parameter or the table is not usable, the store belongs to another encoder, or y contradicts a label of
             the table. A fit that is refused leaves the estimator as it was.
         """
-        learned, _, _ = self._learn(X, y)
+        table, orientation = active_communicator().together(lambda: read_training_rows(X, y))
+        learned, _ = learn(self._settings_of_parameters, table, orientation, self.verbose)
         self._adopt(learned)
         return self
 
@@ -173,8 +174,34 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
         -------
         X : ndarray of shape (n, n_context_features_ + feature_width_), dtype float32
         """
-        learned, table, vectors = self._learn(X, y)
-        pairs = active_communicator().together(lambda: learned.rows(table, tuple(learned.context_parts), vectors))
+        return self.fit_pairs(X, y)
+
+    def fit_pairs(self, X: Any, y: Any = None, *, parts: Sequence[str] | None = None) -> np.ndarray:
+        """Fit, and transform with a choice of the context parts: `fit` and `encode_pairs` in one read of the texts.
+
+        Unless something acts on the responses, a text is embedded, added to its rows, and forgotten: memory is that of
+        the matrix that is returned.
+
+        Parameters
+        ----------
+        X : table of n comparisons
+        y : array-like of n labels, optional
+            As in `fit`.
+        parts : sequence of str, optional
+            Out of ``("prompt", "context")``; by default all that are learned.
+
+        Returns
+        -------
+        X : ndarray of shape (n, width of the parts + feature_width_), dtype float32
+        """
+        ranks = active_communicator()
+        table, orientation = ranks.together(lambda: read_training_rows(X, y))
+        if self.interactions in (None, False) and not self.clauses and not self.length:
+            learned, pairs = learn_streamed(self._settings_of_parameters, table, orientation, parts, self.verbose)
+        else:
+            learned, vectors = learn(self._settings_of_parameters, table, orientation, self.verbose)
+            shown = [part for part in learned.context_parts if parts is None or part in parts]
+            pairs = ranks.together(lambda: learned.rows(table, shown, vectors))
         self._adopt(learned)
         return pairs
 
@@ -308,12 +335,6 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
         )
         restored._adopt(restore(config, restored._settings_of_parameters()))
         return restored
-
-    def _learn(self, X: Any, y: Any) -> tuple[Learned, PreferenceTable, Vectors]:
-        """What a fit learns, its rows and the vectors of their texts; the estimator stays as it is."""
-        table, orientation = active_communicator().together(lambda: read_training_rows(X, y))
-        learned, vectors = learn(self._settings_of_parameters, table, orientation, self.verbose)
-        return learned, table, vectors
 
     def _settings_of_parameters(self) -> Settings:
         return Settings.of(

@@ -82,7 +82,9 @@ def load_ultrafeedback(
     """
     opened = open_splits(source, hub_name="openbmb/UltraFeedback", columns=_COLUMNS, revision=revision)
     reading = Reading(opened.split("train"), skip_bad)
-    train = reading.table([row for _, rows in reading.each(_compare, _COLUMNS) for row in rows], has_context=True)
+    train = reading.table(
+        [row for _, rows in reading.each(compare_completions, _COLUMNS) for row in rows], has_context=True
+    )
     test = None
     if test_size is not None:
         train, test = split_by(train, train.prompt, test_size, random_state)
@@ -97,7 +99,7 @@ def load_ultrafeedback(
     )
 
 
-def _compare(cells: Mapping[str, Any]) -> list[Comparison]:
+def compare_completions(cells: Mapping[str, Any]) -> list[Comparison]:
     prompt = text_of(cells, "instruction")
     if not isinstance(cells["completions"], list):
         raise ValueError(f"expected a list, got {reprlib.repr(cells['completions'])} in column 'completions'")

@@ -1,8 +1,7 @@
-"""How far the reward of a text may be from what a model says of it."""
+"""Rewards from features, and how far they may be from what a model says."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from micropref._estimator.fitting import frozen
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 
-__all__ = ["rewards_with_deviations", "with_uncertainty"]
+__all__ = ["rewards_of", "with_uncertainty"]
 
 
 def with_uncertainty(
@@ -31,22 +30,40 @@ def with_uncertainty(
     return mixture, router
 
 
-def rewards_with_deviations(
+def rewards_of(
     mixture: Any,
     router: ContextRouter | None,
     features: NDArray[Any],
     context: NDArray[Any],
-    users: Sequence[Hashable] | None,
+    users: Any,
+    *,
+    return_std: bool,
+) -> Any:
+    """Rewards (n,) of responses by their features, and, if asked for, standard deviations of what a user's may be."""
+    if not len(features):
+        return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
+    if return_std:
+        return _with_deviations(mixture, router, features, context, users)
+    if router is not None:
+        return np.asarray(router.rewards(features, context, users))
+    weights = np.exp(mixture.context_log_weights(context))
+    return np.asarray((mixture.rewards(features) * weights.T).sum(axis=1))
+
+
+def _with_deviations(
+    mixture: Any,
+    router: ContextRouter | None,
+    features: NDArray[Any],
+    context: NDArray[Any],
+    users: Any,
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Rewards of responses, and standard deviations of what a user's reward may be, both (n,)."""
     if len(mixture.coef_) == 1 and mixture.scatter_ is None and mixture.uncertainty_ is None:
         raise ValueError(
             "expected a model of which the uncertainty was estimated, since all users have the one reward, got none; "
             "call estimate_uncertainty on the comparisons of the fit"
         )
     if router is not None:
-        groups: Any = users
-        rewards, std = router.rewards(features, context, groups, return_std=True)
+        rewards, std = router.rewards(features, context, users, return_std=True)
         return np.asarray(rewards), np.asarray(std)
     if mixture.scatter_ is not None:
         raise ValueError(

@@ -16,6 +16,7 @@ from micropref._rows.arrays import as_rows
 from micropref._rows.groups import check_groups
 from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
+from micropref._support.warnings import level_of_caller
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._single import best_single_reward
@@ -175,7 +176,7 @@ def _warn_of_no_power(found: SingleRewardTest, n_features: int, mass: float) -> 
         f"{n_features} features: it can only notice a gain of {found.needed_gain:.3g} nats per comparison or more. The "
         f"p-value of {found.p_value:.3g} does not show that one reward is enough{more}",
         UserWarning,
-        stacklevel=3,
+        stacklevel=level_of_caller(),
     )
 
 

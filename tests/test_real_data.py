@@ -97,6 +97,26 @@ def test_a_few_labels_route(dsp: dict, heads: MixtureBradleyTerry, gate: str, la
     assert router.score(dsp["X"][test], None) >= floor
 
 
+@pytest.mark.parametrize("labels", [2, 5, 20])
+def test_criteria_that_repeat_are_as_good_as_known_ones(dsp: dict, heads: MixtureBradleyTerry, labels: int) -> None:
+    """The criterion in its many wordings is twice as long as the prompt; a user's history knows which one it is."""
+    random, label, test = np.random.default_rng(2), dsp["label"], dsp["test"]
+    width = (dsp["X"].shape[1] - dsp["D"].shape[1]) // 2
+    X = dsp["X"].copy()
+    X[:, width : 2 * width] *= 2
+    gaps = []
+    for _ in range(4):
+        rows = np.concatenate(
+            [random.choice(np.flatnonzero(~test & (label == name)), labels, replace=False) for name in np.unique(label)]
+        )
+        router = ContextRouter(heads, gate="cluster").fit(X[rows])
+        assert router.clusters_ is not None
+        known = ContextRouter(heads, history_temperature=1.0).partial_fit(dsp["D"][rows], groups=label[rows])
+        odds = known.decision_function(dsp["D"][test], groups=label[test])
+        gaps.append(np.logaddexp(0, -router.decision_function(X[test])).mean() - np.logaddexp(0, -odds).mean())
+    assert np.mean(gaps) < 0.006
+
+
 def test_a_workers_own_votes_help() -> None:
     texts = read_lines(folder("ukpconvarg1") / "texts.jsonl.gz")
     vectors = np.load(folder("ukpconvarg1") / "embeddings.npy").astype(np.float32) * 5

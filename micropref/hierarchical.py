@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict, replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,32 +13,38 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, like, to_numpy
-from micropref._engine.gates import GATES
+from micropref._engine.gates import GATES, unflatten
 from micropref._engine.gaussian_users import Scatter
 from micropref._engine.logistic_normal import expected_log_odds
+from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.population import Population, Shape, beliefs_of, log_prior, unscaled
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.population_selection import Candidate, Choices, Tried, choose
 from micropref._engine.prediction import mean_weights, scatter_coordinates
+from micropref._engine.starts import parameter_scale
 from micropref._engine.user_votes import UserVotes
-from micropref._estimator.fitting import frozen, learning, predicting
+from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.gated_heads import GatedHeads, fitted_gate
 from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref._support.warnings import level_of_caller
+from micropref._users.scatter_stream import ScatterStream
+from micropref._users.stream import Stream
 from micropref.kernels._pointwise import posterior
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["HierarchicalBradleyTerry"]
 
+# What shapes the parameters that `partial_fit` goes on with.
+_SHAPE = ("n_components", "rank", "n_directions", "n_context_features", "gate", "hidden_units")
 _COMPONENTS = (1, 2, 3, 4, 6, 8)
 _PRIOR_SCALES = (1.6, 1.0, 2.5)
 _DIRECTIONS = 16
 # Strengths of the prior under which users scatter alike in all directions, in numbers of users per direction.
 _SHRINKAGES = (8.0, 2.0, 0.5)
-_STATE = ("rank_", "n_components_", "alpha_", "evidence_", "n_iter_", "converged_", "selection_")
+_STATE = ("rank_", "n_components_", "alpha_", "evidence_", "n_iter_", "converged_", "selection_", "_learned")
 _SCATTER = ("basis", "covariances", "residual")
 
 
@@ -45,6 +52,10 @@ class HierarchicalBradleyTerry(GatedHeads):
     """Users who scatter around heads."""
 
     weights_: NDArray[np.float64]
+    _stream: Stream | ScatterStream | None
+    _learned: dict[str, Any]
+
+    _LEARNS_FROM = ("_stream",)
 
     def __init__(
         self,
@@ -58,7 +69,7 @@ class HierarchicalBradleyTerry(GatedHeads):
         gate_alpha: float = 1e-3,
         gate: str = "linear",
         hidden_units: int = 128,
-        max_iter: int = 60,
+        max_iter: int = 200,
         tol: float = 1e-5,
         n_init: int = 4,
         random_state: Any = None,
@@ -91,7 +102,11 @@ class HierarchicalBradleyTerry(GatedHeads):
         """Fit."""
         self._check_parameters()
         rows = Comparisons.read(self, X, y, sample_weight, groups, first=True, host=True)
-        rows = rows.with_group_weight(group_weight)
+        self._fit_rows(rows.with_group_weight(group_weight))
+        return self
+
+    def _fit_rows(self, rows: Comparisons) -> None:
+        """Choose a population, and fit it."""
         rows.refuse_all_zero()
         votes = UserVotes(rows)
         random = check_random_state(self.random_state)
@@ -105,7 +120,108 @@ class HierarchicalBradleyTerry(GatedHeads):
         self.selection_ = _selection(votes, candidate, tried)
         assert rows.classes is not None
         self.classes_ = rows.classes
+        self._stream = None
+
+    @learning
+    def partial_fit(
+        self,
+        X: Array,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Self:
+        """Learn from one batch of a stream.
+
+        The first call is `fit` on its batch, which also chooses what is "auto"; where that is too little to choose by,
+        call `fit` on more votes first. Later calls take a step of online EM for every 512 rows: heads and gate move
+        along the gradient of the evidence, and the covariances are those of all visits of annotators so far. The basis
+        stays. A group may come in pieces: what its votes have said is kept, in K(1 + q + q(q + 1)/2) numbers, and is
+        combined with what is believed of the population when it comes again. A model whose users sit on its heads
+        learns as `MixtureBradleyTerry` does.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_context_features + n_features)
+        y : array-like of shape (n_samples,), optional
+            As in `fit`.
+        classes : array-like of shape (2,), optional
+            The labels that mean "second preferred" and "first preferred"; needed only if they are none of 0, 1, False,
+            True, -1 and the first batch holds one of them alone.
+        sample_weight : array-like of shape (n_samples,), optional
+        groups : array-like of shape (n_samples,), optional
+            As in `fit`.
+
+        Returns
+        -------
+        self
+        """
+        started = hasattr(self, "coef_")
+        self._check_parameters()
+        check_same_parameters(self, _SHAPE)
+        known = self._known_classes(classes)
+        rows = Comparisons.read(self, X, y, sample_weight, groups, first=not started, classes=known, host=True)
+        if not started:
+            rows.refuse_all_zero()
+            self._fit_rows(rows)
+            self._stream = self._begin_stream()
+            if isinstance(self._stream, Stream):
+                self._stream.remember(rows, fitted_gate(self), self._parameters())
+            else:
+                self._stream.remember(rows, self._scaled_population())
+            return self
+        if self.scatter_ is None:
+            self._learn_heads(rows)
+        else:
+            self._learn_scatter(rows)
         return self
+
+    def _begin_stream(self) -> Stream | ScatterStream:
+        """What is remembered of annotators; of none after `fit`, or from a file."""
+        if self._stream is not None:
+            return self._stream
+        if self.scatter_ is None:
+            return Stream.create(self.n_components_, from_fit=True)
+        learned = self._learned
+        shape = Shape(**{**learned["shape"], "shrinkage": learned["shape"]["shrinkage"] or 0.0})
+        if learned["shape"]["shrinkage"] is None:
+            shape = replace(shape, shrinkage=np.inf)
+        users = self.weights_ * learned["users"]
+        return ScatterStream.create(
+            self._scaled_population(), shape, norm=learned["norm"], users=users, mass=learned["mass"]
+        )
+
+    def _scaled_population(self) -> Population:
+        """The population in the unit of length of its fit."""
+        population = self._population()
+        return replace(population, scatter=unscaled(population.scatter, 1.0 / self._learned["norm"]))
+
+    def _learn_heads(self, rows: Comparisons) -> None:
+        """Stochastic steps on heads around which no user scatters."""
+        stream = self._begin_stream().forked()
+        assert isinstance(stream, Stream)
+        stream.observe(rows)
+        gate = fitted_gate(self)
+        penalties = Penalties(self.alpha_, self.gate_alpha)
+        objective = MixtureObjective(Comparisons(rows.reader), gate, penalties)
+        scale = parameter_scale(objective, stream.feature_norms)
+        vector, value = stream.descend(rows, gate, penalties, self._parameters(), scale)
+        self.coef_, *self.gate_parameters_ = (p.copy() for p in unflatten(vector, objective.shapes))
+        self.weights_ = mean_weights(rows.context, gate, self.gate_parameters_, rows.weight)
+        self.evidence_, self.n_iter_, self.converged_, self._stream = -value, stream.adam.count, False, stream
+
+    def _learn_scatter(self, rows: Comparisons) -> None:
+        """Steps of online EM."""
+        stream = self._begin_stream().forked()
+        assert isinstance(stream, ScatterStream)
+        population = self._scaled_population()
+        scale = self._learned["prior_scale"]
+        population, value = stream.learn(rows, population, scale, self.alpha_, self.gate_alpha)
+        self.coef_, self.gate_parameters_ = population.heads, population.gate_parameters
+        self.scatter_ = unscaled(population.scatter, stream.norm)
+        self.tau_, self.rank_ = _isotropic_part(self.scatter_)
+        self.weights_ = mean_weights(rows.context, population.gate, population.gate_parameters, rows.weight)
+        self.evidence_, self.n_iter_, self.converged_, self._stream = value, stream.adam.count, False, stream
 
     def _fit_candidate(self, votes: UserVotes, candidate: Candidate, settings: Settings, random: Any) -> None:
         alpha = candidate.penalty(votes)
@@ -122,6 +238,13 @@ class HierarchicalBradleyTerry(GatedHeads):
             converged = converged and found.converged
         self.alpha_, self.n_iter_, self.converged_ = alpha, n_iter, bool(converged)
         self._set_population(votes, population)
+        self._learned = {
+            "norm": votes.norm,
+            "mass": votes.mass,
+            "users": float(votes.outer.sum()),
+            "prior_scale": candidate.prior_scale,
+            "shape": None if candidate.shape is None else _shape_for_json(candidate.shape),
+        }
         if not converged:
             warnings.warn(
                 f"The fit stopped after {n_iter} iterations of EM, or of L-BFGS before it, while there was still "
@@ -230,19 +353,24 @@ class HierarchicalBradleyTerry(GatedHeads):
         return Settings(q, self.gate, self.hidden_units, self.gate_alpha, self.max_iter, self.tol)
 
     def _choices(self, votes: UserVotes, settings: Settings) -> Choices:
-        numbers = _COMPONENTS if self.n_components == "auto" else (int(self.n_components),)
-        numbers = tuple(k for k in numbers if k <= max(1, votes.n_votes)) if self.n_components == "auto" else numbers
+        numbers: tuple[int, ...]
+        if self.n_components == "auto":
+            numbers = tuple(k for k in _COMPONENTS if k <= votes.n_votes)
+        else:
+            numbers = (int(self.n_components),)
         alpha = None if self.alpha == "auto" else float(self.alpha)
-        return Choices(numbers, alpha, _PRIOR_SCALES, self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions))
+        return Choices(
+            numbers,
+            alpha,
+            _PRIOR_SCALES,
+            self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions),
+        )
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm
         if q == 0:
             return (None,)
-        if self.rank == "auto":
-            ranks = (0, q)
-        else:
-            ranks = (min(int(self.rank), q),)
+        ranks = (0, q) if self.rank == "auto" else (min(int(self.rank), q),)
         shapes: list[Shape | None] = []
         for rank in ranks:
             if rank == 0:
@@ -271,7 +399,11 @@ class HierarchicalBradleyTerry(GatedHeads):
 
     def _forked(self) -> Self:
         """The same model, whose learning leaves this one as it is."""
-        return frozen(self)
+        other = frozen(self)
+        stream = getattr(self, "_stream", None)
+        if stream is not None:
+            other._stream = stream.isolated() if isinstance(stream, Stream) else stream.forked()
+        return other
 
     @predicting
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
@@ -291,13 +423,19 @@ class HierarchicalBradleyTerry(GatedHeads):
         model.gate_parameters_ = gathered("gate", arrays)
         scatters = "scatter.basis" in arrays
         model.scatter_ = Scatter(*(arrays[f"scatter.{name}"] for name in _SCATTER)) if scatters else None
+        model._stream = None
         recover(model, description, _STATE)
         return model
 
 
+def _shape_for_json(shape: Shape) -> dict[str, Any]:
+    """The fields of a shape; JSON knows no infinity."""
+    return {**asdict(shape), "shrinkage": None if np.isinf(shape.shrinkage) else shape.shrinkage}
+
+
 def _isotropic_part(scatter: Scatter) -> tuple[NDArray[np.float64], int]:
     """τ_k of every component, and the number of directions along which one of them has more variance than τ_k²."""
-    q, (d, k) = scatter.n_directions, (scatter.basis.shape[0], scatter.n_components)
+    q, d = scatter.n_directions, len(scatter.basis)
     if not q:
         return np.sqrt(scatter.residual), 0
     values = np.linalg.eigvalsh(scatter.covariances)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array
 from micropref._engine.gate_solvers import TOL, tempered
+from micropref._engine.gaussian_users import Scatter
 from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
@@ -39,6 +40,7 @@ _SOLVERS = ("direct", "hedge")
 _TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
+_SCATTER = ("basis", "covariances", "residual")
 _STATE = ("history_temperature_", "objective_", "n_iter_", "converged_")
 
 
@@ -409,8 +411,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.n_context_features_ = n_context_features
         assert classes is not None
         self.classes_ = classes
-        scatter = self.mixture_.scatter_
-        self.history_ = UserHistory(n_components) if scatter is None else UserPosteriors(scatter)
+        self._know_users(self.mixture_.scatter_)
         self.loss_curve_ = []
         self._context_gate = create_context_gate(
             self.gate,
@@ -426,6 +427,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.history_temperature_ = float(
             getattr(self.mixture_, "history_temperature_", 1.0) if isinstance(chosen, str) else chosen
         )
+
+    def _know_users(self, scatter: Scatter | None) -> None:
+        """No user yet, around heads with this scatter; in a stream of both stages that of the first batch stays."""
+        self.history_ = UserHistory(len(self.mixture_.coef_)) if scatter is None else UserPosteriors(scatter)
 
     def _gate_settings(self) -> GateSettings:
         return GateSettings(self.alpha, self.solver, self.n_iter, self.random_state)
@@ -445,9 +450,18 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
         arrays.update(self._context_gate.export())
         users, arrays["history"] = self.history_.export()
+        # In a stream of both stages, users keep the scatter around which their votes were read.
+        own = self.history_.scatter
+        if own is not None and own is not self.mixture_.scatter_:
+            arrays.update({f"users.{name}": getattr(own, name) for name in _SCATTER})
         description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
         description["parameters"]["mixture"] = None
-        return arrays, {**description, "mixture": mixture, "users": store_ids(users, arrays)}
+        return arrays, {
+            **description,
+            "mixture": mixture,
+            "users": store_ids(users, arrays),
+            "users_scatter": own is not None,
+        }
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
@@ -460,6 +474,12 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         recover(router, description, (*_STATE, "loss_curve_"))
         router._context_gate.restore(arrays)
         users, numbers = restore_ids(description["users"], arrays), arrays["history"]
-        # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
-        router.history_.restore(*(merged_users(users, numbers) if mixture.scatter_ is None else (users, numbers)))
+        if description.get("users_scatter", False):
+            own = (arrays[f"users.{name}"] for name in _SCATTER) if "users.basis" in arrays else None
+            router._know_users(mixture.scatter_ if own is None else Scatter(*own))
+        else:
+            router._know_users(None)
+            # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
+            users, numbers = merged_users(users, numbers)
+        router.history_.restore(users, numbers)
         return router

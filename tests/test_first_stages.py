@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import matplotlib as mpl
@@ -11,6 +12,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from micropref import ContextRouter, MixtureBradleyTerry, PreferenceModel, load_demo, make_pairs, plotting
+from micropref._reward.users import UserChoice, fit_first_stage
 from micropref._users.posteriors import UserPosteriors
 from micropref.heads import audit_heads, mask_heads, merge_heads
 from micropref.hierarchical import HierarchicalBradleyTerry
@@ -235,5 +237,52 @@ def test_users_that_are_refused(demo, arguments, message):
 
 
 def test_a_parameter_that_no_first_stage_has_is_refused(demo):
-    with pytest.raises(TypeError, match="expected parameters of the first stage, got n_heads"):
+    with pytest.raises(TypeError, match="expected parameters of the HierarchicalBradleyTerry, got n_heads"):
         PreferenceModel.fit(demo.train, users="auto", n_heads=3)
+
+
+# ----------------------------------------------------------------------------------------------- one, heads or a cloud
+
+
+def people(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
+    if kind == "one":
+        return np.tile([2.0, 1.0, 0.0], (n, 1))
+    if kind == "heads":
+        return np.where(rng.integers(2, size=(n, 1)), [3.0, 1.0, 0.0], [-3.0, 0.0, 1.0])
+    return np.array([1.0, 0.0, 0.0]) + 2.0 * rng.normal(size=(n, 3))
+
+
+@pytest.mark.parametrize("kind", ["one", "heads", "hierarchical"])
+def test_the_first_stage_that_was_planted_is_chosen(kind):
+    rng = np.random.default_rng(3)
+    users = people(kind, 150, rng)
+    rows = rng.normal(size=(150, 10, 3))
+    chosen = np.einsum("ujf,uf->uj", rows, users) + rng.logistic(size=(150, 10)) > 0
+    X, groups = np.where(chosen, 1, -1).reshape(-1, 1) * rows.reshape(-1, 3), np.repeat(np.arange(150), 10)
+    stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, groups))
+    assert choice.chosen == kind
+    assert isinstance(stage, HierarchicalBradleyTerry) == (kind == "hierarchical")
+    assert (stage.scatter_ is not None) == (kind == "hierarchical")
+    assert (len(stage.coef_) == 1) == (kind != "heads")
+    assert set(choice.log_likelihood) >= {"one", kind}
+    assert choice.gain == choice.log_likelihood[kind] - choice.log_likelihood["one"]
+    assert (choice.gain > 0.02) == (kind != "one")
+    assert choice.reason.startswith({"one": "one reward", "heads": "heads", "hierarchical": "users around"}[kind])
+    assert UserChoice(**json.loads(json.dumps(choice.to_config()))) == choice
+
+
+def test_no_scatter_is_seen_where_no_annotator_answers_twice():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(300, 3)) + 0.3
+    for groups in (None, np.arange(300)):
+        stage, choice = fit_first_stage("auto", None, {"random_state": 0, "n_components": 1}, 0, (X, None, groups))
+        assert choice.chosen == "one"
+        assert isinstance(stage, MixtureBradleyTerry)
+        assert "no annotator answers twice" in choice.reason
+
+
+def test_a_choice_is_saved_with_the_model(demo, tmp_path):
+    model = PreferenceModel.fit(demo.train[np.arange(100)], users="one", random_state=0)
+    model.choice = UserChoice("one", {"one": -0.6}, 0.0, "one reward")
+    model.save(tmp_path)
+    assert PreferenceModel.load(tmp_path).choice == model.choice

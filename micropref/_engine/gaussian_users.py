@@ -78,7 +78,7 @@ class Scatter:
         return int(self.basis.shape[1])
 
     def coordinates(self, differences: NDArray[np.floating]) -> tuple[Floats, Floats]:
-        """Coordinates z = Bᵀd (n, q) of differences (n, d), and the squared length (n,) of what is outside the basis."""
+        """Coordinates z = Bᵀd (n, q) of differences (n, d), and the squared lengths (n,) outside the basis."""
         differences = np.asarray(differences, np.float64)
         n_features, q = self.basis.shape
         z = differences @ self.basis

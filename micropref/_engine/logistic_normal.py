@@ -103,7 +103,7 @@ def expected_log_odds(mean: Any, variance: Any) -> Floats:
     size = np.abs(mean)
     log_wrong = np.minimum(moments(-size, variance)[0], -np.log(2))
     odds = np.log1p(-np.exp(log_wrong)) - log_wrong
-    return np.where(variance == 0, mean, np.copysign(odds, mean))
+    return np.asarray(np.where(variance == 0, mean, np.copysign(odds, mean)))
 
 
 def _of_normals(mean: Floats, variance: Floats) -> tuple[Floats, Floats, Floats]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,17 @@ from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref.kernels._pointwise import log_sum_exp
 
-__all__ = ["EMFit", "Population", "Shape", "beliefs_of", "evidence", "expectation_maximisation", "log_prior"]
+__all__ = [
+    "EMFit",
+    "Population",
+    "Shape",
+    "beliefs_of",
+    "evidence",
+    "expectation_maximisation",
+    "log_prior",
+    "shaped",
+    "unscaled",
+]
 
 Floats = NDArray[np.float64]
 
@@ -80,8 +89,8 @@ class Shape:
 
 @dataclass(frozen=True)
 class EMFit:
-    """Where EM stopped: the population, its log-likelihood in nats per row before the last step, iterations, and whether it
-    had gained less than the tolerance."""
+    """Where EM stopped: the population, its log-likelihood in nats per row, iterations, and whether the last gained less
+    than the tolerance."""
 
     population: Population
     value: float
@@ -140,9 +149,9 @@ def expectation_maximisation(
         As in `filter_votes`.
     """
     state = _Filtered(votes, start, compiled)
-    best, stretch, i = state.at(start), 1.0, 0
-    converged = False
-    for i in range(1, max_iter + 1):
+    best, stretch, n_iter, converged = state.at(start), 1.0, 0, False
+    while n_iter < max_iter:
+        n_iter += 1
         plain = state.maximised(best, shape, gate_alpha)
         found = state.at(_stretched(best.population, plain, stretch))
         if stretch > 1.0 and found.value < best.value:
@@ -154,12 +163,12 @@ def expectation_maximisation(
             best, converged = max(best, found, key=lambda one: one.value), True
             break
         best, stretch = found, min(_GROWTH * stretch, _LARGEST_STRETCH) if gain >= tol else 1.0
-    return EMFit(best.population, best.value, i, converged)
+    return EMFit(best.population, best.value, n_iter, converged)
 
 
 @dataclass(frozen=True)
 class _Expected:
-    """A population, its log-likelihood in nats per row, beliefs about its users, and the share of each component in each."""
+    """A population, its log-likelihood in nats per row, beliefs about its users, and each component's share in each."""
 
     population: Population
     value: float
@@ -211,7 +220,7 @@ class _Filtered:
 
 
 def _residual(covariances: Floats, shape: Shape, before: Scatter) -> Floats:
-    return np.linalg.eigvalsh(covariances)[:, 0] if shape.outside else before.residual
+    return np.asarray(np.linalg.eigvalsh(covariances)[:, 0]) if shape.outside else before.residual
 
 
 def _stretched(before: Population, after: Population, stretch: float) -> Population:
@@ -257,7 +266,7 @@ def shaped(spread: Floats, users: Floats, shape: Shape) -> Floats:
     values, vectors = values[:, ::-1], vectors[:, :, ::-1]
     rest = values[:, shape.rank :].mean(axis=1) if shape.tau is None else np.full(len(users), shape.tau**2)
     kept = np.maximum(values - rest[:, None], 0.0) * (np.arange(q) < shape.rank)
-    return np.einsum("kij,kj,klj->kil", vectors, kept, vectors) + rest[:, None, None] * np.eye(q)
+    return np.asarray(np.einsum("kij,kj,klj->kil", vectors, kept, vectors) + rest[:, None, None] * np.eye(q))
 
 
 def _refitted_gate(
@@ -284,7 +293,3 @@ def _refitted_gate(
 def unscaled(scatter: Scatter, norm: float) -> Scatter:
     """The scatter in units of the features, whose differences have this root mean square norm."""
     return replace(scatter, covariances=scatter.covariances / norm**2, residual=scatter.residual / norm**2)
-
-
-def in_floats(arrays: list[Any]) -> list[Floats]:
-    return [np.asarray(a, np.float64) for a in arrays]

@@ -153,7 +153,8 @@ def _isotropic(
 ) -> Population:
     """The likeliest of the populations whose users have margins of these standard deviations, alike in all directions."""
     k, q = heads.n_components, basis.shape[1]
-    size = float(np.mean(np.square(votes.coordinates(Scatter(basis, np.zeros((k, q, q)), np.zeros(k)))[0]).sum(axis=1)))
+    z = votes.coordinates(Scatter(basis, np.zeros((k, q, q)), np.zeros(k)))[0]
+    size = float(np.square(z).sum(axis=1).mean())
     found: list[tuple[float, Population]] = []
     for deviation in deviations:
         variance = deviation**2 / size if shape.tau is None or shape.rank else shape.tau**2
@@ -168,12 +169,16 @@ def _isotropic(
 
 
 def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
-    """Axes that the users chose say too much about how far these users lie apart along them: the variances along the axes
-    of one half of the users are those of the other half, and of both by turns."""
+    """Scatter along axes that the users choose.
+
+    How far apart they lie along them, the users who chose them say too high: the variances along the axes of one half of
+    the users are those of the other half, and both halves choose by turns.
+    """
     k, q = heads.n_components, settings.n_directions
     margins = _own_margins(votes, heads)
     half = np.arange(votes.n_users) % 2 == 0
-    reaches, variances, n_iter, converged = _REACHES, np.zeros(shape.rank), 0, True
+    reaches: tuple[float, ...] = _REACHES
+    variances, n_iter, converged = np.zeros(shape.rank), 0, True
     for choosers in (half, ~half):
         theirs, others = votes.part(choosers), votes.part(~choosers)
         chosen = margins[choosers[votes.index]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,11 +25,13 @@ _GAIN = 2e-4
 # Numbers of heads that gain nothing over fewer, after which no larger one is tried.
 _PATIENCE = 2
 _STARTS_TRIED = 2
+# Steps of the size of the last, in which heads alone could still come level with the best candidate.
+_WITHIN_REACH = 3.0
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A kind of population: K, the penalty of heads or the prior standard deviation s of their margins, and the scatter."""
+    """A kind of population: K, the penalty of heads or the prior deviation s of their margins, and the scatter."""
 
     n_components: int
     alpha: float | None
@@ -57,7 +59,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choices:
-    """What is to be chosen between: numbers of heads, rising; prior standard deviations; ways to scatter, None for none."""
+    """What to choose between: numbers of heads, rising; prior deviations of margins; ways to scatter, None for none."""
 
     n_components: tuple[int, ...]
     alpha: float | None
@@ -83,7 +85,7 @@ class Tried:
 
 
 def prior_penalty(norm: float, deviation: float, total_weight: float) -> float:
-    """Penalty of heads under which margins have this standard deviation a priori: mean‖d‖² / (s² Ω), in nats per row."""
+    """Penalty of heads under which margins have this deviation a priori: mean‖d‖² / (s² Ω), in nats per row."""
     return norm**2 / (deviation**2 * total_weight)
 
 
@@ -121,7 +123,11 @@ class _Search:
         seed: int,
         report: Callable[[str], None] | None,
     ):
-        self.votes, self.folds, self.choices, self.settings = votes, folds, choices, settings
+        self.votes, self.folds, self.choices = votes, folds, choices
+        # To choose by, a fit need not be as close.
+        self.settings = replace(
+            settings, tol=5 * settings.tol, max_iter=min(settings.max_iter, 40), heads_tol=1e-4, heads_max_iter=100
+        )
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
         # One head may have nothing to say where two have; what two ask for serves more of them, too.
@@ -138,26 +144,32 @@ class _Search:
         return float(each.sum()) > max(error, _GAIN * self.votes.mass)
 
     def run(self) -> None:
-        patience, best, best_heads = _PATIENCE, None, -math.inf
+        patience, best = _PATIENCE, None
+        fewer: Tried | None = None
         scattering = [shape for shape in self.choices.shapes if shape is not None]
         for k in self.choices.n_components:
-            gained = False
             heads, populations = self._heads(k)
-            supported = self.total(heads) > best_heads
-            best_heads = max(best_heads, self.total(heads))
             found = [heads] if None in self.choices.shapes else []
             # More heads than the votes support without scatter: none is needed with it.
+            supported = fewer is None or self.total(heads) > self.total(fewer)
             if supported or not found:
                 found += [self._scattered(heads.candidate, populations, shape) for shape in scattering]
             if best is None and scattering:
                 # The shapes differ in what a user needs to say; the best for one head serves more of them, too.
                 scattering = self._narrowed(found)
+            gained = False
             for one in found:
                 gained = gained or best is None or self.is_better(one, best)
                 best = one if best is None or self.total(one) > self.total(best) else best
+            assert best is not None
+            if fewer is not None and None in self.choices.shapes:
+                step = self.total(heads) - self.total(fewer)
+                catching_up = self.total(best) - self.total(heads) < _WITHIN_REACH * step
+                gained = gained or (catching_up and self.is_better(heads, fewer))
             patience = _PATIENCE if gained else patience - 1
             if not patience:
                 return
+            fewer = heads if supported else fewer
 
     def _narrowed(self, found: list[Tried]) -> list[Shape]:
         best = max((one for one in found if one.candidate.shape is not None), key=self.total)

@@ -36,8 +36,8 @@ class UserVotes:
     Attributes
     ----------
     outer : ndarray of shape (n_users,)
-        What the log-likelihood of each user is multiplied by: 1, or their weight in the population; for an ungrouped row
-        that of the row, too.
+        What the log-likelihood of each user is multiplied by: 1, or their weight in the population; for an ungrouped
+        row that of the row, too.
     weight : ndarray of shape (n_votes,), optional
         Weight of a vote within its user's likelihood; None: 1.
     contexts : ndarray of shape (n_users, n_context_features)

@@ -262,7 +262,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
     def _pairs(self, reader: PairReader) -> Pairs:
         """The rows as the heads see them."""
         margins = head_margins(reader, self.mixture_.coef_)
-        scatter = self.mixture_.scatter_
+        scatter = self.history_.scatter
         return Pairs(margins) if scatter is None else Pairs(margins, *scatter_coordinates(reader, scatter))
 
     def _of_population(self, pairs: Pairs) -> Answer:

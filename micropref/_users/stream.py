@@ -98,6 +98,16 @@ class Stream:
                 self._record(ids, to_numpy(objective.evidence(heads))[:, : len(ids)].T)
         return vector, float(value)
 
+    def remember(self, rows: Comparisons, gate: Gate, vector: NDArray[Any]) -> None:
+        """Keep what the groups of rows said from which these parameters have already been learned."""
+        self.norms.observe(rows.norms, rows.total_weight)
+        if rows.groups is None:
+            return
+        objective = MixtureObjective(rows, gate)
+        ids = rows.groups.ids.tolist()
+        heads = like(unflatten(vector, objective.shapes)[0], rows.reader.X, objective.dtype)
+        self._record(ids, to_numpy(objective.evidence(heads))[:, : len(ids)].T)
+
     def _recall(self, ids: list[Hashable]) -> NDArray[np.float32]:
         """Evidence of groups seen before, (n_groups, n_components), discounted by how little was known then.
 

@@ -80,7 +80,7 @@ def compare(seed, n_votes, heads, draw, candidates, n_new=100, n_test=50):
 
 
 def standard(seed, X, y, users=None, n_components=3):
-    mixture = MixtureBradleyTerry(n_components, n_init=2, random_state=seed).fit(X, y, groups=users)
+    mixture = MixtureBradleyTerry(n_components, alpha=1e-3, n_init=2, random_state=seed).fit(X, y, groups=users)
     return {
         "single": LowRankRewards(1).fit(X, y),
         "shared": SharedBaseEnsemble(32, alpha=1e-3, prior_margin=1.0, random_state=seed).fit(X, y),

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.gated_heads import GatedHeads
-from micropref._estimator.model_folder import read_folder, write_folder
-from micropref._estimator.saveable import pack, unpack
 from micropref._reward.evaluation import scores_by_stage
+from micropref._reward.folder import read_model, write_model
 from micropref._reward.rewards import rewards_of, with_uncertainty
-from micropref._reward.routing import owned, parts_read, set_parameters_for_votes
+from micropref._reward.routing import check_asked, owned, parts_read, set_parameters_for_votes
+from micropref._reward.stated import with_blank_contexts, with_stated_contexts
 from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
@@ -26,6 +24,7 @@ from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
+from micropref.features.interactions import ContextInteractions
 from micropref.router import ContextRouter
 
 __all__ = ["PreferenceModel"]
@@ -95,6 +94,7 @@ class PreferenceModel:
         *,
         encoder: str | Encoder | PairEncoder = "hashing",
         prompt_gate: bool = False,
+        interactions: bool | ContextInteractions | None = None,
         users: str = "heads",
         mixture: GatedHeads | None = None,
         n_components: int | str | None = None,
@@ -113,6 +113,9 @@ class PreferenceModel:
             Name of an encoder, an encoder, or an unfitted `PairEncoder` with other settings.
         prompt_gate : bool, default=False
             Let the weights of the heads depend on the prompt.
+        interactions : bool or ContextInteractions, optional
+            Let contexts act on the responses, as `PairEncoder` does with the same parameter. By default, where rows
+            state contexts, which a `UserWarning` says; False leaves contexts to `route` alone.
         users : {"heads", "one", "hierarchical", "auto"}, default="heads"
             What the annotators are taken for: each has one of K rewards (`MixtureBradleyTerry`); all have one; each has
             a reward of their own near one of K (`HierarchicalBradleyTerry`); or whichever of these predicts annotators
@@ -141,8 +144,8 @@ class PreferenceModel:
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
-        # Contexts are learned by the router, from the rows that state them.
-        X = pair_encoder.fit_pairs(replace(table, context=None), parts=("prompt",) if prompt_gate else ())
+        rows = with_stated_contexts(pair_encoder, table, interactions, ranks)
+        X = pair_encoder.fit_pairs(rows, parts=("prompt",) if prompt_gate else ())
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
         if n_components is not None:
             parameters["n_components"] = n_components
@@ -244,13 +247,13 @@ class PreferenceModel:
         *,
         return_std: bool = False,
     ) -> Any:
-        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ.
+        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ, where φ depends on c too if contexts act.
 
         Parameters
         ----------
         prompts, responses : sequence of n str
         contexts : sequence of n str, optional
-            Stated criteria or user profiles; empty where there is none.
+            Stated criteria or user profiles; empty where there is none, as in all rows by default.
         users : sequence of n ids, optional
             Whom to serve; an unknown user or None gets what the context says.
         return_std : bool, default=False
@@ -265,7 +268,7 @@ class PreferenceModel:
             Only if `return_std`: standard deviation of the reward that this user may have, in nats, with the heads'
             sampling error after `estimate_uncertainty`, without which that of a single head is refused.
         """
-        features = self.encoder.encode_responses(prompts, responses)
+        features = self.encoder.encode_responses(prompts, responses, self._acting(contexts, len(responses)))
         return self._reward(features, prompts, contexts, users, return_std=return_std)
 
     @predicting
@@ -276,17 +279,21 @@ class PreferenceModel:
         prompts: Sequence[str] | None = None,
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
+        *,
+        lengths: Sequence[int] | None = None,
     ) -> NDArray[Any]:
         """Rewards of responses whose vectors were computed elsewhere.
 
         Parameters
         ----------
-        features : ndarray of shape (n, feature_width)
+        features : ndarray of shape (n, vector_width)
             Vectors as the encoder gives them.
         fingerprint : str
             Fingerprint of the encoder that computed them.
         prompts, contexts, users
-            As in `reward`; prompts may be left out where no gate reads them.
+            As in `reward`; prompts may be left out where neither a gate nor interactions read them.
+        lengths : sequence of n int, optional
+            Numbers of characters of the responses, where the length is a feature.
 
         Returns
         -------
@@ -297,16 +304,17 @@ class PreferenceModel:
         EncoderMismatchError
             If they come from another encoder than this model's.
         ValueError
-            If prompts are left out and a gate reads them.
+            If prompts or lengths are left out and the model reads them.
         """
         expected = self.encoder.encoder_.fingerprint
         if fingerprint != expected:
             raise EncoderMismatchError(f"expected features of the encoder {expected}, got those of {fingerprint}")
         if prompts is None and "prompt" in self._parts():
             raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
-        with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error below
-            scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
-        return np.asarray(self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users))
+        known = self._acting(contexts, len(features))
+        encoded = self.encoder.encode_features(features, prompts, known, lengths)
+        known_prompts = [""] * len(encoded) if prompts is None else prompts
+        return np.asarray(self._reward(encoded, known_prompts, contexts, users))
 
     @predicting
     def rank(
@@ -355,7 +363,7 @@ class PreferenceModel:
         table = read_preferences(data)
         if not routed or self.router is None:
             return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))
-        self._check_asked(table.context, table.group)
+        check_asked(self._parts(), table.context, table.group)
         users = table.group if history else None
         return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=users))
 
@@ -410,9 +418,8 @@ class PreferenceModel:
         ----------
         path : path
         """
-        arrays, stage = pack(self.mixture if self.router is None else self.router)
-        choice = {} if self.choice is None else {"choice": self.choice.to_config()}
-        write_folder(path, arrays, {"encoder": self.encoder.to_config(), "stage": stage, **choice})
+        estimator = self.mixture if self.router is None else self.router
+        write_model(path, self.encoder, estimator, self.choice)
 
     @classmethod
     def load(
@@ -443,17 +450,9 @@ class PreferenceModel:
         EncoderMismatchError
             If the encoder is not the one that the model was fitted with.
         """
-        arrays, description = read_folder(path)
-        if "encoder" not in description:
-            raise ModelFileError(
-                f"{path}: expected a model of texts, got an estimator without encoder; load it with micropref.load"
-            )
-        pair_encoder = PairEncoder.from_config(description["encoder"], encoder, store=store)
-        estimator = unpack(arrays, description["stage"])
-        stages = (estimator.mixture_, estimator) if isinstance(estimator, ContextRouter) else (estimator,)
-        model = cls(pair_encoder, *stages)
-        if "choice" in description:
-            model.choice = UserChoice(**description["choice"])
+        pair_encoder, mixture, router, choice = read_model(path, encoder, store)
+        model = cls(pair_encoder, mixture, router)
+        model.choice = choice
         return model
 
     # -------------------------------------------------------------------------------------------------------- internals
@@ -469,18 +468,14 @@ class PreferenceModel:
         """Context parts that the weights depend on."""
         return self._parts_of_mixture() if self.router is None else parts_read(self.router, self.encoder)
 
-    def _check_asked(self, contexts: Any, users: Any) -> None:
-        """A ValueError where a router that reads contexts is given neither contexts nor users."""
-        if self.router is not None and "context" in self._parts() and contexts is None and users is None:
-            raise ValueError(
-                "expected contexts or users, since this model was routed by contexts, got neither; "
-                "pass a context for every row (empty where there is none), or the users"
-            )
-
     def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
-        if "context" in parts and table.context is None:
-            table = replace(table, context=[""] * len(table))
-        return self.encoder.encode_pairs(table, parts)
+        return self.encoder.encode_pairs(with_blank_contexts(table), parts)
+
+    def _acting(self, contexts: Sequence[str] | None, n: int) -> Sequence[str] | None:
+        """The contexts of n responses, blank where none were given; None where they do not act."""
+        if not self.encoder.reads_contexts_:
+            return None
+        return [""] * n if contexts is None else contexts
 
     def _reward(
         self,
@@ -491,8 +486,9 @@ class PreferenceModel:
         *,
         return_std: bool = False,
     ) -> Any:
-        self._check_asked(contexts, users)
         parts = self._parts()
+        if self.router is not None:
+            check_asked(parts, contexts, users)
         contexts = [""] * len(features) if contexts is None else contexts
         context = self.encoder.encode_context(prompts, contexts, parts)
         return rewards_of(self.mixture, self.router, features, context, users, return_std=return_std)

@@ -17,11 +17,9 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from micropref._arrays.backend import Array
 from micropref._estimator.dead_heads import candidate_fits, dead_heads
-from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import check_groups
 from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
-from micropref._support.progress import say
 from micropref.distributed import Communicator, active_communicator
 from micropref.heads import mask_heads
 from micropref.metrics import grouped_log_likelihood
@@ -32,9 +30,6 @@ __all__ = ["ComponentSelection", "select_n_components"]
 _RULES = ("one_se", "best")
 _FIRST_CANDIDATES = (1, 2, 3, 4)
 _N_FOLDS = 5
-# Annotators who answer twice, from which on some can be held out.
-_LEAST_TO_CHOOSE = 10
-_STARTS_TO_CHOOSE = 2
 # Annotators for every head of the largest candidate.
 _LEAST_ANNOTATORS = 5
 
@@ -151,48 +146,6 @@ def select_n_components(
     chosen, folds, error = _choose(numbers, found, rule)
     final = _fit(_with(estimator, parameter, chosen), data)
     return ComponentSelection(chosen, np.array(numbers), folds.mean(axis=1), error, folds, final)
-
-
-def fit_components(
-    mixture: MixtureBradleyTerry,
-    X: Array,
-    groups: Any,
-    sample_weight: ArrayLike | None,
-    n_components: int | str,
-) -> MixtureBradleyTerry:
-    """Fit a mixture whose number of heads may be "auto"; all ranks of a distributed fit call this.
-
-    Parameters
-    ----------
-    mixture : MixtureBradleyTerry
-        Unfitted.
-    X : array of shape (n_samples, n_columns)
-        The first response is preferred in every row.
-    groups, sample_weight : array-like of shape (n_samples,), optional
-    n_components : int or "auto"
-        "auto": chosen by `select_n_components`; one where fewer than ten annotators answer twice.
-    """
-    rows: dict[str, Any] = {"sample_weight": sample_weight, "groups": groups}
-    if n_components != AUTO:
-        mixture.set_params(n_components=n_components)
-        return mixture.fit(X, **rows)
-    ranks = active_communicator()
-    known = ranks.together(lambda: check_groups(groups, len(X)))
-    answers = np.zeros(0) if known is None else np.bincount(known.index[known.index >= 0])
-    several = ranks.exchange(int((answers > 1).sum()))
-    if sum(several) < _LEAST_TO_CHOOSE or min(several) < _N_FOLDS:
-        why = f"{sum(several)} annotators who answer twice are too few to tell heads apart"
-        mixture.set_params(n_components=1)
-        fitted = mixture.fit(X, **rows)
-    else:
-        # Which number is best shows in fits from few starts; the heads themselves come from all of them.
-        quick = clone(mixture).set_params(n_init=min(mixture.n_init, _STARTS_TO_CHOOSE))
-        found = select_n_components(quick, X, **rows)
-        why = f"of {', '.join(map(str, found.candidates))}, chosen on annotators held out"
-        mixture.set_params(n_components=found.n_components)
-        fitted = mixture.fit(X, **rows)
-    say(mixture.verbose if ranks.rank == 0 else 0, f"n_components={len(fitted.coef_)}: {why}")
-    return fitted
 
 
 class _Data(NamedTuple):

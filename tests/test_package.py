@@ -31,7 +31,7 @@ LAYERS = [
     {"plotting"},
     {"demo", "reward"},
     {"_reward"},
-    {"embed", "persistence", "selection"},
+    {"embed", "persistence", "selection", "_components"},
     {"heads"},
     {"datasets", "metrics", "theory"},
     {"hierarchical", "mixture", "router", "baselines"},

@@ -122,9 +122,9 @@ def test_groups_and_weights_reach_the_mixture(world):
     np.testing.assert_allclose(by_weight.mixture.objective_, by_hand.objective_, rtol=1e-4)
 
 
-def test_contexts_do_not_enter_the_first_stage(world):
+def test_contexts_can_be_left_to_the_router(world):
     table = world.labelled
-    with_contexts = PreferenceModel.fit(table, encoder=SMALL, n_components=2, random_state=0)
+    with_contexts = PreferenceModel.fit(table, encoder=SMALL, interactions=False, n_components=2, random_state=0)
     blind = PreferenceModel.fit(without(table, "context"), encoder=SMALL, n_components=2, random_state=0)
     np.testing.assert_array_equal(with_contexts.mixture.coef_, blind.mixture.coef_)
     assert with_contexts.encoder.context_parts_ == {"prompt": 64}

@@ -300,7 +300,7 @@ def test_heads_of_samples_are_matched():
     rng = np.random.default_rng(10)
     heads, X = rng.normal(size=(4, 5)), rng.normal(size=(50, 5))
     moved = heads + 0.01 * rng.normal(size=(4, 5))
-    order = rng.permutation(4)
+    order = [2, 0, 3, 1]
     np.testing.assert_array_equal(_matched(moved[order], X, X @ heads.T), moved)
 
 

@@ -8,7 +8,7 @@ from micropref._estimator.fitting import twin
 from micropref.embed import PairEncoder
 from micropref.router import ContextRouter
 
-__all__ = ["owned", "parts_read", "set_parameters_for_votes"]
+__all__ = ["check_asked", "owned", "parts_read", "set_parameters_for_votes"]
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 
@@ -38,3 +38,12 @@ def set_parameters_for_votes(router: ContextRouter, parameters: dict[str, Any]) 
                 "and votes alone; give the labelled contexts again"
             )
     router.set_params(**parameters)
+
+
+def check_asked(parts: tuple[str, ...], contexts: Any, users: Any) -> None:
+    """A ValueError where a router that reads contexts is given neither contexts nor users."""
+    if "context" in parts and contexts is None and users is None:
+        raise ValueError(
+            "expected contexts or users, since this model was routed by contexts, got neither; "
+            "pass a context for every row (empty where there is none), or the users"
+        )

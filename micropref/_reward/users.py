@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from micropref._components import fit_components
 from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import check_groups
 from micropref.hierarchical import HierarchicalBradleyTerry
 from micropref.mixture import MixtureBradleyTerry
-from micropref.selection import fit_components
 
 __all__ = ["USERS", "UserChoice", "check_users", "fit_first_stage"]
 

@@ -170,7 +170,16 @@ class Suite:
     methods: tuple[MethodSpec, ...]
 
     def budgets_of(self, dataset: DatasetSpec) -> tuple[int, ...]:
-        """Labels per context or user on a data set."""
+        """Labels per context or user on a data set.
+
+        Parameters
+        ----------
+        dataset : DatasetSpec
+
+        Returns
+        -------
+        budgets : tuple of int
+        """
         return dataset.budgets or self.budgets
 
 

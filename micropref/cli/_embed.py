@@ -42,6 +42,9 @@ def embed(
     template: Annotated[
         str, typer.Option("--template", help="Text embedded for a response; {prompt} and {response} are filled in.")
     ] = "{response}",
+    clauses: Annotated[
+        bool, typer.Option("--clauses", help="Embed the clauses of contexts too, for `micropref fit --clauses`.")
+    ] = False,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float16 or float32; by default as the store has it, or float16.")
     ] = None,
@@ -72,7 +75,7 @@ def embed(
         refuse_input_as_output(data, store, "STORE")
         table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         model = resolve_encoder(_on_own_device(encoder))
-        texts = PairEncoder(model, template=template, context="auto").texts(table)
+        texts = PairEncoder(model, template=template, context="auto", clauses=clauses).texts(table)
         if dry_run:
             kept = None
             if store.is_dir():

@@ -64,6 +64,20 @@ def fit(
     prompt_gate: Annotated[
         bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
     ] = False,
+    interactions: Annotated[
+        bool | None,
+        typer.Option(
+            "--interactions/--no-interactions",
+            help="Let contexts act on the responses ('I avoid X'); by default where the data states contexts.",
+            show_default=False,
+        ),
+    ] = None,
+    clauses: Annotated[
+        bool, typer.Option("--clauses", help="Cut contexts into clauses, which act on the responses one by one.")
+    ] = False,
+    length: Annotated[
+        bool, typer.Option("--length", help="Let the length of a response be a feature of its own.")
+    ] = False,
     users: Annotated[
         str,
         typer.Option(
@@ -111,8 +125,9 @@ def fit(
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
                 share,
-                encoder=PairEncoder(encoder, store=store, template=template),
+                encoder=PairEncoder(encoder, store=store, template=template, clauses=clauses, length=length),
                 prompt_gate=prompt_gate,
+                interactions=interactions,
                 users=users,
                 n_components=n_heads,
                 alpha=penalty,
@@ -132,6 +147,7 @@ def fit(
         "n_groups": len(groups),
         "n_truncated": fitted.encoder.n_truncated_,
         "encoder": fitted.encoder.encoder_.fingerprint,
+        "interactions": fitted.encoder.interactions_ is not None,
         "n_components": len(mixture.coef_),
         "alpha": mixture.alpha_,
         "gate_alpha": mixture.gate_alpha_,
@@ -169,6 +185,8 @@ def _print_fit(result: dict[str, Any], mixture: Any) -> None:
         heads += f", around which users scatter in {counted(mixture.scatter_.n_directions, 'direction')}"
     out.print(f"{heads}, {result['objective']:.4f} nats after {iterations}")
     out.print(f"alpha {mixture.alpha_:.2g}, history temperature {mixture.history_temperature_:g}")
+    if result["interactions"]:
+        out.print("contexts act on the responses (interactions)")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 

@@ -72,7 +72,9 @@ def divided(prompt: Speech | None, chosen: Speech, rejected: Speech) -> tuple[Sp
     opening = [] if prompt is None else _messages(prompt, "user")
     shared = _n_shared(chosen, rejected)
     whole = _joined(opening, chosen[:shared])
-    one, other = (render(_without(opening, speech[shared:]), "assistant") for speech in (chosen, rejected))
+    # What is shared may hold the prompt already; what follows may then say the same again.
+    repeated = [] if _holds(_stripped(chosen[:shared]), _stripped(opening)) else opening
+    one, other = (render(_without(repeated, speech[shared:]), "assistant") for speech in (chosen, rejected))
     return prompt if prompt is not None and len(whole) == len(opening) else whole, one, other
 
 

@@ -61,6 +61,83 @@ class Scatter(NamedTuple):
         return variances
 
 
+class People(NamedTuple):
+    """Who compares: users, their components and weights; and the coins that they toss.
+
+    Attributes
+    ----------
+    mixture_weights : ndarray of shape (n, n_components)
+    components, user : ndarray of int of shape (n,)
+    redrawn : ndarray of bool of shape (n,)
+    user_coef : ndarray of shape (n_users, n_features)
+    scatter : Scatter
+    coins : ndarray of shape (3, n)
+        Uniform numbers for the label, a wrong label, and a tie.
+    """
+
+    mixture_weights: np.ndarray
+    components: np.ndarray
+    user: np.ndarray
+    redrawn: np.ndarray
+    user_coef: np.ndarray
+    scatter: Scatter
+    coins: np.ndarray
+
+    @classmethod
+    def draw(
+        cls,
+        unit_of_row: np.ndarray,
+        unit_weights: np.ndarray,
+        coef: np.ndarray,
+        spreads: tuple[np.ndarray, np.ndarray, int],
+        drift: float,
+        rng: np.random.RandomState,
+    ) -> People:
+        components, mixture_weights = _draw(unit_weights, rng)[unit_of_row], unit_weights[unit_of_row]
+        coins = rng.random_sample((3, len(unit_of_row)))
+        # What follows is drawn last and only if asked for, so that a seed gives the world that it gave before.
+        redrawn = np.zeros(len(unit_of_row), dtype=bool)
+        if drift > 0:
+            components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
+        user = unit_of_row + np.cumsum(redrawn)
+        of_user = components[starts(user)]
+        scatter = Scatter.of(*spreads, coef.shape[1], rng)
+        user_coef = coef[of_user]
+        if not scatter.is_none:
+            user_coef += scatter.draw(of_user, rng)
+        return cls(mixture_weights, components, user, redrawn, user_coef, scatter, coins)
+
+
+def _drift(
+    components: np.ndarray,
+    mixture_weights: np.ndarray,
+    unit_of_row: np.ndarray,
+    drift: float,
+    rng: np.random.RandomState,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Components of rows whose groups draw anew with probability `drift`, and before which rows they did."""
+    n_samples = len(components)
+    is_first = np.concatenate(([True], unit_of_row[1:] != unit_of_row[:-1]))
+    redrawn = (rng.random_sample(n_samples) < drift) & ~is_first
+    fresh = _draw(mixture_weights, rng)
+    # A row has the component of the last draw at or before it.
+    drawn = np.where(redrawn, fresh, components)
+    return drawn[np.maximum.accumulate(np.where(is_first | redrawn, np.arange(n_samples), 0))], redrawn
+
+
+def _draw(weights: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+    """One component for each row of weights."""
+    # The last cumulative weight may fall short of 1 by rounding; no draw may pass it.
+    below = weights[:, :-1].cumsum(axis=1) <= rng.random_sample((len(weights), 1))
+    components: np.ndarray = below.sum(axis=1)
+    return components
+
+
+def starts(number: np.ndarray) -> np.ndarray:
+    """First row of every run of equal numbers."""
+    return np.flatnonzero(np.diff(number, prepend=-1))
+
+
 def mean_probability(margins: np.ndarray, variances: np.ndarray) -> np.ndarray:
     r"""E σ(m + √v z) for standard normal z, by the trapezoid rule, to about 1e-12.
 

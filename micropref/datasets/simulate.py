@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -14,10 +13,11 @@ from sklearn.utils import check_random_state
 
 from micropref.datasets._tastes import (
     Criteria,
-    Scatter,
+    People,
     check_criteria,
     check_spreads,
     mean_probability,
+    starts,
 )
 from micropref.kernels._pointwise import sigmoid
 from micropref.pairs import make_pairs
@@ -231,18 +231,13 @@ def make_preferences(
     >>> data.user_coef.shape, bool(data.known_user_nats < data.unknown_user_nats)
     ((100, 64), True)
     """
-    _check_counts(
-        {"n_samples": n_samples, "n_features": n_features, "n_components": n_components},
-        {"n_context_features": n_context_features},
-        {} if pairs_per_group is None else {"pairs_per_group": pairs_per_group},
-    )
-    _check_rates(pairs_per_group, tie_rate=tie_rate, noise=noise, drift=drift)
+    _check_counts(1, n_samples=n_samples, n_features=n_features, n_components=n_components)
+    _check_counts(0, n_context_features=n_context_features)
+    _check_rates(pairs_per_group, shared_context, tie_rate=tie_rate, noise=noise, drift=drift)
     dtype = _check_numbers(length_bias, dtype)
     static_weights = _check_weights(weights, n_components, n_context_features)
     spreads = check_spreads(spread, rank, rank_spread, n_components, n_features)
     check_criteria(criterion_scale, n_topics, n_features)
-    if shared_context and pairs_per_group is None:
-        raise ValueError("expected pairs_per_group where a group shares its context, got shared_context=True only")
 
     rng = check_random_state(random_state)
     coef = _draw_rows(n_components, n_features, scale, rng)
@@ -250,49 +245,48 @@ def make_preferences(
     # Rounded to dtype before any probability is taken from them, so that the truth holds for the stored rows.
     difference = rng.normal(size=(n_samples, n_features)).astype(dtype)
     context = rng.normal(size=(n_samples, n_context_features)).astype(dtype)
-
     unit_of_row = np.arange(n_samples) // (1 if pairs_per_group is None else pairs_per_group)
     if shared_context:
-        context = context[_starts(unit_of_row)][unit_of_row]
-    log_odds = _unit_means(context, unit_of_row) @ gate_coef.T + np.log(static_weights)
-    unit_weights = softmax(log_odds, axis=1)
-    components, mixture_weights = _draw(unit_weights, rng)[unit_of_row], unit_weights[unit_of_row]
-    coin, flip, tie = rng.random_sample(n_samples), rng.random_sample(n_samples), rng.random_sample(n_samples)
-    # What follows is drawn last and only if asked for, so that a seed gives the world that it gave before.
-    redrawn = np.zeros(n_samples, dtype=bool)
-    if drift > 0:
-        components, redrawn = _drift(components, mixture_weights, unit_of_row, drift, rng)
-    user = unit_of_row + np.cumsum(redrawn)
-    scatter = Scatter.of(*spreads, rank, n_features, rng)
-    user_coef = coef[components[_starts(user)]]
-    if not scatter.is_none:
-        user_coef += scatter.draw(components[_starts(user)], rng)
+        context = context[starts(unit_of_row)][unit_of_row]
+    weights_of_unit = softmax(_unit_means(context, unit_of_row) @ gate_coef.T + np.log(static_weights), axis=1)
+    people = People.draw(unit_of_row, weights_of_unit, coef, (*spreads, rank), drift, rng)
     criteria = None
     if criterion_scale > 0:
         criteria = Criteria.draw(n_features, n_topics, unit_of_row if shared_context else np.arange(n_samples), rng)
-    truth = _Truth.of(difference, coef, scatter, user_coef[user], length_bias, criteria, criterion_scale)
-    preferred = coin < sigmoid(truth.known)
-    rows = _Rows.of(tie < tie_rate)
-    stated = np.zeros((n_samples, 0)) if criteria is None else criteria.context()
+        context = np.hstack([context, criteria.context().astype(dtype)])
+        gate_coef = np.pad(gate_coef, ((0, 0), (0, n_features)))
+    truth = _Truth.of(difference, coef, people, length_bias, criteria, criterion_scale)
+    rows = _Rows.of(people.coins[2] < tie_rate)
     return PlantedPreferences(
-        X=rows.pairs(difference, np.hstack([context, stated.astype(dtype)])),
-        y=np.where(rows.is_tie, 1, (preferred ^ (flip < noise)).astype(np.int64)[rows.row]),
-        groups=None if pairs_per_group is None else unit_of_row[rows.row],
-        sample_weight=np.where(rows.is_tie, 0.5, 1.0) if tie_rate > 0 else None,
-        components=components[rows.row],
-        redrawn=redrawn[rows.row] & (rows.order > 0),
-        coef=coef,
-        gate_coef=np.pad(gate_coef, ((0, 0), (0, stated.shape[1]))),
-        **scatter._asdict(),
-        user_coef=user_coef,
-        user=user[rows.row],
-        **truth.probabilities(rows, mixture_weights),
-        n_context_features=n_context_features + stated.shape[1],
-        length_bias=float(length_bias),
-        noise=float(noise),
+        **_observed(rows, people, truth, difference, context, noise),
         tie_rate=float(tie_rate),
+        sample_weight=np.where(rows.is_tie, 0.5, 1.0) if tie_rate > 0 else None,
+        groups=None if pairs_per_group is None else unit_of_row[rows.row],
+        coef=coef,
+        gate_coef=gate_coef,
+        n_context_features=context.shape[1],
+        length_bias=float(length_bias),
         **_stated(criteria, rows.row),
     )
+
+
+def _observed(
+    rows: _Rows, people: People, truth: _Truth, difference: np.ndarray, context: np.ndarray, noise: float
+) -> dict[str, Any]:
+    """What is seen of the comparisons, and what is true of them, by the names of `PlantedPreferences`."""
+    coin, flip, _ = people.coins
+    preferred = coin < sigmoid(truth.known)
+    return {
+        "X": rows.pairs(difference, context),
+        "y": np.where(rows.is_tie, 1, (preferred ^ (flip < noise)).astype(np.int64)[rows.row]),
+        "components": people.components[rows.row],
+        "redrawn": people.redrawn[rows.row] & (rows.order > 0),
+        **people.scatter._asdict(),
+        "user_coef": people.user_coef,
+        "user": people.user[rows.row],
+        **truth.probabilities(rows, people.mixture_weights),
+        "noise": float(noise),
+    }
 
 
 def _stated(criteria: Criteria | None, row: np.ndarray) -> dict[str, Any]:
@@ -344,8 +338,7 @@ class _Truth(NamedTuple):
         cls,
         difference: np.ndarray,
         coef: np.ndarray,
-        scatter: Scatter,
-        coef_of_row: np.ndarray,
+        people: People,
         length_bias: float,
         criteria: Criteria | None,
         criterion_scale: float,
@@ -354,9 +347,9 @@ class _Truth(NamedTuple):
         stated = np.zeros(len(exact)) if criteria is None else criteria.margins(exact, criterion_scale)
         length = length_bias * exact[:, -1]
         fair = exact @ coef.T + stated[:, None]
-        known = (exact * coef_of_row).sum(axis=1) + stated + length
+        known = (exact * people.user_coef[people.user]).sum(axis=1) + stated + length
         biased = fair + length[:, None] if length_bias else fair
-        return cls(fair, biased, known, scatter.variances(exact))
+        return cls(fair, biased, known, people.scatter.variances(exact))
 
     def probabilities(self, rows: _Rows, mixture_weights: np.ndarray) -> dict[str, np.ndarray]:
         """What is true of the rows."""
@@ -373,11 +366,6 @@ class _Truth(NamedTuple):
         }
 
 
-def _starts(number: np.ndarray) -> np.ndarray:
-    """First row of every run of equal numbers."""
-    return np.flatnonzero(np.diff(number, prepend=-1))
-
-
 def _draw_rows(n_rows: int, width: int, scale: float, rng: np.random.RandomState) -> np.ndarray:
     """Normal rows whose product with a standard normal vector has the standard deviation `scale`."""
     rows: np.ndarray = rng.normal(scale=scale / np.sqrt(max(width, 1)), size=(n_rows, width))
@@ -391,13 +379,10 @@ def _unit_means(context: np.ndarray, unit_of_row: np.ndarray) -> np.ndarray:
     return total / size[:, None]
 
 
-def _check_counts(
-    from_one: Mapping[str, object], from_zero: Mapping[str, object], optional: Mapping[str, object]
-) -> None:
-    for counts, least in ((from_one, 1), (from_zero, 0), (optional, 1)):
-        for name, count in counts.items():
-            if not isinstance(count, Integral) or count < least:
-                raise ValueError(f"expected {name} to be an integer of at least {least}, got {count!r}")
+def _check_counts(least: int, **counts: object) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, Integral) or count < least:
+            raise ValueError(f"expected {name} to be an integer of at least {least}, got {count!r}")
 
 
 def _check_numbers(length_bias: float, dtype: DTypeLike) -> np.dtype[Any]:
@@ -409,7 +394,9 @@ def _check_numbers(length_bias: float, dtype: DTypeLike) -> np.dtype[Any]:
     return floating
 
 
-def _check_rates(pairs_per_group: int | None, **rates: float) -> None:
+def _check_rates(pairs_per_group: int | None, shared_context: bool, **rates: float) -> None:
+    if pairs_per_group is not None:
+        _check_counts(1, pairs_per_group=pairs_per_group)
     for name, rate in rates.items():
         if not isinstance(rate, Real) or not 0 <= rate <= 1:
             raise ValueError(f"expected {name} to be from 0 to 1, got {rate!r}")
@@ -417,31 +404,8 @@ def _check_rates(pairs_per_group: int | None, **rates: float) -> None:
         raise ValueError(
             f"expected pairs_per_group where there is a drift within groups, got drift={rates['drift']!r} only"
         )
-
-
-def _drift(
-    components: np.ndarray,
-    mixture_weights: np.ndarray,
-    unit_of_row: np.ndarray,
-    drift: float,
-    rng: np.random.RandomState,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Components of rows whose groups draw anew with probability `drift`, and before which rows they did."""
-    n_samples = len(components)
-    is_first = np.concatenate(([True], unit_of_row[1:] != unit_of_row[:-1]))
-    redrawn = (rng.random_sample(n_samples) < drift) & ~is_first
-    fresh = _draw(mixture_weights, rng)
-    # A row has the component of the last draw at or before it.
-    drawn = np.where(redrawn, fresh, components)
-    return drawn[np.maximum.accumulate(np.where(is_first | redrawn, np.arange(n_samples), 0))], redrawn
-
-
-def _draw(weights: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
-    """One component for each row of weights."""
-    # The last cumulative weight may fall short of 1 by rounding; no draw may pass it.
-    below = weights[:, :-1].cumsum(axis=1) <= rng.random_sample((len(weights), 1))
-    components: np.ndarray = below.sum(axis=1)
-    return components
+    if shared_context and pairs_per_group is None:
+        raise ValueError("expected pairs_per_group where a group shares its context, got shared_context=True only")
 
 
 def _check_weights(weights: ArrayLike | None, n_components: int, n_context_features: int) -> np.ndarray:

@@ -14,9 +14,9 @@ from micropref.features._products import relative, unit
 # Punctuation of other scripts too. A point inside a number or a name, as in 3.5 or node.js, ends nothing.
 _PUNCTUATION = r"[;:!?…。．，、；：！？\n\r]+|[.,](?=\s|$)|\s[–—-]+\s|\s*[()\[\]]\s*"
 _WORDS = (
-    "and|but|or|while|whereas|although|though|because|since|due to|as|when|unless|except|instead of|over|rather than|so"
+    "and|but|while|whereas|although|though|because|since|due to|as|when|unless|except|instead of|over|rather than|so"
 )
-_CUT = re.compile(rf"{_PUNCTUATION}|\s+(?:{_WORDS})\s+", re.IGNORECASE)
+_CUT = re.compile(rf"{_PUNCTUATION}|(?:\s+|(?<=\s))(?:{_WORDS})\s+", re.IGNORECASE)
 _LEAST_CHARACTERS = 3
 
 # Rows whose clauses are held at once.

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._estimator.fitting import predicting
+from micropref._rows.layout import non_finite
 from micropref.embed._columns import CONTEXT_PARTS, are_context_parts, context_columns
 from micropref.embed._learned import Learned
 from micropref.embed._orientation import read_rows
@@ -122,7 +123,12 @@ class TextFeatures:
         with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error of the heads
             vectors = np.asarray(features, dtype=np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self.vector_width_:
-            raise ValueError(f"features: expected shape (n, {self.vector_width_}), got {vectors.shape}")
+            raise ValueError(
+                f"features: expected shape (n_responses, {self.vector_width_}), a vector of each response, got "
+                f"{vectors.shape}"
+            )
+        if not np.isfinite(vectors).all():
+            raise non_finite(vectors, slice(0, len(vectors)))
         if self._settings.length and lengths is None:
             raise ValueError("lengths: expected the number of characters of each response, a feature here, got none")
         stated = self._check_stated(len(vectors), prompts, contexts)
@@ -220,6 +226,16 @@ class TextFeatures:
         n_prompt_features : int
         """
         return self.context_parts_.get("prompt", 0)
+
+    @property
+    def reads_contexts_(self) -> bool:
+        """Whether contexts act on the responses, by interactions or clauses.
+
+        Returns
+        -------
+        reads_contexts : bool
+        """
+        return self._settings.acts
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """Names of the columns of X: the part and a number; of interactions, what acts and the axes or the feature.

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace, to_numpy
@@ -273,18 +273,7 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
         names : ndarray of str objects
         """
         check_is_fitted(self)
-        seen = getattr(self, "feature_names_in_", None)
-        if input_features is None:
-            names = [f"x{i}" for i in range(self.n_features_in_)] if seen is None else list(seen)
-        else:
-            names = list(np.asarray(input_features, dtype=object))
-            if seen is not None and names != list(seen):
-                raise ValueError("input_features is not equal to feature_names_in_")
-            if len(names) != self.n_features_in_:
-                raise ValueError(
-                    f"input_features should have length equal to number of features ({self.n_features_in_}), "
-                    f"got {len(names)}"
-                )
+        names = OneToOneFeatureMixin.get_feature_names_out(self, input_features)
         return np.array([*names, *self._layout().columns()], dtype=object)
 
     def _layout(self) -> Layout:

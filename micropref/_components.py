@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from micropref._arrays.backend import Array
+from micropref._estimator.dead_heads import candidate_fits, dead_heads
 from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import check_groups
 from micropref._support.progress import say
@@ -62,6 +63,10 @@ def fit_components(
         found = select_n_components(quick, X, **rows)
         why = f"of {', '.join(map(str, found.candidates))}, chosen on annotators held out"
         mixture.set_params(n_components=found.n_components)
-        fitted = mixture.fit(X, **rows)
+        with candidate_fits():
+            fitted = mixture.fit(X, **rows)
+            while (dead := dead_heads(fitted.weights_)).any():  # in the fit to all rows, which no fold has seen
+                mixture.set_params(n_components=int((~dead).sum()))
+                fitted = mixture.fit(X, **rows)
     say(mixture.verbose if ranks.rank == 0 else 0, f"n_components={len(fitted.coef_)}: {why}")
     return fitted

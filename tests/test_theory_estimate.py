@@ -130,7 +130,7 @@ def mixed_rows(n=80):
     groups = np.where(np.arange(n) % 3 == 0, -1, groups)
     weight = np.random.default_rng(1).uniform(0.5, 3, n)
     estimator = fitted(X, y, groups, n_context_features=2)
-    estimator.alpha, estimator.gate_alpha = 0.3, 0.7
+    estimator.alpha_, estimator.gate_alpha_ = 0.3, 0.7
     data, model = SortedRows.create(estimator, X, y, groups, weight), Model.of(estimator)
     multiplicity = np.random.default_rng(5).exponential(size=(data.n_units, 3))
     return data, model, multiplicity / multiplicity.mean(axis=0)

@@ -2,7 +2,8 @@
 
     python benchmarks/bench_latency.py [--json] [--repeats 2000]
 
-Goals: a prediction at most 200 µs above LogisticRegression.predict_proba, a partial_fit of one pair at most 500 µs.
+Goals: a prediction at most 200 µs above LogisticRegression.predict_proba, a partial_fit of one pair at most 500 µs, and
+one of a user who is a posterior at most 1 ms.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 import micropref
-from micropref import ContextRouter, MixtureBradleyTerry
+from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry
 
 N_COMPONENTS, N_FEATURES, N_CONTEXT = 4, 384, 768
 N_ROWS, N_USERS = 1000, 100
-PREDICTION_GOAL, UPDATE_GOAL = 200.0, 500.0
+PREDICTION_GOAL, UPDATE_GOAL, POSTERIOR_GOAL = 200.0, 500.0, 1000.0
+DIRECTIONS = (4, 10)
 
 
 def measure(calls: dict[str, Callable[[int], object]], repeats: int) -> dict[str, np.ndarray]:
@@ -55,6 +57,7 @@ def make_calls() -> dict[str, Callable[[int], object]]:
         warnings.simplefilter("ignore", ConvergenceWarning)  # how good the fit is changes no time
         logistic = LogisticRegression(max_iter=20).fit(X, y)
         heads = MixtureBradleyTerry(N_COMPONENTS, n_init=1, max_iter=20, random_state=0).fit(X[:, N_CONTEXT:], y)
+    posteriors = {q: around_heads(X, y, users, q) for q in DIRECTIONS}
     asked, context_learner, user_learner = (
         ContextRouter(heads).fit(X[:200], y[:200]).partial_fit(X, y, groups=users) for _ in range(3)
     )
@@ -67,7 +70,24 @@ def make_calls() -> dict[str, Callable[[int], object]]:
         "partial_fit, a vote of a user": lambda i: user_learner.partial_fit(
             X[i : i + 1], y[i : i + 1], groups=users[i : i + 1]
         ),
+        **{
+            f"posterior, a vote, q = {q}": lambda i, router=router: router.partial_fit(
+                X[i : i + 1, N_CONTEXT:], y[i : i + 1], groups=users[i : i + 1]
+            )
+            for q, router in posteriors.items()
+        },
     }
+
+
+def around_heads(X: np.ndarray, y: np.ndarray, users: np.ndarray, n_directions: int) -> ContextRouter:
+    """A router whose users scatter around the heads in so many directions, after their votes."""
+    model = HierarchicalBradleyTerry(
+        N_COMPONENTS, rank=n_directions, n_directions=n_directions, n_init=1, max_iter=3, random_state=0
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(X[:, N_CONTEXT:], y, groups=users)
+    return ContextRouter(model).partial_fit(X[:, N_CONTEXT:], y, groups=users)
 
 
 def report(times: dict[str, np.ndarray]) -> dict:
@@ -81,6 +101,8 @@ def report(times: dict[str, np.ndarray]) -> dict:
             row["holds"] = row["above_baseline_us"] <= PREDICTION_GOAL
         elif name.startswith("partial_fit"):
             row |= {"goal_us": UPDATE_GOAL, "holds": float(median) <= UPDATE_GOAL}
+        elif name.startswith("posterior"):
+            row |= {"goal_us": POSTERIOR_GOAL, "holds": float(median) <= POSTERIOR_GOAL}
         rows.append(row)
     versions = {"python": platform.python_version(), "micropref": micropref.__version__}
     versions |= {module.__name__: module.__version__ for module in (np, scipy, sklearn)}

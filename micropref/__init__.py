@@ -13,6 +13,7 @@ __version__ = "0.2.0.dev0"
 _HOME = {
     "MixtureBradleyTerry": "mixture",
     "ContextRouter": "router",
+    "ContextInteractions": "features",
     "HierarchicalBradleyTerry": "hierarchical",
     "PairScaler": "pairs",
     "make_pairs": "pairs",
@@ -29,6 +30,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ContextInteractions",
     "ContextRouter",
     "EmbeddingStore",
     "HierarchicalBradleyTerry",
@@ -50,6 +52,7 @@ __all__ = [
 if TYPE_CHECKING:
     from micropref.datasets import load_demo, make_preferences, read_preferences
     from micropref.embed import EmbeddingStore, PairEncoder
+    from micropref.features import ContextInteractions
     from micropref.hierarchical import HierarchicalBradleyTerry
     from micropref.mixture import MixtureBradleyTerry
     from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs

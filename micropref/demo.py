@@ -59,6 +59,8 @@ class DemoResult:
     ----------
     rows : list of DemoRow
     n_train, n_annotators, n_test, n_users : int
+    alpha, router_alpha, history_temperature : float
+        Penalties of the heads and of the router with most labels, and the temperature of votes: all from the data.
     """
 
     rows: list[DemoRow]
@@ -66,6 +68,9 @@ class DemoResult:
     n_annotators: int
     n_test: int
     n_users: int
+    alpha: float
+    router_alpha: float
+    history_temperature: float
 
     def to_dict(self) -> dict[str, Any]:
         """The result in types of JSON.
@@ -128,7 +133,16 @@ def run_demo(seed: int = 0, report: Callable[[str], None] = lambda step: None) -
     lines.append(("ceiling", "the truth", np.log(truth) - np.log1p(-truth)))
     report("resampling users")
     rows = [_row(method, knows, odds, world.test.group) for method, knows, odds in lines]
-    return DemoResult(rows, len(world.train), _n_groups(world.train), len(world.test), _n_groups(world.test))
+    return DemoResult(
+        rows,
+        n_train=len(world.train),
+        n_annotators=_n_groups(world.train),
+        n_test=len(world.test),
+        n_users=_n_groups(world.test),
+        alpha=heads.alpha_,
+        router_alpha=router.alpha_,
+        history_temperature=router.history_temperature_,
+    )
 
 
 def _with_and_without_context(encoder: PairEncoder, world: DemoWorld) -> tuple[np.ndarray, np.ndarray]:

@@ -15,13 +15,18 @@ from micropref._arrays.backend import Array
 from micropref._engine.gates import GATES, Gate, unflatten
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.prediction import mean_weights
+from micropref._engine.priors import gate_penalty, head_penalty
+from micropref._engine.scaling import RunningNorms
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
+from micropref._engine.vote_temperature import vote_temperature
+from micropref._estimator.dead_heads import warn_of_dead_heads
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
-from micropref._estimator.gated_heads import GatedHeads
-from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
+from micropref._estimator.uncertain_heads import UncertainHeads
 from micropref._rows.comparisons import Comparisons
+from micropref._support.progress import say
 from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
 from micropref._users.stream import Stream
@@ -38,10 +43,10 @@ _OWN_SETTINGS = frozenset({"device", "random_state", "verbose"})
 _SHAPE = ("n_components", "n_context_features", "gate", "hidden_units")
 # Times the largest weights, it stays inside the range of single precision.
 _LARGEST_BALANCE = 1e10
-_STATE = ("objective_", "n_iter_", "converged_")
+_STATE = ("alpha_", "gate_alpha_", "history_temperature_", "objective_", "n_iter_", "converged_", "_seen")
 
 
-class MixtureBradleyTerry(GatedHeads):
+class MixtureBradleyTerry(UncertainHeads):
     """Mixture of Bradley-Terry reward heads with context-dependent weights.
 
     Stage 1 of MiCRo (Shen et al., EMNLP 2025, Eq. 1-4). K linear reward heads w_k share frozen features; a gate π(c)
@@ -63,14 +68,17 @@ class MixtureBradleyTerry(GatedHeads):
     Parameters
     ----------
     n_components : int, default=4
-        Number K of heads. 1 is the Bradley-Terry model: logistic regression on differences without intercept.
+        Number K of heads. 1 is the Bradley-Terry model: logistic regression on differences without intercept. `fit`
+        warns of a head with less than 2 % of the weight; `select_n_components` chooses K on annotators held out.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context. 0: one set of weights for all rows.
-    alpha : float, default=1e-3
-        L2 penalty of the heads, against the mean log-likelihood in nats. `PairScaler` brings features to the scale for
-        which the default is meant.
-    gate_alpha : float, default=1e-3
-        L2 penalty of the gate's weights; its offsets are free.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the heads, against the mean log-likelihood in nats. "auto": mean_ω ‖d‖² / (s² Ω), with Ω the total
+        weight of the rows: the prior standard deviation of a margin wᵀd is s = 1.75 nats, whatever the scale of the
+        features and the amount of data.
+    gate_alpha : float or "auto", default="auto"
+        L2 penalty of the gate's weights; its offsets are free. "auto": mean_ω ‖c‖² / (s² Ω) with s = 5.5 nats of
+        log-odds.
     balance : float, default=0.0
         Weight of the negative entropy of the mixture weights (the paper's α, 0.5 there): larger values keep the
         components equally used.
@@ -103,6 +111,13 @@ class MixtureBradleyTerry(GatedHeads):
         Mean mixture weights over the rows seen in `fit`, or in the last call of `partial_fit`.
     gate_parameters_ : list of ndarray
         Parameters of the gate: [weights (K, c), offsets (K,)] if linear, [offsets] without context, empty for K = 1.
+    alpha_, gate_alpha_ : float
+        The penalties that were used: those given, or what "auto" chose for the rows so far. The output layer of an
+        "mlp" gate has the prior of `gate_alpha_`, on the scale of its hidden units.
+    history_temperature_ : float
+        The temperature under which the votes of one annotator predict each other best, from annotators held out of a
+        short second fit: what ``ContextRouter(history_temperature="auto")`` uses. 1 (Bayes' rule) unless another is
+        better by more than one standard error, without groups, for one component, and in a stream.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -143,10 +158,14 @@ class MixtureBradleyTerry(GatedHeads):
     """
 
     weights_: NDArray[np.float64]
+    alpha_: float
+    gate_alpha_: float
+    history_temperature_: float
     objective_: float
     n_iter_: int
     converged_: bool
     _stream: Stream | None
+    _seen: list[float]
 
     _LEARNS_FROM = ("_stream",)
 
@@ -155,8 +174,8 @@ class MixtureBradleyTerry(GatedHeads):
         n_components: int = 4,
         *,
         n_context_features: int = 0,
-        alpha: float = 1e-3,
-        gate_alpha: float = 1e-3,
+        alpha: float | str = "auto",
+        gate_alpha: float | str = "auto",
         balance: float = 0.0,
         gate: str = "linear",
         hidden_units: int = 128,
@@ -221,6 +240,8 @@ class MixtureBradleyTerry(GatedHeads):
         rows, agreed = agree(rows, self._settings(), self.random_state, ranks)
         objective = ranks.together(lambda: self._objective(rows, agreed, ranks))
         best = self._solve(objective, agreed)
+        scale = parameter_scale(objective, agreed.norms)
+        self.history_temperature_ = vote_temperature(objective, best.vector, scale, agreed.n_samples)
         self._set_fitted(best, objective, rows, ranks)
         return self
 
@@ -262,9 +283,12 @@ class MixtureBradleyTerry(GatedHeads):
         known = self._known_classes(classes)
         rows = Comparisons.read(self, X, y, sample_weight, groups, first=not started, classes=known, device=self.device)
         before = getattr(self, "_stream", None)
-        stream = Stream.create(self.n_components, from_fit=started) if before is None else before.forked()
+        if before is not None:
+            stream = before.forked()
+        else:
+            stream = Stream.create(self.n_components, fitted=RunningNorms.of(self._seen) if started else None)
         stream.observe(rows)
-        gate, penalties = self._gate(), self._penalties()
+        gate, penalties = self._gate(), self._penalties(stream.norms)
         ungrouped = MixtureObjective(Comparisons(rows.reader), gate, penalties)
         scale = parameter_scale(ungrouped, stream.feature_norms)
         random = check_random_state(self.random_state)
@@ -273,6 +297,7 @@ class MixtureBradleyTerry(GatedHeads):
         assert rows.classes is not None
         self.classes_ = rows.classes
         self._stream = stream
+        self.history_temperature_ = getattr(self, "history_temperature_", 1.0)
         self.n_iter_, self.converged_ = stream.adam.count, False
         self._set_parameters(unflatten(vector, ungrouped.shapes))
         self.weights_ = mean_weights(rows.context, gate, self.gate_parameters_, rows.weight)
@@ -289,7 +314,8 @@ class MixtureBradleyTerry(GatedHeads):
         return settings
 
     def _objective(self, rows: Comparisons, agreed: Agreement, ranks: Communicator) -> MixtureObjective:
-        return MixtureObjective(rows, self._gate(), self._penalties(), communicator=ranks, total_weight=agreed.weight)
+        penalties = self._penalties(RunningNorms(agreed.norms, agreed.weight))
+        return MixtureObjective(rows, self._gate(), penalties, communicator=ranks, total_weight=agreed.weight)
 
     def _solve(self, objective: MixtureObjective, agreed: Agreement) -> Minimum:
         if agreed.n_samples < self.n_components:
@@ -317,7 +343,10 @@ class MixtureBradleyTerry(GatedHeads):
         self._set_parameters(unflatten(best.vector, objective.shapes))
         self._stream = None
         self.weights_ = mean_weights(rows.context, objective.gate, self.gate_parameters_, rows.weight, ranks)
+        chosen = f"alpha {self.alpha_:.3g}, gate_alpha {self.gate_alpha_:.3g}"
+        say(self.verbose * (ranks.rank == 0), f"{chosen}, history_temperature {self.history_temperature_:g}")
         self._sort_components()
+        warn_of_dead_heads(self.weights_)
         if not best.converged:
             warnings.warn(
                 f"L-BFGS stopped after {best.n_iter} iterations before the gradient fell below tol={self.tol} "
@@ -333,7 +362,7 @@ class MixtureBradleyTerry(GatedHeads):
             check_integer(self, name, minimum)
         check_integer(self, "n_init", 1)
         for name in ("alpha", "gate_alpha"):
-            check_real(self, name, 0.0, LARGEST_PENALTY, smallest=0.0)
+            check_penalty(self, name)
         check_real(self, "balance", 0.0, _LARGEST_BALANCE, smallest=0.0)
         check_real(self, "tol", 0.0, np.finfo(np.float64).max, above_minimum=True, smallest=0.0)
         check_choice(self, "gate", GATES)
@@ -342,8 +371,12 @@ class MixtureBradleyTerry(GatedHeads):
         """The gate to be learned."""
         return Gate.create(self.gate, self.n_context_features, self.n_components, self.hidden_units)
 
-    def _penalties(self) -> Penalties:
-        return Penalties(self.alpha, self.gate_alpha, self.balance)
+    def _penalties(self, seen: RunningNorms) -> Penalties:
+        """Penalties for rows of these norms, which are kept."""
+        gate_alpha = gate_penalty(self.gate_alpha, self._gate(), seen.context, seen.total_weight)
+        self.alpha_ = head_penalty(self.alpha, seen.difference, seen.total_weight)
+        self.gate_alpha_, self._seen = gate_alpha.inputs, seen.seen
+        return Penalties(self.alpha_, gate_alpha, self.balance)
 
     def _shapes(self) -> tuple[tuple[int, ...], ...]:
         return tuple(p.shape for p in (self.coef_, *self.gate_parameters_))
@@ -358,6 +391,7 @@ class MixtureBradleyTerry(GatedHeads):
 
     def _set_parameters(self, parameters: list[NDArray[np.float64]]) -> None:
         self.coef_, *self.gate_parameters_ = (p.copy() for p in parameters)
+        self.__dict__.pop("uncertainty_", None)  # of the heads before
 
     def _sort_components(self) -> None:
         order = np.argsort(-self.weights_, kind="stable")
@@ -371,7 +405,8 @@ class MixtureBradleyTerry(GatedHeads):
         """Arrays, and what JSON can say, of the fitted mixture; what a stream remembers besides is left out."""
         check_is_fitted(self)
         arrays = {"coef": self.coef_, "weights": self.weights_, **numbered("gate", self.gate_parameters_)}
-        return arrays, describe(self, _STATE)
+        of_uncertainty, kind = self._export_uncertainty()
+        return {**arrays, **of_uncertainty}, {**describe(self, _STATE), "uncertainty": kind}
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
@@ -379,6 +414,10 @@ class MixtureBradleyTerry(GatedHeads):
         mixture = cls(**description["parameters"])
         mixture.coef_, mixture.weights_ = arrays["coef"], arrays["weights"]
         mixture.gate_parameters_ = gathered("gate", arrays)
-        mixture._stream = None
+        mixture._stream, mixture.history_temperature_ = None, 1.0
+        # Version 0.1 had numbers only, and kept no total of the rows.
+        given = description["parameters"]
+        mixture.alpha_, mixture.gate_alpha_, mixture._seen = given["alpha"], given["gate_alpha"], [0.0, 0.0, 0.0]
+        mixture._restore_uncertainty(arrays, description.get("uncertainty"))
         recover(mixture, description, _STATE)
         return mixture

@@ -4,43 +4,45 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen, learning, predicting, twin
-from micropref._estimator.model_folder import read_folder, write_folder
-from micropref._estimator.saveable import pack, unpack
+from micropref._estimator.gated_heads import GatedHeads
+from micropref._reward.evaluation import scores_by_stage
+from micropref._reward.folder import read_model, write_model
+from micropref._reward.rewards import rewards_of, with_uncertainty
+from micropref._reward.routing import check_asked, owned, parts_read, set_parameters_for_votes
+from micropref._reward.stated import with_blank_contexts, with_stated_contexts
+from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed.protocol import Encoder
-from micropref.metrics._subsets import rows_by_value, score_subsets
-from micropref.mixture import MixtureBradleyTerry
+from micropref.features.interactions import ContextInteractions
 from micropref.router import ContextRouter
 
 __all__ = ["PreferenceModel"]
 
 __getattr__ = moved(__name__)
 
-_HISTORY_PARAMETERS = ("history_temperature", "history_decay")
-
-# Entries of X up to which it is fitted in double precision (1 GB). In single, the order of the sums leads the solver to
-# heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes.
-_DOUBLE_ENTRIES = 1 << 27
+# Entries of X up to which it is fitted in double precision (64 MB). In single, the order of the sums leads the solver
+# to heads that differ by some 1e-3; in double, heads are the same however the rows are spread over processes. Beyond,
+# a copy of X in double precision would be most of the memory that a fit needs.
+_DOUBLE_ENTRIES = 1 << 23
 
 
 class PreferenceModel:
     """Rewards of texts, for a context and a user.
 
-    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` (what people
-    disagree about) and, once `route` was called, a `ContextRouter` (what applies here).
+    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or
+    `HierarchicalBradleyTerry` (what people disagree about) and, once `route` was called, a `ContextRouter` (what
+    applies here).
 
     What the three have learned is the model's own from then on: fitting the objects that were passed again, or changing
     their parameters, changes no model. The encoder that turns texts into vectors, and its store, are shared.
@@ -49,10 +51,16 @@ class PreferenceModel:
     ----------
     encoder : PairEncoder
         Fitted on the comparisons of the mixture.
-    mixture : MixtureBradleyTerry
+    mixture : MixtureBradleyTerry or HierarchicalBradleyTerry
         Fitted.
     router : ContextRouter, optional
         Fitted on that mixture.
+
+    Attributes
+    ----------
+    choice : UserChoice or None
+        After ``fit(users="auto")``: which first stage was `chosen` and the `reason`, with the `log_likelihood` of each
+        candidate on annotators held out.
 
     Examples
     --------
@@ -69,9 +77,10 @@ class PreferenceModel:
     array([1, 0])
     """
 
-    def __init__(self, encoder: PairEncoder, mixture: MixtureBradleyTerry, router: ContextRouter | None = None):
-        self.encoder = _own(encoder)
-        self.mixture: MixtureBradleyTerry = frozen(mixture)
+    def __init__(self, encoder: PairEncoder, mixture: GatedHeads, router: ContextRouter | None = None):
+        self.encoder = owned(encoder)
+        self.mixture: GatedHeads = frozen(mixture)
+        self.choice: UserChoice | None = None
         self.router = None if router is None else router._forked()
         if self.router is not None and not np.array_equal(self.router.mixture_.coef_, self.mixture.coef_):
             raise ValueError("router: expected one that was fitted on this mixture, got one with other heads")
@@ -85,12 +94,15 @@ class PreferenceModel:
         *,
         encoder: str | Encoder | PairEncoder = "hashing",
         prompt_gate: bool = False,
-        mixture: MixtureBradleyTerry | None = None,
+        interactions: bool | ContextInteractions | None = None,
+        users: str = "heads",
+        mixture: GatedHeads | None = None,
+        n_components: int | str | None = None,
         **parameters: Any,
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
-        The heads are fitted in double precision, up to 2²⁷ entries of X. In a `micropref.distributed.distributed_fit`
+        The heads are fitted in double precision, up to 2²³ entries of X. In a `micropref.distributed.distributed_fit`
         each rank brings its rows, and all get the model of all rows.
 
         Parameters
@@ -101,30 +113,48 @@ class PreferenceModel:
             Name of an encoder, an encoder, or an unfitted `PairEncoder` with other settings.
         prompt_gate : bool, default=False
             Let the weights of the heads depend on the prompt.
-        mixture : MixtureBradleyTerry, optional
-            Unfitted, with settings of your own.
+        interactions : bool or ContextInteractions, optional
+            Let contexts act on the responses, as `PairEncoder` does with the same parameter. By default, where rows
+            state contexts, which a `UserWarning` says; False leaves contexts to `route` alone.
+        users : {"heads", "one", "hierarchical", "auto"}, default="heads"
+            What the annotators are taken for: each has one of K rewards (`MixtureBradleyTerry`); all have one; each has
+            a reward of their own near one of K (`HierarchicalBradleyTerry`); or whichever of these predicts annotators
+            held out best. `choice` then says which, and why.
+        mixture : MixtureBradleyTerry or HierarchicalBradleyTerry, optional
+            Unfitted, with settings of your own, instead of `users`.
+        n_components : int or "auto", optional
+            Number of heads. "auto", the default unless a mixture is given: chosen by `select_n_components` on the
+            annotators of the data; one where there are not ten who answer twice, since without them any split of one
+            population into heads fits as well.
         **parameters
-            Otherwise, parameters of the `MixtureBradleyTerry`, such as `n_components` or `random_state`.
+            Other parameters of the `MixtureBradleyTerry` or of what `users` names, such as `random_state`.
 
         Returns
         -------
         PreferenceModel
+
+        Raises
+        ------
+        ValueError
+            If users are hierarchical or chosen, and the rows are shared by several processes.
         """
         ranks = active_communicator()
+        check_users(users, mixture, ranks.world_size)
         table = ranks.together(lambda: read_preferences(data))
         pair_encoder = clone(encoder) if isinstance(encoder, PairEncoder) else PairEncoder(encoder)
         if not pair_encoder.context:
             pair_encoder.set_params(context="auto")
-        # Contexts are learned by the router, from the rows that state them.
-        X = pair_encoder.fit_transform(replace(table, context=None))
+        rows = with_stated_contexts(pair_encoder, table, interactions, ranks)
+        X = pair_encoder.fit_pairs(rows, parts=("prompt",) if prompt_gate else ())
         width = pair_encoder.n_prompt_features_ if prompt_gate else 0
-        heads = MixtureBradleyTerry(**parameters) if mixture is None else clone(mixture).set_params(**parameters)
-        heads.set_params(n_context_features=width)
-        if not prompt_gate:
-            X = X[:, pair_encoder.n_context_features_ :]
+        if n_components is not None:
+            parameters["n_components"] = n_components
         if sum(ranks.exchange(X.size)) <= _DOUBLE_ENTRIES:
             X = ranks.together(lambda: X.astype(np.float64))
-        return cls(pair_encoder, heads.fit(X, sample_weight=table.weight, groups=table.group))
+        stage, choice = fit_first_stage(users, mixture, parameters, width, (X, table.weight, table.group))
+        model = cls(pair_encoder, stage)
+        model.choice = choice
+        return model
 
     @learning
     def route(self, data: Any, **parameters: Any) -> Self:
@@ -181,11 +211,29 @@ class PreferenceModel:
             router = self._new_router(parameters)
             parts = self._parts_of_mixture()
         else:
-            parts = self._parts_of(router)
+            parts = parts_read(router, self.encoder)
         if only_votes:
-            self._set_parameters_for_votes(router, parameters)
+            set_parameters_for_votes(router, parameters)
         router.partial_fit(self._pairs(votes, parts), sample_weight=votes.weight, groups=votes.group)
         return router
+
+    @learning
+    def estimate_uncertainty(self, data: Any, **parameters: Any) -> Self:
+        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards stay as they are.
+
+        Parameters
+        ----------
+        data : table of comparisons
+            What the heads were fitted on.
+        **parameters
+            Of `MixtureBradleyTerry.estimate_uncertainty`: `kind`, `n_resamples`, `random_state`.
+
+        Returns
+        -------
+        self
+        """
+        self.mixture, self.router = with_uncertainty(self.mixture, self.router, self.stage_one_rows(data), parameters)
+        return self
 
     # -------------------------------------------------------------------------------------------------------- judgement
 
@@ -196,25 +244,32 @@ class PreferenceModel:
         responses: Sequence[str],
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
-    ) -> NDArray[Any]:
-        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ.
+        *,
+        return_std: bool = False,
+    ) -> Any:
+        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ, where φ depends on c too if contexts act.
 
         Parameters
         ----------
         prompts, responses : sequence of n str
         contexts : sequence of n str, optional
-            Stated criteria or user profiles; empty where there is none.
+            Stated criteria or user profiles; empty where there is none, as in all rows by default.
         users : sequence of n ids, optional
             Whom to serve; an unknown user or None gets what the context says.
+        return_std : bool, default=False
+            Also return standard deviations.
 
         Returns
         -------
         rewards : ndarray of shape (n,)
             In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
             is preferred, for a user whose head is known. The zero is arbitrary.
+        std : ndarray of shape (n,)
+            Only if `return_std`: standard deviation of the reward that this user may have, in nats, with the heads'
+            sampling error after `estimate_uncertainty`, without which that of a single head is refused.
         """
-        features = self.encoder.encode_responses(prompts, responses)
-        return self._reward(features, prompts, contexts, users)
+        features = self.encoder.encode_responses(prompts, responses, self._acting(contexts, len(responses)))
+        return self._reward(features, prompts, contexts, users, return_std=return_std)
 
     @predicting
     def reward_features(
@@ -224,17 +279,21 @@ class PreferenceModel:
         prompts: Sequence[str] | None = None,
         contexts: Sequence[str] | None = None,
         users: Sequence[Hashable] | None = None,
+        *,
+        lengths: Sequence[int] | None = None,
     ) -> NDArray[Any]:
         """Rewards of responses whose vectors were computed elsewhere.
 
         Parameters
         ----------
-        features : ndarray of shape (n, feature_width)
+        features : ndarray of shape (n, vector_width)
             Vectors as the encoder gives them.
         fingerprint : str
             Fingerprint of the encoder that computed them.
         prompts, contexts, users
-            As in `reward`; prompts may be left out where no gate reads them.
+            As in `reward`; prompts may be left out where neither a gate nor interactions read them.
+        lengths : sequence of n int, optional
+            Numbers of characters of the responses, where the length is a feature.
 
         Returns
         -------
@@ -245,16 +304,17 @@ class PreferenceModel:
         EncoderMismatchError
             If they come from another encoder than this model's.
         ValueError
-            If prompts are left out and a gate reads them.
+            If prompts or lengths are left out and the model reads them.
         """
         expected = self.encoder.encoder_.fingerprint
         if fingerprint != expected:
             raise EncoderMismatchError(f"expected features of the encoder {expected}, got those of {fingerprint}")
         if prompts is None and "prompt" in self._parts():
             raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
-        with np.errstate(over="ignore"):  # what single precision cannot hold is infinite, and an error below
-            scaled = np.asarray(features, dtype=np.float32) * np.float32(self.encoder.scale_["response"])
-        return self._reward(scaled, [""] * len(scaled) if prompts is None else prompts, contexts, users)
+        known = self._acting(contexts, len(features))
+        encoded = self.encoder.encode_features(features, prompts, known, lengths)
+        known_prompts = [""] * len(encoded) if prompts is None else prompts
+        return np.asarray(self._reward(encoded, known_prompts, contexts, users))
 
     @predicting
     def rank(
@@ -303,7 +363,7 @@ class PreferenceModel:
         table = read_preferences(data)
         if not routed or self.router is None:
             return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))
-        self._check_asked(table.context, table.group)
+        check_asked(self._parts(), table.context, table.group)
         users = table.group if history else None
         return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=users))
 
@@ -344,30 +404,9 @@ class PreferenceModel:
         rows : list of dict
             Keys method ("mixture", "routed", "history"), subset ("all" or a value of `by`), n (rows with weight), and
             for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
-            over whole users where the data has groups, over whole prompts otherwise; None where there is only one.
+            over whole users, and over whole prompts of rows without one; None where there is only one.
         """
-        table = read_preferences(data)
-        if table.weight is not None:
-            table = table[table.weight > 0]
-        if not len(table):
-            raise ValueError("expected at least one comparison with weight, got none")
-        clusters = np.array([prompt or None for prompt in table.prompt], dtype=object)
-        return score_subsets(
-            self._log_odds_by_method(table),
-            rows_by_value(None if by is None else _column(table, by), len(table)),
-            clusters=clusters if table.group is None else table.group,
-            weight=table.weight,
-            random_state=random_state,
-        )
-
-    def _log_odds_by_method(self, table: PreferenceTable) -> dict[str, NDArray[Any]]:
-        """Log-odds of every stage that the model and the table allow."""
-        found = {"mixture": self.log_odds(table, routed=False)}
-        if self.router is not None:
-            found["routed"] = self.log_odds(table, history=False)
-            if table.group is not None and any(user in self.router.history_ for user in table.group):
-                found["history"] = self.log_odds(table)
-        return found
+        return scores_by_stage(self, read_preferences(data), by, random_state)
 
     # ------------------------------------------------------------------------------------------------------ persistence
 
@@ -379,8 +418,8 @@ class PreferenceModel:
         ----------
         path : path
         """
-        arrays, stage = pack(self.mixture if self.router is None else self.router)
-        write_folder(path, arrays, {"encoder": self.encoder.to_config(), "stage": stage})
+        estimator = self.mixture if self.router is None else self.router
+        write_model(path, self.encoder, estimator, self.choice)
 
     @classmethod
     def load(
@@ -411,16 +450,10 @@ class PreferenceModel:
         EncoderMismatchError
             If the encoder is not the one that the model was fitted with.
         """
-        arrays, description = read_folder(path)
-        if "encoder" not in description:
-            raise ModelFileError(
-                f"{path}: expected a model of texts, got an estimator without encoder; load it with micropref.load"
-            )
-        pair_encoder = PairEncoder.from_config(description["encoder"], encoder, store=store)
-        estimator = unpack(arrays, description["stage"])
-        if isinstance(estimator, MixtureBradleyTerry):
-            return cls(pair_encoder, estimator)
-        return cls(pair_encoder, estimator.mixture_, estimator)
+        pair_encoder, mixture, router, choice = read_model(path, encoder, store)
+        model = cls(pair_encoder, mixture, router)
+        model.choice = choice
+        return model
 
     # -------------------------------------------------------------------------------------------------------- internals
 
@@ -431,41 +464,18 @@ class PreferenceModel:
         settings = {} if self.router is None else self.router.get_params(deep=False)
         return ContextRouter(**{**settings, **parameters, "mixture": self.mixture})
 
-    @staticmethod
-    def _set_parameters_for_votes(router: ContextRouter, parameters: dict[str, Any]) -> None:
-        current = router.get_params(deep=False)
-        for name, value in parameters.items():
-            if name in current and name not in _HISTORY_PARAMETERS and value != current[name]:
-                raise ValueError(
-                    f"{name}: expected {current[name]!r}, under which labelled contexts were learned, got {value!r} "
-                    "and votes alone; give the labelled contexts again"
-                )
-        router.set_params(**parameters)
-
     def _parts(self) -> tuple[str, ...]:
         """Context parts that the weights depend on."""
-        return self._parts_of_mixture() if self.router is None else self._parts_of(self.router)
-
-    def _parts_of(self, router: ContextRouter) -> tuple[str, ...]:
-        parts, width = [], 0
-        for part, size in self.encoder.context_parts_.items():
-            if width < router.n_context_features_:
-                parts.append(part)
-                width += size
-        return tuple(parts)
-
-    def _check_asked(self, contexts: Any, users: Any) -> None:
-        """A ValueError where a router that reads contexts is given neither contexts nor users."""
-        if self.router is not None and "context" in self._parts() and contexts is None and users is None:
-            raise ValueError(
-                "expected contexts or users, since this model was routed by contexts, got neither; "
-                "pass a context for every row (empty where there is none), or the users"
-            )
+        return self._parts_of_mixture() if self.router is None else parts_read(self.router, self.encoder)
 
     def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
-        if "context" in parts and table.context is None:
-            table = replace(table, context=[""] * len(table))
-        return self.encoder.encode_pairs(table, parts)
+        return self.encoder.encode_pairs(with_blank_contexts(table), parts)
+
+    def _acting(self, contexts: Sequence[str] | None, n: int) -> Sequence[str] | None:
+        """The contexts of n responses, blank where none were given; None where they do not act."""
+        if not self.encoder.reads_contexts_:
+            return None
+        return [""] * n if contexts is None else contexts
 
     def _reward(
         self,
@@ -473,28 +483,12 @@ class PreferenceModel:
         prompts: Sequence[str],
         contexts: Sequence[str] | None,
         users: Sequence[Hashable] | None,
-    ) -> NDArray[Any]:
-        self._check_asked(contexts, users)
+        *,
+        return_std: bool = False,
+    ) -> Any:
         parts = self._parts()
+        if self.router is not None:
+            check_asked(parts, contexts, users)
         contexts = [""] * len(features) if contexts is None else contexts
         context = self.encoder.encode_context(prompts, contexts, parts)
-        if not len(features):
-            return np.empty(0)
-        if self.router is None:
-            weights = np.exp(self.mixture.context_log_weights(context))
-            return np.asarray((self.mixture.rewards(features) * weights.T).sum(axis=1))
-        groups: Any = users
-        return np.asarray(self.router.rewards(features, context, groups))
-
-
-def _own(encoder: PairEncoder) -> PairEncoder:
-    """An encoder whose scales and widths are its own; what embeds texts, and the store, are shared."""
-    return twin(encoder, {name: dict(old) if isinstance(old, dict) else old for name, old in vars(encoder).items()})
-
-
-def _column(table: PreferenceTable, name: str) -> Sequence[Any]:
-    column = getattr(table, name, None) if name in ("prompt", "context", "group") else table.extra.get(name)
-    if column is None:
-        present = ["prompt", *(n for n in ("context", "group") if getattr(table, n) is not None), *table.extra]
-        raise ValueError(f"expected one of the columns {', '.join(map(repr, present))}, got {name!r}")
-    return list(column)
+        return rewards_of(self.mixture, self.router, features, context, users, return_std=return_std)

@@ -15,9 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array
 from micropref._engine.gate_solvers import TOL, tempered
+from micropref._engine.gaussian_users import Scatter
 from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
-from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.routed_heads import RoutedHeads
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
@@ -39,7 +40,8 @@ _SOLVERS = ("direct", "hedge")
 _TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
-_STATE = ("objective_", "n_iter_", "converged_")
+_SCATTER = ("basis", "covariances", "residual")
+_STATE = ("history_temperature_", "objective_", "n_iter_", "converged_")
 
 
 class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
@@ -68,8 +70,9 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         empty or the first columns of this one.
     temperature : float, default=1.0
         τ.
-    history_temperature : float, default=1.0
-        Temperature of a user's votes; larger values trust them less.
+    history_temperature : float or "auto", default="auto"
+        Temperature of a user's votes; larger values trust them less. "auto": what the votes of the mixture's own
+        annotators say of each other (`MixtureBradleyTerry.history_temperature_`); 1 where the mixture had none.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
     gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
@@ -82,8 +85,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         `n_iter` times. Every such step lowers J_τ, and both end at the same place.
     n_iter : int, default=20
         Steps of the "hedge" solver.
-    alpha : float, default=1e-3
-        L2 penalty of the gate's weights.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the gate's weights. "auto": mean_ω ‖c‖² / (s² Ω), with Ω the total weight of the labelled rows:
+        the prior standard deviation of a logit is s = 5.5 nats, whatever the scale of the contexts and the number of
+        labels.
     n_neighbors : int, optional
         Neighbours of the "knn" gate, counted by weight; None: the square root of the total weight, at least 5.
     prefit : bool, default=True
@@ -101,6 +106,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         Context columns of X.
     gate_parameters_ : list of ndarray
         Parameters of g: weights (K, c) and offsets (K,) if linear.
+    alpha_ : float
+        The penalty that was used, once labelled rows have taught a parametric gate.
+    history_temperature_ : float
+        The temperature of votes that is used.
     objective_ : float
         J_τ, in nats per row; after `fit` with a parametric gate.
     loss_curve_ : list of float
@@ -150,13 +159,13 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         *,
         n_context_features: int | None = None,
         temperature: float = 1.0,
-        history_temperature: float = 1.0,
+        history_temperature: float | str = "auto",
         history_decay: float = 1.0,
         gate: str = "linear",
         hidden_units: int = 128,
         solver: str = "direct",
         n_iter: int = 20,
-        alpha: float = 1e-3,
+        alpha: float | str = "auto",
         n_neighbors: int | None = None,
         prefit: bool = True,
         device: Any = None,
@@ -231,6 +240,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             )
             self._context_width(rows.reader.X.shape[1])
         self._start(rows.reader.n_context_features, rows.classes)
+        self._set_history_temperature()
         labelled = self._labelled(rows, self._pairs(rows.reader).signed(rows.signs))._replace(unlabelled=contexts)
         found = self._context_gate.fit(labelled, self._gate_settings())
         if found is None:
@@ -293,6 +303,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             self._context_width(rows.reader.X.shape[1])
             self._start(rows.reader.n_context_features, rows.classes)
             self._context_gate.begin(rows, self._gate_settings())
+        self._set_history_temperature()
         self._learn_votes(rows)
         return self
 
@@ -312,7 +323,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         if rows.weight is not None:
             voted &= rows.weight > 0  # a vote without weight was never cast, and makes no other vote older
         votes = Votes(pairs.part(np.flatnonzero(voted)), None if rows.weight is None else rows.weight[voted])
-        settings = self.history_decay, self.history_temperature
+        settings = self.history_decay, self.history_temperature_
         self.history_.update(users.ids.tolist(), users.index[voted], votes, *settings)
 
     def _step(self, rows: Comparisons, pairs: Pairs) -> None:
@@ -329,10 +340,10 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
 
     def check_parameters(self) -> None:
         """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
-        for name in ("temperature", "history_temperature"):
-            check_real(self, name, *_TEMPERATURES, smallest=0.0)
+        check_real(self, "temperature", *_TEMPERATURES, smallest=0.0)
+        check_real(self, "history_temperature", *_TEMPERATURES, smallest=0.0, auto=True)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)
-        check_real(self, "alpha", 0.0, LARGEST_PENALTY, smallest=0.0)
+        check_penalty(self, "alpha")
         check_choice(self, "gate", CONTEXT_GATES)
         check_choice(self, "solver", _SOLVERS)
         for name in ("hidden_units", "n_iter"):
@@ -400,8 +411,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         self.n_context_features_ = n_context_features
         assert classes is not None
         self.classes_ = classes
-        scatter = self.mixture_.scatter_
-        self.history_ = UserHistory(n_components) if scatter is None else UserPosteriors(scatter)
+        self._know_users(self.mixture_.scatter_)
         self.loss_curve_ = []
         self._context_gate = create_context_gate(
             self.gate,
@@ -410,6 +420,17 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             hidden_units=self.hidden_units,
             n_neighbors=self.n_neighbors,
         )
+
+    def _set_history_temperature(self) -> None:
+        chosen = self.history_temperature
+        # A frozen mixture of version 0.1, or of another kind, has no annotators to ask.
+        self.history_temperature_ = float(
+            getattr(self.mixture_, "history_temperature_", 1.0) if isinstance(chosen, str) else chosen
+        )
+
+    def _know_users(self, scatter: Scatter | None) -> None:
+        """No user yet, around heads with this scatter; in a stream of both stages that of the first batch stays."""
+        self.history_ = UserHistory(len(self.mixture_.coef_)) if scatter is None else UserPosteriors(scatter)
 
     def _gate_settings(self) -> GateSettings:
         return GateSettings(self.alpha, self.solver, self.n_iter, self.random_state)
@@ -429,9 +450,18 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
         arrays.update(self._context_gate.export())
         users, arrays["history"] = self.history_.export()
+        # In a stream of both stages, users keep the scatter around which their votes were read.
+        own = self.history_.scatter
+        if own is not None and own is not self.mixture_.scatter_:
+            arrays.update({f"users.{name}": getattr(own, name) for name in _SCATTER})
         description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
         description["parameters"]["mixture"] = None
-        return arrays, {**description, "mixture": mixture, "users": store_ids(users, arrays)}
+        return arrays, {
+            **description,
+            "mixture": mixture,
+            "users": store_ids(users, arrays),
+            "users_scatter": own is not None,
+        }
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
@@ -440,7 +470,16 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
         router.mixture_ = mixture
         router._start(description["state"]["n_context_features_"], np.empty(0))
+        router._set_history_temperature()
         recover(router, description, (*_STATE, "loss_curve_"))
         router._context_gate.restore(arrays)
-        router.history_.restore(*merged_users(restore_ids(description["users"], arrays), arrays["history"]))
+        users, numbers = restore_ids(description["users"], arrays), arrays["history"]
+        if description.get("users_scatter", False):
+            own = (arrays[f"users.{name}"] for name in _SCATTER) if "users.basis" in arrays else None
+            router._know_users(mixture.scatter_ if own is None else Scatter(*own))
+        else:
+            router._know_users(None)
+            # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
+            users, numbers = merged_users(users, numbers)
+        router.history_.restore(users, numbers)
         return router

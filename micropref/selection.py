@@ -4,24 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.parallel import Parallel, delayed
 
 from micropref._arrays.backend import Array
+from micropref._engine.dead_heads import dead_heads
+from micropref._estimator.dead_heads import candidate_fits
 from micropref._rows.groups import check_groups
 from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
+from micropref.distributed import Communicator, active_communicator
+from micropref.heads import mask_heads
 from micropref.metrics import grouped_log_likelihood
+from micropref.mixture import MixtureBradleyTerry
 
 __all__ = ["ComponentSelection", "select_n_components"]
 
-_RULES = ("best", "one_se")
+_RULES = ("one_se", "best")
+_FIRST_CANDIDATES = (1, 2, 3, 4)
+_N_FOLDS = 5
+# Annotators for every head of the largest candidate.
+_LEAST_ANNOTATORS = 5
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,8 @@ class ComponentSelection:
     mean_log_likelihood : ndarray of shape (n_candidates,)
         Mean over the folds of the held-out log-likelihood, in nats per row.
     standard_error : ndarray of shape (n_candidates,)
-        Standard error of that mean.
+        Standard error of how far that mean is behind the best one's: differences are taken within folds, which differ
+        more from each other than numbers of heads do. 0 for the best.
     fold_log_likelihood : ndarray of shape (n_candidates, n_folds)
     estimator : estimator
         Fitted to all rows with the number chosen.
@@ -57,15 +69,16 @@ def select_n_components(
     *,
     groups: ArrayLike,
     sample_weight: ArrayLike | None = None,
-    candidates: Sequence[int] = (1, 2, 3, 4, 6, 8),
-    cv: Any = 5,
+    candidates: Sequence[int] | None = None,
+    cv: Any = _N_FOLDS,
     n_jobs: int | None = None,
-    rule: str = "best",
+    rule: str = "one_se",
 ) -> ComponentSelection:
     """Choose the number of components by the log-likelihood of annotators held out.
 
     No annotator is on both sides of a split, and each one's rows are judged together: how well one answer tells what
-    the others are is what more components can gain.
+    the others are is what more components can gain. A head with less than 2 % of the weight, without which annotators
+    held out are predicted no worse, is dead and never counted: a candidate stands for the number of its living heads.
 
     Parameters
     ----------
@@ -77,13 +90,16 @@ def select_n_components(
     groups : array-like of shape (n_samples,)
         Annotator of every row; None, NaN or -1 for a row on its own.
     sample_weight : array-like of shape (n_samples,), optional
-    candidates : sequence of int, default=(1, 2, 3, 4, 6, 8)
+    candidates : sequence of int, optional
+        None: 1, 2, 3 and 4, and as long as the largest is the best, 6, 8, 12, 16 and so on, with at least five
+        annotators for each head.
     cv : int or splitter, default=5
         Number of folds of `GroupKFold`, or a splitter that takes groups.
     n_jobs : int, optional
         Fits that run at the same time.
-    rule : {"best", "one_se"}, default="best"
-        The largest mean; or the fewest components whose mean is within one standard error of it.
+    rule : {"one_se", "best"}, default="one_se"
+        The fewest components that are behind the best by no more than one standard error of the difference between
+        the two; or the best, that with the largest mean.
 
     Returns
     -------
@@ -110,35 +126,130 @@ def select_n_components(
     """
     if rule not in _RULES:
         raise ValueError(f"rule: expected one of {', '.join(map(repr, _RULES))}, got {rule!r}")
-    numbers = np.array(candidates, dtype=int)
-    if numbers.ndim != 1 or not len(numbers):
+    numbers = list(np.array(_FIRST_CANDIDATES if candidates is None else candidates, dtype=int).tolist())
+    if not numbers:
         raise ValueError(f"candidates: expected a sequence of at least one number, got {candidates!r}")
     n_samples = len(X)
-    weight = check_sample_weight(sample_weight, n_samples)
+    data = _Data(X, y, _as_array(groups), check_sample_weight(sample_weight, n_samples))
     parameter = _number_parameter(estimator)
-    splits, _ = number_units(check_groups(groups, n_samples), n_samples)
-    annotators = _as_array(groups)
-    metadata = {"groups": splits, "annotators": annotators} | ({} if weight is None else {"sample_weight": weight})
-    weighted = None if weight is None else True
-    with config_context(enable_metadata_routing=True):
-        search = GridSearchCV(
-            _with_requests(estimator, weighted),
-            {parameter: numbers.tolist()},
-            scoring=grouped_log_likelihood.set_score_request(groups="annotators", sample_weight=weighted),
-            cv=GroupKFold(cv) if isinstance(cv, int) else cv,
-            n_jobs=n_jobs,
-            refit=False,
-            error_score="raise",
-        ).fit(X, y, **metadata)
-    if search.n_splits_ < 2:
-        raise ValueError(f"cv: expected at least 2 folds, got {search.n_splits_}: one alone has no standard error")
-    folds = np.stack([search.cv_results_[f"split{i}_test_score"] for i in range(search.n_splits_)], axis=1)
-    mean = folds.mean(axis=1)
-    error = folds.std(axis=1, ddof=1) / np.sqrt(folds.shape[1])
-    best = int(np.argmax(mean))
-    chosen = int(numbers[mean >= mean[best] - error[best]].min() if rule == "one_se" else numbers[best])
-    final = _fit_all(clone(estimator).set_params(**{parameter: chosen}), X, y, annotators, weight)
-    return ComponentSelection(chosen, numbers, mean, error, folds, final)
+    ranks = active_communicator()
+    splits, n_units = ranks.together(lambda: _splits(cv, data, groups))
+    largest = int(ranks.reduce(np.array([float(n_units)]))[0]) // _LEAST_ANNOTATORS
+
+    def tried(number: int) -> list[_Fold]:
+        fits = (delayed(_try)(_with(estimator, parameter, number), data, *fold) for fold in splits)
+        return [_of_all_ranks(fold, ranks) for fold in Parallel(n_jobs=n_jobs)(fits)]
+
+    found = [tried(number) for number in numbers]
+    while candidates is None and (following := _next(numbers, found)) and following <= largest:
+        numbers.append(following)
+        found.append(tried(following))
+    chosen, folds, error = _choose(numbers, found, rule)
+    final = _fit(_with(estimator, parameter, chosen), data)
+    return ComponentSelection(chosen, np.array(numbers), folds.mean(axis=1), error, folds, final)
+
+
+class _Data(NamedTuple):
+    """Arguments of `fit`."""
+
+    X: Array
+    y: ArrayLike | None
+    groups: np.ndarray
+    weight: np.ndarray | None
+
+    def part(self, rows: np.ndarray) -> _Data:
+        parts: list[Any] = [None if one is None else _safe_indexing(one, rows) for one in self]
+        return _Data(*parts)
+
+
+class _Fold(NamedTuple):
+    """What annotators held out say of one fit.
+
+    Attributes
+    ----------
+    log_likelihood, without_dead : float
+        Mean nats per row of the fit, and of the same without its dead heads.
+    weight : float
+        Ω of the rows held out.
+    n_dead : int
+    """
+
+    log_likelihood: float
+    without_dead: float
+    weight: float
+    n_dead: int
+
+
+def _splits(cv: Any, data: _Data, groups: Any) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """Rows of the folds, and the number of annotators."""
+    n_samples = len(data.groups)
+    unit, n_units = number_units(check_groups(groups, n_samples), n_samples)
+    splitter = GroupKFold(cv) if isinstance(cv, int) else cv
+    if "groups" not in splitter.get_metadata_routing().split.requests:
+        raise TypeError(f"cv: expected a number or a splitter that takes groups, got {type(splitter).__name__}")
+    splits = list(splitter.split(data.X, data.y, unit))
+    if len(splits) < 2:
+        raise ValueError(f"cv: expected at least 2 folds, got {len(splits)}: one alone has no standard error")
+    return splits, n_units
+
+
+def _with(estimator: Any, parameter: str, number: int) -> Any:
+    return clone(estimator).set_params(**{parameter: number})
+
+
+def _try(estimator: Any, data: _Data, train: np.ndarray, test: np.ndarray) -> _Fold:
+    """Fit to some rows and judge by the others."""
+    with candidate_fits():
+        fitted = _fit(estimator, data.part(train))
+    held_out = data.part(test)
+    weight = float(len(test) if held_out.weight is None else held_out.weight.sum())
+    own = _log_likelihood(fitted, held_out)
+    last = _steps(fitted)[-1][1]
+    dead = dead_heads(last.weights_) if isinstance(last, MixtureBradleyTerry) else np.zeros(1, dtype=bool)
+    if not dead.any():
+        return _Fold(own, own, weight, 0)
+    living = mask_heads(last, dead)
+    rest = Pipeline([*fitted.steps[:-1], ("living", living)]) if isinstance(fitted, Pipeline) else living
+    return _Fold(own, _log_likelihood(rest, held_out), weight, int(dead.sum()))
+
+
+def _log_likelihood(fitted: Any, data: _Data) -> float:
+    return grouped_log_likelihood(fitted, data.X, data.y, sample_weight=data.weight, groups=data.groups)
+
+
+def _of_all_ranks(fold: _Fold, ranks: Communicator) -> _Fold:
+    """The fold over the rows of all ranks, whose fits are one."""
+    if ranks.world_size == 1:
+        return fold
+    total = ranks.reduce(np.array([fold.log_likelihood * fold.weight, fold.without_dead * fold.weight, fold.weight]))
+    return _Fold(float(total[0] / total[2]), float(total[1] / total[2]), float(total[2]), fold.n_dead)
+
+
+def _n_living(number: int, folds: list[_Fold]) -> int:
+    """Heads of a candidate, without those that die in most of its folds and are no loss."""
+    loss = np.mean([fold.log_likelihood - fold.without_dead for fold in folds])
+    return number - (int(np.median([fold.n_dead for fold in folds])) if loss <= 0 else 0)
+
+
+def _next(numbers: list[int], found: list[list[_Fold]]) -> int:
+    """The number to try after these; 0 where the largest is not the best, or has dead heads."""
+    means = [np.mean([fold.log_likelihood for fold in folds]) for folds in found]
+    largest = numbers[-1]
+    if int(np.argmax(means)) < len(means) - 1 or _n_living(largest, found[-1]) < largest:
+        return 0
+    power = 1 << (largest.bit_length() - 1)
+    return power + power // 2 if largest == power else 2 * power
+
+
+def _choose(numbers: list[int], found: list[list[_Fold]], rule: str) -> tuple[int, np.ndarray, np.ndarray]:
+    """The number chosen; log-likelihoods (n_candidates, n_folds); standard errors of what they are behind the best."""
+    folds = np.array([[fold.log_likelihood for fold in each] for each in found])
+    living = np.array([_n_living(number, each) for number, each in zip(numbers, found, strict=True)])
+    best = int(np.argmax(folds.mean(axis=1)))
+    behind = folds[best] - folds
+    error = behind.std(axis=1, ddof=1) / np.sqrt(folds.shape[1])
+    enough = behind.mean(axis=1) <= error
+    return int(living[enough].min() if rule == "one_se" else living[best]), folds, error
 
 
 def _as_array(groups: Any) -> np.ndarray:
@@ -174,20 +285,9 @@ def _number_parameter(estimator: Any) -> str:
     return f"{prefix}n_components"
 
 
-def _with_requests(estimator: Any, weighted: bool | None) -> Any:
-    """A clone whose steps are handed annotators and weights."""
-    routed = clone(estimator)
-    for _, step in _steps(routed):
-        asked = {"groups": "annotators", "sample_weight": weighted}
-        requests = {name: alias for name, alias in asked.items() if _takes(step, name)}
-        if requests:
-            step.set_fit_request(**requests)
-    return routed
-
-
-def _fit_all(estimator: Any, X: Array, y: ArrayLike | None, groups: np.ndarray, weight: np.ndarray | None) -> Any:
-    """Fitted to all rows, by the prefixes of a Pipeline rather than by requests, which would stay in the estimator."""
-    metadata = {"groups": groups} | ({} if weight is None else {"sample_weight": weight})
+def _fit(estimator: Any, data: _Data) -> Any:
+    """Fitted, by the prefixes of a Pipeline rather than by requests, which would stay in the estimator."""
+    metadata = {"groups": data.groups} | ({} if data.weight is None else {"sample_weight": data.weight})
     with config_context(enable_metadata_routing=True):
         passed = {
             prefix + name: value
@@ -196,4 +296,4 @@ def _fit_all(estimator: Any, X: Array, y: ArrayLike | None, groups: np.ndarray, 
             if _takes(step, name)
         }
     with config_context(enable_metadata_routing=False):
-        return estimator.fit(X, y, **passed)
+        return estimator.fit(data.X, data.y, **passed)

@@ -16,6 +16,7 @@ from micropref.baselines import (
     HypothesisReweighting,
     LowRankRewards,
     MeanVarianceRewards,
+    RewardFactorization,
     SharedBaseEnsemble,
     UserRewards,
 )
@@ -52,6 +53,8 @@ def rivals() -> dict[str, PersonalRewards]:
         "HypothesisReweighting, given": HypothesisReweighting(FrozenEstimator(_mixture()), prior="heads", **kind),
         "LowRankRewards": LowRankRewards(2, random_state=0, **kind),
         "MeanVarianceRewards": MeanVarianceRewards(1, random_state=0, **kind),
+        "RewardFactorization": RewardFactorization(2, **kind),
+        "RewardFactorization, refined": RewardFactorization(2, init="svd", refine=True, user_prior="none", **kind),
         "SharedBaseEnsemble": SharedBaseEnsemble(3, random_state=0, **kind),
         "UserRewards": UserRewards(**kind),
     }

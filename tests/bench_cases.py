@@ -12,10 +12,12 @@ import pytest
 from micropref.bench._evaluation import run_cell
 from micropref.bench._methods.registry import RUNNERS
 from micropref.bench._methods.steps import Stages
-from micropref.bench._specs import DatasetSpec, resolve_settings
+from micropref.bench._specs import KINDS, DatasetSpec, resolve_settings
 from micropref.bench._tasks import make_task
 from micropref.cli import main
 
+# Kinds of methods that need no truth, and no contexts of the space of responses.
+PLAIN = tuple(sorted(set(KINDS) - {"oracle", "planted", "interactions"}))
 FAST = ("single", "static", "micro_history", "hyre_micro", "oracle")
 
 

@@ -17,6 +17,7 @@ from micropref.baselines import (
     GroupRewards,
     HardMixture,
     MeanVarianceRewards,
+    RewardFactorization,
     UserRewards,
 )
 
@@ -34,6 +35,7 @@ def methods(**parameters):
         ContextNeighbors(7, local_alpha=2.0, **common),
         GroupRewards(**common),
         GroupRewards(pooling=2.0, **common),
+        RewardFactorization(2, refine=False, **common),
     ]
 
 

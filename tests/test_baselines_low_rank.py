@@ -69,14 +69,16 @@ def test_gradient_of_one_users_weights(seed, n_components, n_votes):
 def test_identical_users_share_one_reward_whatever_the_rank():
     D, y, _ = rows(n_users=100)
     users = np.zeros(len(D), dtype=int)
-    found = LowRankRewards(3, weight_penalty=1e6, n_init=1, random_state=0).fit(D, y, groups=users)
-    expected = LowRankRewards(1).fit(D, y)
+    found = LowRankRewards(3, alpha=1e-3, weight_penalty=1e6, n_init=1, random_state=0).fit(D, y, groups=users)
+    expected = LowRankRewards(1, alpha=1e-3).fit(D, y)
     np.testing.assert_allclose(found.decision_function(D), expected.decision_function(D), atol=1e-3)
 
 
 def test_new_users_get_what_joint_training_gave_the_same_votes():
     D, y, users = rows(n_users=60, n_each=10)
-    model = LowRankRewards(2, random_state=0, tol=1e-8, max_iter=3000).fit(D, y, groups=users)
+    model = LowRankRewards(2, alpha=1e-3, weight_penalty=3.0, random_state=0, tol=1e-8, max_iter=3000).fit(
+        D, y, groups=users
+    )
     assert known_users(model) == list(range(60))
     joint = model.mixture_weights(D, groups=users)
     model.partial_fit(D, y, groups=users + 1000)

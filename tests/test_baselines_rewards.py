@@ -26,12 +26,21 @@ from micropref.baselines import (
     GroupRewards,
     HardMixture,
     MeanVarianceRewards,
+    RewardFactorization,
     UserRewards,
 )
 from micropref.baselines._base import known_users
 from micropref.pairs import swap_pairs
 
-MODULES = ("hard_mixture", "user_rewards", "mean_variance", "categorical", "neighbors", "group_rewards")
+MODULES = (
+    "hard_mixture",
+    "user_rewards",
+    "mean_variance",
+    "categorical",
+    "neighbors",
+    "group_rewards",
+    "reward_factorization",
+)
 
 
 def test_the_generators_of_these_tests_vary():
@@ -53,6 +62,7 @@ CLASSIFIERS = [
     CategoricalRewards(),
     ContextNeighbors(n_neighbors=3, n_context_features=1),
     GroupRewards(),
+    RewardFactorization(),
 ]
 
 
@@ -322,7 +332,7 @@ BAD = [
     (method, name, value, wanted)
     for method in methods()
     for name, value, wanted in [
-        ("alpha", 0.0, r"alpha: expected a number in \(0, 1e\+30\], got 0.0"),
+        ("alpha", 0.0, r"alpha: expected a number in \(0, 1e\+30\].*, got 0.0"),
         ("tol", -1, r"tol: expected a number in \(0, 1e\+30\]"),
         ("max_iter", 0, "max_iter: expected an integer of at least 1, got 0"),
         ("n_context_features", -1, "n_context_features: expected an integer of at least 0"),

@@ -41,6 +41,9 @@ OTHER = {
     "tol": 1e-2,
     "n_init": 3,
     "random_state": 5,
+    "init": "svd",
+    "refine": False,
+    "user_prior": "none",
     "basis": "random",
     "center": False,
     "average": "probabilities",
@@ -52,6 +55,8 @@ EVERY_PARAMETER = [(name, parameter) for name, rival in RIVALS.items() for param
 
 def other(name: str, parameter: str) -> object:
     """Another value of a parameter of a rival."""
+    if name == "RewardFactorization, refined" and parameter in ("init", "user_prior"):
+        return {"init": "votes", "user_prior": "population"}[parameter]
     if parameter == "prior":
         return "heads" if name == "HypothesisReweighting" else "uniform"
     return OTHER[parameter]
@@ -83,6 +88,10 @@ def answers(model: PersonalRewards) -> dict[str, np.ndarray]:
             # The width in force, which is that of the fit, whatever was set since.
             width = getattr(model, "_fitted_parameters", {}).get("n_context_features", C)
             found["rewards", who is None] = model.rewards(X[:, width:], X[:, :width], groups=who)
+    if hasattr(model, "query_scores"):
+        for who in (None, users):
+            found["query_scores", who is None] = model.query_scores(X, groups=who)
+        found["suggest", True] = model.suggest(X, 3, "ann")
     if hasattr(model, "component_scores"):
         found["component_scores", True] = model.component_scores(X)
     return found
@@ -91,6 +100,7 @@ def answers(model: PersonalRewards) -> dict[str, np.ndarray]:
 PREDICTS = {
     *("decision_function", "predict_proba", "predict", "score", "log_likelihood", "rewards"),
     *("mixture_weights", "component_scores", "utility_mean", "utility_variance", "hidden_context_share"),
+    *("query_scores", "suggest"),
 }
 LEARNS = {"fit", "partial_fit"}
 

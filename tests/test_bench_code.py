@@ -80,14 +80,17 @@ def test_docstrings_comments_and_imports_for_type_checkers_change_no_key(origina
 
 HYRE = {"hyre", "hyre_micro", "hyre_random"}
 MICRO = {"single", "static", "micro_context", "micro_history", "micro_permuted", "hyre_micro"}
+OWN = {"interactions", "hierarchical", "auto"}
 CODE = [
     ("baselines/low_rank.py", {"lore"}),
     ("baselines/_low_rank_objective.py", {"lore"}),
     ("baselines/hyre.py", HYRE),
     ("baselines/shared_base.py", {*HYRE, "ensemble"}),
-    ("bench/_methods/mixture.py", MICRO),
-    ("mixture.py", MICRO),
-    ("router.py", {"micro_context", "micro_history", "micro_permuted"}),
+    ("bench/_methods/mixture.py", {*MICRO, *OWN} - {"interactions"}),
+    ("mixture.py", {*MICRO, *OWN}),
+    ("features/interactions.py", {"interactions"}),
+    ("baselines/reward_factorization.py", {"reward_factorization"}),
+    ("router.py", {"micro_context", "micro_history", "micro_permuted", "hierarchical", "auto"}),
     ("bench/_evaluation.py", set(KINDS)),
     ("bench/_splits.py", ALL),
     # What reads cells, what says which cells there are, what reads data (whose content counts), and the rest.
@@ -116,8 +119,8 @@ def test_code_changes_the_keys_of_what_uses_it_alone(original, tmp_path, name, c
 
 
 def test_a_constant_changes_the_key(original, tmp_path):
-    default = "weight_penalty: float = "
-    assert other_keys(original, tmp_path, "baselines/low_rank.py", f"{default}3.0", f"{default}3.5") == {"lore"}
+    default = "n_init: int = "
+    assert other_keys(original, tmp_path, "baselines/low_rank.py", f"{default}1", f"{default}2") == {"lore"}
 
 
 def test_what_is_bound_to_a_function_is_part_of_the_key(monkeypatch):

@@ -18,8 +18,15 @@ def test_shipped_suites():
     assert {one.kind for one in whole.methods} == set(KINDS) == {one.kind for one in quick.methods}
     assert {one.kind for one in quick.datasets} == {"world"}
     assert len(whole.seeds) == 5
-    assert whole.budgets == (0, 1, 2, 5, 10, 20, 50)
-    assert {"dsp", "ukpconvarg1"} < {one.name for one in whole.datasets}
+    assert whole.budgets == (0, 1, 2, 5, 10, 20)
+    of = {one.name: one for one in whole.datasets}
+    assert {"dsp", "ukpconvarg1", "sushi2500", "prefeval10"} < of.keys()
+    assert {"world-discrete", "world-continuous", "world-mixed", "world-stated"} < of.keys()
+    assert whole.budgets_of(of["sushi2500"]) == (0, 1, 2, 5, 10, 20, 31)
+    assert whole.budgets_of(of["dsp"]) == whole.budgets
+    for suite in (quick, whole):
+        for dataset in suite.datasets:
+            assert not {"alpha", "gate_alpha"} & set(dataset.parameters)  # penalties are chosen on training rows
     assert load_suite(whole) is whole
 
 
@@ -42,6 +49,11 @@ CHANGES = [
     ({"budgets": [2, 1]}, r"config: budgets: expected ascending order, got \[2, 1\]"),
     ({"budgets": [-1]}, r"config: budgets: expected .*, got \[-1\]"),
     ({"methods": [{"name": "a", "kind": "lore", "n_draws": -1}]}, r"methods.a: n_draws: expected .*, got \[-1\]"),
+    (
+        {"methods": [{"name": "a", "kind": "lore", "alpha": "big"}]},
+        r"methods.a: alpha: expected a value like 'auto', got 'big'",
+    ),
+    ({"datasets": [{**WORLD, "methods": ["b*"]}]}, r"datasets.groups: methods: expected names among single, got 'b\*'"),
     ({"n_draws": 0}, r"config: n_draws: expected whole numbers of at least 1, got \[0\]"),
     ({"level": 95}, r"config: level: expected a number between 0 and 1, got 95"),
     ({"methods": []}, r"config: methods: expected at least one \[\[methods\]\], got \[\]"),
@@ -55,8 +67,8 @@ CHANGES = [
         r"a: x: expected a setting of the kind 'lore' \(alpha, .*got 'x'",
     ),
     (
-        {"methods": [{"name": "a", "kind": "lore", "alpha": "1"}]},
-        r"methods.a: alpha: expected a value like 0.001, got '1'",
+        {"methods": [{"name": "a", "kind": "lore", "n_init": "1"}]},
+        r"methods.a: n_init: expected a value like 1, got '1'",
     ),
 ]
 
@@ -70,13 +82,17 @@ def test_a_bad_configuration_names_the_key(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "world2"}, r"datasets.groups: kind: expected one of folder, file, hub, world, got 'world2'"),
+        ({"kind": "world2"}, r"datasets.groups: kind: expected one of folder, file, hub, orders, world, got 'world2'"),
         ({"world": "moon"}, r"datasets.groups: world: expected one of groups.*, got 'moon'"),
-        ({"path": "x"}, r"datasets.groups: path: expected only for the kinds folder, file, got kind 'world'"),
+        ({"path": "x"}, r"datasets.groups: path: expected only for the kinds folder, file, orders, got kind 'world'"),
         ({"colour": 1}, r"datasets.groups: expected keys among .*, got 'colour'"),
-        ({"protocol": "x"}, r"datasets.groups: protocol: expected one of contexts, users, got 'x'"),
+        ({"protocol": "x"}, r"datasets.groups: protocol: expected one of contexts, users, known_users, got 'x'"),
         ({"split": "given"}, r"datasets.groups: split: expected 'given' only for the kind hub, got kind 'world'"),
-        ({"split": "x"}, r"datasets.groups: split: expected one of random, given, got 'x'"),
+        ({"split": "x"}, r"datasets.groups: split: expected one of random, given, folds, got 'x'"),
+        ({"budgets": [3, 1]}, r"datasets.groups: budgets: expected ascending order, got \[3, 1\]"),
+        ({"budgets": 3}, r"datasets.groups: budgets: expected whole numbers of at least 0, got 3"),
+        ({"methods": "single"}, r"datasets.groups: methods: expected a list of names, got 'single'"),
+        ({"n_users": -1}, r"datasets.groups: n_users: expected a whole number of at least 0, got -1"),
         ({"test_units": 0}, r"datasets.groups: test_units: expected a number above 0, got 0"),
         ({"new_users": 2.0}, r"datasets.groups: new_users: expected a number above 0 and at most 1, got 2.0"),
         ({"n_samples": 1.5}, r"datasets.groups: n_samples: expected a whole number of at least 0, got 1.5"),

@@ -65,6 +65,7 @@ def test_every_method_on_every_kind_of_data(folder):
     missing = {(r["dataset"], r["method"]): r["reason"] for r in rows if r["status"] != "done"}
     assert missing["votes", "oracle"] == "true groups unknown"
     assert missing["groups", "neighbors"] == "no contexts"
+    assert missing.pop(("contexts", "planted")) == "users are not planted"
     assert {name for name, _ in missing} == {"votes", "groups"}
     of = {(r["dataset"], r["method"], r["budget"]): r for r in rows}
     assert float(of["contexts", "single", "50"]["accuracy"]) == pytest.approx(0.5, abs=0.1)
@@ -113,6 +114,7 @@ def test_pages_are_whole(folder):
         assert "nan" not in re.findall(r"[a-z]+", re.sub('base64,[^"]*', "", text).lower())
         assert "not applicable: true groups unknown" in text
         assert "Where MiCRo loses" in text
+        assert text.count("Who wins") == 3
         assert "1 of 3 contexts has no test rows and is left out" in text or "no labels" in text
     assert page.count("data:image/png;base64,") == 3
     assert 'src="http' not in page
@@ -174,7 +176,10 @@ PINNED = {
 
 def test_results_are_those_of_version_0_1(tmp_path):
     """Numbers that 0.1 wrote: a change of the code of bench must not change what a suite finds."""
-    run_suite(config("single", "micro_history", "lore"), tmp_path)
+    lore = {"name": "lore", "kind": "lore", "alpha": 1e-3, "weight_penalty": 3.0}
+    single = {"name": "single", "kind": "single", "alpha": 1e-3}
+    history = {"name": "micro_history", "kind": "micro_history", "alpha": 1e-3, "history_temperature": 1.0}
+    run_suite(config(single, history, lore), tmp_path)
     rows = table(tmp_path / "results.csv")
     assert {row["split_hash"] for row in rows} == {"d34c5d4ba92599c3"}
     found = {(row["method"], row["budget"]): (float(row["accuracy"]), float(row["log_loss"])) for row in rows}

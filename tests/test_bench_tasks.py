@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from bench_cases import SPEC, cell_of, odds_of, preference_rows
+from bench_cases import PLAIN, SPEC, cell_of, odds_of, preference_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,12 +16,12 @@ from micropref.bench._data import in_canonical_order
 from micropref.bench._loading import load_data
 from micropref.bench._methods.registry import RUNNERS
 from micropref.bench._methods.steps import NotApplicable, Stages
-from micropref.bench._specs import KINDS, DatasetSpec, resolve_settings
+from micropref.bench._specs import DatasetSpec, resolve_settings
 from micropref.bench._tasks import make_task
 
 
 @settings(max_examples=8)
-@given(seed=st.integers(0, 1000), kind=st.sampled_from(sorted(set(KINDS) - {"oracle"})))
+@given(seed=st.integers(0, 1000), kind=st.sampled_from(PLAIN))
 def test_names_and_the_order_of_rows_change_nothing(seed, kind):
     rng = np.random.default_rng(seed)
     parts = preference_rows(rng, n_context=2)
@@ -64,7 +64,7 @@ def test_users_who_are_alike_can_be_exchanged():
 @settings(max_examples=8)
 @given(
     seed=st.integers(0, 1000),
-    kind=st.sampled_from(sorted(set(KINDS) - {"oracle"})),
+    kind=st.sampled_from(PLAIN),
 )
 def test_swapping_pairs_changes_rounding_alone(seed, kind):
     data = in_canonical_order(**preference_rows(np.random.default_rng(seed), n_context=2))
@@ -79,9 +79,7 @@ def test_test_labels_reach_no_method():
     task = make_task(data, SPEC, seed=0, budgets=(0, 1, 3), n_draws=2)
     assert task.inputs.test.y is None
     poisoned = replace(task, test_sign=-task.test_sign)
-    for kind in KINDS:
-        if kind == "oracle":
-            continue
+    for kind in PLAIN:
         (clean, _), (turned, meta) = (cell_of(one, kind) for one in (task, poisoned))
         assert meta["status"] == "done", meta
         np.testing.assert_array_equal(clean["log_odds"], -turned["log_odds"])
@@ -113,7 +111,7 @@ def test_labels_of_test_rows_decide_no_split(poisoned):
     np.testing.assert_array_equal(preferred[0], -preferred[1])
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"oracle"}))
+@pytest.mark.parametrize("kind", PLAIN)
 def test_labels_of_test_rows_reach_no_fit(poisoned, kind):
     """Other labels of test rows in the raw data: every fit, and so every prediction, is the same."""
     spec, *tasks = poisoned

@@ -43,7 +43,9 @@ def fitted(world, tmp_path_factory) -> Path:
     world.labelled.to_jsonl(folder / "labelled.jsonl")
     world.history.to_jsonl(folder / "history.jsonl")
     world.test[:240].to_jsonl(folder / "test.jsonl")
-    model = PreferenceModel.fit(folder / "train.jsonl", encoder=HashingEncoder(256), n_init=2, random_state=0)
+    model = PreferenceModel.fit(
+        folder / "train.jsonl", encoder=HashingEncoder(256), n_components=4, n_init=2, random_state=0
+    )
     model.save(folder / "heads")
     model.route(world.labelled).route(world.history).save(folder / "routed")
     return folder
@@ -205,6 +207,34 @@ def test_fit_options_reach_the_model(here, run):
     wanted = {"n_components": 2, "n_context_features": 768, "alpha": 0.5, "n_init": 1, "random_state": 7}
     assert {name: parameters[name] for name in wanted} == wanted
     assert model.encoder.template == "{prompt} {response}"
+
+
+@pytest.mark.parametrize(
+    ("options", "acts", "warned"),
+    [
+        ([], True, True),
+        (["--interactions", "--clauses", "--length"], True, False),
+        (["--no-interactions"], False, False),
+    ],
+)
+def test_contexts_of_the_data_act_unless_they_are_left_out(here, run, options, acts, warned):
+    done = run("fit", "labelled.jsonl", "model", "-k", 1, *options)
+    assert ("warning: rows state contexts, so these act on the responses" in done.err) == warned
+    assert ("contexts act on the responses" in done.out) == acts
+    encoder = PreferenceModel.load("model").encoder
+    assert (encoder.interactions_ is not None) == acts
+    assert (encoder.clauses, encoder.length) == (len(options) == 3, len(options) == 3)
+    scored = {"prompt": "p", "responses": ["a long answer to it", "a short one"], "context": "Keep it short."}
+    (here / "answers.jsonl").write_text(json.dumps(scored) + "\n", encoding="utf-8")
+    assert len(run("score", "model", "answers.jsonl").out.splitlines()) == 2
+    assert run("evaluate", "model", "labelled.jsonl", "--json").json["rows"][0]["accuracy"] > 0.5
+
+
+def test_clauses_are_embedded_ahead(here, run):
+    counts = [
+        run("embed", "labelled.jsonl", "store", *more, "--json").json["n_new"] for more in ([], ["--clauses"], [])
+    ]
+    assert counts[0] > counts[1] > counts[2] == 0
 
 
 def test_route_options_reach_the_model_and_stay(here, run):
@@ -446,7 +476,7 @@ def test_what_was_left_out_is_said_even_if_the_rest_fails(spoiled, run):
 
 def test_other_columns(here, run):
     rows = [json.loads(line) for line in (here / "test.jsonl").read_text().splitlines()]
-    renamed = {"chosen": "better", "rejected": "worse", "group": "who"}
+    renamed = {"chosen": "good", "rejected": "bad", "group": "who"}
     write(here / "mine.jsonl", [{renamed.get(name, name): cell for name, cell in row.items()} for row in rows])
     options = [part for name, column in renamed.items() for part in ("--column", f"{name}={column}")]
     mine = run("evaluate", "routed", "mine.jsonl", *options)
@@ -496,7 +526,8 @@ def numbered(here) -> Path:
 )
 def test_labels_of_another_scheme(arguments, numbered, run):
     mapped = [str(one).replace(".jsonl", "-0-1-2.jsonl") for one in arguments]
-    by_hand, done = run(*arguments, "--json"), run(*mapped, *LABELS, "--json")
+    again = ["--force"] if "new" in arguments else []
+    by_hand, done = run(*arguments, "--json"), run(*mapped, *LABELS, *again, "--json")
     assert (done.code, done.err) == (0, "")
     timed = {"seconds"}
     assert {name: value for name, value in done.json.items() if name not in timed} == {
@@ -559,7 +590,7 @@ def test_a_column_that_is_not_there(here, run):
         (["fit", "train.jsonl", "m", "--encoder", " "], "got an empty encoder name"),
         (
             ["fit", "train.jsonl", "train.jsonl", "-k", "1"],
-            "train.jsonl: expected a folder, as which a model is saved, got a file",
+            "MODEL: expected another file than the data, got train.jsonl, which would be replaced",
         ),
         (
             ["route", "heads", "labelled.jsonl", "--gate", "bogus"],

@@ -25,6 +25,7 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 
 import micropref._users.nearest
 from micropref.embed import PairEncoder
+from micropref.features import ContextInteractions
 from micropref.hierarchical import HierarchicalBradleyTerry
 from micropref.metrics import grouped_log_likelihood
 from micropref.mixture import MixtureBradleyTerry
@@ -58,7 +59,7 @@ def world():
 # ---------------------------------------------------------------------------------------------- scikit-learn's checks
 
 
-@parametrize_with_checks([*CLASSIFIERS, PairScaler()])
+@parametrize_with_checks([*CLASSIFIERS, PairScaler(), ContextInteractions(1, width=1)])
 def test_scikit_learn_check(estimator, check):
     try:
         check(estimator)
@@ -71,7 +72,11 @@ def test_scikit_learn_check(estimator, check):
 @pytest.mark.filterwarnings("ignore:Can't test estimator PairEncoder:sklearn.exceptions.SkipTestWarning")
 @pytest.mark.parametrize(
     ("estimator", "at_least"),
-    [*((classifier, 55) for classifier in CLASSIFIERS), (PairScaler(), 50), (PairEncoder(), 1)],
+    [
+        *((classifier, 55) for classifier in CLASSIFIERS),
+        *((transformer, 50) for transformer in (PairScaler(), ContextInteractions(1, width=1))),
+        (PairEncoder(), 1),
+    ],
     ids=lambda value: type(value).__name__ if hasattr(value, "fit") else str(value),
 )
 def test_so_many_checks_ran(estimator, at_least):

@@ -120,7 +120,7 @@ def test_a_block_without_end_is_an_error():
 
 LESSONS = {
     "irreducible_error", "printed_bound_zero", "raw_scores", "without_annotators", "temperature", "worker_history",
-    "choosing_k", "two_stages",
+    "choosing_k", "two_stages", "points_or_clouds",
 }  # fmt: skip
 
 

@@ -393,7 +393,10 @@ def test_contexts_alone():
         ({"context": ("context", "prompt")}, r"in this order, got \('context', 'prompt'\)"),
         ({"context": ("prompt", "mood")}, r"context: expected 'auto' or a part of \('prompt', 'context'\)"),
         ({"context": "prompt"}, "context: expected 'auto' or a part of .* got 'prompt'"),
-        ({"norms": {"mood": 1.0}}, "expected norms with the keys response, prompt, context, got .*'mood'"),
+        (
+            {"norms": {"mood": 1.0}},
+            "expected norms with the keys response, prompt, context, length, clauses, got .*'mood'",
+        ),
         ({"norms": {"prompt": 0.0}}, r"norms\['prompt'\]: expected a number between 1e-10 and 1e[+]10, got 0.0"),
         ({"norms": {"response": np.inf}}, r"norms\['response'\]: expected a number between 1e-10 and 1e[+]10, got inf"),
     ],

@@ -25,7 +25,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 import micropref.persistence
-from micropref import ContextRouter, MixtureBradleyTerry
+from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry
 from micropref._estimator.model_folder import read_folder, write_folder
 from micropref.persistence import ModelFileError, load, save
 
@@ -42,6 +42,11 @@ Y = (DIFFERENCE[:, 0] * np.where(ANNOTATOR % 2, 2, -2) + rng.logistic(size=N) > 
 
 def mixture(**parameters) -> MixtureBradleyTerry:
     return MixtureBradleyTerry(**{"n_components": K, "n_init": 1, "max_iter": 500, "random_state": 0, **parameters})
+
+
+def around_heads() -> HierarchicalBradleyTerry:
+    model = HierarchicalBradleyTerry(2, rank=0, tau=0.5, alpha=0.01, max_iter=1000, random_state=0)
+    return model.fit(DIFFERENCE, Y, groups=ANNOTATOR)
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +124,7 @@ def routers() -> dict:
         "feature names": lambda: ContextRouter(heads()).fit(frame(X), Y),
         "string classes": lambda: ContextRouter(heads()).fit(X, np.where(Y == 1, "x", "m")),
         "stream": lambda: ContextRouter(heads()).partial_fit(X, Y),
+        "users around heads": lambda: voted(ContextRouter(around_heads()).fit(X, Y), [1, "ann", HUGE]),
         **{name: lambda users=users: voted(ContextRouter(heads()), users) for name, users in USERS.items()},
     }
 

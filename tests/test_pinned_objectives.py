@@ -24,6 +24,7 @@ from micropref.baselines import (
     HypothesisReweighting,
     LowRankRewards,
     MeanVarianceRewards,
+    RewardFactorization,
     SharedBaseEnsemble,
     UserRewards,
 )
@@ -316,6 +317,20 @@ RIVALS: dict[str, tuple[Any, float | None, float, float]] = {
         0.574943298,
         -0.568536086,
         -0.479465940,
+    ),
+    "factors": (
+        RewardFactorization(3, n_context_features=C, init="votes", refine=True, alpha=1e-2, max_iter=5000, tol=1e-9),
+        None,
+        -0.621789040,
+        -0.508841269,
+    ),
+    "factors as they start": (
+        RewardFactorization(
+            3, n_context_features=C, init="votes", refine=False, user_prior="none", alpha=1e-2, tol=1e-9
+        ),
+        None,
+        -0.617609273,
+        -0.907231592,
     ),
     "shared base": (
         SharedBaseEnsemble(

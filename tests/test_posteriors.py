@@ -81,7 +81,7 @@ def numbers(store: UserPosteriors, user="ann") -> np.ndarray:
 
 
 def mean_of(store: UserPosteriors, user="ann") -> np.ndarray:
-    return numbers(store, user)[:, 1 : 1 + store.scatter.n_directions]
+    return numbers(store, user)[:, 1 : 1 + store.scatter.n_directions] * store._unit
 
 
 def covariance_of(store: UserPosteriors, user="ann") -> np.ndarray:
@@ -89,7 +89,7 @@ def covariance_of(store: UserPosteriors, user="ann") -> np.ndarray:
     packed = numbers(store, user)[:, 1 + q :]
     covariances = np.empty((len(packed), q, q))
     i, j = np.triu_indices(q)
-    covariances[:, i, j] = covariances[:, j, i] = packed
+    covariances[:, i, j] = covariances[:, j, i] = packed * store._unit**2
     return covariances
 
 
@@ -250,6 +250,20 @@ def test_votes_of_any_size_and_weight_leave_beliefs_that_can_be_used(size, weigh
     assert (found.variances >= 0).all()
     if size == 1.0 and weight == 1e6:
         assert np.linalg.eigvalsh(covariance_of(store)).max() < 0.05
+
+
+@pytest.mark.parametrize("exponent", [-60, -20, 20, 60])
+def test_features_of_any_scale_have_the_same_users(exponent):
+    scale = 2.0**exponent
+    heads, scaled = heads_with(SCATTER), heads_with(SCATTER)
+    scaled.coef_ = heads.coef_ / scale
+    scaled.scatter_ = Scatter(SCATTER.basis, SCATTER.covariances / scale**2, SCATTER.residual / scale**2)
+    rows, asked = differences(8, seed=1), differences(9, seed=2)
+    one = ContextRouter(heads).partial_fit(rows, groups=["ann"] * 8)
+    other = ContextRouter(scaled).partial_fit(scale * rows, groups=["ann"] * 8)
+    np.testing.assert_allclose(
+        other.decision_function(scale * asked, ["ann"] * 9), one.decision_function(asked, ["ann"] * 9), rtol=1e-6
+    )
 
 
 def test_scatters_without_directions_or_variance_are_heads():

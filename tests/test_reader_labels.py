@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -137,7 +139,9 @@ def test_two_answers_to_which_response_was_preferred_are_refused(row, columns, s
     message = f"the list: expected one answer to which response was preferred, got the columns {columns}; which one"
     with pytest.raises(ValueError, match=message) as caught:
         read_preferences([row], skip_bad=skip_bad)
-    rename = eval(str(caught.value).rpartition("columns=")[2])
+    python, _, shell = str(caught.value).rpartition("columns=")[2].partition(", in the shell ")
+    rename = eval(python)
+    assert shlex.split(shell) == [part for new, old in rename.items() for part in ("--column", f"{new}={old}")]
     assert read_preferences([row], columns=rename).chosen == [row.get("chosen", "b")]
 
 

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from reading_cases import assistant, texts, user
 
-from micropref.datasets import read_preferences
+from micropref.datasets import MalformedRowError, read_preferences
 
 HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: And?\n\nAssistant:"
 
@@ -21,14 +21,11 @@ HH = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: And?\n\nAssistant:"
     [
         (HH + " I see.", HH + " I say.", (HH, " I see.", " I say.")),
         (HH + " I see.", HH + " No.\n\nHuman: Why?\n\nAssistant: So.", (HH, " I see.", None)),
-        ("The cat sat.", "The cat ran.", ("The cat ", "sat.", "ran.")),
-        ("The cat", "The catalogue", ("The ", "cat", "catalogue")),
-        ("One\ttwo three", "One\ttwo  four", ("One\ttwo ", "three", " four")),
-        ("alpha", "alpine", ("", "alpha", "alpine")),
-        ("The cat ", "The cat sat", ("The ", "cat ", "cat sat")),
-        ("Q Assistant: yes", "Q Assistant: no", ("Q Assistant: ", "yes", "no")),
-        # Cutting at the last marker would leave nothing of the first answer.
-        (HH[: HH.index("\n\nHuman: And?")] + HH[:0] + "\n\nAssistant: ", HH, None),
+        (HH.lstrip() + " I see.", HH.lstrip() + " I say.", (HH.lstrip(), " I see.", " I say.")),
+        # A common beginning is no prompt: where no column holds one, there is none.
+        ("The cat sat.", "The cat ran.", ("", "The cat sat.", "The cat ran.")),
+        ("Q\n\nAssistant: yes", "Q\n\nAssistant: no", ("", "Q\n\nAssistant: yes", "Q\n\nAssistant: no")),
+        (HH + " Yes.", "\n\nHuman: Ho" + HH[11:] + " No.", ("", HH + " Yes.", None)),
         ("yes", "no", ("", "yes", "no")),
     ],
 )
@@ -42,23 +39,23 @@ def test_implicit_prompt_of_texts(chosen, rejected, expected):
         assert (prompt, first) == expected[:2]
 
 
-def test_the_last_marker_that_leaves_an_answer_is_where_the_prompt_ends():
-    start = "\n\nHuman: a\n\nAssistant:"
-    chosen = start + " x\n\nAssistant: "
-    ((prompt, first, second),) = texts(read_preferences([{"chosen": chosen, "rejected": chosen + "more"}]))
-    assert (prompt, first, second) == (start, " x\n\nAssistant: ", " x\n\nAssistant: more")
+@pytest.mark.parametrize("blank", ["", " ", "\n"])
+def test_a_transcript_without_a_last_answer_has_an_empty_response(blank):
+    start = "\n\nHuman: a\n\nAssistant: x\n\nHuman: b\n\nAssistant:"
+    for chosen, rejected in ((start + blank, start + " y"), (start + " y", start + blank)):
+        for prompt in ({}, {"prompt": start}):
+            with pytest.raises(MalformedRowError, match="row 0: expected text, got an empty response"):
+                read_preferences([{"chosen": chosen, "rejected": rejected, **prompt}])
 
 
-@given(st.text("ab \n", max_size=30), *[st.text("ab \n", max_size=8).filter(lambda text: text.strip())] * 2)
-def test_implicit_prompt_loses_nothing_and_leaves_something(prompt, first, second):
+@given(
+    st.text("ab \n", min_size=1, max_size=30).filter(str.strip), *[st.text("ab \n", max_size=8).filter(str.strip)] * 2
+)
+def test_a_transcript_loses_nothing(question, first, second):
     assume(first != second)
-    ((found, chosen, rejected),) = texts(read_preferences([{"chosen": prompt + first, "rejected": prompt + second}]))
-    assert (found + chosen, found + rejected) == (prompt + first, prompt + second)
-    assert chosen.strip()
-    assert rejected.strip()
-    assert not found or found[-1].isspace()
-    if prompt and prompt[-1].isspace():
-        assert found.startswith(prompt)
+    start = f"\n\nHuman: {question}\n\nAssistant:"
+    assert texts(read_preferences([{"chosen": start + first, "rejected": start + second}])) == [(start, first, second)]
+    assert texts(read_preferences([{"chosen": first, "rejected": second}])) == [("", first, second)]
 
 
 @pytest.mark.parametrize(

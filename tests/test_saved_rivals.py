@@ -54,6 +54,8 @@ MAKE = {
     "LowRankRewards": lambda: baselines.LowRankRewards(2, n_context_features=C, random_state=0),
     "MeanVarianceRewards": lambda: baselines.MeanVarianceRewards(n_context_features=C),
     "MeanVarianceRewards, rank": lambda: baselines.MeanVarianceRewards(1, n_context_features=C, random_state=0),
+    "RewardFactorization": lambda: baselines.RewardFactorization(2, n_context_features=C),
+    "RewardFactorization, refined": lambda: baselines.RewardFactorization(2, refine=True, n_context_features=C),
     "SharedBaseEnsemble": lambda: baselines.SharedBaseEnsemble(5, n_context_features=C, random_state=0),
     "UserRewards": lambda: baselines.UserRewards(n_context_features=C),
 }
@@ -86,7 +88,7 @@ def same(found, expected) -> None:
 
 def test_every_rival_is_tried():
     assert {name.partition(",")[0] for name in MAKE} == set(baselines.__all__)
-    assert set(_HOME) == {*baselines.__all__, "MixtureBradleyTerry", "ContextRouter"}
+    assert set(_HOME) == {*baselines.__all__, "MixtureBradleyTerry", "HierarchicalBradleyTerry", "ContextRouter"}
 
 
 @pytest.mark.parametrize("asked_before", [False, True])

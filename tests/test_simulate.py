@@ -309,7 +309,8 @@ def test_the_length_has_a_standard_deviation_of_1():
 
 
 def test_the_worlds_are_those_that_are_named():
-    assert list(WORLDS) == ["groups", "contexts", "noisy", "ties", "drift", "length_bias"]
+    before = ["groups", "contexts", "noisy", "ties", "drift", "length_bias"]
+    assert list(WORLDS) == [*before, "continuous", "discrete", "mixed", "profiles", "stated"]
     for name in WORLDS:
         assert f'"{name}"' in make_world.__doc__
 
@@ -320,21 +321,24 @@ def test_a_world_is_what_its_settings_say(name):
     same = make_preferences(4000, **WORLDS[name], random_state=7)
     np.testing.assert_array_equal(world.X, same.X)
     np.testing.assert_array_equal(world.y, same.y)
-    assert world.coef.shape == (3, 32)
-    assert (world.groups is None) == (name == "contexts")
-    assert (world.n_context_features > 0) == (name == "contexts")
+    assert world.coef.shape == (1 if name in ("continuous", "stated") else 3, 32)
+    assert (world.groups is None) == (name in ("contexts", "stated"))
+    assert (world.n_context_features > 0) == (name in ("contexts", "profiles", "stated"))
+    assert world.tau.any() == (name in ("continuous", "mixed", "profiles"))
+    assert (world.factors.shape[2] > 0) == (name in ("continuous", "mixed"))
+    assert (world.topic is not None) == (name == "stated")
     assert (world.sample_weight is not None) == (name == "ties")
     assert world.redrawn.any() == (name == "drift")
     assert (world.length_bias != 0) == (name == "length_bias")
-    given_component = world.component_probabilities[np.arange(len(world.y)), world.components]
-    stated = given_component * 0.8 + (1 - given_component) * 0.2 if name == "noisy" else given_component
+    known = world.known_user_probabilities
+    stated = known * 0.8 + (1 - known) * 0.2 if name == "noisy" else known
     ordinary = slice(None) if world.sample_weight is None else world.sample_weight == 1
-    for part in np.array_split(np.argsort(given_component[ordinary]), 5):
+    for part in np.array_split(np.argsort(known[ordinary]), 5):
         assert abs(standardised_excess(world.y[ordinary][part], stated[ordinary][part])) < 4
 
 
 def test_an_unknown_world():
-    with pytest.raises(ValueError, match=r"expected name to be one of 'groups', .*'length_bias', got 'group'"):
+    with pytest.raises(ValueError, match=r"expected name to be one of 'groups', .*'stated', got 'group'"):
         make_world("group")
 
 

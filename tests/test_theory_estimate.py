@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
+from scipy.stats import binom
 
 from micropref import MixtureBradleyTerry
-from micropref.theory import _estimate, error_decomposition, estimate_irreducible_error, single_reward_test
+from micropref.theory import _estimate, _refit, error_decomposition, estimate_irreducible_error, single_reward_test
 from micropref.theory._units import Model, SortedRows
 
 
@@ -86,57 +90,123 @@ def test_a_planted_value_is_found(context):
     assert "Knowing which group answers is worth at most" in found.advice
 
 
-def test_the_estimate_before_correction_is_the_decomposition():
-    """Tiny changes: with a huge penalty no draw moves, and all intervals close around the plug-in value."""
+def test_the_estimate_before_correction_is_the_decomposition(monkeypatch):
+    """Draws and refits that move nothing: all intervals close around the plug-in value."""
     X, y, groups, _ = world(4)
     estimator = fitted(X, y, groups)
-    estimator.alpha = 1e9
+    zeros = np.zeros((200, estimator.coef_.size + 2))
+    monkeypatch.setattr(_estimate, "_one_step_bootstrap", lambda *_: (np.eye(zeros.shape[1]), zeros))
+    monkeypatch.setattr(_estimate, "refitted", lambda *_: zeros[:50])
     found = estimate_irreducible_error(estimator, X, y, groups)
-    plug_in = error_decomposition(
-        estimator.mixture_weights(X), expit(estimator.component_scores(X)), single_probs=np.full(len(X), 0.5)
-    )
-    assert found.label_noise == pytest.approx(plug_in.label_noise, abs=2e-3)
-    assert found.group_information == pytest.approx(plug_in.group_information, abs=2e-3)
+    plug_in = error_decomposition(estimator.mixture_weights(X), expit(estimator.component_scores(X)), features=X)
+    for name in ("label_noise", "group_information", "misspecification", "cross_entropy"):
+        value = getattr(plug_in, name)
+        assert getattr(found, name) == pytest.approx(value, abs=1e-6)
+        assert getattr(found, f"{name}_interval") == pytest.approx((value, value), abs=1e-6)
 
 
 def test_the_correction_and_the_ends_of_the_interval(monkeypatch):
-    """Draws that are too large on average, and skewed: the estimate moves down, the long tail becomes the lower end."""
+    """Draws give the spread, refits the bias; they are skewed: the long tail becomes the lower end."""
     X, y, groups, _ = world(4, n=100)
-    change = np.random.default_rng(0).exponential(0.1, size=200)
-    values = np.stack([np.concatenate([[base], base + change]) for base in (0.3, 0.5, 0.7)])
+    rng = np.random.default_rng(0)
+    change = rng.exponential(0.1, size=200)
+    refit = change[:50] + 0.02 + 0.001 * rng.normal(size=50)
+    values = np.stack([np.concatenate([[base], base + change, base + refit]) for base in (0.3, 0.5, 0.7)])
     monkeypatch.setattr(_estimate, "_terms", lambda *_: values)
     found = estimate_irreducible_error(fitted(X, y, groups), X, y, groups)
-    low, high = np.quantile(change, [0.025, 0.975])
-    assert found.group_information == pytest.approx(0.5 - change.mean())
-    assert found.group_information_interval == pytest.approx((0.5 - high, 0.5 - low))
-    assert found.label_noise == pytest.approx(0.3 - change.mean())
-    assert found.misspecification == pytest.approx(0.7 - change.mean())
-    assert found.cross_entropy == pytest.approx(1.5 - 3 * change.mean())
+    bias = change.mean() + (refit - change[:50]).mean()
+    assert bias == pytest.approx(change.mean() + 0.02, abs=1e-3)
+    low, high = np.quantile(change, [0.025, 0.975]) - change.mean()
+    assert found.group_information == pytest.approx(0.5 - bias)
+    assert found.group_information_interval == pytest.approx((0.5 - bias - high, 0.5 - bias - low))
+    assert found.label_noise == pytest.approx(0.3 - bias)
+    assert found.misspecification == pytest.approx(0.7 - bias)
+    assert found.cross_entropy == pytest.approx(1.5 - 3 * bias)
+
+
+def mixed_rows(n=80):
+    """A fit with contexts, groups, ungrouped rows, weights and penalties, and weights of its units."""
+    X, y, groups, _ = world(0, n=n, context=2)
+    groups = np.where(np.arange(n) % 3 == 0, -1, groups)
+    weight = np.random.default_rng(1).uniform(0.5, 3, n)
+    estimator = fitted(X, y, groups, n_context_features=2)
+    estimator.alpha_, estimator.gate_alpha_ = 0.3, 0.7
+    data, model = SortedRows.create(estimator, X, y, groups, weight), Model.of(estimator)
+    multiplicity = np.random.default_rng(5).exponential(size=(data.n_units, 3))
+    return data, model, multiplicity / multiplicity.mean(axis=0)
 
 
 def test_one_step_of_the_bootstrap():
     """Against the dense formula, unit by unit, with groups, ungrouped rows, weights and penalties."""
-    X, y, groups, _ = world(0, n=80, context=2)
-    groups = np.where(np.arange(80) % 3 == 0, -1, groups)
-    weight = np.random.default_rng(1).uniform(0.5, 3, 80)
-    estimator = fitted(X, y, groups, n_context_features=2)
-    estimator.alpha, estimator.gate_alpha = 0.3, 0.7
-    data, model = SortedRows.create(estimator, X, y, groups, weight), Model.of(estimator)
-    draws = _estimate._one_step_bootstrap(model, data, 3, np.random.RandomState(5))
-    multiplicity = np.random.RandomState(5).exponential(size=(data.n_units, 3))
+    data, model, multiplicity = mixed_rows()
+    information, draws = _estimate._one_step_bootstrap(model, data, multiplicity)
     (rows,) = data.blocks()
     scores = model.unit_scores(data, rows)
     heads, gates = model.coef.size, model.gate.size
-    information = weight.sum() * np.diag([0.3] * heads + [0.7] * gates + [0.0] * 2)
-    change = np.zeros((information.shape[0], 3))
-    n_groups = len(np.unique(groups[groups >= 0]))
+    expected = data.weight.sum() * np.diag([0.3] * heads + [0.7] * gates + [0.0] * 2)
+    change = np.zeros((len(expected), 3))
     for u, score in enumerate(scores):
-        own = data.weight[data.unit == u].sum() if u >= n_groups else 1.0
-        information += own * np.outer(score, score)
-        change += own * np.outer(score, multiplicity[u] - multiplicity.mean(axis=0))
-    expected = np.linalg.pinv(information, rcond=1e-12) @ change
-    assert np.abs(expected).max() > 0.01
-    np.testing.assert_allclose(draws.T, expected, rtol=1e-4, atol=1e-6)
+        expected += data.outer[u] * np.outer(score, score)
+        change += data.outer[u] * np.outer(score, multiplicity[u] - 1)
+    np.testing.assert_allclose(information, expected, rtol=1e-6, atol=1e-6)
+    expected_draws = np.linalg.pinv(expected, rcond=1e-12) @ change
+    assert np.abs(expected_draws).max() > 0.01
+    np.testing.assert_allclose(draws.T, expected_draws, rtol=1e-4, atol=1e-6)
+    assert len(set(data.outer)) > 10
+
+
+def test_the_objective_of_a_refit_is_the_weighted_likelihood():
+    """Values and gradients unit by unit, against those of the model itself at other parameters."""
+    data, model, multiplicity = mixed_rows()
+    theta = model.parameters + 0.3 * np.random.default_rng(0).normal(size=(3, len(model.parameters)))
+    value, gradient = _refit._objective(model, theta, data, multiplicity)
+    k, d, c = *model.coef.shape, model.gate.shape[1]
+    for b in range(3):
+        gate = theta[b, k * d : k * (d + c)].reshape(k, c)
+        other = replace(model, coef=theta[b, : k * d].reshape(k, d), gate=gate, offset=theta[b, k * (d + c) :])
+        counted = multiplicity[:, b] * data.outer
+        penalty = model.penalties * data.weight.sum()
+        expected = counted @ other.unit_log_likelihood(data) - 0.5 * penalty @ theta[b] ** 2
+        assert value[b] == pytest.approx(expected, rel=1e-12)
+        scores = np.concatenate([other.unit_scores(data, rows) for rows in data.blocks()])
+        np.testing.assert_allclose(gradient[b], counted @ scores - penalty * theta[b], atol=1e-9)
+
+
+def test_a_refit_is_the_fit_to_the_weighted_rows():
+    """Whole groups with integer multiplicities, against the estimator on rows that are repeated as whole groups."""
+    X, y, groups, _ = world(1, n=600)
+    estimator = fitted(X, y, groups, tol=1e-9, max_iter=2000)
+    data, model = SortedRows.create(estimator, X, y, groups, None), Model.of(estimator)
+    times = np.random.default_rng(0).poisson(1, size=data.n_units)
+    times[:2] += data.n_units - times.sum() if times.sum() < data.n_units else 0
+    multiplicity = times[:, None] * data.n_units / times.sum()
+    information, (one_step,) = _estimate._one_step_bootstrap(model, data, multiplicity)
+    (change,) = _refit.refitted(model, data, multiplicity, information)
+    rows = np.concatenate([np.tile(np.flatnonzero(groups == u), times[u]) for u in range(data.n_units)])
+    copies = np.concatenate([np.repeat(np.arange(times[u]) * 1000 + u, 5) for u in range(data.n_units)])
+    again = fitted(X[rows], y[rows], copies, tol=1e-9, max_iter=2000)
+    order = np.argsort(((again.coef_[:, None] - estimator.coef_) ** 2).sum(axis=2), axis=0)[0]
+    truth = (again.coef_[order] - estimator.coef_).ravel()
+    found, before = change[: truth.size], one_step[: truth.size]
+    assert np.abs(truth).max() > 0.1
+    assert np.abs(found - truth).max() < 0.02
+    assert np.abs(before - truth).max() > 5 * np.abs(found - truth).max()  # a single step is not enough
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_planted_truth():
+    """In 400 worlds each 95 % interval covers as often as coins of 0.95 do but once in a thousand times."""
+    names = ("label_noise", "group_information", "misspecification", "cross_entropy")
+    covered = []
+    for seed in range(400):
+        X, y, groups, probs = world(seed, n=900)
+        truth = error_decomposition([0.5, 0.5], probs, features=X)
+        found = estimate_irreducible_error(fitted(X, y, groups), X, y, groups)
+        ends = [getattr(found, f"{name}_interval") for name in names]
+        covered.append([low <= getattr(truth, name) <= high for name, (low, high) in zip(names, ends, strict=True)])
+    counts = dict(zip(names, np.sum(covered, axis=0).tolist(), strict=True))
+    assert min(counts.values()) >= binom.ppf(0.001, 400, 0.95), counts
+    assert max(counts.values()) < 400, counts  # an interval that covers always is too wide to be of use
 
 
 def test_misspecification_of_a_draw_is_that_of_its_own_best_reward():
@@ -264,6 +334,60 @@ def test_size_in_a_small_simulation():
     evidence = [test.log_evidence for test in found]
     assert np.mean(np.exp(evidence)) <= 1  # an e-value; its logarithm varies
     assert np.std(evidence) > 0.1
+
+
+def decaying(seed, k, n, d=768, scale=4.0):
+    """Differences whose variance falls along their axes, as those of embeddings do; k equal groups of five answers."""
+    rng = np.random.default_rng(seed)
+    variance = 1.0 / np.arange(1, d + 1) ** 2
+    difference = rng.normal(size=(n, d)) * np.sqrt(variance / variance.sum())
+    heads = scale * rng.normal(size=(k, d))
+    groups = np.arange(n) // 5
+    z = rng.integers(0, k, n)[groups]
+    return difference, (rng.random(n) < expit((difference * heads[z]).sum(axis=1))).astype(int), groups
+
+
+def test_many_features_leave_no_power_and_the_test_says_so():
+    """150 features and 300 comparisons in a half: two groups are worth 0.08 nats, and p is 1."""
+    X, y, groups = decaying(0, k=2, n=600, d=150)
+    estimator = MixtureBradleyTerry(2, alpha=1e-3, random_state=0, n_init=1)
+    with pytest.warns(
+        UserWarning, match="got 600 comparisons and 150 features: it can only notice a gain of 0."
+    ) as said:
+        found = single_reward_test(estimator, X, y, groups)
+    assert found.p_value == 1
+    assert found.gain > 0.03
+    assert "does not show that one reward is enough; with the gain of 0.0" in str(said[0].message)
+    assert "it takes about 10,000 comparisons" in str(said[0].message)
+    assert said[0].filename == __file__
+    assert found.needed_gain > 0.3
+    assert not found.has_power
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        few = single_reward_test(estimator, *world(2, n=2000)[:3])
+    assert few.has_power
+
+
+def test_the_needed_gain_is_where_the_evidence_is_enough():
+    """Halves of n rows: log 20 = n × needed gain − price, and evidence = n × gain − price."""
+    X, y, groups, _ = world(2, n=2000)
+    found = single_reward_test(MixtureBradleyTerry(2, random_state=0, n_init=2), X, y, groups)
+    # The mean of the two evidences in logarithms is below the logarithm of their mean, by log 2 at most apart.
+    expected = 1000 * (found.gain - found.needed_gain) + np.log(20)
+    assert expected <= found.log_evidence + 1e-9
+    assert 0.002 < found.needed_gain < 0.02
+    assert replace(found, needed_gain=0.2).has_power is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("k", "n", "seeds", "called"), [(1, 6000, 3, 0), (2, 16_000, 1, 1)])
+def test_size_and_power_at_768_features(k, n, seeds, called):
+    """One reward is never called several; two groups are noticed once there are twenty comparisons for each feature."""
+    estimator = MixtureBradleyTerry(2, alpha=1e-4, random_state=0, n_init=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [single_reward_test(estimator, *decaying(seed, k, n)) for seed in range(seeds)]
+    assert sum(test.p_value < 0.05 for test in found) == called
 
 
 def test_weights_and_ungrouped_rows():

@@ -44,7 +44,9 @@ def fit_in_a_pipeline(folder: Path) -> None:
 
 
 def fit_of_a_model(folder: Path) -> None:
-    PreferenceModel.fit(load_demo(n_annotators=20).train, encoder=HashingEncoder(16), n_init=1, max_iter=1)
+    PreferenceModel.fit(
+        load_demo(n_annotators=20).train, encoder=HashingEncoder(16), n_components=4, n_init=1, max_iter=1
+    )
 
 
 def fit_of_a_rival(folder: Path) -> None:

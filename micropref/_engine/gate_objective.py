@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from micropref._arrays.backend import Array, compute_dtype, like, namespace, to_numpy
 from micropref._arrays.blocks import row_blocks
 from micropref._engine.gate_pass import gate_pass, penalised
-from micropref._engine.gates import Gate, unflatten
+from micropref._engine.gates import Gate, GatePenalty, unflatten
 from micropref._rows.comparisons import Comparisons
 from micropref.kernels._pointwise import log_softmax
 
@@ -32,8 +32,8 @@ class GateObjective:
         −L_ik / τ.
     offset : array of shape (n_components, n_samples)
         o(c_i).
-    alpha : float
-        Penalty of the gate's weights, in nats.
+    alpha : GatePenalty or float
+        Penalties of the gate's weights, in nats.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class GateObjective:
         *,
         evidence: Array,
         offset: Array,
-        alpha: float = 0.0,
+        alpha: GatePenalty | float = 0.0,
     ):
         self.contexts = rows.context
         self.gate = gate

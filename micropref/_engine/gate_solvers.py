@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, precision, to_numpy
 from micropref._engine.gate_objective import GateObjective
-from micropref._engine.gates import Gate, flatten
+from micropref._engine.gates import Gate, GatePenalty, flatten
 from micropref._engine.scaling import gate_scale, under_penalties
 from micropref._engine.solvers import lbfgs
 
@@ -44,7 +44,7 @@ class GateFit:
     loss_curve: list[float]
 
 
-def parameter_scale(gate: Gate, context_norm: float, alpha: float) -> Vector:
+def parameter_scale(gate: Gate, context_norm: float, alpha: GatePenalty | float) -> Vector:
     """One over the usual size of every parameter of g, for contexts of this norm."""
     penalties = [np.full(shape, a) for shape, a in zip(gate.shapes, gate.penalties(alpha), strict=True)]
     return under_penalties(flatten(gate_scale(context_norm, gate)), flatten(penalties))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,13 @@ from micropref._arrays.backend import Array, namespace, zeros
 from micropref.kernels._products import linear_gradient, linear_products
 
 GATES = ("linear", "mlp")
+
+
+class GatePenalty(NamedTuple):
+    """L2 penalties of a gate's weights: of those that multiply contexts, and of those that multiply hidden units."""
+
+    inputs: float = 0.0
+    hidden: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,10 @@ class Gate:
         """
         return 1e-5 / 64 if self.hidden_units else 0.0
 
-    def penalties(self, alpha: float) -> list[float]:
-        """Penalty of every parameter: `alpha` for weights, none for offsets."""
-        return [alpha if len(shape) == 2 else 0.0 for shape in self.shapes]
+    def penalties(self, alpha: GatePenalty | float) -> list[float]:
+        """Penalty of every parameter: a number is that of all weights; offsets have none."""
+        of_weights = iter(alpha if isinstance(alpha, GatePenalty) else (alpha, alpha))
+        return [next(of_weights) if len(shape) == 2 else 0.0 for shape in self.shapes]
 
     def initial(self, random: np.random.RandomState) -> list[np.ndarray]:
         """Starting parameters: equal weights for every context, and a hidden layer of random directions."""

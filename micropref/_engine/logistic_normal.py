@@ -111,7 +111,7 @@ def expected_log_odds(mean: Any, variance: Any) -> Floats:
 def _of_normals(mean: Floats, variance: Floats) -> tuple[Floats, Floats, Floats]:
     """The moments by the mixture of normals alone."""
     inverse = 1.0 / np.sqrt(_SQUARES + variance[..., None])
-    t = np.clip(mean, -_LARGEST, _LARGEST)[..., None] * inverse
+    t = np.clip(mean[..., None] * inverse, -_LARGEST, _LARGEST)
     density = np.exp(-0.5 * t * t) * (_DENSITIES * inverse)
     z = ndtr(t) @ WEIGHTS
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, is_torch, like, namespace, to_numpy
 from micropref._arrays.blocks import shared_mapping, stored_blocks
 from micropref._engine.gate_pass import gate_pass, penalised
-from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._engine.gates import Gate, GatePenalty, flatten, unflatten
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.units import Units
 from micropref._support.cached import cached_property
@@ -50,7 +50,7 @@ class Penalties:
     """What J adds to the likelihood: L2 penalties of heads and of the gate's weights, and the weight of the balance."""
 
     alpha: float = 0.0
-    gate_alpha: float = 0.0
+    gate_alpha: GatePenalty | float = 0.0
     balance: float = 0.0
 
 

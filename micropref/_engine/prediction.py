@@ -44,7 +44,11 @@ def scatter_coordinates(reader: PairReader, scatter: Scatter) -> tuple[NDArray[n
     """Coordinates (n_samples, q) of every row's difference among users, and its squared length outside (n_samples,)."""
     z, outside = np.empty((reader.n_samples, scatter.n_directions)), np.empty(reader.n_samples)
     for rows, _, difference in reader:
-        z[rows], outside[rows] = scatter.coordinates(to_numpy(difference))
+        with np.errstate(over="ignore", invalid="ignore"):
+            z[rows], outside[rows] = scatter.coordinates(to_numpy(difference))
+            # Variances are squares.
+            squares = outside[rows] + (z[rows] * z[rows]).sum(axis=1)
+        _check_finite(squares[None], rows.start, "squares")
     return z, outside
 
 

@@ -21,9 +21,19 @@ _LEAST_SIZE = 1e-3
 class RunningNorms:
     """Root mean square norms of contexts and differences over the batches of a stream."""
 
-    def __init__(self) -> None:
-        self.norms = np.zeros(2)
-        self.total_weight = 0.0
+    def __init__(self, norms: np.ndarray | None = None, total_weight: float = 0.0) -> None:
+        self.norms = np.zeros(2) if norms is None else norms
+        self.total_weight = total_weight
+
+    @classmethod
+    def of(cls, seen: list[float]) -> RunningNorms:
+        """The norms that `seen` describes."""
+        return cls(np.array(seen[:2]), seen[2])
+
+    @property
+    def seen(self) -> list[float]:
+        """Norm of the contexts, norm of the differences, total weight: what a saved stream goes on from."""
+        return [self.context, self.difference, self.total_weight]
 
     def observe(self, norms: np.ndarray, weight: float) -> None:
         """Take in the norms of a batch of total weight `weight`."""

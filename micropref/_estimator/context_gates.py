@@ -12,8 +12,9 @@ from sklearn.utils import check_random_state
 from micropref._arrays.backend import Array, like, to_numpy
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gate_solvers import GateFit, initial_gate, parameter_scale, solve_direct, solve_hedge
-from micropref._engine.gates import GATES, Gate, flatten, unflatten
+from micropref._engine.gates import GATES, Gate, GatePenalty, flatten, unflatten
 from micropref._engine.prediction import gate_log_weights
+from micropref._engine.priors import gate_penalty
 from micropref._engine.scaling import RunningNorms, gate_step
 from micropref._engine.solvers import Adam
 from micropref._estimator.saveable import arrays_with_prefix
@@ -71,7 +72,7 @@ class Labelled(NamedTuple):
 class GateSettings(NamedTuple):
     """Constructor parameters of a router that concern how a gate learns."""
 
-    alpha: float
+    alpha: float | str
     solver: str
     n_iter: int
     random_state: Any
@@ -83,6 +84,10 @@ class ContextGate(Protocol):
     @property
     def parameters(self) -> list[NDArray[np.float64]]:
         """Parameters of g; empty where there are none."""
+
+    @property
+    def alpha(self) -> float | None:
+        """The penalty with which they were learned; None where there are none."""
 
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         """Nothing learned, before the first step of a stream."""
@@ -124,15 +129,18 @@ class ParametricGate:
     def __init__(self, gate: Gate):
         self.gate = gate
         self.parameters: list[NDArray[np.float64]] = []
+        self.alpha: float | None = None
         self._adam = Adam(_STEP_RATE)
         self._norms = RunningNorms()
 
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
-        self._set(self._start(rows.norms[0], settings)[0])
+        penalty = gate_penalty(settings.alpha, self.gate, rows.norms[0], rows.total_weight)
+        self._set(self._start(rows.norms[0], penalty, settings)[0])
 
     def fit(self, labelled: Labelled, settings: GateSettings) -> GateFit:
-        start, scale = self._start(labelled.rows.norms[0], settings)
-        objective = self._objective(labelled, settings)
+        penalty = self._observe(labelled.rows, settings)
+        start, scale = self._start(labelled.rows.norms[0], penalty, settings)
+        objective = self._objective(labelled, penalty)
         with blas_threads(bool(self.gate.hidden_units)):
             if settings.solver == "hedge":
                 found = solve_hedge(objective, start, scale, settings.n_iter)
@@ -145,10 +153,10 @@ class ParametricGate:
         if not self.gate.shapes:
             return None
         self._norms, self._adam = copy(self._norms), copy(self._adam)
-        self._norms.observe(labelled.rows.norms, labelled.rows.total_weight)
+        penalty = self._observe(labelled.rows, settings)
         vector = flatten(self.parameters)
-        value, gradient = self._objective(labelled, settings).value_and_gradient(vector)
-        scale = parameter_scale(self.gate, self._norms.context, settings.alpha)
+        value, gradient = self._objective(labelled, penalty).value_and_gradient(vector)
+        scale = parameter_scale(self.gate, self._norms.context, penalty)
         self._set(self._adam.step(vector, gradient, scale, flatten(gate_step(self.gate))))
         return value
 
@@ -161,19 +169,34 @@ class ParametricGate:
         return other
 
     def export(self) -> Arrays:
-        return numbered("gate", self.parameters)
+        learned = numbered("gate", self.parameters)
+        if self.alpha is not None:
+            learned["gate_prior"] = np.array([self.alpha, *self._norms.seen])
+        return learned
 
     def restore(self, arrays: Arrays) -> None:
         self.parameters = gathered("gate", arrays)
+        if "gate_prior" in arrays:  # version 0.1 kept no total of the labelled rows
+            alpha, *seen = arrays["gate_prior"].tolist()
+            self.alpha, self._norms = alpha, RunningNorms.of(seen)
 
-    def _start(self, context_norm: float, settings: GateSettings) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _observe(self, rows: Comparisons, settings: GateSettings) -> GatePenalty:
+        """The penalties for the labelled rows so far, these among them."""
+        self._norms.observe(rows.norms, rows.total_weight)
+        penalty = gate_penalty(settings.alpha, self.gate, self._norms.context, self._norms.total_weight)
+        self.alpha = penalty.inputs
+        return penalty
+
+    def _start(
+        self, context_norm: float, penalty: GatePenalty, settings: GateSettings
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Parameters of g = 0, and one over the usual size of every parameter."""
-        scale = parameter_scale(self.gate, context_norm, settings.alpha)
+        scale = parameter_scale(self.gate, context_norm, penalty)
         return initial_gate(self.gate, scale, check_random_state(settings.random_state)), scale
 
-    def _objective(self, labelled: Labelled, settings: GateSettings) -> GateObjective:
+    def _objective(self, labelled: Labelled, penalty: GatePenalty) -> GateObjective:
         return GateObjective(
-            labelled.rows, self.gate, evidence=labelled.evidence, offset=labelled.log_prior, alpha=settings.alpha
+            labelled.rows, self.gate, evidence=labelled.evidence, offset=labelled.log_prior, alpha=penalty
         )
 
     def _set(self, vector: NDArray[np.float64]) -> None:
@@ -186,6 +209,7 @@ class NearestContexts:
     def __init__(self, pairs: NeighborGate):
         self.pairs = pairs
         self.parameters: list[NDArray[np.float64]] = []
+        self.alpha: float | None = None
 
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         pass
@@ -223,6 +247,10 @@ class ContextClusterGate:
     @property
     def parameters(self) -> list[NDArray[np.float64]]:
         return self.linear.parameters
+
+    @property
+    def alpha(self) -> float | None:
+        return self.linear.alpha
 
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         self.linear.begin(rows, settings)

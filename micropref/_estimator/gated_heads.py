@@ -15,12 +15,13 @@ from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.prediction import gate_log_weights, head_margins
 from micropref._estimator.base import PreferenceClassifier
 from micropref._estimator.fitting import predicting
+from micropref._estimator.uncertainty import HeadUncertainty
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
 from micropref.kernels._pointwise import log_odds, log_sigmoid, posterior
 
-__all__ = ["GatedHeads", "fitted_gate"]
+__all__ = ["GatedHeads", "fitted_gate", "refuse_scatter"]
 
 
 class GatedHeads(PreferenceClassifier):
@@ -33,6 +34,8 @@ class GatedHeads(PreferenceClassifier):
     gate_parameters_: list[NDArray[np.float64]]
     # How users scatter around the heads; None where they sit on them.
     scatter_: Scatter | None = None
+    #: Sampling distribution of the heads, where it was estimated.
+    uncertainty_: HeadUncertainty | None = None
 
     @predicting
     def decision_function(self, X: Array) -> Array:
@@ -49,7 +52,7 @@ class GatedHeads(PreferenceClassifier):
         """
         reader = self._reader(X)
         margins, log_weights = self._forward(reader)
-        return log_odds(log_weights, self._effective(reader, margins))
+        return log_odds(log_weights, self._shrunken(reader, margins))
 
     @predicting
     def component_scores(self, X: Array) -> Array:
@@ -103,7 +106,7 @@ class GatedHeads(PreferenceClassifier):
         if rows.groups is not None:
             return MixtureObjective(rows, fitted_gate(self)).responsibilities(self._parameters()).T
         margins, log_weights = self._forward(rows.reader)
-        margins = self._effective(rows.reader, margins)
+        margins = self._shrunken(rows.reader, margins)
         if rows.signs is not None:
             margins = margins * like(rows.signs, margins, margins.dtype)
         return posterior(log_weights, log_sigmoid(margins))[1].T
@@ -182,7 +185,7 @@ class GatedHeads(PreferenceClassifier):
         """
         return int(self.n_features_in_ - self.coef_.shape[1])
 
-    def _effective(self, reader: PairReader, margins: Array) -> Array:
+    def _shrunken(self, reader: PairReader, margins: Array) -> Array:
         """Margins that have the probabilities of a user of each component."""
         return margins
 
@@ -211,3 +214,12 @@ class GatedHeads(PreferenceClassifier):
 def fitted_gate(estimator: GatedHeads) -> Gate:
     """The gate that was learned."""
     return Gate.of(estimator.gate_parameters_, estimator.n_context_features_, len(estimator.coef_))
+
+
+def refuse_scatter(estimator: Any, what: str) -> None:
+    """A TypeError where users scatter around the heads, for what is defined only where they are K points."""
+    if getattr(estimator, "scatter_", None) is not None:
+        raise TypeError(
+            f"expected users on their heads, as of a MixtureBradleyTerry, since {what} knows of no others, got a "
+            f"{type(estimator).__name__} whose users scatter around its heads"
+        )

@@ -34,7 +34,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
     mixture_: Any
     n_context_features_: int
     history_: UserStore
-    history_temperature: float
+    history_temperature_: float
     _context_gate: ContextGate
 
     @property
@@ -47,6 +47,24 @@ class RoutedHeads(PersonalPreferenceClassifier):
             Weights (K, c) and offsets (K,) if linear; empty for a gate without parameters.
         """
         return self._context_gate.parameters
+
+    @property
+    def alpha_(self) -> float:
+        """The penalty of g's weights that was used.
+
+        Returns
+        -------
+        alpha : float
+            What "auto" chose, or the number that was given.
+
+        Raises
+        ------
+        AttributeError
+            Where no labelled rows have taught a gate with parameters.
+        """
+        if self._context_gate.alpha is None:
+            raise AttributeError("alpha_: expected a gate with parameters that labelled rows have taught, got none")
+        return self._context_gate.alpha
 
     @property
     def clusters_(self) -> ContextClusters | None:
@@ -125,11 +143,17 @@ class RoutedHeads(PersonalPreferenceClassifier):
         """
         if not 0.0 < level < 1.0:
             raise ValueError(f"level: expected a probability between 0 and 1, got {level!r}")
-        weights, means, variances = self._margin_distribution(*self._forward(X, groups))
+        differences = check_matrix(self, X, reset=False)[:, self.n_context_features_ :]
+        weights, means, variances = self._margin_distribution(differences, *self._forward(X, groups))
+        # Of a margin that the comparisons of stage 1 do not determine, nothing is known.
+        unbounded = np.isinf(variances).any(axis=0)
+        variances = np.where(unbounded, 0.0, variances)
         lower = lower_quantile(weights, means, variances, 0.5 - 0.5 * level)
         upper = -lower_quantile(weights, -means, variances, 0.5 - 0.5 * level)
         # A median of two points that differ in sign may be either.
-        return np.stack([np.minimum(lower, upper), np.maximum(lower, upper)], axis=1)
+        interval = np.stack([np.minimum(lower, upper), np.maximum(lower, upper)], axis=1)
+        interval[unbounded] = -np.inf, np.inf
+        return interval
 
     @overload
     def rewards(
@@ -180,16 +204,19 @@ class RoutedHeads(PersonalPreferenceClassifier):
         rewards : array of shape (n_responses,)
             In nats of log-odds. Only differences between responses to the same prompt have a meaning.
         std : ndarray of shape (n_responses,)
-            Standard deviation of w_uᵀ φ given what is known of the user, in nats; only if `return_std`. Heads and
-            scatter are taken as they were fitted. Two responses depend on one w_u, so that the squares of two such
-            deviations do not add up to that of a difference: ask `margin_interval` for a pair.
+            Standard deviation of w_uᵀ φ given what is known of the user, in nats; only if `return_std`. The
+            sampling error of the heads is in it where the mixture's `estimate_uncertainty` was called before the
+            router was fitted; scatter is taken as it was fitted. Two responses depend on one w_u, so that the squares
+            of two such deviations do not add up to that of a difference: ask `margin_interval` for a pair.
         """
         check_is_fitted(self, "history_")
         if context is None and self.n_context_features_:
             raise ValueError(
                 f"context: expected the {self.n_context_features_} context features, got none; pass context=..."
             )
-        X = check_block(features, self.mixture_.coef_.shape[1], "features", "single responses")
+        n_features = self.mixture_.coef_.shape[1]
+        meaning = f"(n_responses, {n_features}), the features of single responses without context"
+        X = check_block(features, n_features, "features", meaning)
         if context is not None:
             width = self.n_context_features_
             meaning = f"(n_responses, {width}), the context columns alone"
@@ -199,15 +226,16 @@ class RoutedHeads(PersonalPreferenceClassifier):
         rewards = xp.sum(like(found.margins, log_weights, log_weights.dtype) * xp.exp(log_weights), axis=0)
         if not return_std:
             return rewards
-        return rewards, mean_and_deviation(*self._margin_distribution(log_weights, found))[1]
+        return rewards, mean_and_deviation(*self._margin_distribution(features, log_weights, found))[1]
 
-    @staticmethod
     def _margin_distribution(
-        log_weights: Array, found: Answer
+        self, differences: Array, log_weights: Array, found: Answer
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Weights, means and variances (n_components, n_rows) of the normal distributions of the margins."""
         means = to_numpy(found.margins).astype(np.float64)
         variances = np.zeros_like(means) if found.variances is None else found.variances
+        if self.mixture_.uncertainty_ is not None:
+            variances = variances + self.mixture_.uncertainty_.variances(to_numpy(differences))
         return np.exp(to_numpy(log_weights).astype(np.float64)), means, variances
 
     def _log_prior(self, reader: PairReader) -> Array:
@@ -227,7 +255,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
         log_weights = self._context_gate.log_weights(X[:, : self.n_context_features_], self._log_prior(reader))
         if users is None:
             return log_weights, self._of_population(pairs)
-        found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature)
+        found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature_)
         updated = log_softmax(log_weights + like(found.evidence, log_weights, log_weights.dtype))
         # A user without evidence gets the prior to the last bit, which normalising again might not leave.
         has_evidence = like(np.any(found.evidence, axis=0), log_weights)
@@ -236,7 +264,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
     def _pairs(self, reader: PairReader) -> Pairs:
         """The rows as the heads see them."""
         margins = head_margins(reader, self.mixture_.coef_)
-        scatter = self.mixture_.scatter_
+        scatter = self.history_.scatter
         return Pairs(margins) if scatter is None else Pairs(margins, *scatter_coordinates(reader, scatter))
 
     def _of_population(self, pairs: Pairs) -> Answer:

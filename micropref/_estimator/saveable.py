@@ -19,6 +19,7 @@ _HOME = {
     "MixtureBradleyTerry": "micropref.mixture",
     "HierarchicalBradleyTerry": "micropref.hierarchical",
     "ContextRouter": "micropref.router",
+    "ContextInteractions": "micropref.features.interactions",
     "CategoricalRewards": "micropref.baselines.categorical",
     "ContextNeighbors": "micropref.baselines.neighbors",
     "DecomposedRewards": "micropref.baselines.decomposed",
@@ -27,6 +28,7 @@ _HOME = {
     "HypothesisReweighting": "micropref.baselines.hyre",
     "LowRankRewards": "micropref.baselines.low_rank",
     "MeanVarianceRewards": "micropref.baselines.mean_variance",
+    "RewardFactorization": "micropref.baselines.reward_factorization",
     "SharedBaseEnsemble": "micropref.baselines.shared_base",
     "UserRewards": "micropref.baselines.user_rewards",
 }

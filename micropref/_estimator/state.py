@@ -25,10 +25,11 @@ Arrays = dict[str, NDArray[Any]]
 def describe(estimator: Any, attributes: Iterable[str]) -> dict[str, Any]:
     """What JSON can say of a fitted estimator: class, parameters, classes, names of features, and some attributes."""
     names = getattr(estimator, "feature_names_in_", None)
+    classes = getattr(estimator, "classes_", None)  # a transformer has none
     return {
         "estimator": type(estimator).__name__,
         "parameters": _parameters(estimator),
-        "classes": {"dtype": estimator.classes_.dtype.str, "values": estimator.classes_.tolist()},
+        "classes": None if classes is None else {"dtype": classes.dtype.str, "values": classes.tolist()},
         "feature_names": None if names is None else list(names),
         "state": {name: getattr(estimator, name, None) for name in ("n_features_in_", *attributes)},
     }
@@ -37,8 +38,9 @@ def describe(estimator: Any, attributes: Iterable[str]) -> dict[str, Any]:
 def recover(estimator: Any, description: Mapping[str, Any], attributes: Iterable[str]) -> None:
     """Give an estimator back what `describe` took; other entries of the state are left alone."""
     classes = description["classes"]
-    estimator.classes_ = np.array(classes["values"], dtype=classes["dtype"])
-    if meaning_of(classes["values"][0]) == "first":
+    if classes is not None:
+        estimator.classes_ = np.array(classes["values"], dtype=classes["dtype"])
+    if classes is not None and meaning_of(classes["values"][0]) == "first":
         warnings.warn(
             f"expected a model whose second label means 'first preferred', got one that was fitted on "
             f"{classes['values']} in sorted order, as version 0.1 did: its heads and rewards rank the worst first. "

@@ -6,6 +6,12 @@ import sys
 from typing import Any, Self
 
 
+def say(verbose: int, line: str) -> None:
+    """Print what a fit has chosen where verbose asks for lines, that is, where no bar is shown."""
+    if verbose and not sys.stderr.isatty():
+        print(line)
+
+
 class FitProgress:
     """Progress over the starts of a fit.
 

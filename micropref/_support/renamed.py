@@ -18,7 +18,8 @@ def _in(module: str, *names: str) -> dict[str, str]:
 
 
 _LAYOUT = "micropref._rows.layout"
-_SPEECH = ("Speech", "read_cell", "read_speech", "render", "split_explicit", "split_implicit")
+_SPEECH = ("Speech", "read_cell", "read_speech", "render")
+_SPLIT = ("split_explicit", "split_implicit")
 _NORMS = _in(_LAYOUT, "root_mean_square_norms")
 _USER_ID = {"group_id": "micropref._rows.ids:user_id"}
 _OF_RANKS = {
@@ -35,14 +36,22 @@ MOVED: dict[str, dict[str, str]] = {
     "micropref.cli": _in("micropref.distributed", "RankError"),
     "micropref.datasets.chat": {
         **_in("micropref.datasets._chat", "Message", *_SPEECH),
+        **_in("micropref.datasets._prompts", *_SPLIT),
         **_in("micropref.datasets._text", "is_blank", "is_unicode"),
     },
     "micropref.datasets.readers": {
+        **_in("micropref.datasets", "MalformedRowError"),
+        **_in("micropref.datasets._sources", "Record", "Source", "open_source"),
         **_in("micropref.datasets._chat", *_SPEECH),
+        **_in("micropref.datasets._prompts", *_SPLIT),
         **_in("micropref.datasets._text", "is_blank", "listed"),
         **_USER_ID,
     },
-    "micropref.datasets.responses": _USER_ID,
+    "micropref.datasets.responses": {
+        **_USER_ID,
+        **_in("micropref.datasets._chat", "read_cell"),
+        **_in("micropref.datasets._prompts", "split_explicit"),
+    },
     "micropref.datasets.sources": {
         **_in("micropref.datasets", "MalformedRowError"),
         **_in("micropref.datasets._sources", "Record", "Source", "open_source"),
@@ -52,7 +61,7 @@ MOVED: dict[str, dict[str, str]] = {
     "micropref.distributed": _OF_RANKS,
     "micropref.embed.pair_encoder": {
         **_in("micropref.embed", "EmbeddingStore", "EncoderMismatchError", "encoder_config", "resolve_encoder"),
-        **_in("micropref.datasets", "read_preferences"),
+        **_in("micropref.datasets", "PreferenceTable", "read_preferences"),
         **_in("micropref.datasets._text", "is_blank"),
         **_in("micropref.pairs", "make_pairs"),
         **_in(_LAYOUT, "root_mean_square", "root_mean_square_norms"),

@@ -31,13 +31,13 @@ class ClusterGate:
     component of its own. With the log-likelihoods −L_ik / τ of the labelled rows,
 
         ℓ_k(C, ε) = Σ_{i∈C} ω_i log((1 − ε) exp(−L_ik / τ) + ε Σ_j f⁰_j(c_i) exp(−L_ij / τ)),
-        f(c | ε)  = (1 − ε) softmax_k(log f⁰_k(c) + ℓ_k(C, ε)) + ε f⁰(c),
-        f(c)      = Σ_ε p(ε | all labels) f(c | ε)     for c in C,
+        f(c | ε)  = (1 − ε) softmax_k(log f⁰_k(c) + ℓ_k(C, ε)) + ε f⁰(c)      for c in C,
+        f(c)      = Σ_ε p(ε | all labels) f(c | ε),
 
     where p(ε | all labels) ∝ p(ε) Π_C Σ_k f⁰_k(C) exp ℓ_k(C, ε) is exact: labels that contradict each other inside of
-    clusters say that clusters mean nothing. Where all rows stray, ε = 1, weights are those of a linear gate. A context
-    near no cluster gets the prior weights f⁰. Where contexts do not cluster at all, see `find_clusters`, the linear
-    gate is all that there is.
+    clusters say that clusters mean nothing. Where all rows stray, ε = 1, weights are those of a linear gate. Where
+    clusters consist of clusters, the sum is over their levels, too. A context near no cluster gets the prior weights
+    f⁰. Where contexts do not cluster at all, see `find_clusters`, the linear gate is all that there is.
 
     Clusters are found among the contexts of the first rows; while there are none, they are looked for again whenever
     the number of rows has doubled, up to 4 096. A later labelled context near no cluster begins a new one.
@@ -50,12 +50,18 @@ class ClusterGate:
     def __init__(self, n_context_features: int, n_components: int):
         self._seen: _Rows | None = _Rows.none(n_context_features, n_components)
         self._next_try = 1
-        self.clusters: ContextClusters | None = None
-        self._table = _Table.empty(n_components)
+        self._levels: tuple[_Level, ...] = ()
 
-    def look_among(self, contexts: NDArray[np.floating] | None) -> None:
+    @property
+    def clusters(self) -> ContextClusters | None:
+        """The most likely clusters; None where contexts have none."""
+        if not self._levels:
+            return None
+        return self._levels[int(np.argmax(logsumexp(self._log_shares(), axis=1)))].clusters
+
+    def look_among(self, contexts: NDArray[np.floating]) -> None:
         """Take in contexts without labels (n, n_context_features), in which to look for clusters."""
-        if contexts is not None and self._seen is not None:
+        if self._seen is not None:
             n, k = len(contexts), self._seen.evidence.shape[1]
             rows = _Rows(np.asarray(contexts), np.zeros((n, k)), np.zeros(n), np.zeros((n, k)))
             self._seen = self._seen.with_rows(rows)
@@ -82,22 +88,15 @@ class ClusterGate:
         rows = _Rows(
             np.asarray(contexts), evidence.T.astype(np.float64), np.asarray(weight), log_prior.T.astype(np.float64)
         )
-        if self.clusters is None and self._seen is not None:
+        if self._seen is not None:
             rows = self._seen = self._seen.with_rows(rows)
             if len(rows.contexts) >= self._next_try:
                 self._next_try = 2 * len(rows.contexts)
-                self.clusters = find_clusters(rows.contexts, np.where(rows.weight > 0, rows.weight, 1.0))
-            if self.clusters is not None or len(rows.contexts) > _MOST_ROWS:
+                found = find_clusters(rows.contexts, np.where(rows.weight > 0, rows.weight, 1.0))
+                self._levels = tuple(_Level(each, _Table.empty(rows.evidence.shape[1])) for each in found)
+            if self._levels or len(rows.contexts) > _MOST_ROWS:
                 self._seen = None
-        if self.clusters is not None:
-            self._learn(rows.labelled())
-
-    def _learn(self, rows: _Rows) -> None:
-        """Add the evidence of labelled rows to that of their clusters."""
-        assert self.clusters is not None
-        index = self.clusters.of(rows.contexts)
-        self.clusters, index = _with_new_clusters(self.clusters, rows.contexts, index)
-        self._table = self._table.widened(len(self.clusters)).with_rows(rows, index)
+        self._levels = tuple(level.with_rows(rows.labelled()) for level in self._levels)
 
     def log_weights(
         self, contexts: NDArray[np.floating], log_prior: NDArray[np.floating], log_linear: NDArray[np.floating]
@@ -114,36 +113,43 @@ class ClusterGate:
         -------
         log_weights : ndarray of shape (n_components, n_queries)
         """
-        if self.clusters is None:
+        if not self._levels:
             return log_linear
-        index = self.clusters.of(contexts)
-        inside = np.flatnonzero(index >= 0)
-        found = np.array(log_prior)
-        found[:, inside] = self._table.log_weights(index[inside], log_prior[:, inside], log_linear[:, inside])
-        return found
+        total = np.full(log_prior.shape, -np.inf)
+        near = np.zeros(len(contexts), dtype=bool)
+        for level, log_shares in zip(self._levels, self._log_shares(), strict=True):
+            index = level.clusters.of(contexts)
+            near |= index >= 0
+            answers = level.table.log_weights(index, log_shares, log_prior, log_linear)
+            total = np.logaddexp(total, answers)
+        return np.where(near, log_softmax(total), log_prior)
+
+    def _log_shares(self) -> Floats:
+        """log p(level, ε | all labels), (n_levels, n_stray)."""
+        joint = np.array([_LOG_PRIOR + level.table.log_evidence() for level in self._levels])
+        return np.asarray(joint - logsumexp(joint))
 
     def export(self) -> dict[str, np.ndarray]:
         """What was learned, as arrays, for saving."""
         arrays: dict[str, np.ndarray] = {}
-        if self.clusters is not None:
-            arrays = {
-                "centers": self.clusters.centers,
-                "spread": self.clusters.spread,
-                "cut": np.array([self.clusters.cut, self.clusters.density]),
-                **{f"table.{name}": array for name, array in self._table._asdict().items()},
-            }
-        elif self._seen is not None:
-            arrays = {f"seen.{name}": array for name, array in self._seen._asdict().items()}
+        for i, (clusters, table) in enumerate(self._levels):
+            arrays |= {f"{i}.centers": clusters.centers, f"{i}.spread": clusters.spread}
+            arrays |= {f"{i}.cut": np.array([clusters.cut, clusters.density])}
+            arrays |= {f"{i}.{name}": array for name, array in table._asdict().items()}
+        if self._seen is not None:
+            arrays |= {f"seen.{name}": array for name, array in self._seen._asdict().items()}
             arrays["next_try"] = np.array([self._next_try])
         return arrays
 
     def restore(self, arrays: dict[str, np.ndarray]) -> None:
         """Take back what `export` gave."""
-        self._seen = None
-        if "centers" in arrays:
-            self.clusters = ContextClusters(arrays["centers"], arrays["spread"], *arrays["cut"].tolist())
-            self._table = _Table(*(arrays[f"table.{name}"] for name in _Table._fields))
-        elif "next_try" in arrays:
+        levels: list[_Level] = []
+        while f"{len(levels)}.centers" in arrays:
+            of = {name: arrays[f"{len(levels)}.{name}"] for name in ("centers", "spread", "cut", *_Table._fields)}
+            clusters = ContextClusters(of["centers"], of["spread"], *of["cut"].tolist())
+            levels.append(_Level(clusters, _Table(of["votes"], of["prior"])))
+        self._levels, self._seen = tuple(levels), None
+        if "next_try" in arrays:
             self._seen = _Rows(*(arrays[f"seen.{name}"] for name in _Rows._fields))
             self._next_try = int(arrays["next_try"][0])
 
@@ -207,27 +213,49 @@ class _Table(NamedTuple):
         np.add.at(prior, index, weight[:, None] * np.exp(log_prior))
         return _Table(votes, prior)
 
-    def log_share(self) -> Floats:
-        """log p(ε | all labels), (n_stray,)."""
+    def log_evidence(self) -> Floats:
+        """log Π_C Σ_k f⁰_k(C) exp ℓ_k(C, ε), (n_stray,)."""
         labelled = self.prior.sum(axis=1) > 0
         with np.errstate(divide="ignore"):
             log_prior = np.log(self.prior[labelled])
         log_prior -= logsumexp(log_prior, axis=1, keepdims=True)
-        evidence = logsumexp(log_prior + self.votes[:, labelled], axis=2).sum(axis=1)
-        joint = _LOG_PRIOR + evidence
-        return np.asarray(joint - logsumexp(joint))
+        return np.asarray(logsumexp(log_prior + self.votes[:, labelled], axis=2).sum(axis=1))
 
     def log_weights(
-        self, index: NDArray[np.intp], log_prior: NDArray[np.floating], log_linear: NDArray[np.floating]
+        self,
+        index: NDArray[np.intp],
+        log_shares: Floats,
+        log_prior: NDArray[np.floating],
+        log_linear: NDArray[np.floating],
     ) -> Floats:
-        """log f (n_components, n_queries) of queries in known clusters."""
-        total = np.full(log_prior.shape, -np.inf)
-        for share, log_share, votes in zip(_STRAY, self.log_share(), self.votes, strict=True):
+        """log Σ_ε p_ε f(c | ε), (n_components, n_queries), with the prior weights for a query in no cluster (-1)."""
+        inside = np.flatnonzero(index >= 0)
+        total = log_prior + logsumexp(log_shares)
+        if not len(inside):
+            return np.asarray(total)
+        log_prior, log_linear, index = log_prior[:, inside], log_linear[:, inside], index[inside]
+        answers = []
+        for share, log_share, votes in zip(_STRAY, log_shares, self.votes, strict=True):
             followed = log_softmax(log_prior + votes[index].T)
             with np.errstate(divide="ignore"):
                 stray = np.log(share) + (log_linear if share == 1 else log_prior)
-                total = np.logaddexp(total, log_share + np.logaddexp(np.log1p(-share) + followed, stray))
-        return np.asarray(log_softmax(total))
+                answers.append(log_share + np.logaddexp(np.log1p(-share) + followed, stray))
+        total[:, inside] = np.logaddexp.reduce(answers)
+        return np.asarray(total)
+
+
+class _Level(NamedTuple):
+    """Clusters, and what the labels say of them."""
+
+    clusters: ContextClusters
+    table: _Table
+
+    def with_rows(self, rows: _Rows) -> _Level:
+        """With the evidence of labelled rows, in new clusters where they are near to none."""
+        if not len(rows.contexts):
+            return self
+        clusters, index = _with_new_clusters(self.clusters, rows.contexts, self.clusters.of(rows.contexts))
+        return _Level(clusters, self.table.widened(len(clusters)).with_rows(rows, index))
 
 
 def _with_new_clusters(

@@ -61,9 +61,10 @@ class ContextClusters:
         """Cluster of every context (n, n_context_features); -1 for one that is near to none."""
         found = np.full(len(contexts), -1, dtype=np.intp)
         size = max(1, _BLOCK // max(1, len(self)))
+        origin = self.centers.mean(axis=0)  # around which numbers are small, and their differences exact
         for first in range(0, len(contexts), size):
             rows = slice(first, first + size)
-            distance = _squared_distances(contexts[rows], self.centers) + self.spread
+            distance = _squared_distances(contexts[rows] - origin, self.centers - origin) + self.spread
             nearest = distance.argmin(axis=1)
             near = distance[np.arange(len(nearest)), nearest] < self.cut
             found[rows] = np.where(near, nearest, -1)
@@ -98,18 +99,18 @@ def distinct_contexts(contexts: NDArray[np.floating]) -> DistinctContexts:
     return DistinctContexts(contexts[first], index)
 
 
-def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> ContextClusters | None:
-    """Clusters of contexts with a gap between them; None where distances do not have two modes.
+def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> tuple[ContextClusters, ...]:
+    """Clusters of contexts with a gap between them, large ones before those inside of them; none where there is no gap.
 
     The pairwise squared distances are cut by Otsu's rule, which makes the variance between the two classes
 
         v(t) = p(t) (1 − p(t)) (μ₁(t) − μ₀(t))²
 
     largest: p(t) is the share of the distances below t, μ₀ and μ₁ are the means below and above. Between the two means,
-    the cut is then where the density of the distances is lowest. If that is less than a tenth of a uniform density, and
-    at least half of the contexts have another one below the cut, the cut is made, and contexts are merged by average
-    linkage up to it. Otherwise the distances below are cut in the same way, up to six times: of many clusters, few
-    pairs are inside of one.
+    the cut is then where the density of the distances is lowest. If that is less than a tenth of a uniform density,
+    contexts are merged by average linkage up to the cut. Then the distances below are cut in the same way, up to six
+    times, as long as at least half of the contexts have another one below the cut: of many clusters, few pairs are
+    inside of one, and clusters may consist of clusters.
 
     A context of weight w is w contexts: w (w − 1) / 2 of its pairs have distance 0. At most 2 000 distinct contexts are
     used, chosen by a hash of their numbers, so that the order of the rows changes nothing.
@@ -122,7 +123,7 @@ def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> ContextClus
 
     Returns
     -------
-    clusters : ContextClusters or None
+    clusters : tuple of ContextClusters
 
     References
     ----------
@@ -133,7 +134,7 @@ def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> ContextClus
     sample = distinct[:_SAMPLE]
     count: Floats = np.bincount(index, weight, len(distinct))[: len(sample)].astype(np.float64)
     if len(sample) < 2 or not sample.shape[1]:
-        return None
+        return ()
     # Differences of numbers that are nearly equal lose digits; around their mean, contexts are as small as can be.
     table = _squared_distances(sample - sample.mean(axis=0), sample - sample.mean(axis=0))
     first, second = np.triu_indices(len(sample), 1)
@@ -143,19 +144,21 @@ def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> ContextClus
     np.fill_diagonal(table, np.where(count > 1, 0.0, np.inf))
     nearest = table.min(axis=1)
     tree = None
+    levels: list[ContextClusters] = []
     for _ in range(_DEEPEST):
         found = pairs.cut()
         if found is None or count[nearest < found.at].sum() < _LEAST_REPEATED * count.sum():
-            return None
+            break
         if found.density < _LARGEST_DENSITY:
             tree = linkage(distance, "average") if tree is None else tree
             label = np.unique(fcluster(tree, found.at, "distance"), return_inverse=True)[1]
             size = np.bincount(label, count)
             outside = size[size > 1].sum() - size.max()
-            if outside >= _LEAST_OUTSIDE * count.sum():
-                return _described(sample, count, label, found)
+            is_new = not levels or len(size) > len(levels[-1])
+            if is_new and outside >= _LEAST_OUTSIDE * count.sum():
+                levels.append(_described(sample, count, label, found))
         pairs = pairs.below(found.at)
-    return None
+    return tuple(levels)
 
 
 class _Cut(NamedTuple):

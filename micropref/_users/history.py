@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from micropref._engine.gaussian_users import Scatter
 from micropref._support.locks import Lock
 from micropref._users.evidence import EvidenceTable
 from micropref._users.store import Answer, Pairs, Votes
@@ -28,6 +29,8 @@ class UserHistory:
     n_components : int
         K.
     """
+
+    scatter: Scatter | None = None
 
     def __init__(self, n_components: int):
         self._table = EvidenceTable(n_components)

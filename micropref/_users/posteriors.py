@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ class UserPosteriors:
         k, q = scatter.n_components, scatter.n_directions
         self._table = EvidenceTable(k * (1 + q + q * (q + 1) // 2))
         self._upper = np.triu_indices(q)
+        # Numbers are stored relative to the prior: features of any scale leave them in the range of single precision.
+        self._unit = math.ldexp(1.0, math.frexp(math.sqrt(scatter.covariances.max(initial=0.0)))[1])
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -102,7 +105,9 @@ class UserPosteriors:
             return self._table.export()
 
     def restore(self, users: Sequence[Hashable], values: np.ndarray) -> None:
-        """Take back what `export` gave."""
+        """Take back what `export` gave; a ValueError where an id occurs twice."""
+        if len(set(users)) < len(users):
+            raise ValueError(f"expected distinct users, got {len(users) - len(set(users))} of them twice")
         with self._lock:
             self._table.set(self._table.rows(users, insert=True), values)
 
@@ -114,10 +119,11 @@ class UserPosteriors:
             return beliefs
         k, q = self.scatter.n_components, self.scatter.n_directions
         numbers = values[known].astype(np.float64).reshape(len(known), k, -1).swapaxes(0, 1)
-        beliefs.evidence[:, known], beliefs.means[:, known] = numbers[..., 0], numbers[..., 1 : 1 + q]
+        beliefs.evidence[:, known] = numbers[..., 0]
+        beliefs.means[:, known] = numbers[..., 1 : 1 + q] * self._unit
         covariances = np.empty((k, len(known), q, q))
         i, j = self._upper
-        covariances[..., i, j] = covariances[..., j, i] = numbers[..., 1 + q :]
+        covariances[..., i, j] = covariances[..., j, i] = numbers[..., 1 + q :] * self._unit**2
         beliefs.covariances[:, known] = covariances
         return beliefs
 
@@ -125,7 +131,8 @@ class UserPosteriors:
         """Beliefs as rows of the table."""
         # Only differences between components matter; kept relative to the best, they stay exact in single precision.
         evidence = beliefs.evidence - beliefs.evidence.max(axis=0)
-        numbers = np.concatenate([evidence[..., None], beliefs.means, beliefs.covariances[..., *self._upper]], axis=-1)
+        covariances = beliefs.covariances[..., *self._upper] / self._unit**2
+        numbers = np.concatenate([evidence[..., None], beliefs.means / self._unit, covariances], axis=-1)
         return numbers.swapaxes(0, 1).reshape(beliefs.n_users, -1)
 
     def __getstate__(self) -> dict[str, Any]:

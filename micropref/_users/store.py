@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, index_like, like, to_numpy
+from micropref._engine.gaussian_users import Scatter
 from micropref.kernels._pointwise import log_sigmoid
 
 __all__ = ["Answer", "Pairs", "UserStore", "Votes"]
@@ -83,7 +84,16 @@ class Answer(NamedTuple):
 
 
 class UserStore(Protocol):
-    """Users by id. Several threads may use one store: every vote is counted once."""
+    """Users by id. Several threads may use one store: every vote is counted once.
+
+    Attributes
+    ----------
+    scatter : Scatter or None
+        How users scatter around the heads, as their votes were read; None where they sit on them.
+    """
+
+    @property
+    def scatter(self) -> Scatter | None: ...
 
     def __len__(self) -> int: ...
 

@@ -44,10 +44,11 @@ class Stream:
     pending: dict[Hashable, NDArray[np.float32]] = field(default_factory=dict)
 
     @classmethod
-    def create(cls, n_components: int, *, from_fit: bool) -> Stream:
-        """A stream that begins with random heads, or with heads that come from `fit`."""
-        age = _FITTED_BATCHES if from_fit else 1
-        return cls(Adam(_STEP_RATE), EvidenceTable(n_components + 1), RunningNorms(), age)
+    def create(cls, n_components: int, *, fitted: RunningNorms | None) -> Stream:
+        """A stream that begins with random heads, or with heads fitted to rows of these norms."""
+        age = 1 if fitted is None else _FITTED_BATCHES
+        norms = RunningNorms() if fitted is None else fitted
+        return cls(Adam(_STEP_RATE), EvidenceTable(n_components + 1), norms, age)
 
     def forked(self) -> Stream:
         """The same stream, whose next steps leave this one's as they are; the table of annotators is shared."""
@@ -72,8 +73,8 @@ class Stream:
         return np.array([self.norms.context, self.norms.difference])
 
     def observe(self, rows: Comparisons) -> None:
-        """Take in the norms of a batch; a ValueError as long as every difference so far is zero."""
-        if rows.norms[1] == 0 and self.norms.difference == 0:
+        """Take in the norms of a batch; a ValueError as long as every difference of the stream is zero."""
+        if rows.norms[1] == 0 and not (self.adam.count and self.norms.difference):
             raise ValueError(ALL_ZERO)
         self.norms.observe(rows.norms, rows.total_weight)
 

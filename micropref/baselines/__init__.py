@@ -10,6 +10,7 @@ from micropref.baselines.hyre import HypothesisReweighting
 from micropref.baselines.low_rank import LowRankRewards
 from micropref.baselines.mean_variance import MeanVarianceRewards
 from micropref.baselines.neighbors import ContextNeighbors
+from micropref.baselines.reward_factorization import RewardFactorization
 from micropref.baselines.shared_base import SharedBaseEnsemble
 from micropref.baselines.user_rewards import UserRewards
 
@@ -22,6 +23,7 @@ __all__ = [
     "HypothesisReweighting",
     "LowRankRewards",
     "MeanVarianceRewards",
+    "RewardFactorization",
     "SharedBaseEnsemble",
     "UserRewards",
 ]

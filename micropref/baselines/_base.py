@@ -363,6 +363,11 @@ class PersonalRewards(PersonalPreferenceClassifier):
     def _votes(self, user: Hashable | None) -> Votes | None:
         return self._votes_of_all if user is None else self._votes_of[user]
 
+    def _in_force(self, name: str) -> float:
+        """A parameter of adaptation as a number: "auto" is what `fit` chose, the attribute with an underscore."""
+        value = getattr(self, name)
+        return float(getattr(self, f"{name}_") if isinstance(value, str) else value)
+
     def _settings(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in self._ADAPTS_BY)
 

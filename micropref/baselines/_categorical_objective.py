@@ -14,11 +14,12 @@ __all__ = ["CategoricalObjective", "atom_terms", "both_signs", "log_unnormalised
 class CategoricalObjective:
     """J of `CategoricalRewards` as a function of one flat vector: W, then b."""
 
-    def __init__(self, rows: Comparisons, atoms: np.ndarray, alpha: float):
+    def __init__(self, rows: Comparisons, atoms: np.ndarray, alpha: float, of_offsets: float):
         self.rows = rows
         self.atoms = atoms
-        self.alpha = alpha
-        self.shapes: tuple[tuple[int, ...], ...] = ((len(atoms), rows.difference.shape[1]), (len(atoms),))
+        width = rows.difference.shape[1]
+        self.shapes: tuple[tuple[int, ...], ...] = ((len(atoms), width), (len(atoms),))
+        self.penalties = np.repeat([alpha, of_offsets], [len(atoms) * width, len(atoms)])
 
     def value_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
         """J in nats and its gradient."""
@@ -28,8 +29,9 @@ class CategoricalObjective:
         gradient = (
             -flatten([(weight * signs * d_scores).astype(D.dtype) @ D, d_offsets @ weight]) / self.rows.total_weight
         )
-        value = -float(weight @ likelihood) / self.rows.total_weight + 0.5 * self.alpha * float(vector @ vector)
-        return value, gradient + self.alpha * vector
+        penalised = self.penalties * vector
+        value = -float(weight @ likelihood) / self.rows.total_weight + 0.5 * float(penalised @ vector)
+        return value, gradient + penalised
 
 
 def atom_terms(scores: np.ndarray, offsets: np.ndarray, atoms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,8 +16,10 @@ from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 from micropref.kernels._products import linear_products
 
-__all__ = ["HeadRewards", "ReweightedHeads", "difference_norm", "scaled_to_margin", "uniform"]
+__all__ = ["HeadRewards", "ReweightedHeads", "difference_norm", "diversity", "oriented", "scaled_to_margin", "uniform"]
 
+# Rows whose margins under all heads are held at a time.
+_BLOCK = 1 << 13
 _AVERAGES = ("rewards", "probabilities")
 
 
@@ -159,3 +161,32 @@ def scaled_to_margin(heads: np.ndarray, rows: Comparisons, margin: float) -> np.
     size = np.sqrt((margins * margins) @ rows.dense_weight / rows.total_weight)
     scaled: np.ndarray = heads * np.divide(margin, size, out=np.ones_like(size), where=size > 0)[:, None]
     return scaled
+
+
+def diversity(heads: np.ndarray, rows: Comparisons) -> float:
+    """One less the mean correlation, about zero, of the margins of two heads over the rows; 0 for a single head.
+
+    Near 0 all heads are one, and no vote can tell them apart; 1 is what independent directions have.
+    """
+    size = len(heads)
+    products = np.zeros((size, size))
+    for first in range(0, rows.n_samples, _BLOCK):
+        block = slice(first, first + _BLOCK)
+        difference = rows.difference[block]
+        margins = linear_products(difference, heads.astype(compute_dtype(difference))).astype(np.float64)
+        products += (margins * (rows.dense_weight[block] / rows.total_weight)) @ margins.T
+    norms = np.sqrt(products.diagonal())
+    norms = np.where(norms > 0, norms, 1.0)
+    cosines = products / norms / norms[:, None]
+    return 1.0 - float(cosines.sum() - np.trace(cosines)) / (size * (size - 1)) if size > 1 else 0.0
+
+
+def oriented(directions: np.ndarray, mean: np.ndarray, size: float) -> np.ndarray:
+    """Each direction with the sign that the rows, of this root mean square norm, prefer on average.
+
+    Where they prefer neither, its largest entry is positive.
+    """
+    agreement = directions @ mean
+    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)[:, 0]
+    tie = np.abs(agreement) <= 1e-12 * size
+    return directions * np.where(np.where(tie, largest, agreement) < 0, -1.0, 1.0)[:, None]

@@ -7,8 +7,10 @@ from scipy.optimize import minimize_scalar
 
 from micropref._arrays.backend import precision
 from micropref._engine.gates import flatten, unflatten
+from micropref._engine.priors import head_penalty
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
+from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
@@ -19,8 +21,10 @@ from micropref.baselines._categorical_objective import (
     log_unnormalised,
 )
 from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._cross_fitting import adapted_losses, most_cautious
 from micropref.baselines._linear import remember_annotators
 from micropref.baselines._utility import UtilityDistribution
+from micropref.baselines._voters import held_out_users
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sum_exp
 from micropref.kernels._threads import blas_threads
@@ -32,6 +36,10 @@ __getattr__ = moved(__name__)
 # Where a user's agreement is looked for.
 _PRIOR_DEVIATIONS = 4.0
 _GRID = 41
+# Precisions of users' agreement among which "auto" chooses, and the one that it takes where annotators say nothing.
+_PRECISIONS = (1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
+_USUAL_PRECISION = 30.0
+_MOST_USERS = 100
 
 
 class CategoricalRewards(UtilityDistribution):
@@ -73,10 +81,14 @@ class CategoricalRewards(UtilityDistribution):
         Number of leading columns of X that describe the context.
     largest : float, default=6.0
         Largest difference in utility, in nats; σ(6) = 0.9975.
-    alpha : float, default=1e-3
-        L2 penalty of W and b, against the mean log-likelihood in nats; positive.
-    user_alpha : float, default=1.0
-        Precision of the prior of a user's agreement; positive.
+    alpha : float or "auto", default="auto"
+        L2 penalty of W and b, against the mean log-likelihood in nats; positive. "auto": of W as in
+        `MixtureBradleyTerry`, a prior standard deviation of its scores of 1.75; of b the same in the units of b.
+    user_alpha : float or "auto", default="auto"
+        Precision of the prior of a user's agreement; positive. "auto": chosen among 1000, 300, 100, …, 1 by
+        cross-fitting. W and b are learned from one half of the annotators, up to 100 of the others get an agreement
+        from an eighth and from half of their votes, and the largest precision is taken under which their other votes
+        are as likely as under the best, to within a standard error. 30 where annotators are too few.
     max_iter : int, default=500
         Largest number of L-BFGS iterations.
     tol : float, default=1e-5
@@ -90,6 +102,8 @@ class CategoricalRewards(UtilityDistribution):
         W.
     intercept_ : ndarray of shape (n_atoms,)
         b.
+    alpha_, user_alpha_ : float
+        The penalties that were used: those given, or what "auto" chose; `alpha_` is that of W.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -119,7 +133,7 @@ class CategoricalRewards(UtilityDistribution):
     _SHAPE = ("n_context_features", "n_atoms", "largest")
     _ADAPTS_BY = ("user_alpha",)
     _STATE_ARRAYS = ("atoms_", "coef_", "intercept_")
-    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+    _STATE_VALUES = ("alpha_", "user_alpha_", "objective_", "n_iter_", "converged_")
 
     def __init__(
         self,
@@ -127,8 +141,8 @@ class CategoricalRewards(UtilityDistribution):
         *,
         n_context_features: int = 0,
         largest: float = 6.0,
-        alpha: float = 1e-3,
-        user_alpha: float = 1.0,
+        alpha: float | str = "auto",
+        user_alpha: float | str = "auto",
         max_iter: int = 500,
         tol: float = 1e-5,
     ):
@@ -144,26 +158,43 @@ class CategoricalRewards(UtilityDistribution):
         super()._check_parameters()
         for name in ("n_atoms", "max_iter"):
             check_integer(self, name, 1)
-        for name in ("largest", "alpha", "user_alpha", "tol"):
+        for name in ("alpha", "user_alpha"):
+            check_real(self, name, 0.0, above_minimum=True, auto=True)
+        for name in ("largest", "tol"):
             check_real(self, name, 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
+        self.user_alpha_ = self._chosen(rows) if isinstance(self.user_alpha, str) else float(self.user_alpha)
+        self._solve(rows)
+        warn_if_stopped(self.converged_, f"L-BFGS stopped after {self.n_iter_} iterations")
+        remember_annotators(self, rows, self._represent(rows.context, rows.difference))
+
+    def _solve(self, rows: Comparisons) -> None:
+        """Set what all annotators share."""
         self.atoms_ = self.largest * np.arange(1, self.n_atoms + 1) / self.n_atoms
-        objective = CategoricalObjective(rows, self.atoms_, self.alpha)
+        self.alpha_ = float(head_penalty(self.alpha, rows.norms[1], rows.total_weight))
+        of_offsets = head_penalty(self.alpha, 1.0, rows.total_weight)
+        objective = CategoricalObjective(rows, self.atoms_, self.alpha_, of_offsets)
         usual = flatten([head_scale(rows.norms[1], objective.shapes[0]), np.ones(self.n_atoms)])
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
                 np.zeros(usual.size),
-                scale=with_penalties(usual, np.full(usual.size, self.alpha)),
+                scale=with_penalties(usual, objective.penalties),
                 max_iter=self.max_iter,
                 tol=self.tol,
                 precision=precision(rows.difference),
             )
         self.coef_, self.intercept_ = (part.copy() for part in unflatten(found.vector, objective.shapes))
         self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
-        warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
-        remember_annotators(self, rows, self._represent(rows.context, rows.difference))
+
+    def _chosen(self, rows: Comparisons) -> float:
+        """What "auto" is for these rows."""
+        for part in held_out_users(rows, n_folds=1, most_users=_MOST_USERS):
+            other = twin(self)
+            other._solve(part.teachers)
+            return _PRECISIONS[most_cautious(adapted_losses(other, "user_alpha", _PRECISIONS, rows, part))]
+        return _USUAL_PRECISION
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
         """w_jᵀd of every row, (n, n_atoms)."""
@@ -174,17 +205,22 @@ class CategoricalRewards(UtilityDistribution):
         return np.ones(1)
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
-        scores = (votes.signs[:, None] * votes.values).T
+        scores, precision = (votes.signs[:, None] * votes.values).T, self._in_force("user_alpha")
 
-        def objective(agreement: float) -> float:
-            likelihood = atom_terms(agreement * scores, self.intercept_, self.atoms_)[0]
-            return float(0.5 * self.user_alpha * (agreement - start[0]) ** 2 - votes.weight @ likelihood)
+        def objective(agreement: np.ndarray) -> np.ndarray:
+            stacked = (agreement[:, None] * scores[:, None, :]).reshape(len(scores), -1)
+            likelihood = atom_terms(stacked, self.intercept_, self.atoms_)[0].reshape(len(agreement), -1)
+            loss: np.ndarray = 0.5 * precision * (agreement - start[0]) ** 2 - likelihood @ votes.weight
+            return loss
 
         # More than one agreement may be likelier than all around it.
-        grid = start[0] + np.linspace(-_PRIOR_DEVIATIONS, _PRIOR_DEVIATIONS, _GRID) / np.sqrt(self.user_alpha)
-        best, step = min(grid, key=objective), grid[1] - grid[0]
+        grid = start[0] + np.linspace(-_PRIOR_DEVIATIONS, _PRIOR_DEVIATIONS, _GRID) / np.sqrt(precision)
+        best, step = grid[np.argmin(objective(grid))], grid[1] - grid[0]
         found = minimize_scalar(
-            objective, bounds=(best - step, best + step), method="bounded", options={"xatol": 1e-9 * step}
+            lambda agreement: float(objective(np.array([agreement]))[0]),
+            bounds=(best - step, best + step),
+            method="bounded",
+            options={"xatol": 1e-9 * step},
         )
         return np.array([found.x])
 

@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from micropref._estimator.parameters import check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.baselines._heads import ReweightedHeads, oriented, scaled_to_margin, uniform
 from micropref.kernels._pointwise import log_sigmoid, log_softmax
 
 __all__ = ["DecomposedRewards"]
@@ -142,14 +142,15 @@ class DecomposedRewards(ReweightedHeads):
         difference = rows.difference.astype(np.float64, copy=False)
         share = rows.dense_weight / rows.total_weight
         mean = (share * rows.dense_signs) @ difference
-        moment = (difference * share[:, None]).T @ difference
-        size = float(np.sqrt(np.trace(moment)))
-        covariance = moment - np.outer(mean, mean) if self.center else moment
-        if np.trace(covariance) <= _NEGLIGIBLE * np.trace(moment):
-            covariance = moment  # all chose the same difference: it is all there is to say
-        directions = self._directions(covariance)
-        self.explained_variance_ = np.einsum("nd,de,ne->n", directions, covariance, directions)
-        directions = scaled_to_margin(_oriented(directions, mean, size), rows, self.margin)
+        size = float(np.sqrt(share @ np.einsum("nd,nd->n", difference, difference)))
+        # A root of C: no more than these rows is ever held, which matters where features outnumber them.
+        root = rows.dense_signs[:, None] * difference - mean if self.center else difference.copy()
+        root *= np.sqrt(share)[:, None]
+        if np.vdot(root, root) <= _NEGLIGIBLE * size**2:
+            root = difference * np.sqrt(share)[:, None]  # all chose the same difference: it is all there is to say
+        directions = self._directions(root)
+        self.explained_variance_ = np.einsum("nm,nm->n", directions @ root.T, directions @ root.T)
+        directions = scaled_to_margin(oriented(directions, mean, size), rows, self.margin)
         n = self.n_components_ = len(directions)
         self.coef_ = np.concatenate([directions, -directions])
         self._log_prior = uniform(2 * n)
@@ -158,16 +159,21 @@ class DecomposedRewards(ReweightedHeads):
             self._log_prior = log_softmax((share @ log_sigmoid(margins))[:, None] / self.temperature)[:, 0]
         self.weights_ = np.exp(self._log_prior)
 
-    def _directions(self, covariance: np.ndarray) -> np.ndarray:
-        """Orthogonal unit vectors (n, d)."""
-        width = len(covariance)
+    def _directions(self, root: np.ndarray) -> np.ndarray:
+        """Orthogonal unit vectors (n, d), from a root (n_rows, d) of C."""
+        n_rows, width = root.shape
         n = min(self.n_components, width)
         if self.basis == "random":
             random = check_random_state(self.random_state)
             drawn: np.ndarray = np.linalg.qr(random.normal(size=(width, n)))[0].T
             return drawn
-        variance, directions = eigh(covariance, subset_by_index=(width - n, width - 1))
-        found: np.ndarray = directions.T[variance > _NEGLIGIBLE * variance[-1]][::-1]
+        if n_rows < width:
+            _, deviation, axes = np.linalg.svd(root, full_matrices=False)
+            variance, axes = deviation[:n] ** 2, axes[:n]
+        else:
+            variance, axes = eigh(root.T @ root, subset_by_index=(width - n, width - 1))
+            variance, axes = variance[::-1], axes.T[::-1]
+        found: np.ndarray = axes[variance > _NEGLIGIBLE * variance[0]]
         return found
 
     def _mean_reward(self, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -181,14 +187,3 @@ class DecomposedRewards(ReweightedHeads):
         # Equal weights of both signs are a coin until a user votes, and random directions may miss what matters.
         tags.classifier_tags.poor_score = self.prior == "uniform" or self.basis == "random"
         return tags
-
-
-def _oriented(directions: np.ndarray, mean: np.ndarray, size: float) -> np.ndarray:
-    """Each direction with the sign that the rows, of this root mean square norm, prefer on average.
-
-    Where they prefer neither, its largest entry is positive.
-    """
-    agreement = directions @ mean
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=1)[:, None], axis=1)[:, 0]
-    tie = np.abs(agreement) <= 1e-12 * size
-    return directions * np.where(np.where(tie, largest, agreement) < 0, -1.0, 1.0)[:, None]

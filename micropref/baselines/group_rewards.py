@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from micropref._engine.priors import head_penalty
 from micropref._engine.solvers import Minimum
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._estimator.state import Arrays
@@ -42,9 +43,10 @@ class GroupRewards(LinearRewards):
 
     Parameters
     ----------
-    alpha : float, default=1e-3
+    alpha : float or "auto", default="auto"
         L2 penalty of every reward, against the mean log-likelihood of its own rows in nats; positive. With pooling, of
-        the pooled reward alone.
+        the pooled reward alone. "auto": mean_ω ‖d‖² / (s² Ω_g) with s = 1.75, the prior standard deviation of margins
+        in nats, and the mean over all rows of `fit`.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context.
     pooling : float, default=0.0
@@ -88,13 +90,16 @@ class GroupRewards(LinearRewards):
     np.int64(1)
     """
 
+    # Root mean square norm of the differences in `fit`; models of version 0.1, whose alpha is a number, have none.
+    _norm: float = 1.0
+
     _ADAPTS_BY = ("alpha", "pooling", "max_iter", "tol")
     _STATE_ARRAYS = ("coef_", "pooled_coef_")
-    _STATE_VALUES = ("n_iter_", "converged_")
+    _STATE_VALUES = ("_norm", "n_iter_", "converged_")
 
     def __init__(
         self,
-        alpha: float = 1e-3,
+        alpha: float | str = "auto",
         *,
         n_context_features: int = 0,
         pooling: float = 0.0,
@@ -110,11 +115,12 @@ class GroupRewards(LinearRewards):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_integer(self, "max_iter", 1)
-        for name in ("alpha", "tol"):
-            check_real(self, name, 0.0, above_minimum=True)
+        check_real(self, "alpha", 0.0, above_minimum=True, auto=True)
+        check_real(self, "tol", 0.0, above_minimum=True)
         check_real(self, "pooling", 0.0)
 
     def _learn(self, rows: Comparisons) -> None:
+        self._norm = float(rows.norms[1])
         # These rows are read again when votes come.
         self._votes_of_all = remember_annotators(self, rows, rows.difference, ungrouped=True)
         pooled = self._solved(self._votes_of_all, self._start())
@@ -143,7 +149,8 @@ class GroupRewards(LinearRewards):
 
     def _solved(self, votes: Votes, start: np.ndarray) -> Minimum:
         shrunk = self.pooling > 0 and votes is not self._votes_of_all
-        alpha = self.pooling / float(votes.weight.sum()) if shrunk else self.alpha
+        total = float(votes.weight.sum())
+        alpha = self.pooling / total if shrunk else head_penalty(self.alpha, self._norm, total)
         centre = start if shrunk else None
         found = bradley_terry(votes, alpha, max_iter=self.max_iter, tol=self.tol, start=start, centre=centre)
         warn_if_stopped(found.converged, f"The reward of a group stopped after {found.n_iter} iterations")

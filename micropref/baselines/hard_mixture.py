@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
+from micropref._engine.priors import head_penalty
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
@@ -57,8 +58,9 @@ class HardMixture(LinearRewards):
         Number K of heads.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context.
-    alpha : float, default=1e-3
-        L2 penalty of the heads, against the mean log-likelihood in nats; positive.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the heads, against the mean log-likelihood in nats; positive. "auto": as in `MixtureBradleyTerry`,
+        a prior standard deviation of their margins of 1.75 nats.
     max_iter : int, default=100
         Largest number of rounds of each start.
     tol : float, default=1e-5
@@ -74,6 +76,8 @@ class HardMixture(LinearRewards):
         The heads, the most frequent one first.
     weights_ : ndarray of shape (n_components,)
         Shares of the annotators; rows without a group count with their weights.
+    alpha_ : float
+        The penalty that was used.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -105,14 +109,14 @@ class HardMixture(LinearRewards):
 
     _SHAPE = ("n_context_features", "n_components")
     _STATE_ARRAYS = ("coef_", "weights_")
-    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+    _STATE_VALUES = ("alpha_", "objective_", "n_iter_", "converged_")
 
     def __init__(
         self,
         n_components: int = 4,
         *,
         n_context_features: int = 0,
-        alpha: float = 1e-3,
+        alpha: float | str = "auto",
         max_iter: int = 100,
         tol: float = 1e-5,
         n_init: int = 4,
@@ -130,8 +134,8 @@ class HardMixture(LinearRewards):
         super()._check_parameters()
         for name in ("n_components", "max_iter", "n_init"):
             check_integer(self, name, 1)
-        for name in ("alpha", "tol"):
-            check_real(self, name, 0.0, above_minimum=True)
+        check_real(self, "alpha", 0.0, above_minimum=True, auto=True)
+        check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
         random = check_random_state(self.random_state)
@@ -139,6 +143,7 @@ class HardMixture(LinearRewards):
         ungrouped = Groups(np.empty(0, dtype=int), np.full(n_rows, -1, dtype=np.int32))
         units = Units.create(ungrouped if rows.groups is None else rows.groups, rows.dense_weight)
         norm = rows.norms[1]
+        self.alpha_ = float(head_penalty(self.alpha, norm, rows.total_weight))
         size = _START_MARGIN / norm if norm > 0 else 0.0
         best: _Clusters | None = None
         for _ in range(1 if self.n_components == 1 else self.n_init):
@@ -181,14 +186,14 @@ class HardMixture(LinearRewards):
                     continue
                 found = bradley_terry(
                     votes.of(mine),
-                    self.alpha * total / float(rows.dense_weight[mine].sum()),
+                    self.alpha_ * total / float(rows.dense_weight[mine].sum()),
                     max_iter=_HEAD_ITERATIONS,
                     tol=self.tol,
                     start=heads[k],
                 )
                 heads[k], arrived[k] = found.vector, found.converged
         loss = -(units.outer * evidence[assignment, np.arange(units.n_units)]).sum() / total
-        objective = float(loss + 0.5 * self.alpha * (heads**2).sum())
+        objective = float(loss + 0.5 * self.alpha_ * (heads**2).sum())
         return _Clusters(heads, assignment, objective, n_iter, bool(stable and arrived.all()))
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from micropref._estimator.parameters import check_choice, check_integer
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
-from micropref.baselines._heads import ReweightedHeads, scaled_to_margin, uniform
+from micropref.baselines._heads import ReweightedHeads, diversity, scaled_to_margin, uniform
 from micropref.baselines.shared_base import SharedBaseEnsemble
 
 __all__ = ["HypothesisReweighting"]
@@ -46,8 +46,8 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
         None: a `SharedBaseEnsemble`, fitted on the rows of `fit`. An estimator with `coef_` (K, d) after its fit, such
         as a `MixtureBradleyTerry` ("MiCRo heads"). "random": random directions that no data moved, of margins with root
         mean square 1 nat over the rows of `fit`, what a trained ensemble has to beat.
-    n_components : int, default=32
-        Number K of heads where they are not given (100 in the paper).
+    n_components : int, default=100
+        Number K of heads where they are not given, as in the paper.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context; a given estimator that is fitted here gets the first
         of them, as many as its own `n_context_features` says.
@@ -69,6 +69,9 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
     coef_ : ndarray of shape (n_components, n_features)
     weights_ : ndarray of shape (n_components,)
         π_k.
+    diversity_ : float
+        One less the mean correlation, about zero, of the margins of two heads over the rows of `fit`: near 0 all heads
+        are one, and no vote changes a prediction.
     classes_ : ndarray of shape (2,)
     n_features_in_ : int
 
@@ -97,12 +100,13 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
 
     _SHAPE = ("n_context_features", "heads", "n_components", "prior", "prefit")
     _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
+    _STATE_VALUES = ("diversity_",)
 
     def __init__(
         self,
         heads: Any = None,
         *,
-        n_components: int = 32,
+        n_components: int = 100,
         n_context_features: int = 0,
         temperature: float = 1.0,
         prior: str = "uniform",
@@ -160,6 +164,7 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
             log_prior = np.log(np.maximum(weights, np.finfo(np.float64).tiny))
         self.coef_, self._log_prior = coef, log_prior
         self.weights_ = np.exp(log_prior)
+        self.diversity_ = diversity(coef, rows)
 
     def _fitted_heads(self) -> Any:
         try:

@@ -9,13 +9,17 @@ from scipy.special import softmax
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import precision
+from micropref._engine.priors import head_penalty
 from micropref._engine.solvers import Minimum, lbfgs
+from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref.baselines._convergence import warn_if_stopped
+from micropref.baselines._cross_fitting import adapted_losses, most_cautious
 from micropref.baselines._heads import HeadRewards
 from micropref.baselines._low_rank_objective import LowRankObjective, WeightObjective
+from micropref.baselines._voters import held_out_users, in_order_of_votes
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_softmax
 from micropref.kernels._threads import blas_threads
@@ -28,6 +32,12 @@ _START_LOGIT = 2.0
 # How precisely one user's weights are solved.
 _WEIGHT_ITERATIONS = 500
 _WEIGHT_TOL = 1e-8
+# Penalties of users' logits among which "auto" chooses, and the one that is taken without evidence;
+# iterations of the basis by which it chooses.
+_PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
+_USUAL_PENALTY = 1.0
+_ITERATIONS = 100
+_MOST_USERS = 100
 
 
 class LowRankRewards(HeadRewards):
@@ -59,12 +69,16 @@ class LowRankRewards(HeadRewards):
         Number K of heads, the rank.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, which this method does not read.
-    alpha : float, default=1e-3
+    alpha : float or "auto", default="auto"
         L2 penalty of the mean head, against the mean log-likelihood in nats. K = 1 is the Bradley-Terry model of that
-        penalty.
-    weight_penalty : float, default=3.0
+        penalty. "auto": every head has a prior standard deviation of its margins of 1.75 nats, as in
+        `MixtureBradleyTerry`.
+    weight_penalty : float or "auto", default="auto"
         Inverse variance of the logits of users about the mean user's, in nats against a user's summed log-likelihood.
-        Larger values trust a user's few votes less.
+        Larger values trust a user's few votes less. "auto": chosen among 100, 30, 10, 3, 1, 0.3 and 0.1 by
+        cross-fitting. A basis is learned with the penalty 1 from one half of the annotators, up to 100 of the others
+        get weights from an eighth and from half of their votes, and the largest penalty is taken under which their
+        other votes are as likely as under the best, to within a standard error. 1 where annotators are too few.
     max_iter : int, default=300
         Largest number of L-BFGS iterations of each start.
     tol : float, default=1e-5
@@ -81,6 +95,8 @@ class LowRankRewards(HeadRewards):
         The basis b_k, the heads of largest `weights_` first.
     weights_ : ndarray of shape (n_components,)
         softmax(θ_0), the weights of an unknown user.
+    alpha_, weight_penalty_ : float
+        The penalties that were used: those given, or what "auto" chose.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -121,15 +137,15 @@ class LowRankRewards(HeadRewards):
     _SHAPE = ("n_context_features", "n_components")
     _ADAPTS_BY = ("weight_penalty",)
     _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
-    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+    _STATE_VALUES = ("alpha_", "weight_penalty_", "objective_", "n_iter_", "converged_")
 
     def __init__(
         self,
         n_components: int = 4,
         *,
         n_context_features: int = 0,
-        alpha: float = 1e-3,
-        weight_penalty: float = 3.0,
+        alpha: float | str = "auto",
+        weight_penalty: float | str = "auto",
         max_iter: int = 300,
         tol: float = 1e-5,
         n_init: int = 1,
@@ -149,14 +165,36 @@ class LowRankRewards(HeadRewards):
         for name in ("n_components", "max_iter", "n_init"):
             check_integer(self, name, 1)
         for name in ("alpha", "weight_penalty"):
-            check_real(self, name, 0.0)
+            check_real(self, name, 0.0, auto=True)
         check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
-        users = _in_order_of_votes(rows)
-        names, index = ([], np.full(len(rows.dense_signs), -1)) if users is None else (users.ids.tolist(), users.index)
+        if isinstance(self.weight_penalty, str):
+            self.weight_penalty_ = self._chosen(rows)
+        else:
+            self.weight_penalty_ = float(self.weight_penalty)
+        users = in_order_of_votes(rows)
+        weights = self._solve(rows, users)
+        votes = Votes(self._represent(rows.context, rows.difference), rows.dense_signs, rows.dense_weight)
+        # Ungrouped rows have done their part to the centre; as votes of the population they would count twice.
+        if users is not None:
+            index = users.index
+            shown = index[index >= 0]
+            _, first = np.unique(shown, return_index=True)
+            place = np.argsort(np.argsort(first))
+            ids = users.ids[np.argsort(first)]
+            self._remember(votes.of(index >= 0), Groups(ids, place[shown]))  # known in the order of their first votes
+            for name, one in zip(users.ids.tolist(), weights, strict=True):
+                self._keep(name, one)
+        warn_if_stopped(self.converged_, f"L-BFGS stopped after {self.n_iter_} iterations")
+
+    def _solve(self, rows: Comparisons, users: Groups | None) -> np.ndarray:
+        """Set the basis and the centre; log-weights (n_users, K) of the users."""
+        each = self.n_components if isinstance(self.alpha, str) else 1
+        self.alpha_ = float(each * head_penalty(self.alpha, rows.norms[1], rows.total_weight))
+        index, n_users = (np.full(rows.n_samples, -1), 0) if users is None else (users.index, users.n_groups)
         objective = LowRankObjective(
-            rows, index, len(names), self.n_components, alpha=self.alpha, weight_penalty=self.weight_penalty
+            rows, index, n_users, self.n_components, alpha=self.alpha_, weight_penalty=self.weight_penalty_
         )
         best = self._best_start(objective, precision(rows.difference))
         basis, center, offsets = objective.unpack(best.vector)
@@ -165,20 +203,18 @@ class LowRankRewards(HeadRewards):
         self._log_prior = log_softmax(center[order, None])[:, 0]
         self.weights_ = np.exp(self._log_prior)
         self.objective_, self.n_iter_, self.converged_ = best.value, best.n_iter, best.converged
-        votes = Votes(self._represent(rows.context, rows.difference), rows.dense_signs, rows.dense_weight)
-        # Ungrouped rows have done their part to the centre; as votes of the population they would count twice.
-        if users is not None:
-            shown = index[index >= 0]
-            _, first = np.unique(shown, return_index=True)
-            place = np.argsort(np.argsort(first))
-            ids = users.ids[np.argsort(first)]
-            self._remember(votes.of(index >= 0), Groups(ids, place[shown]))  # known in the order of their first votes
-        else:
-            self._remember(votes.of(index >= 0), None)
-        weights = log_softmax((center + offsets)[:, order].T).T
-        for name, weights in zip(names, log_softmax((center + offsets)[:, order].T).T, strict=True):
-            self._keep(name, weights)
-        warn_if_stopped(best.converged, f"L-BFGS stopped after {best.n_iter} iterations")
+        weights: np.ndarray = log_softmax((center + offsets)[:, order].T).T
+        return weights
+
+    def _chosen(self, rows: Comparisons) -> float:
+        """What "auto" is for these rows."""
+        if self.n_components > 1:
+            for part in held_out_users(rows, n_folds=1, most_users=_MOST_USERS):
+                other = twin(self)
+                other.n_init, other.weight_penalty_, other.max_iter = 1, _USUAL_PENALTY, min(self.max_iter, _ITERATIONS)
+                other._solve(part.teachers, in_order_of_votes(part.teachers))
+                return _PENALTIES[most_cautious(adapted_losses(other, "weight_penalty", _PENALTIES, rows, part))]
+        return _USUAL_PENALTY
 
     def _best_start(self, objective: LowRankObjective, precision: float) -> Minimum:
         random = check_random_state(self.random_state)
@@ -202,24 +238,7 @@ class LowRankRewards(HeadRewards):
         if self.coef_.shape[0] == 1:
             return start
         margins = votes.values.astype(np.float64) * votes.signs[:, None]
-        objective = WeightObjective(margins, votes.weight, start, self.weight_penalty)
+        objective = WeightObjective(margins, votes.weight, start, self._in_force("weight_penalty"))
         found = lbfgs(objective.value_and_gradient, start, max_iter=_WEIGHT_ITERATIONS, tol=_WEIGHT_TOL)
         log_weights: np.ndarray = np.log(softmax(found.vector))
         return log_weights
-
-
-def _in_order_of_votes(rows: Comparisons) -> Groups | None:
-    """Users whose votes count, numbered by what they voted: neither names nor the order of rows give a start."""
-    if rows.groups is None:
-        return None
-    index = np.where(rows.dense_weight > 0, rows.groups.index, -1)
-    present = np.unique(index[index >= 0])
-    if not len(present):
-        return None
-    direction = np.asarray(np.random.RandomState(0).normal(size=rows.difference.shape[1]), rows.difference.dtype)
-    along = (rows.difference @ direction).astype(np.float64) * rows.dense_signs * rows.dense_weight
-    along = np.bincount(index[index >= 0], weights=along[index >= 0], minlength=rows.groups.n_groups)
-    present = present[np.argsort(along[present], kind="stable")]
-    position = np.full(rows.groups.n_groups + 1, -1)  # position -1, a row without a user, stays one
-    position[present] = np.arange(len(present))
-    return Groups(rows.groups.ids[present], position[index])

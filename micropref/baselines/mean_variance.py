@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array, precision
 from micropref._engine.gates import flatten, unflatten
+from micropref._engine.priors import head_penalty
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.fitting import predicting
@@ -65,10 +66,12 @@ class MeanVarianceRewards(UtilityDistribution):
         Number of columns of L. 0: tastes for different features are independent.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context.
-    alpha : float, default=1e-3
-        L2 penalty of μ, against the mean log-likelihood in nats; positive.
-    variance_alpha : float, default=1e-3
-        Penalty of the trace of Σ; positive. Towards infinity, this is the Bradley-Terry model.
+    alpha : float or "auto", default="auto"
+        L2 penalty of μ, against the mean log-likelihood in nats; positive. "auto": as in `MixtureBradleyTerry`, a prior
+        standard deviation of its margins of 1.75 nats.
+    variance_alpha : float or "auto", default="auto"
+        Penalty of the trace of Σ; positive. Towards infinity, this is the Bradley-Terry model. "auto": the same as that
+        of μ.
     max_iter : int, default=500
         Largest number of L-BFGS iterations.
     tol : float, default=1e-5
@@ -84,6 +87,8 @@ class MeanVarianceRewards(UtilityDistribution):
         Standard deviations τ, not negative.
     factors_ : ndarray of shape (n_features, rank)
         L.
+    alpha_, variance_alpha_ : float
+        The penalties that were used.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -118,15 +123,15 @@ class MeanVarianceRewards(UtilityDistribution):
 
     _SHAPE = ("n_context_features", "rank")
     _STATE_ARRAYS = ("coef_", "scale_", "factors_")
-    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+    _STATE_VALUES = ("alpha_", "variance_alpha_", "objective_", "n_iter_", "converged_")
 
     def __init__(
         self,
         rank: int = 0,
         *,
         n_context_features: int = 0,
-        alpha: float = 1e-3,
-        variance_alpha: float = 1e-3,
+        alpha: float | str = "auto",
+        variance_alpha: float | str = "auto",
         max_iter: int = 500,
         tol: float = 1e-5,
         random_state: Any = None,
@@ -143,13 +148,15 @@ class MeanVarianceRewards(UtilityDistribution):
         super()._check_parameters()
         check_integer(self, "rank", 0)
         check_integer(self, "max_iter", 1)
-        for name in ("alpha", "variance_alpha", "tol"):
-            check_real(self, name, 0.0, above_minimum=True)
+        for name in ("alpha", "variance_alpha"):
+            check_real(self, name, 0.0, above_minimum=True, auto=True)
+        check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
-        objective = MeanVarianceObjective(rows, self.rank, self.alpha, self.variance_alpha)
-        width = rows.difference.shape[1]
-        norm = rows.norms[1]
+        width, norm = rows.difference.shape[1], float(rows.norms[1])
+        self.alpha_ = head_penalty(self.alpha, norm, rows.total_weight)
+        self.variance_alpha_ = head_penalty(self.variance_alpha, norm, rows.total_weight)
+        objective = MeanVarianceObjective(rows, self.rank, self.alpha_, self.variance_alpha_)
         size = 1 / norm if norm > 0 else 1.0  # a variance of one nat² for a difference of usual size
         random = check_random_state(self.random_state)
         start = [np.zeros(width), np.full(width, size), size * random.normal(size=(width, self.rank))]

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from micropref._engine.priors import head_penalty
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
@@ -54,10 +55,12 @@ class ContextNeighbors(LinearRewards):
     n_neighbors : int, default=50
     n_context_features : int, default=0
         Number of leading columns of X that describe the context.
-    local_alpha : float, default=10.0
-        Precision of the prior of local rewards around w_0; positive.
-    alpha : float, default=1e-3
-        L2 penalty of w_0, against the mean log-likelihood in nats; positive.
+    local_alpha : float or "auto", default="auto"
+        Precision of the prior of local rewards around w_0; positive. "auto": mean_ω ‖d‖², with which local margins have
+        a standard deviation of one nat about the common ones.
+    alpha : float or "auto", default="auto"
+        L2 penalty of w_0, against the mean log-likelihood in nats; positive. "auto": as in `MixtureBradleyTerry`, a
+        prior standard deviation of its margins of 1.75 nats.
     max_iter : int, default=300
         Largest number of L-BFGS iterations for w_0.
     tol : float, default=1e-5
@@ -67,6 +70,8 @@ class ContextNeighbors(LinearRewards):
     ----------
     coef_ : ndarray of shape (n_features,)
         The global reward w_0.
+    alpha_, local_alpha_ : float
+        The penalties that were used.
     n_iter_ : int
     converged_ : bool
     classes_ : ndarray of shape (2,)
@@ -97,7 +102,7 @@ class ContextNeighbors(LinearRewards):
 
     _SHAPE = ("n_context_features", "n_neighbors")
     _ADAPTS_BY = ("local_alpha",)
-    _STATE_VALUES = ("n_iter_", "converged_")
+    _STATE_VALUES = ("alpha_", "local_alpha_", "n_iter_", "converged_")
     _STATE_VOTES = ("_votes_of_all", "_labelled")
 
     def __init__(
@@ -105,8 +110,8 @@ class ContextNeighbors(LinearRewards):
         n_neighbors: int = 50,
         *,
         n_context_features: int = 0,
-        local_alpha: float = 10.0,
-        alpha: float = 1e-3,
+        local_alpha: float | str = "auto",
+        alpha: float | str = "auto",
         max_iter: int = 300,
         tol: float = 1e-5,
     ):
@@ -121,13 +126,17 @@ class ContextNeighbors(LinearRewards):
         super()._check_parameters()
         for name in ("n_neighbors", "max_iter"):
             check_integer(self, name, 1)
-        for name in ("local_alpha", "alpha", "tol"):
-            check_real(self, name, 0.0, above_minimum=True)
+        for name in ("local_alpha", "alpha"):
+            check_real(self, name, 0.0, above_minimum=True, auto=True)
+        check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
+        norm = float(rows.norms[1])
+        self.alpha_ = head_penalty(self.alpha, norm, rows.total_weight)
+        self.local_alpha_ = norm**2 if isinstance(self.local_alpha, str) else float(self.local_alpha)
         found = bradley_terry(
             Votes(rows.difference, rows.dense_signs, rows.dense_weight),
-            self.alpha,
+            self.alpha_,
             max_iter=self.max_iter,
             tol=self.tol,
         )
@@ -170,7 +179,7 @@ class ContextNeighbors(LinearRewards):
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         if not self.n_context_features:
-            return shrunk_reward(votes, start, self.local_alpha)
+            return shrunk_reward(votes, start, self._in_force("local_alpha"))
         # Those of no user are labelled rows, and not the votes of a user.
         return start if votes is self._votes_of_all else boxed(votes)
 
@@ -211,7 +220,7 @@ class ContextNeighbors(LinearRewards):
             rows[query, added] = votes.values[:, n_context:]
             signs[query, added], weights[query, added] = votes.signs, votes.weight
         basis, root = row_basis(rows)
-        found = deviations(root, rows @ self.coef_, signs, weights, self.local_alpha)
+        found = deviations(root, rows @ self.coef_, signs, weights, self._in_force("local_alpha"))
         warn_if_stopped(found.converged, "Newton's method around a context stopped")
         difference = values[:, n_context:]
         own = np.einsum("nd,ndr,nr->n", difference, basis, found.variables, optimize=True)

@@ -10,15 +10,25 @@ from sklearn.utils import check_random_state
 from micropref._arrays.backend import compute_dtype, precision
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
+from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._convergence import warn_if_stopped
-from micropref.baselines._heads import ReweightedHeads, difference_norm, scaled_to_margin, uniform
+from micropref.baselines._cross_fitting import adapted_losses, most_cautious
+from micropref.baselines._heads import ReweightedHeads, difference_norm, diversity, scaled_to_margin, uniform
+from micropref.baselines._voters import held_out_users
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["SharedBaseEnsemble"]
+
+# Penalties in shares of the mean square of a difference, among which "auto" chooses, and the one that it takes where
+# annotators say nothing about it; iterations by which it chooses.
+_SHARES = (8e-5, 4e-4, 2e-3, 0.01, 0.05)
+_USUAL_SHARE = 0.01
+_ITERATIONS = 30
+_MOST_USERS = 100
 
 
 class SharedBaseEnsemble(ReweightedHeads):
@@ -41,15 +51,21 @@ class SharedBaseEnsemble(ReweightedHeads):
 
     Parameters
     ----------
-    n_components : int, default=32
-        Number K of heads (100 in the paper; the heads are trained at once, in time that grows with K).
+    n_components : int, default=100
+        Number K of heads, as in the paper; they are trained at once, in time that grows with K.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, which this method does not read.
-    alpha : float, default=1e-3
-        L2 penalty of each θ_k, against the mean log-likelihood in nats. One head with prior size 0 is the Bradley-Terry
-        model of the same penalty.
-    prior_margin : float, default=1.0
+    alpha : float or "auto", default="auto"
+        L2 penalty of each θ_k, against the mean log-likelihood in nats: how far the heads stay apart. One head with
+        prior size 0 is the Bradley-Terry model of the same penalty. "auto": c · mean_ω ‖d‖² with c chosen among 8e-5,
+        4e-4, 2e-3, 0.01 and 0.05 by cross-fitting. An ensemble is learned from one half of the annotators, the heads
+        are weighted by an eighth and by half of the votes of up to 100 of the others, and the smallest c is taken under
+        which their other votes are as likely as under the best, to within a standard error. 0.01 where annotators are
+        too few.
+    prior_margin : float, default=3.0
         Root mean square of the margins p_kᵀd of the priors over the training rows, in nats. 0: no priors, equal heads.
+        With 1 and a small `alpha` the heads are equal up to rounding, and no vote can tell them apart. The default was
+        chosen, as the candidates for c, on the annotators who teach in three sets of real preferences.
     temperature : float, default=1.0
         τ.
     average : {"rewards", "probabilities"}, default="rewards"
@@ -69,6 +85,11 @@ class SharedBaseEnsemble(ReweightedHeads):
         Their fixed parts p_k.
     weights_ : ndarray of shape (n_components,)
         Weights of the heads for whom nothing is known: equal.
+    alpha_ : float
+        The penalty that was used.
+    diversity_ : float
+        One less the mean correlation, about zero, of the margins of two heads over the training rows: near 0 all heads
+        are one, 1 is what independent directions have.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -111,15 +132,15 @@ class SharedBaseEnsemble(ReweightedHeads):
 
     _SHAPE = ("n_context_features", "n_components")
     _STATE_ARRAYS = ("coef_", "prior_coef_", "weights_", "_log_prior")
-    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+    _STATE_VALUES = ("alpha_", "diversity_", "objective_", "n_iter_", "converged_")
 
     def __init__(
         self,
-        n_components: int = 32,
+        n_components: int = 100,
         *,
         n_context_features: int = 0,
-        alpha: float = 1e-3,
-        prior_margin: float = 1.0,
+        alpha: float | str = "auto",
+        prior_margin: float = 3.0,
         temperature: float = 1.0,
         average: str = "rewards",
         max_iter: int = 300,
@@ -140,22 +161,29 @@ class SharedBaseEnsemble(ReweightedHeads):
         super()._check_parameters()
         for name in ("n_components", "max_iter"):
             check_integer(self, name, 1)
-        for name in ("alpha", "prior_margin"):
-            check_real(self, name, 0.0)
+        check_real(self, "alpha", 0.0, auto=True)
+        check_real(self, "prior_margin", 0.0)
         check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
         random = check_random_state(self.random_state)
-        width = rows.difference.shape[1]
-        prior = scaled_to_margin(random.normal(size=(self.n_components, width)), rows, self.prior_margin)
+        drawn = random.normal(size=(self.n_components, rows.difference.shape[1]))
+        self.alpha_ = self._chosen(rows, drawn) if isinstance(self.alpha, str) else float(self.alpha)
+        self._solve(rows, drawn)
+        self.diversity_ = diversity(self.coef_, rows)
+        warn_if_stopped(self.converged_, f"L-BFGS stopped after {self.n_iter_} iterations")
+
+    def _solve(self, rows: Comparisons, drawn: np.ndarray) -> None:
+        """Set the heads, from directions (K, d) of their priors."""
+        prior = scaled_to_margin(drawn, rows, self.prior_margin)
         # Solved as K separate problems side by side, so that convergence does not depend on K.
-        objective = _EnsembleObjective(rows, prior, self.alpha)
-        scale = with_penalties(head_scale(difference_norm(rows), prior.shape), np.full(prior.shape, self.alpha)).ravel()
+        objective = _EnsembleObjective(rows, prior, self.alpha_)
+        penalties = np.full(prior.shape, self.alpha_)
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
                 np.zeros(prior.size),
-                scale=scale,
+                scale=with_penalties(head_scale(difference_norm(rows), prior.shape), penalties).ravel(),
                 max_iter=self.max_iter,
                 tol=self.tol,
                 precision=precision(rows.difference),
@@ -166,7 +194,20 @@ class SharedBaseEnsemble(ReweightedHeads):
         self._log_prior = uniform(self.n_components)
         self.objective_ = found.value / self.n_components
         self.n_iter_, self.converged_ = found.n_iter, found.converged
-        warn_if_stopped(found.converged, f"L-BFGS stopped after {found.n_iter} iterations")
+
+    def _chosen(self, rows: Comparisons, drawn: np.ndarray) -> float:
+        """What "auto" is for these rows."""
+        usual, square = _USUAL_SHARE, float(rows.norms[1]) ** 2
+        if self.n_components > 1:
+            for part in held_out_users(rows, n_folds=1, most_users=_MOST_USERS):
+                other, losses = twin(self), []
+                other.max_iter = min(self.max_iter, _ITERATIONS)
+                for share in _SHARES:
+                    other.alpha_ = share * square
+                    other._solve(part.teachers, drawn)
+                    losses.append(adapted_losses(other, "temperature", (self.temperature,), rows, part))
+                usual = _SHARES[most_cautious(np.concatenate(losses))]
+        return usual * square
 
 
 class _EnsembleObjective:

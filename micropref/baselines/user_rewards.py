@@ -5,20 +5,29 @@ from __future__ import annotations
 import numpy as np
 
 from micropref._arrays.backend import precision
+from micropref._engine.priors import head_penalty
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
 from micropref.baselines._convergence import warn_if_stopped
-from micropref.baselines._linear import LinearRewards, remember_annotators, shrunk_reward
+from micropref.baselines._cross_fitting import most_cautious, shrunk_losses
+from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, shrunk_reward
 from micropref.baselines._profile_objective import ProfileObjective
+from micropref.baselines._voters import held_out_users
 from micropref.baselines._votes import Votes
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["UserRewards"]
 
 __getattr__ = moved(__name__)
+
+# Standard deviations of users' margins about the common ones, in nats, among which "auto" chooses, and the one that it
+# takes where annotators say nothing about it.
+_DEVIATIONS = (0.1, 0.18, 0.32, 0.56, 1.0, 1.8, 3.2, 5.6, 10.0)
+_USUAL_DEVIATION = 1.0
+_MOST_USERS = 200
 
 
 class UserRewards(LinearRewards):
@@ -39,18 +48,26 @@ class UserRewards(LinearRewards):
     the population's reward so. Annotators in `fit` are known by their votes, of which the model and its pickles carry
     one copy.
 
+    **How much users differ.** With ``user_alpha="auto"`` it is λ = mean_ω ‖d‖² / t², t the standard deviation in nats
+    of users' margins about the common ones, and t is chosen among nine values from 0.1 to 10 by cross-fitting: the
+    common reward is learned from one half of the annotators; each of up to 200 of the others gets their own reward from
+    an eighth and from half of their votes, and the smallest t is taken under which the votes left out are as likely as
+    under the best, to within a standard error over annotators. Without annotators of several votes t is 1.
+
     The model is the hierarchical ("multi-task") prior of Evgeniou and Pontil (2004), with Bradley-Terry's loss in place
     of the hinge. Context columns of X are not used.
 
     Parameters
     ----------
-    user_alpha : float, default=10.0
+    user_alpha : float or "auto", default="auto"
         Precision of the prior of users' rewards around the common one; positive. With differences of norm 3, as
-        `PairScaler` makes them, 10 means that a user's log-odds lie about one nat from the common ones.
+        `PairScaler` makes them, 10 means that a user's log-odds lie about one nat from the common ones. "auto": chosen
+        by cross-fitting, see above.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context.
-    alpha : float, default=1e-3
-        L2 penalty of the common reward, against the mean log-likelihood in nats; positive.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the common reward, against the mean log-likelihood in nats; positive. "auto": as in
+        `MixtureBradleyTerry`, a prior standard deviation of its margins of 1.75 nats.
     max_iter : int, default=300
         Largest number of L-BFGS iterations.
     tol : float, default=1e-5
@@ -60,6 +77,8 @@ class UserRewards(LinearRewards):
     ----------
     coef_ : ndarray of shape (n_features,)
         The common reward w_0.
+    alpha_, user_alpha_ : float
+        The penalties that were used: those given, or what "auto" chose.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -90,14 +109,14 @@ class UserRewards(LinearRewards):
     """
 
     _ADAPTS_BY = ("user_alpha",)
-    _STATE_VALUES = ("objective_", "n_iter_", "converged_")
+    _STATE_VALUES = ("alpha_", "user_alpha_", "objective_", "n_iter_", "converged_")
 
     def __init__(
         self,
-        user_alpha: float = 10.0,
+        user_alpha: float | str = "auto",
         *,
         n_context_features: int = 0,
-        alpha: float = 1e-3,
+        alpha: float | str = "auto",
         max_iter: int = 300,
         tol: float = 1e-5,
     ):
@@ -110,17 +129,20 @@ class UserRewards(LinearRewards):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_integer(self, "max_iter", 1)
-        for name in ("user_alpha", "alpha", "tol"):
-            check_real(self, name, 0.0, above_minimum=True)
+        for name in ("user_alpha", "alpha"):
+            check_real(self, name, 0.0, above_minimum=True, auto=True)
+        check_real(self, "tol", 0.0, above_minimum=True)
 
     def _learn(self, rows: Comparisons) -> None:
-        objective = ProfileObjective(rows, self.alpha, self.user_alpha)
+        self.alpha_ = float(head_penalty(self.alpha, rows.norms[1], rows.total_weight))
+        self.user_alpha_ = self._chosen(rows) if isinstance(self.user_alpha, str) else float(self.user_alpha)
+        objective = ProfileObjective(rows, self.alpha_, self.user_alpha_)
         width = rows.difference.shape[1]
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
                 np.zeros(width),
-                scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), np.full(width, self.alpha)),
+                scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), np.full(width, self.alpha_)),
                 max_iter=self.max_iter,
                 tol=self.tol,
                 precision=precision(rows.difference),
@@ -130,8 +152,22 @@ class UserRewards(LinearRewards):
         warn_if_stopped(self.converged_, f"L-BFGS stopped after {found.n_iter} iterations")
         remember_annotators(self, rows, rows.difference)
 
+    def _chosen(self, rows: Comparisons) -> float:
+        """What "auto" is for these rows."""
+        precisions = (rows.norms[1] / np.array(_DEVIATIONS)) ** 2
+        losses = []
+        for part in held_out_users(rows, n_folds=2, most_users=_MOST_USERS // 2):
+            teachers = part.teachers
+            votes = Votes(teachers.difference, teachers.dense_signs, teachers.dense_weight)
+            alpha = head_penalty(self.alpha, teachers.norms[1], teachers.total_weight)
+            common = bradley_terry(votes, alpha, max_iter=self.max_iter, tol=self.tol).vector
+            losses.append(shrunk_losses(common, precisions, rows, part))
+        if not losses:
+            return float((rows.norms[1] / _USUAL_DEVIATION) ** 2)
+        return float(precisions[most_cautious(np.concatenate(losses, axis=1))])
+
     def _start(self) -> np.ndarray:
         return self.coef_
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
-        return shrunk_reward(votes, start, self.user_alpha)
+        return shrunk_reward(votes, start, self._in_force("user_alpha"))

@@ -7,18 +7,25 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from micropref.bench._specs import KINDS, DatasetSpec, MethodSpec, Suite, check_common_settings, check_settings
 
-_DATASET_KINDS = ("folder", "file", "hub", "world")
-_PROTOCOLS = ("contexts", "users")
+_DATASET_KINDS = ("folder", "file", "hub", "orders", "world")
+_PROTOCOLS = ("contexts", "users", "known_users")
+_SPLITS = ("random", "given", "folds")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Keys that only data sets of these kinds have.
 _ONLY = {
-    "path": ("folder", "file"),
+    "path": ("folder", "file", "orders"),
     "encoder": ("file", "hub"),
+    "columns": ("file",),
+    "labels": ("file",),
+    "format": ("file",),
+    "annotators": ("file",),
+    "encoding": ("file",),
     "loader": ("hub",),
     "loader_settings": ("hub",),
     "world": ("world",),
@@ -62,9 +69,7 @@ def _suite(content: Mapping[str, Any], where: str) -> Suite:
     _refuse_unknown(content, known, where)
     name = _text(content, "name", where)
     seeds = _integers(content.get("seeds", [0, 1, 2, 3, 4]), f"{where}: seeds")
-    budgets = _integers(content.get("budgets", [0, 1, 2, 5, 10, 20, 50]), f"{where}: budgets")
-    if list(budgets) != sorted(budgets):
-        raise ValueError(f"{where}: budgets: expected ascending order, got {list(budgets)}")
+    budgets = _budgets(content.get("budgets", [0, 1, 2, 5, 10, 20, 50]), where)
     n_draws = _integers([content.get("n_draws", 1)], f"{where}: n_draws", 1)[0]
     n_resamples = _integers([content.get("n_resamples", 2000)], f"{where}: n_resamples", 1)[0]
     level = content.get("level", 0.95)
@@ -72,6 +77,12 @@ def _suite(content: Mapping[str, Any], where: str) -> Suite:
         raise ValueError(f"{where}: level: expected a number between 0 and 1, got {level!r}")
     datasets = tuple(_dataset(one, at) for one, at in _tables(content, "datasets", where))
     methods = tuple(_method(one, at) for one, at in _tables(content, "methods", where))
+    names = [one.name for one in methods]
+    for dataset in datasets:
+        for pattern in dataset.methods:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                at = f"{where}: datasets.{dataset.name}: methods"
+                raise ValueError(f"{at}: expected names among {', '.join(names)}, got {pattern!r}")
     return Suite(
         name=name,
         seeds=seeds,
@@ -106,11 +117,16 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
     for key, kinds in _ONLY.items():
         if key in content and kind not in kinds:
             raise ValueError(f"{where}: {key}: expected only for the kinds {', '.join(kinds)}, got kind {kind!r}")
-    for key, of in (("path", ("folder", "file")), ("loader", ("hub",)), ("world", ("world",))):
+    for key, of in (("path", ("folder", "file", "orders")), ("loader", ("hub",)), ("world", ("world",))):
         if kind in of:
             _text(content, key, where)
     example = DatasetSpec(name="", kind="")
-    for key, value in content.items():
+    lists: dict[str, tuple[Any, ...]] = {}
+    if "budgets" in content:
+        lists["budgets"] = _budgets(content["budgets"], where)
+    if "methods" in content:
+        lists["methods"] = _texts(content["methods"], f"{where}: methods")
+    for key, value in ((key, value) for key, value in content.items() if key not in lists):
         expected = type(getattr(example, key))
         fits = isinstance(value, Mapping) if expected is dict else isinstance(value, expected)
         if expected is float:
@@ -119,9 +135,9 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
             fits = isinstance(value, int) and value >= 0
         if not fits or (isinstance(value, bool) and expected is not bool):
             raise ValueError(f"{where}: {key}: expected {_MEANING[expected]}, got {value!r}")
-    spec = DatasetSpec(**content)
+    spec = DatasetSpec(**{**content, **lists})
     _choice({"protocol": spec.protocol}, "protocol", _PROTOCOLS, where)
-    _choice({"split": spec.split}, "split", ("random", "given"), where)
+    _choice({"split": spec.split}, "split", _SPLITS, where)
     if spec.split == "given" and kind != "hub":
         raise ValueError(f"{where}: split: expected 'given' only for the kind hub, got kind {kind!r}")
     if kind == "world":
@@ -184,6 +200,19 @@ def _integers(values: Any, where: str, least: int = 0) -> tuple[int, ...]:
         raise ValueError(f"{where}: expected whole numbers of at least {least}, got {values!r}")
     if len(set(values)) < len(values):
         raise ValueError(f"{where}: expected each number once, got {values!r}")
+    return tuple(values)
+
+
+def _budgets(values: Any, where: str) -> tuple[int, ...]:
+    budgets = _integers(values, f"{where}: budgets")
+    if list(budgets) != sorted(budgets):
+        raise ValueError(f"{where}: budgets: expected ascending order, got {list(budgets)}")
+    return budgets
+
+
+def _texts(values: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(values, list | tuple) or not values or not all(isinstance(v, str) and v for v in values):
+        raise ValueError(f"{where}: expected a list of names, got {values!r}")
     return tuple(values)
 
 

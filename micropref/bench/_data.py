@@ -30,8 +30,13 @@ class BenchData:
         Rows whose mirror image is also there, from the same user in the same context: nothing was preferred.
     hash : str
         Of everything above.
-    n_left_out : int
-        Rows that could not be read.
+    reading : str
+        How many rows were read and left out, and why; empty for a planted world.
+    known : ndarray of shape (n,), or None
+        Log-odds of the chosen response for one who knows the weights of the user, where these were planted.
+    width : int
+        Number of leading columns of `difference` that lie in the same space as each block of `width` context columns;
+        0: contexts and responses are not of one space.
     """
 
     context: np.ndarray
@@ -44,7 +49,9 @@ class BenchData:
     given_test: np.ndarray | None
     is_tie: np.ndarray
     hash: str
-    n_left_out: int
+    reading: str
+    known: np.ndarray | None = None
+    width: int = 0
 
 
 def in_canonical_order(
@@ -57,7 +64,9 @@ def in_canonical_order(
     unit: Sequence[Any] | np.ndarray,
     truth: np.ndarray | None = None,
     given_test: np.ndarray | None = None,
-    n_left_out: int = 0,
+    reading: str = "",
+    known: np.ndarray | None = None,
+    width: int = 0,
 ) -> BenchData:
     """Sort rows by their content alone, and number users, contexts and units in that order.
 
@@ -72,9 +81,11 @@ def in_canonical_order(
     keys = _digests(context, difference, weight)
     order, numbers = _canonical_order(keys, _digests(context, _unsigned(difference), weight), user, target, unit)
     mirror = _digests(context, -difference + np.float32(0), weight)[order]
-    truth, given_test = (None if part is None else np.asarray(part)[order] for part in (truth, given_test))
+    truth, given_test, known = (
+        None if part is None else np.asarray(part)[order] for part in (truth, given_test, known)
+    )
     digest = hashlib.sha256()
-    for part in (keys[order], numbers, truth, given_test):
+    for part in (keys[order], numbers, truth, given_test, known):
         if part is not None:
             digest.update(np.ascontiguousarray(part).tobytes())
     return BenchData(
@@ -88,7 +99,9 @@ def in_canonical_order(
         given_test=given_test,
         is_tie=_ties(keys[order], mirror, numbers, difference[order], weight[order]),
         hash=digest.hexdigest(),
-        n_left_out=n_left_out,
+        reading=reading,
+        known=known,
+        width=width,
     )
 
 

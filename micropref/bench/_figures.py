@@ -27,21 +27,21 @@ def draw(path: Path, suite: Suite, result: DatasetResult) -> None:
     figure = require("matplotlib.figure", "drawing the curves").Figure(figsize=(11.0, 4.6), layout="constrained")
     panels = figure.subplots(1, 2)
     cells = {(row["method"], row["budget"]): row for row in result.rows}
-    places = np.arange(len(suite.budgets))
+    places = np.arange(len(result.budgets))
     for ax, name, label in zip(panels, ("accuracy", "log_loss"), ("accuracy", "log-loss (nats)"), strict=True):
         for one, look in _lines(suite, result):
-            values = [cells[one.method.name, budget][name] for budget in suite.budgets]
+            values = [cells[one.method.name, budget][name] for budget in result.budgets]
             ax.plot(places, values, label=one.method.name, **look)
-            low = [cells[one.method.name, budget].get(f"{name}_low") for budget in suite.budgets]
-            high = [cells[one.method.name, budget].get(f"{name}_high") for budget in suite.budgets]
+            low = [cells[one.method.name, budget].get(f"{name}_low") for budget in result.budgets]
+            high = [cells[one.method.name, budget].get(f"{name}_high") for budget in result.budgets]
             if one.family == "micro" and None not in low:
                 ax.fill_between(places, low, high, color=look["color"], alpha=0.12, linewidth=0)
-        ax.set_xticks(places, list(map(str, suite.budgets)))
+        ax.set_xticks(places, list(map(str, result.budgets)))
         ax.set_xlabel("labels per context or new user")
         ax.set_ylabel(label)
         tidy(ax)
     # One method that is overconfident without labels would leave no room for the differences of all others.
-    seen = [cells[one.method.name, b]["log_loss"] for one, _ in _lines(suite, result) for b in suite.budgets]
+    seen = [cells[one.method.name, b]["log_loss"] for one, _ in _lines(suite, result) for b in result.budgets]
     if seen:
         panels[1].set_ylim(top=min(max(seen), 0.85) + 0.01)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)

@@ -47,14 +47,19 @@ class Job:
         return self.folder / "cells" / self.dataset.name / f"seed{self.seed}"
 
     @property
+    def budgets(self) -> tuple[int, ...]:
+        return self.suite.budgets_of(self.dataset)
+
+    @property
     def n_draws(self) -> int:
         return self.dataset.n_draws or self.suite.n_draws
 
     def task_key(self) -> str:
         """Hash of all that the task depends on. How the data were read does not count: their content does."""
-        # The number of draws counts, whether the data set or the suite says it.
-        spec = {name: value for name, value in asdict(self.dataset).items() if name != "n_draws"}
-        return key_of([_task_code(), _versions(), spec, self.data_hash, self.seed, self.suite.budgets, self.n_draws])
+        # Draws and budgets count, whether the data set or the suite says them; which methods are run does not.
+        elsewhere = ("n_draws", "budgets", "methods")
+        spec = {name: value for name, value in asdict(self.dataset).items() if name not in elsewhere}
+        return key_of([_task_code(), _versions(), spec, self.data_hash, self.seed, self.budgets, self.n_draws])
 
     def key(self, method: MethodSpec) -> str:
         """Hash of all that the result of a method depends on."""

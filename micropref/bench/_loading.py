@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.special import logit
 
 from micropref.bench._data import BenchData, in_canonical_order
 from micropref.bench._specs import DatasetSpec
+from micropref.bench._words import counted
 
 if TYPE_CHECKING:
     from micropref.datasets import PreferenceTable
@@ -38,6 +40,8 @@ def load_data(spec: DatasetSpec, folder: Path | None) -> BenchData:
     if spec.kind == "world":
         return _planted(spec)
     path = (Path() if folder is None else folder) / spec.path
+    if spec.kind == "orders":
+        return _ranked(spec, path)
     given_test = None
     with warnings.catch_warnings():
         # A note of the task says how many.
@@ -51,7 +55,16 @@ def load_data(spec: DatasetSpec, folder: Path | None) -> BenchData:
         elif spec.kind == "file":
             from micropref.datasets import read_preferences
 
-            table = read_preferences(path, skip_bad=True, rejected_path=os.devnull)
+            table = read_preferences(
+                path,
+                columns=spec.columns or None,
+                labels=spec.labels or None,
+                format=spec.format or None,
+                annotators=spec.annotators or None,
+                encoding=spec.encoding or None,
+                skip_bad=True,
+                rejected_path=os.devnull,
+            )
             vectors = _encoded(table, spec.encoder)
         else:
             table, given_test = _from_hub(spec, folder)
@@ -97,8 +110,8 @@ def _from_table(
     if spec.protocol == "contexts":
         target = [cell if cell != "" else None for cell in _column(spec, table, spec.target, "target")]
     user = unknown if table.group is None else table.group
-    if spec.protocol == "users" and table.group is None:
-        raise ValueError(f"{spec.name}: expected a column of users for the protocol 'users', got none")
+    if spec.protocol != "contexts" and table.group is None:
+        raise ValueError(f"{spec.name}: expected a column of users for the protocol {spec.protocol!r}, got none")
     return in_canonical_order(
         np.hstack(parts),
         responses(table.chosen) - responses(table.rejected),
@@ -107,8 +120,18 @@ def _from_table(
         target=target,
         unit=_without_shared_pairs(table, _column(spec, table, spec.unit, "unit")),
         given_test=given_test,
-        n_left_out=table.n_rejected,
+        reading=_reading(table),
+        width=vectors.table.shape[1] if parts[1:] else 0,
     )
+
+
+def _reading(table: PreferenceTable) -> str:
+    """How many rows of the source were read, how many were left out, and why."""
+    report = table.report
+    n_rows = len(table) + table.n_rejected if report is None else report.n_rows
+    read = f"{counted(n_rows, 'row')} read, {table.n_rejected} left out"
+    kinds = ", ".join(f"{n} {kind}" for kind, n in (report.faults if report is not None else {}).items())
+    return f"{read} ({kinds})" if kinds else read
 
 
 def _column(spec: DatasetSpec, table: PreferenceTable, name: str, key: str) -> list[Any]:
@@ -157,6 +180,30 @@ def _from_hub(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, 
     return table, np.arange(len(table)) >= len(table) - len(found.test)
 
 
+def _ranked(spec: DatasetSpec, path: Path) -> BenchData:
+    """All pairs of items that users ranked, the better one first; an item is a unit vector."""
+    orders = np.load(path, allow_pickle=False)
+    n_users, n_items = orders.shape if orders.ndim == 2 else (0, 0)
+    if n_items < 2 or not (np.sort(orders, axis=1) == np.arange(n_items)).all():
+        raise ValueError(
+            f"{spec.name}: expected an array of shape (n_users, n_items), each row an order of the items from 0, got "
+            f"{orders.dtype} of shape {orders.shape}"
+        )
+    if spec.protocol == "contexts":
+        raise ValueError(f"{spec.name}: protocol: expected users or known_users for rankings, got 'contexts'")
+    better, worse = (orders[:, place].astype(int).ravel() for place in np.triu_indices(n_items, 1))
+    items = np.eye(n_items, dtype=np.float32)
+    n = len(better)
+    return in_canonical_order(
+        np.zeros((n, 0)),
+        items[better] - items[worse],
+        weight=np.ones(n),
+        user=np.repeat(np.arange(n_users), n // max(n_users, 1)),
+        target=np.full(n, -1),
+        unit=np.minimum(better, worse) * n_items + np.maximum(better, worse),
+    )
+
+
 def _planted(spec: DatasetSpec) -> BenchData:
     from micropref.datasets.simulate import make_preferences
     from micropref.datasets.worlds import WORLDS
@@ -180,6 +227,8 @@ def _planted(spec: DatasetSpec) -> BenchData:
         user=np.full(n, -1) if world.groups is None else world.groups,
         # Without users all labels belong to one target.
         target=np.zeros(n, dtype=int) if world.groups is None else np.full(n, -1),
-        unit=np.cumsum(~second),
+        unit=np.cumsum(~second) if world.topic is None else world.topic,
         truth=world.components,
+        known=logit(world.known_user_probabilities) * sign[:, 0],
+        width=world.X.shape[1] - c if world.topic is not None else 0,
     )

@@ -13,7 +13,7 @@ from micropref.bench._specs import KINDS, DatasetSpec, Suite
 from micropref.bench._words import counted
 
 COLUMNS = (
-    *("dataset", "method", "kind", "family", "information", "budget", "mean_labels", "n_rows", "n_clusters"),
+    *("dataset", "method", "kind", "family", "information", "budget", "mean_labels", "n_rows", "n_clusters", "reading"),
     *("status", "reason", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "log_loss_low", "log_loss_high"),
     *("brier", "calibration_error", "group_accuracy", "gain", "gain_low", "gain_high", "gain_p"),
     *(
@@ -43,6 +43,12 @@ _CAPTION = (
     "among them; only permuted labels leave nothing to gain."
 )
 _SIGNIFICANT = 0.05
+# What is resampled as a whole, and what has labels of its own, by the protocol.
+_NAMES = {
+    "contexts": ("unit", "context"),
+    "users": ("user", "new user"),
+    "known_users": ("user", "known user"),
+}
 # Differences in accuracy or in nats below this are too small to matter.
 _SMALLEST = 0.001
 # Metrics that are compared, and the prefix of their columns.
@@ -74,8 +80,8 @@ def document(
         Heading(1, f"Suite {suite.name}"),
         Paragraph(
             f"Seeds {' '.join(map(str, suite.seeds))}; budgets {', '.join(map(str, suite.budgets))} labels per context "
-            f"or new user, {counted(suite.n_draws, 'draw')} of the labels for each seed; intervals of "
-            f"{suite.level:.0%} from {counted(suite.n_resamples, 'resample')}. micropref {source['micropref']}"
+            f"or user if not said otherwise, {counted(suite.n_draws, 'draw')} of the labels for each seed; intervals "
+            f"of {suite.level:.0%} from {counted(suite.n_resamples, 'resample')}. micropref {source['micropref']}"
             + (f", commit {source['commit']}" if source["commit"] else "")
             + f", Python {source['python']}, NumPy {source['numpy']}, SciPy {source['scipy']}, scikit-learn "
             f"{source['scikit-learn']}; {source['hardware']}. One thread for each cell, {seconds:.0f} s in all cells, "
@@ -88,11 +94,14 @@ def document(
 
 
 def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figure: Path | None) -> list[Block]:
-    cluster, target = ("unit", "context") if spec.protocol == "contexts" else ("user", "new user")
+    cluster, target = _NAMES[spec.protocol]
     labels = ", ".join(
-        f"{budget}: {mean:.3g}" for budget, mean in zip(suite.budgets, result.mean_labels, strict=True) if mean < budget
+        f"{budget}: {mean:.3g}"
+        for budget, mean in zip(result.budgets, result.mean_labels, strict=True)
+        if mean < budget
     )
     facts = [
+        f"{result.reading}." if result.reading else "",
         f"{counted(len(result.weight), 'test row')} in {counted(result.n_clusters, cluster)} over "
         f"{counted(len(result.seeds), 'seed')}, {counted(result.n_targets, target)} for each; "
         f"{counted(result.n_train, 'training row')}.",
@@ -109,14 +118,15 @@ def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figu
         blocks.append(Image(figure, f"Accuracy and log-loss against labels on {result.name}"))
     caption = _CAPTION.format(clusters=f"{cluster}s")
     blocks += [
+        *_best(result),
         Heading(3, "Accuracy"),
-        _by_budget(suite, result, "accuracy", f"Accuracy. {caption}"),
+        _by_budget(result, "accuracy", f"Accuracy. {caption}"),
         Heading(3, "Log-loss"),
         _by_budget(
-            suite, result, "log_loss", "Log-loss in nats, less is better; 0.693 is a coin. ▲ better, ▼ worse, as above."
+            result, "log_loss", "Log-loss in nats, less is better; 0.693 is a coin. ▲ better, ▼ worse, as above."
         ),
         Heading(3, "At the largest budget"),
-        _largest(suite, result),
+        _largest(result),
     ]
     blocks += _against_rivals(result)
     warned = [f"{one.method.name}: {text}" for one in result.methods for text in one.warnings]
@@ -141,24 +151,32 @@ def _protocol(spec: DatasetSpec) -> str:
         return (
             f"Test: units ({spec.unit}) that are not in training; {annotators}; labels are training rows of a context."
         )
+    if spec.protocol == "known_users":
+        return (
+            f"Test: units ({spec.unit}) that are not in training, of users with {counted(spec.min_votes, 'vote')} or "
+            "more; all other rows are in training, with their users; labels are rows of the same users in training."
+        )
+    part = f"{spec.test_rows} random rows" if spec.test_rows else "units that are not in training,"
+    other = "other rows" if spec.test_rows else "training units"
+    limit = f" {spec.n_users} of the" if spec.n_users else " those"
     return (
-        f"Test: units that are not in training, of new users (a share {spec.new_users:g} of those with "
+        f"Test: {part} of new users (a share {spec.new_users:g} of{limit} with "
         f"{counted(spec.min_votes, 'vote')} or more), whose votes are all left out of training; labels are their votes "
-        "on training units."
+        f"on {other}."
     )
 
 
-def _by_budget(suite: Suite, result: DatasetResult, name: str, caption: str) -> Grid:
+def _by_budget(result: DatasetResult, name: str, caption: str) -> Grid:
     cells = {(row["method"], row["budget"]): row for row in result.rows}
     rows = []
     for one in result.methods:
         first = [one.method.name, in_words(one.information)]
-        found = [cells[one.method.name, budget] for budget in suite.budgets]
+        found = [cells[one.method.name, budget] for budget in result.budgets]
         if one.odds is None:
             rows.append([*first, f"{one.status}: {one.reason}", *[""] * (len(found) - 1)])
         else:
             rows.append([*first, *(_interval(row, name) + _mark(row, name) for row in found)])
-    return Grid(["method", "information", *map(str, suite.budgets)], rows, 2, caption)
+    return Grid(["method", "information", *map(str, result.budgets)], rows, 2, caption)
 
 
 def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
@@ -177,11 +195,11 @@ def _mark(row: Mapping[str, Any], name: str) -> str:
     return " ▲" if row[f"rival_{prefix}difference"] > 0 else " ▼"
 
 
-def _largest(suite: Suite, result: DatasetResult) -> Grid:
+def _largest(result: DatasetResult) -> Grid:
     cells = {(row["method"], row["budget"]): row for row in result.rows}
     rows = []
     for one in result.methods:
-        row = cells[one.method.name, suite.budgets[-1]]
+        row = cells[one.method.name, result.budgets[-1]]
         first = [one.method.name, KINDS[one.method.kind].label, one.family]
         if one.odds is None:
             rows.append([*first, f"{one.status}: {one.reason}", *[""] * 8])
@@ -206,10 +224,39 @@ def _largest(suite: Suite, result: DatasetResult) -> Grid:
         *("p (Holm)", "Brier", "calibration error", "group average", "seconds"),
     ]
     caption = (
-        f"{counted(suite.budgets[-1], 'label')}. Gains and differences are of accuracy, paired row by row. Best rival: "
-        "of those that use no additional information. Group average: each context or user has the same weight."
+        f"{counted(result.budgets[-1], 'label')}. Gains and differences are of accuracy, paired row by row. Best "
+        "rival: of those that use no additional information. Group average: each context or user has the same weight."
     )
     return Grid(header, rows, 3, caption)
+
+
+def _best(result: DatasetResult) -> list[Block]:
+    """The best method at every budget, and how far the best of micropref's own is behind it."""
+    if not result.winners:
+        return []
+    rows = []
+    for metric in _METRICS:
+        of = [row for row in result.winners if row["metric"] == metric]
+        rows.append([metric, "best of all", *(f"{row['best']} {row['best_value']:.3f}" for row in of)])
+        rows.append([metric, "best of micropref", *map(_behind, of)])
+    about = (
+        "Whatever the methods know, controls and ceilings apart. In brackets the paired difference to the best of all; "
+        "▼ where it is significant at 0.05, not adjusted: then another method wins. Both are chosen on the test rows."
+    )
+    return [
+        Heading(3, "Who wins"),
+        Grid(["metric", "labels:", *map(str, result.budgets)], rows, 2, about),
+    ]
+
+
+def _behind(row: Mapping[str, Any]) -> str:
+    if row["own"] is None:
+        return "none"
+    text = f"{row['own']} {row['own_value']:.3f}"
+    if row["own"] == row["best"]:
+        return text
+    text += f" ({row['difference']:+.3f})"
+    return f"{text} ▼" if row["p"] is not None and row["p"] <= _SIGNIFICANT else text
 
 
 def _against_rivals(result: DatasetResult) -> list[Block]:

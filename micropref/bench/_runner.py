@@ -46,7 +46,7 @@ def run_job(job: Job, report: Callable[[str], None] = lambda line: None) -> None
             cached_data(job.dataset, job.data),
             job.dataset,
             seed=job.seed,
-            budgets=job.suite.budgets,
+            budgets=job.budgets,
             n_draws=job.n_draws,
         )
         write_cell(job.where / "task.npz", job.task_key(), *describe_task(task))

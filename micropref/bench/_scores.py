@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,13 +79,16 @@ class DatasetResult:
     weight: np.ndarray
     mean_labels: np.ndarray
     notes: tuple[str, ...]
+    reading: str
     n_train: int
     n_targets: int
     data_hash: str
     split_hash: str
     seeds: tuple[int, ...]
+    budgets: tuple[int, ...]
     rows: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
+    winners: list[dict[str, Any]] = field(default_factory=list)
     known: dict[bytes, PairedDifference] = field(default_factory=dict)
 
     @property
@@ -138,13 +141,15 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
         notes=tuple(
             f"seed {job.seed}: {note}" for job, task in zip(jobs, tasks, strict=True) for note in task.meta["notes"]
         ),
+        reading=tasks[0].meta["reading"],
         n_train=round(np.mean([task.meta["n_train"] for task in tasks])),
         n_targets=max(task.meta["n_targets"] for task in tasks),
         data_hash=jobs[0].data_hash,
         split_hash=hashlib.sha256(splits.encode()).hexdigest(),
         seeds=tuple(job.seed for job in jobs),
+        budgets=jobs[0].budgets,
     )
-    for b in range(len(suite.budgets)):
+    for b in range(len(result.budgets)):
         _score(suite, result, b)
     return result
 
@@ -198,6 +203,7 @@ def _score(suite: Suite, result: DatasetResult, b: int) -> None:
             for name in ("p", "log_loss_p"):
                 _adjust(against, name)
             result.comparisons.extend(against)
+    result.winners.extend(_winners(suite, result, done, merit, b))
     for prefix, tests in best_of.items():
         # One test for each method: those of a column of a table are adjusted together.
         _adjust(list(tests.values()), f"{prefix}p")
@@ -212,6 +218,34 @@ def _score(suite: Suite, result: DatasetResult, b: int) -> None:
                     names = [f"{prefix}{end}" for end in ("p", "p_holm", *_DIFFERENCE)]
                     row |= {f"rival_{name}": test[name] for name in names}
         result.rows.append(row)
+
+
+def _winners(
+    suite: Suite, result: DatasetResult, done: Sequence[Pooled], merit: Mapping[str, Mapping[str, float]], b: int
+) -> list[dict[str, Any]]:
+    """The best method of all and the best of micropref's own, whatever they know, and the paired difference of both."""
+    compared = [one for one in done if one.family in ("micro", "rival")]
+    found = []
+    for prefix, of in merit.items():
+        ranked = sorted(compared, key=lambda one, of=of: -of[one.method.name])  # type: ignore[misc]
+        first = ranked[0] if ranked else None
+        own = next((one for one in ranked if one.family == "micro"), None)
+        if first is None:
+            continue
+        row = {
+            "metric": "log-loss" if prefix else "accuracy",
+            "budget": result.budgets[b],
+            "best": first.method.name,
+            "best_value": abs(of[first.method.name]),
+            "own": None if own is None else own.method.name,
+            "own_value": None if own is None else abs(of[own.method.name]),
+            "p": None,
+        }
+        if own is not None and own is not first:
+            values = (own.right(b), first.right(b)) if not prefix else (first.loss(b), own.loss(b))
+            row |= _paired(suite, result, *values, "difference", "p")
+        found.append(row)
+    return found
 
 
 def _average(result: DatasetResult, values: np.ndarray) -> float:
@@ -231,7 +265,7 @@ def _is_rival(one: Pooled, other: Pooled) -> bool:
 def _compared(suite: Suite, result: DatasetResult, one: Pooled, other: Pooled, b: int) -> dict[str, Any]:
     row: dict[str, Any] = {
         "dataset": result.name,
-        "budget": suite.budgets[b],
+        "budget": result.budgets[b],
         "method": one.method.name,
         "rival": other.method.name,
         "information": in_words(one.information),
@@ -274,10 +308,11 @@ def _row(suite: Suite, result: DatasetResult, one: Pooled, b: int) -> dict[str, 
         "kind": one.method.kind,
         "family": one.family,
         "information": in_words(one.information),
-        "budget": suite.budgets[b],
+        "budget": result.budgets[b],
         "mean_labels": float(result.mean_labels[b]),
         "n_rows": len(result.weight),
         "n_clusters": result.n_clusters,
+        "reading": result.reading,
         "status": one.status,
         "reason": one.reason,
         "warnings": len(one.warnings),

@@ -25,12 +25,21 @@ class DatasetSpec:
     ----------
     name : str
         In tables and file names.
-    kind : {"folder", "file", "hub", "world"}
-        `load_folder`, `read_preferences`, a loader of `micropref.datasets`, or a planted world of `make_world`.
-    protocol : {"contexts", "users"}
-        What has labels of its own: the contexts (criteria, attributes) of the comparisons, or new users.
+    kind : {"folder", "file", "hub", "orders", "world"}
+        `load_folder`, `read_preferences`, a loader of `micropref.datasets`, rankings, or a planted world of
+        `make_world`. Rankings are an array of NumPy's format, (n_users, n_items), of the items from 0 in the order of
+        each user, best first: all pairs of items are comparisons, and every item has a feature of its own.
+    protocol : {"contexts", "users", "known_users"}
+        What has labels of its own: the contexts (criteria, attributes) of the comparisons, new users, or users whose
+        other comparisons are in training; the labels of the last are these comparisons.
     path : str
         Of a folder or file, relative to the folder of the data.
+    columns, labels : dict
+        Kind "file": names of columns and meanings of labels, as in `read_preferences`.
+    format, encoding : str
+        Kind "file": its layout or kind, and the encoding of its text, where they are not found by themselves.
+    annotators : str
+        Kind "file": columns with the labels of one annotator each, separated by commas.
     loader, loader_settings : str, dict
         Name of the loader without ``load_``, and its arguments (`source` among them).
     encoder : str
@@ -46,8 +55,9 @@ class DatasetSpec:
         Column whose values are split between training and test: "prompt" or an extra column.
     target : str
         Column that names the context of a row: "context" or an extra column. Protocol "contexts".
-    split : {"random", "given"}
-        "given": the publisher's own test part is the test part.
+    split : {"random", "given", "folds"}
+        "given": the publisher's own test part is the test part. "folds": one seed after the other tests another part,
+        so that every unit is tested once by 1 / `test_units` seeds.
     test_units : float
         Number of units in the test part (1 or more), or their share.
     pairs_per_annotator : int
@@ -57,6 +67,15 @@ class DatasetSpec:
         Protocol "users": only users with at least this many votes can be new.
     new_users : float
         Protocol "users": the share of these users that is new.
+    n_users : int
+        Protocols of users: only this many users, others for each seed; 0: all.
+    test_rows : int
+        Protocol "users": this many rows of each new user are the test, whatever their unit, and all rows of other users
+        are in training; 0: split by units.
+    budgets : tuple of int
+        Labels per context or user, if others than the suite's.
+    methods : tuple of str
+        Names of methods of the suite, with ``*`` for anything, that are run on this data set; none: all.
     n_draws : int
         Draws of the labels for each seed; 0: as many as the suite has. Few contexts need several draws: a result that
         rests on one or two labels for each context varies with the labels drawn.
@@ -70,6 +89,11 @@ class DatasetSpec:
     kind: str
     protocol: str = "users"
     path: str = ""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    format: str = ""
+    annotators: str = ""
+    encoding: str = ""
     loader: str = ""
     loader_settings: Mapping[str, Any] = field(default_factory=dict)
     encoder: str = "hashing"
@@ -86,6 +110,10 @@ class DatasetSpec:
     pairs_per_annotator: int = 5
     min_votes: int = 2
     new_users: float = 0.5
+    n_users: int = 0
+    test_rows: int = 0
+    budgets: tuple[int, ...] = ()
+    methods: tuple[str, ...] = ()
     n_draws: int = 0
     world: str = ""
     n_samples: int = 4000
@@ -141,6 +169,19 @@ class Suite:
     datasets: tuple[DatasetSpec, ...]
     methods: tuple[MethodSpec, ...]
 
+    def budgets_of(self, dataset: DatasetSpec) -> tuple[int, ...]:
+        """Labels per context or user on a data set.
+
+        Parameters
+        ----------
+        dataset : DatasetSpec
+
+        Returns
+        -------
+        budgets : tuple of int
+        """
+        return dataset.budgets or self.budgets
+
 
 @dataclass(frozen=True)
 class MethodKind:
@@ -175,29 +216,57 @@ class MethodKind:
         return used
 
 
-_HEADS = {"n_components": 4, "alpha": 1e-3}
+_HEADS = {"n_components": 4, "alpha": "auto"}
 _GATED = {**_HEADS, "training_contexts": False}
-_HISTORY = {**_GATED, "history_temperature": 1.0, "permute": ""}
-_ROUTED = {**_GATED, "gate": "linear", "gate_alpha": 1e-3, "history": False, "history_temperature": 1.0}
+_HISTORY = {**_GATED, "history_temperature": "auto", "permute": ""}
+_ROUTED = {**_GATED, "gate": "linear", "gate_alpha": "auto", "history": False, "history_temperature": "auto"}
 _REWEIGHTED = {"temperature": 1.0, "average": "rewards"}
 _DECOMPOSED = {"n_components": 20, "margin": math.sqrt(2), "prior": "population", **_REWEIGHTED}
+
+# Settings that are a number, or "auto" where the estimator chooses.
+_AUTOMATIC = {
+    *("alpha", "gate_alpha", "user_alpha", "local_alpha", "variance_alpha"),
+    *("weight_penalty", "history_temperature"),
+}
+_SIZES = {"n_components", "rank"}
 
 _NOTHING: frozenset[str] = frozenset()
 _LABELS = frozenset({TARGETS})
 _USERS = frozenset({ANNOTATORS, TARGETS})
 
 KINDS: dict[str, MethodKind] = {
-    "single": MethodKind({"alpha": 1e-3}, _NOTHING, "rival", "one Bradley-Terry reward"),
+    "single": MethodKind({"alpha": "auto"}, _NOTHING, "rival", "one Bradley-Terry reward"),
     "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "static mixture: heads, no adaptation"),
     "micro_context": MethodKind(
         _ROUTED, frozenset({ANNOTATORS, CONTEXTS}), "micro", "MiCRo, labels train the gate of contexts"
     ),
     "micro_history": MethodKind(_HISTORY, _USERS, "micro", "MiCRo, labels are history"),
+    "hierarchical": MethodKind(
+        {"n_components": "auto", "rank": "auto"},
+        _USERS,
+        "micro",
+        "users who scatter around heads, labels are history",
+        has_own_size=True,
+    ),
+    "auto": MethodKind(
+        {"n_components": "auto"},
+        _USERS,
+        "micro",
+        "one reward, heads or scattered users, by evidence",
+        has_own_size=True,
+    ),
     "micro_permuted": MethodKind(
         {**_HISTORY, "permute": "annotators"}, _USERS, "control", "MiCRo, annotators permuted"
     ),
+    "interactions": MethodKind(
+        {"n_components": 1, "alpha": "auto"},
+        frozenset({TRAINING_CONTEXTS, CONTEXTS}),
+        "micro",
+        "contexts times responses, one reward",
+        has_own_size=True,
+    ),
     "hyre": MethodKind(
-        {"n_components": 32, **_REWEIGHTED, "alpha": 1e-3},
+        {"n_components": 100, "prior_margin": 3.0, **_REWEIGHTED, "alpha": "auto"},
         _LABELS,
         "rival",
         "HyRe on a shared-base ensemble",
@@ -205,29 +274,46 @@ KINDS: dict[str, MethodKind] = {
     ),
     "hyre_micro": MethodKind({**_HEADS, **_REWEIGHTED}, _USERS, "rival", "HyRe on MiCRo heads"),
     "hyre_random": MethodKind(
-        {"n_components": 32, **_REWEIGHTED}, _LABELS, "control", "HyRe on random heads", has_own_size=True
+        {"n_components": 100, **_REWEIGHTED}, _LABELS, "control", "HyRe on random heads", has_own_size=True
     ),
     "ensemble": MethodKind(
-        {"n_components": 32, "alpha": 1e-3}, _NOTHING, "rival", "shared-base ensemble, uniform", has_own_size=True
+        {"n_components": 100, "prior_margin": 3.0, "alpha": "auto"},
+        _NOTHING,
+        "rival",
+        "shared-base ensemble, uniform",
+        has_own_size=True,
     ),
     "drm": MethodKind(_DECOMPOSED, _LABELS, "rival", "decomposed rewards (PCA)", has_own_size=True),
     "drm_random": MethodKind(_DECOMPOSED, _LABELS, "control", "decomposed rewards, random basis", has_own_size=True),
-    "lore": MethodKind({**_HEADS, "weight_penalty": 3.0, "n_init": 1}, _USERS, "rival", "low-rank rewards (LoRe)"),
+    "lore": MethodKind(
+        {"n_components": 4, "alpha": "auto", "weight_penalty": "auto", "n_init": 1},
+        _USERS,
+        "rival",
+        "low-rank rewards (LoRe)",
+    ),
+    "reward_factorization": MethodKind(
+        {"n_components": 6, "init": "auto", "refine": "auto", "user_prior": "population", "alpha": "auto"},
+        _USERS,
+        "rival",
+        "reward factorization (PReF)",
+        has_own_size=True,
+    ),
     "hard_em": MethodKind({**_HEADS, "n_init": 4}, _USERS, "rival", "hard EM (MaxMin)"),
-    "user_rewards": MethodKind({"user_alpha": 10.0, "alpha": 1e-3}, _USERS, "rival", "user rewards with shrinkage"),
+    "user_rewards": MethodKind({"user_alpha": "auto", "alpha": "auto"}, _USERS, "rival", "user rewards with shrinkage"),
     "mean_variance": MethodKind(
-        {"rank": 0, "alpha": 1e-3, "variance_alpha": 1e-3}, _LABELS, "rival", "mean-variance rewards (DPL)"
+        {"rank": 0, "alpha": "auto", "variance_alpha": "auto"}, _LABELS, "rival", "mean-variance rewards (DPL)"
     ),
     "categorical": MethodKind(
-        {"n_atoms": 4, "alpha": 1e-3, "user_alpha": 1.0}, _LABELS, "rival", "categorical rewards (DPL)"
+        {"n_atoms": 4, "alpha": "auto", "user_alpha": "auto"}, _LABELS, "rival", "categorical rewards (DPL)"
     ),
     "neighbors": MethodKind(
-        {"n_neighbors": 50, "local_alpha": 10.0, "alpha": 1e-3},
+        {"n_neighbors": 50, "local_alpha": "auto", "alpha": "auto"},
         frozenset({TRAINING_CONTEXTS, CONTEXTS, TARGETS}),
         "rival",
         "nearest neighbours in context",
     ),
-    "oracle": MethodKind({"alpha": 1e-3}, frozenset({TRUTH}), "ceiling", "one reward per true group"),
+    "oracle": MethodKind({"alpha": "auto"}, frozenset({TRUTH}), "ceiling", "one reward per true group"),
+    "planted": MethodKind({}, frozenset({TRUTH}), "ceiling", "the planted weights of every user"),
 }
 
 
@@ -245,7 +331,13 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{key}: expected a setting of the kind {kind!r} ({names}), got {key!r}")
-        kinds = (int, float) if isinstance(known[key], float) else type(known[key])
+        if value == "auto" and (key in _AUTOMATIC or known[key] == "auto"):
+            continue
+        kinds: Any = type(known[key])
+        if key in _AUTOMATIC or isinstance(known[key], float):
+            kinds = (int, float)
+        elif key in _SIZES:
+            kinds = int
         if not isinstance(value, kinds) or isinstance(value, bool) != isinstance(known[key], bool):
             raise ValueError(f"{key}: expected a value like {known[key]!r}, got {value!r}")
 

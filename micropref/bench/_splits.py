@@ -32,7 +32,7 @@ class Split:
         What is resampled as a whole for intervals.
     truth : ndarray of int of shape (n,), or None
         True population of each row, for the ceiling alone.
-    target_name : {"context", "new user"}
+    target_name : {"context", "new user", "known user"}
     """
 
     train: np.ndarray
@@ -67,7 +67,7 @@ def split_rows(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
         raise ValueError(
             f"{spec.name}: expected comparisons with a preference, got ties only in {len(data.weight)} rows"
         )
-    split = (_split_contexts if spec.protocol == "contexts" else _split_users)(data, spec, seed)
+    split = _PROTOCOLS[spec.protocol](data, spec, seed)
     for rows, name in ((split.train, "training"), (split.test, "test")):
         if not rows.any():
             raise ValueError(f"{spec.name}: expected at least one {name} row for seed {seed}, got none")
@@ -76,7 +76,7 @@ def split_rows(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
 
 def _split_contexts(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
     """Test rows are those of units that training does not contain; labels are training rows of their context."""
-    in_test = _test_units(data, spec, generator(seed, Stream.SPLIT))
+    in_test = _test_units(data, spec, seed, generator(seed, Stream.SPLIT))
     decided = _decided(data)
     labelled = decided & (data.target >= 0)
     annotator = data.user
@@ -98,18 +98,22 @@ def _split_contexts(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
 def _split_users(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
     """Test rows are those of new users on units of the test part; labels are the new users' rows on other units."""
     random = generator(seed, Stream.SPLIT)
-    in_test = _test_units(data, spec, random)
+    in_test = np.zeros(len(data.weight), dtype=bool) if spec.test_rows else _test_units(data, spec, seed, random)
     decided = _decided(data)
-    votes = np.bincount(data.user[decided & (data.user >= 0)], minlength=data.user.max() + 1)
-    eligible = np.flatnonzero(votes >= max(1, spec.min_votes))
-    if not len(eligible):
-        raise ValueError(
-            f"{spec.name}: expected users with {spec.min_votes} votes or more, got at most {votes.max(initial=0)}"
-        )
-    new = random.permutation(eligible)[: max(1, round(spec.new_users * len(eligible)))]
+    eligible = _eligible(data, spec, decided)
+    chosen = random.permutation(eligible)
+    present = np.ones(len(data.weight), dtype=bool)
+    if spec.n_users:
+        chosen = chosen[: spec.n_users]
+        present = np.isin(data.user, chosen)
+    new = chosen[: max(1, round(spec.new_users * len(chosen)))]
     is_new = np.isin(data.user, new)
+    train = present & ~in_test & ~is_new
+    if spec.test_rows:
+        in_test = is_new & decided
+        in_test[in_test] = random_ranks(data.user[in_test], random) < spec.test_rows
     return Split(
-        train=~in_test & ~is_new,
+        train=train,
         pool=~in_test & is_new & decided,
         test=in_test & is_new & decided,
         annotator=data.user,
@@ -120,12 +124,54 @@ def _split_users(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
     )
 
 
+def _split_known_users(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
+    """Test rows are those of users on units of the test part; labels are the users' other rows, of training."""
+    random = generator(seed, Stream.SPLIT)
+    in_test, decided = _test_units(data, spec, seed, random), _decided(data)
+    tested = _eligible(data, spec, decided)
+    present = np.ones(len(data.weight), dtype=bool)
+    if spec.n_users:
+        tested = random.permutation(tested)[: spec.n_users]
+        present = np.isin(data.user, tested)
+    is_tested = np.isin(data.user, tested)
+    return Split(
+        train=present & ~in_test,
+        pool=~in_test & is_tested & decided,
+        test=in_test & is_tested & decided,
+        annotator=data.user,
+        target=data.user,
+        cluster=data.user,
+        truth=data.truth,
+        target_name="known user",
+    )
+
+
+def _eligible(data: BenchData, spec: DatasetSpec, decided: np.ndarray) -> np.ndarray:
+    """Users with enough votes."""
+    votes = np.bincount(data.user[decided & (data.user >= 0)], minlength=data.user.max() + 1)
+    eligible = np.flatnonzero(votes >= max(1, spec.min_votes))
+    if not len(eligible):
+        raise ValueError(
+            f"{spec.name}: expected users with {spec.min_votes} votes or more, got at most {votes.max(initial=0)}"
+        )
+    return eligible
+
+
+def random_ranks(target: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Random positions of rows among those of their target, from 0."""
+    order = np.lexsort((random.random(len(target)), target))
+    rank = np.empty(len(target), dtype=int)
+    start = np.searchsorted(target[order], target[order])
+    rank[order] = np.arange(len(target)) - start
+    return rank
+
+
 def _decided(data: BenchData) -> np.ndarray:
     """Rows that say which response was preferred, and count."""
     return ~data.is_tie & (data.weight > 0)
 
 
-def _test_units(data: BenchData, spec: DatasetSpec, random: np.random.Generator) -> np.ndarray:
+def _test_units(data: BenchData, spec: DatasetSpec, seed: int, random: np.random.Generator) -> np.ndarray:
     if data.given_test is not None:
         return data.given_test
     n_units = int(data.unit.max()) + 1
@@ -134,6 +180,11 @@ def _test_units(data: BenchData, spec: DatasetSpec, random: np.random.Generator)
         raise ValueError(
             f"{spec.name}: test_units: expected fewer than the {n_units} units that there are, got {n_test}"
         )
+    if spec.split == "folds":
+        # The same order for all seeds, each of which takes another part of it.
+        n_folds = max(2, round(n_units / n_test))
+        order = generator(0, Stream.SPLIT).permutation(n_units)
+        return np.isin(data.unit, order[seed % n_folds :: n_folds])
     return np.isin(data.unit, random.permutation(n_units)[:n_test])
 
 
@@ -145,3 +196,6 @@ def _synthetic_annotators(target: np.ndarray, rows: np.ndarray, size: int, rando
         annotator[of_target] = first + np.arange(len(of_target)) // size
         first += -(-len(of_target) // size)
     return annotator
+
+
+_PROTOCOLS = {"contexts": _split_contexts, "users": _split_users, "known_users": _split_known_users}

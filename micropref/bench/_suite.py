@@ -128,13 +128,16 @@ def run_suite(
 
 
 def _chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[MethodSpec, ...]]:
-    """Methods of every data set that `only` selects."""
+    """Methods of every data set that the suite runs there and `only` selects."""
     patterns = [pattern.partition("/") for pattern in only] or [("*", "", "")]
     chosen = {}
     for dataset in suite.datasets:
         fitting = [method or "*" for name, _, method in patterns if fnmatchcase(dataset.name, name or "*")]
         chosen[dataset.name] = tuple(
-            one for one in suite.methods if any(fnmatchcase(one.name, pattern) for pattern in fitting)
+            one
+            for one in suite.methods
+            if any(fnmatchcase(one.name, pattern) for pattern in fitting)
+            and any(fnmatchcase(one.name, pattern) for pattern in dataset.methods or ("*",))
         )
     if not any(chosen.values()):
         names = ", ".join(one.name for one in suite.datasets)

@@ -11,7 +11,7 @@ import numpy as np
 
 from micropref._rows.layout import root_mean_square_norms
 from micropref.bench._data import BenchData
-from micropref.bench._splits import Split, split_rows
+from micropref.bench._splits import Split, random_ranks, split_rows
 from micropref.bench._streams import Stream, generator
 from micropref.bench._words import counted
 from micropref.pairs import make_pairs
@@ -66,6 +66,11 @@ class MethodInputs:
         -1 where unknown.
     truth, test_truth : ndarray of int of shape (n_train,) and (n_test,), or None
         True populations, for the ceiling alone.
+    test_known : ndarray of shape (n_test,), or None
+        Log-odds of the first response for one who knows the user's planted weights, for the ceiling alone.
+    width : int
+        Number of features of each block of the context, which lies in the space of the first features of responses; 0:
+        contexts and responses are not of one space.
     pool : BenchRows
         From which labels are drawn.
     pool_target : ndarray of int of shape (n_pool,)
@@ -90,6 +95,8 @@ class MethodInputs:
     test_truth: np.ndarray | None
     budgets: tuple[int, ...]
     seed: int
+    test_known: np.ndarray | None = None
+    width: int = 0
 
     @property
     def has_contexts(self) -> bool:
@@ -132,6 +139,8 @@ class Task:
     mean_labels : ndarray of shape (n_budgets,)
         Mean number of labels of a target: below the budget where a target has fewer.
     notes : tuple of str
+    reading : str
+        How many rows of the data were read and left out.
     split_hash : str
     """
 
@@ -142,6 +151,7 @@ class Task:
     weight: np.ndarray
     mean_labels: np.ndarray
     notes: tuple[str, ...]
+    reading: str
     split_hash: str
 
 
@@ -173,7 +183,7 @@ def make_task(
     train, pool, test = (np.flatnonzero(rows) for rows in (split.train, split.pool, split.test))
     features = _Features.scaled(data, spec, train, generator(seed, Stream.ORDER, order_seed))
     random = generator(seed, Stream.LABELS)
-    ranks = np.stack([_ranks(split.target[pool], random) for _ in range(n_draws)])
+    ranks = np.stack([random_ranks(split.target[pool], random) for _ in range(n_draws)])
     tested = np.unique(split.target[test])
     available = np.bincount(split.target[pool], minlength=split.target.max() + 1)[tested]
     first_target = int(split.annotator.max(initial=-1)) + 1
@@ -189,6 +199,8 @@ def make_task(
         test_truth=None if split.truth is None else split.truth[test],
         budgets=tuple(budgets),
         seed=seed,
+        test_known=None if data.known is None else data.known[test] * features.sign[test],
+        width=data.width,
     )
     return Task(
         inputs=inputs,
@@ -198,6 +210,7 @@ def make_task(
         weight=data.weight[test],
         mean_labels=np.array([np.minimum(available, budget).mean() for budget in budgets]),
         notes=_notes(data, split, available),
+        reading=data.reading,
         split_hash=_digest(train, pool, test, inputs.annotators, ranks),
     )
 
@@ -207,6 +220,7 @@ def describe_task(task: Task) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     arrays = {"cluster": task.cluster, "target": task.target, "weight": task.weight, "mean_labels": task.mean_labels}
     return arrays, {
         "notes": list(task.notes),
+        "reading": task.reading,
         "split_hash": task.split_hash,
         "n_train": len(task.inputs.train),
         "n_test": len(task.inputs.test),
@@ -258,15 +272,6 @@ def _factor(features: np.ndarray, weight: np.ndarray, norm: float) -> float:
     return float(norm / size) if size else 1.0
 
 
-def _ranks(target: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Random positions of rows among those of their target, from 0."""
-    order = np.lexsort((random.random(len(target)), target))
-    rank = np.empty(len(target), dtype=int)
-    start = np.searchsorted(target[order], target[order])
-    rank[order] = np.arange(len(target)) - start
-    return rank
-
-
 def _notes(data: BenchData, split: Split, available: np.ndarray) -> tuple[str, ...]:
     """What a reader of the tables should know of the split; `available` are the labels of each tested target."""
     present = split.target[(split.target >= 0) & (split.pool | split.test)]
@@ -282,9 +287,6 @@ def _notes(data: BenchData, split: Split, available: np.ndarray) -> tuple[str, .
         verb = "has" if n_unlabelled == 1 else "have"
         targets = counted(n_tested, split.target_name)
         notes.append(f"{n_unlabelled} of {targets} {verb} no labels: predicted like an unknown user or context")
-    if data.n_left_out:
-        verb = "is" if data.n_left_out == 1 else "are"
-        notes.append(f"{counted(data.n_left_out, 'row')} could not be read and {verb} left out")
     if n_ties:
         notes.append(f"{counted(n_ties, 'tied row')} used neither as labels nor as test rows")
     return tuple(notes)

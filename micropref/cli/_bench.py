@@ -55,7 +55,10 @@ def bench(
         )
     else:
         for name in dict.fromkeys(row["dataset"] for row in result.rows):
-            print_table(_shown(name, suite.budgets, [row for row in result.rows if row["dataset"] == name]))
+            rows = [row for row in result.rows if row["dataset"] == name]
+            print_table(_shown(name, tuple(dict.fromkeys(row["budget"] for row in rows)), rows))
+            if rows[0]["reading"]:
+                out.print(f"{name}: {rows[0]['reading']}")
         for path in result.files:
             out.print(str(path))
         out.print(f"{counted(result.n_run, 'cell')} run, {result.n_kept} kept, {seconds:.1f} s")
@@ -66,7 +69,7 @@ def bench(
 
 
 def _shown(name: str, budgets: tuple[int, ...], rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=f"{name}: accuracy by labels per context or new user")
+    table = Table(title=f"{name}: accuracy by labels per context or user")
     table.add_column("method", no_wrap=True)
     table.add_column("information")
     for budget in budgets:

@@ -57,6 +57,8 @@ def demo(
     out.print(
         f"Heads were learned from {result.n_train} comparisons by {result.n_annotators} annotators, "
         "without knowing the tastes.\n"
+        f"Penalties fit the data: heads {result.alpha:.2g}, router {result.router_alpha:.2g}; "
+        f"votes at temperature {result.history_temperature:g}.\n"
         "Log-loss is in nats; 0.693 is chance. Intervals: bootstrap over users."
     )
     out.print(f"Figure: {figure}" if figure else f"No figure: {no_figure}")

@@ -10,18 +10,25 @@ from typing import Annotated, Any
 import typer
 
 from micropref.cli._app import (
-    Column,
-    Data,
     Json,
-    Label,
-    Rejected,
-    SkipBad,
     app,
     err,
     out,
     print_json,
-    read_table,
     working,
+)
+from micropref.cli._data import (
+    Annotators,
+    Column,
+    Data,
+    Encoding,
+    Format,
+    Label,
+    Reading,
+    Rejected,
+    SkipBad,
+    read_table,
+    refuse_input_as_output,
 )
 
 
@@ -35,6 +42,9 @@ def embed(
     template: Annotated[
         str, typer.Option("--template", help="Text embedded for a response; {prompt} and {response} are filled in.")
     ] = "{response}",
+    clauses: Annotated[
+        bool, typer.Option("--clauses", help="Embed the clauses of contexts too, for `micropref fit --clauses`.")
+    ] = False,
     dtype: Annotated[
         str | None, typer.Option("--dtype", help="float16 or float32; by default as the store has it, or float16.")
     ] = None,
@@ -44,6 +54,9 @@ def embed(
     ] = False,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -59,9 +72,10 @@ def embed(
 
     start = time.perf_counter()
     with working() as report:
-        table = read_table(data, column, label, skip_bad, rejected, report)
+        refuse_input_as_output(data, store, "STORE")
+        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         model = resolve_encoder(_on_own_device(encoder))
-        texts = PairEncoder(model, template=template, context="auto").texts(table)
+        texts = PairEncoder(model, template=template, context="auto", clauses=clauses).texts(table)
         if dry_run:
             kept = None
             if store.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,22 +13,34 @@ from rich.table import Table
 
 from micropref._support.text import counted
 from micropref.cli._app import (
-    Column,
-    Data,
     Encoder,
     Json,
-    Label,
     Model,
-    Rejected,
-    SkipBad,
     Store,
     app,
     err,
+    number_or_auto,
     out,
     print_json,
     print_table,
-    read_table,
     working,
+)
+from micropref.cli._data import (
+    Annotators,
+    Column,
+    Data,
+    Encoding,
+    Force,
+    Format,
+    Label,
+    Reading,
+    Rejected,
+    SkipBad,
+    announce,
+    read_table,
+    refuse_existing,
+    refuse_input_as_output,
+    renamed_columns,
 )
 
 
@@ -37,7 +48,12 @@ from micropref.cli._app import (
 def fit(
     data: Data,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder to write the model to.", show_default=False)],
-    components: Annotated[int, typer.Option("--components", "-k", help="Number of heads.")] = 4,
+    components: Annotated[
+        str,
+        typer.Option(
+            "--components", "-k", help="Number of heads; auto: chosen on annotators held out, 1 without names."
+        ),
+    ] = "auto",
     encoder: Annotated[
         str, typer.Option("--encoder", help="'hashing', or the name or path of a sentence-transformers model.")
     ] = "hashing",
@@ -48,13 +64,42 @@ def fit(
     prompt_gate: Annotated[
         bool, typer.Option("--prompt-gate", help="Let the weights of the heads depend on the prompt.")
     ] = False,
-    alpha: Annotated[float, typer.Option("--alpha", help="L2 penalty of the heads.")] = 1e-3,
+    interactions: Annotated[
+        bool | None,
+        typer.Option(
+            "--interactions/--no-interactions",
+            help="Let contexts act on the responses ('I avoid X'); by default where the data states contexts.",
+            show_default=False,
+        ),
+    ] = None,
+    clauses: Annotated[
+        bool, typer.Option("--clauses", help="Cut contexts into clauses, which act on the responses one by one.")
+    ] = False,
+    length: Annotated[
+        bool, typer.Option("--length", help="Let the length of a response be a feature of its own.")
+    ] = False,
+    users: Annotated[
+        str,
+        typer.Option(
+            "--users",
+            help="What annotators are taken for: 'heads' (each has one of K rewards), 'one' (all have one reward), "
+            "'hierarchical' (each has a reward of their own near a head), or 'auto' (what predicts annotators held out "
+            "best).",
+        ),
+    ] = "heads",
+    alpha: Annotated[
+        str, typer.Option("--alpha", help="L2 penalty of the heads; auto: from the scale and the number of the rows.")
+    ] = "auto",
     restarts: Annotated[int, typer.Option("--restarts", help="Random starts; the best is kept.")] = 4,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the starts.")] = 0,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Learn the heads from comparisons (stage 1).
@@ -69,19 +114,23 @@ def fit(
     from micropref.reward import PreferenceModel
 
     start = time.perf_counter()
+    n_heads: Any = number_or_auto(components, int, "--components")
+    penalty = number_or_auto(alpha, float, "--alpha")
     with torchrun() as ranks, working(silent=ranks.rank > 0) as report:
-        # Rows that are left out are written once.
-        left_out = rejected if ranks.rank == 0 else Path(os.devnull)
-        table = ranks.together(lambda: read_table(data, column, label, skip_bad, left_out, report))
-        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {counted(components, 'head')}")
+        ranks.together(lambda: _check_output(data, model, force))
+        reading = Reading(column, label, format, annotators, encoding, skip_bad, rejected)
+        table = ranks.together(lambda: read_table(data, reading, report, is_first=ranks.rank == 0))
+        report(f"embedding the texts of {counted(len(table), 'comparison')} and fitting {_fitted_for(users, n_heads)}")
         share = ranks.together(lambda: _share(table, ranks.rank, ranks.world_size))
         with distributed_fit(ranks):
             fitted = PreferenceModel.fit(
                 share,
-                encoder=PairEncoder(encoder, store=store, template=template),
+                encoder=PairEncoder(encoder, store=store, template=template, clauses=clauses, length=length),
                 prompt_gate=prompt_gate,
-                n_components=components,
-                alpha=alpha,
+                interactions=interactions,
+                users=users,
+                n_components=n_heads,
+                alpha=penalty,
                 n_init=restarts,
                 random_state=seed,
                 verbose=int(sys.stderr.isatty()),
@@ -98,8 +147,15 @@ def fit(
         "n_groups": len(groups),
         "n_truncated": fitted.encoder.n_truncated_,
         "encoder": fitted.encoder.encoder_.fingerprint,
+        "interactions": fitted.encoder.interactions_ is not None,
+        "n_components": len(mixture.coef_),
+        "alpha": mixture.alpha_,
+        "gate_alpha": mixture.gate_alpha_,
+        "history_temperature": mixture.history_temperature_,
         "weights": mixture.weights_.tolist(),
-        "objective": mixture.objective_,
+        "objective": -mixture.evidence_ if hasattr(mixture, "evidence_") else mixture.objective_,
+        "users": users if fitted.choice is None else fitted.choice.chosen,
+        "reason": None if fitted.choice is None else fitted.choice.reason,
         "n_iter": mixture.n_iter_,
         "converged": mixture.converged_,
         "seconds": round(time.perf_counter() - start, 2),
@@ -110,6 +166,11 @@ def fit(
     _print_fit(result, mixture)
 
 
+def _check_output(data: str, model: Path, force: bool) -> None:
+    refuse_input_as_output(data, model, "MODEL")
+    refuse_existing(model, force=force)
+
+
 def _print_fit(result: dict[str, Any], mixture: Any) -> None:
     groups = result["n_groups"]
     annotators = counted(groups, "annotator") if groups else "annotators unknown"
@@ -118,9 +179,26 @@ def _print_fit(result: dict[str, Any], mixture: Any) -> None:
         f"{counted(result['n_comparisons'], 'comparison')}, {annotators}, {truncated} longer than the encoder reads"
     )
     heads, iterations = counted(len(mixture.coef_), "head"), counted(mixture.n_iter_, "iteration")
-    out.print(f"{heads}, {mixture.objective_:.4f} nats after {iterations}")
+    if result["reason"]:
+        out.print(f"chosen: {result['reason']}")
+    if mixture.scatter_ is not None:
+        heads += f", around which users scatter in {counted(mixture.scatter_.n_directions, 'direction')}"
+    out.print(f"{heads}, {result['objective']:.4f} nats after {iterations}")
+    out.print(f"alpha {mixture.alpha_:.2g}, history temperature {mixture.history_temperature_:g}")
+    if result["interactions"]:
+        out.print("contexts act on the responses (interactions)")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
+
+
+def _fitted_for(users: str, n_heads: Any) -> str:
+    """What is about to be fitted."""
+    words = {
+        "one": "one reward",
+        "hierarchical": "users around heads",
+        "auto": "one reward, heads, and users around heads",
+    }
+    return words.get(users, "heads" if isinstance(n_heads, str) else counted(n_heads, "head"))
 
 
 def _share(table: Any, rank: int, world_size: int) -> Any:
@@ -151,7 +229,11 @@ def route(
         typer.Option("--temperature", help="1 (default): Bayes' rule; near 0: the best head of each pair."),
     ] = None,
     history_temperature: Annotated[
-        float | None, typer.Option("--history-temperature", help="Default 1; larger values trust users' votes less.")
+        str | None,
+        typer.Option(
+            "--history-temperature",
+            help="Larger values trust users' votes less; auto (default): what annotators' votes say of each other.",
+        ),
     ] = None,
     history_decay: Annotated[
         float | None,
@@ -163,8 +245,12 @@ def route(
     store: Store = None,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Learn which head applies (stage 2): from labelled contexts, or from users' votes.
@@ -176,7 +262,9 @@ def route(
 
     given = {
         "temperature": temperature,
-        "history_temperature": history_temperature,
+        "history_temperature": None
+        if history_temperature is None
+        else number_or_auto(history_temperature, float, "--history-temperature"),
         "history_decay": history_decay,
         "gate": gate,
         "random_state": seed,
@@ -184,9 +272,12 @@ def route(
 
     start = time.perf_counter()
     with working() as report:
+        refuse_input_as_output(data, output, "--output")
+        if output is not None and output.resolve() != model.resolve():
+            refuse_existing(output, force=force)
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_table(data, column, label, skip_bad, rejected, report)
+        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         report(f"embedding and routing {counted(len(table), 'comparison')}")
         if fitted.router is None and seed is None:
             given["random_state"] = 0
@@ -200,6 +291,8 @@ def route(
         "n_votes": votes,
         "n_users": len(fitted.router.history_),
         "n_rejected": table.n_rejected,
+        "alpha": getattr(fitted.router, "alpha_", None),
+        "history_temperature": fitted.router.history_temperature_,
         "seconds": round(time.perf_counter() - start, 2),
     }
     if as_json:
@@ -207,6 +300,8 @@ def route(
         return
     contexts, users = counted(result["n_labelled"], "labelled context"), counted(result["n_users"], "user")
     out.print(f"{contexts}, {counted(votes, 'vote')}; {users} known")
+    of_gate = "" if result["alpha"] is None else f"alpha {result['alpha']:.2g}, "
+    out.print(f"{of_gate}history temperature {result['history_temperature']:g}")
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
 
 
@@ -217,13 +312,17 @@ def score(
         str,
         typer.Argument(
             metavar="DATA",
-            help="Responses: a file with prompt and response (or responses, a list); optional: context, user.",
+            help="Responses: a file, or - for standard input, with prompt and response (or responses, a list); "
+            "optional: context, user.",
             show_default=False,
         ),
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
     encoder: Encoder = None,
     store: Store = None,
+    column: Column = None,
+    format: Format = None,
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Reward single responses and rank those to the same prompt, context and user.
@@ -235,9 +334,12 @@ def score(
     from micropref.reward import PreferenceModel
 
     with working() as report:
+        refuse_input_as_output(data, output, "--output")
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_responses(data)
+        report(f"reading {data}")
+        table = read_responses(data, columns=renamed_columns(column), format=format, encoding=encoding)
+        announce(table.report)
         report(f"embedding {counted(len(table), 'response')}")
         rewards = fitted.reward(table.prompt, table.response, table.context, table.user).tolist()
     contexts = table.context or [""] * len(table)
@@ -272,6 +374,9 @@ def evaluate(
     store: Store = None,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -286,7 +391,7 @@ def evaluate(
     with working() as report:
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder, store=store)
-        table = read_table(data, column, label, skip_bad, rejected, report)
+        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         report(f"evaluating {counted(len(table), 'comparison')}")
         rows = fitted.evaluate(table, by=by, random_state=seed)
     if as_json:

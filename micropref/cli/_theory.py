@@ -11,18 +11,25 @@ from rich.table import Table
 
 from micropref._support.text import counted
 from micropref.cli._app import (
-    Column,
     Encoder,
     Json,
-    Label,
-    Rejected,
-    SkipBad,
     app,
     out,
     print_json,
     print_table,
-    read_table,
     working,
+)
+from micropref.cli._data import (
+    Annotators,
+    Column,
+    Encoding,
+    Format,
+    Label,
+    Reading,
+    Rejected,
+    SkipBad,
+    read_table,
+    refuse_input_as_output,
 )
 
 _TERMS = {
@@ -67,6 +74,9 @@ def theory(
     encoder: Encoder = None,
     column: Column = None,
     label: Label = None,
+    format: Format = None,
+    annotators: Annotators = None,
+    encoding: Encoding = None,
     skip_bad: SkipBad = False,
     rejected: Rejected = None,
     as_json: Json = False,
@@ -93,9 +103,10 @@ def theory(
     from micropref.theory._bounds import bounds_of_fit
 
     with working() as report:
+        refuse_input_as_output(data, output, "--output")
         report("loading the model")
         fitted = PreferenceModel.load(model, encoder)
-        table = read_table(data, column, label, skip_bad, rejected, report)
+        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         report(f"embedding {counted(len(table), 'comparison')}")
         X, users, weight = fitted.stage_one_rows(table)
         mixture = fitted.mixture
@@ -141,6 +152,8 @@ def _print_estimate(estimate: Any, bounds: Any, design: Any, verdict: Any) -> No
         out.print(design.explanation)
     if verdict is not None:
         says = "one reward is not enough" if verdict.p_value <= 0.05 else "one reward is not rejected"
+        if verdict.p_value > 0.05 and not verdict.has_power:
+            says = f"says nothing, since it takes a gain of {verdict.needed_gain:.2g} nats to be noticed"
         out.print(f"Test of one reward: p = {verdict.p_value:.3g}, held-out gain {verdict.gain:.4f} nats: {says}.")
 
 

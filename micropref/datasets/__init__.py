@@ -5,7 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from micropref.datasets._sources import MalformedRowError
+from micropref.datasets._faults import MalformedRowError
+from micropref.datasets._report import ReadReport
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 
@@ -45,6 +46,7 @@ __all__ = [
     "MalformedRowError",
     "PreferenceSet",
     "PreferenceTable",
+    "ReadReport",
     "load_demo",
     "load_folder",
     "load_helpsteer2",

@@ -1,20 +1,25 @@
-"""Chat messages as text, and the prompt that two responses share."""
+"""Chat messages as text: what each message says, its tool calls included."""
 
 from __future__ import annotations
 
 import json
 import reprlib
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from micropref.datasets._cells import unpacked, unwrapped
+from micropref.datasets._faults import RowFault
 from micropref.datasets._text import is_blank, is_unicode
 
 Message: TypeAlias = tuple[str, str]  # role, content
 Speech: TypeAlias = str | list[Message]  # plain text or a conversation
 
-# Conversations in the style of HH-RLHF are one text in which this line starts an answer.
-_ANSWER_STARTS = "\n\nAssistant:"
+_ROLE = {
+    **dict.fromkeys(("human", "prompter"), "user"),
+    **dict.fromkeys(("gpt", "bot", "chatgpt", "model", "ai", "chatbot"), "assistant"),
+}
 
 
 def read_speech(value: object, column: str) -> Speech:
@@ -22,7 +27,8 @@ def read_speech(value: object, column: str) -> Speech:
 
     Parameters
     ----------
-    value : str, or list of {"role": str, "content": str or list of text parts}
+    value : str, list of messages, or an object that holds one
+        A message has "role" and "content", or "from" and "value". Text that spells out messages is read as these.
     column : str
         Where the cell stands, for the error.
 
@@ -32,28 +38,28 @@ def read_speech(value: object, column: str) -> Speech:
 
     Raises
     ------
-    ValueError
+    RowFault
         "expected X, got Y in column C".
     """
     if isinstance(value, str):
-        return _checked(value, column)
-    if isinstance(value, np.ndarray):  # how pandas holds the lists of a Parquet file
-        value = value.tolist()
+        value = unpacked(value, column)
+        if isinstance(value, str):
+            return _checked(value, column)
+    value = unwrapped(value)
     if not isinstance(value, list | tuple):
-        raise ValueError(f"expected text or a list of messages, got {reprlib.repr(value)} in column {column!r}")
+        raise RowFault(
+            "neither text nor messages",
+            f"expected text or a list of messages, got {reprlib.repr(value)} in column {column!r}",
+        )
     return [_read_message(message, column) for message in value]
 
 
 def read_cell(cell: str) -> object:
-    """The messages that a CSV cell spells out in JSON, else the cell as it is."""
-    if not cell.lstrip().startswith("["):
-        return cell
+    """The messages that a cell spells out, else the cell as it is."""
     try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
+        return unpacked(cell, "")
+    except RowFault:
         return cell
-    are_messages = bool(value) and all(isinstance(one, dict) and {"role", "content"} <= one.keys() for one in value)
-    return value if are_messages else cell
 
 
 def render(speech: Speech, speaker: str) -> str:
@@ -73,113 +79,100 @@ def render(speech: Speech, speaker: str) -> str:
     return "\n\n".join(f"{role}: {content}" for role, content in speech)
 
 
-def split_explicit(prompt: Speech, chosen: Speech, rejected: Speech) -> tuple[str, str, str]:
-    """Texts of a prompt and two responses; responses that repeat the prompt's messages lose them.
-
-    Returns
-    -------
-    prompt, chosen, rejected : str
-    """
-    opening = [("user", prompt)] if isinstance(prompt, str) else prompt
-
-    def answer(speech: Speech) -> str:
-        if not isinstance(speech, str) and _stripped(speech[: len(opening)]) == _stripped(opening):
-            speech = speech[len(opening) :]
-        return render(speech, "assistant")
-
-    return render(prompt, "user"), answer(chosen), answer(rejected)
-
-
-def split_implicit(chosen: Speech, rejected: Speech) -> tuple[str, str, str]:
-    """Texts of the prompt that two responses share at their beginning, and of what each says after it.
-
-    Conversations share their common leading messages. Texts share their common beginning up to the last complete
-    ``"\\n\\nAssistant:"`` in it, or, where it has none, up to its last white space. Something is left of both.
-
-    Returns
-    -------
-    prompt, chosen, rejected : str
-
-    Raises
-    ------
-    ValueError
-        If one is text and the other a conversation.
-    """
-    if isinstance(chosen, str) and isinstance(rejected, str):
-        cut = _cut_of_texts(chosen, rejected)
-        return chosen[:cut], chosen[cut:], rejected[cut:]
-    if isinstance(chosen, str) or isinstance(rejected, str):
-        raise ValueError(
-            "expected two texts, two lists of messages or a prompt column, "
-            "got one response as text and the other as messages"
+def _read_message(message: object, column: str) -> Message:
+    if not isinstance(message, Mapping):
+        raise _no_message(message, column)
+    role = message.get("role", message.get("from"))
+    has_calls = "tool_calls" in message or "function_call" in message
+    if not isinstance(role, str) or not ("content" in message or "value" in message or has_calls):
+        raise _no_message(message, column)
+    content = message.get("content", message.get("value"))
+    calls = _calls(message, column)
+    if content is None and calls:
+        content = ""
+    if isinstance(content, list | tuple | np.ndarray):
+        content = _joined(content, column)
+    if not isinstance(content, str):
+        raise RowFault(
+            "a message without text",
+            f"expected text or text parts, got a message with the content {reprlib.repr(content)} in column {column!r}",
         )
-    shared = 0
-    while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
-        shared += 1
-    return (
-        render(chosen[:shared], "user"),
-        render(chosen[shared:], "assistant"),
-        render(rejected[shared:], "assistant"),
+    said = "\n".join(part for part in (content, *calls) if part)
+    return _checked(_ROLE.get(role.lower(), role), column), _checked(said, column)
+
+
+def _no_message(message: object, column: str) -> RowFault:
+    return RowFault(
+        "a message without role and content",
+        f"expected an object with 'role' and 'content' (or 'from' and 'value'), got the message "
+        f"{reprlib.repr(message)} in column {column!r}",
     )
 
 
-def _read_message(message: object, column: str) -> Message:
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
-        raise ValueError(
-            f"expected an object with 'role' and 'content', got the message {reprlib.repr(message)} "
-            f"in column {column!r}"
+def _calls(message: Mapping[str, Any], column: str) -> list[str]:
+    """The calls of tools in a message, a line for each: ``weather({"city": "Oslo"})``."""
+    calls = message.get("tool_calls")
+    if isinstance(calls, np.ndarray):
+        calls = calls.tolist()
+    calls = list(calls) if isinstance(calls, list | tuple) else [calls] if calls else []
+    if message.get("function_call"):
+        calls.append(message["function_call"])
+    return [_call(call, column) for call in calls]
+
+
+def _call(call: object, column: str) -> str:
+    called = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(called, Mapping) or not isinstance(called.get("name"), str):
+        raise RowFault(
+            "a tool call without name",
+            f"expected a tool call with the name of a function, got {reprlib.repr(call)} in column {column!r}",
         )
-    content = message["content"]
-    if isinstance(content, list | tuple | np.ndarray):
-        content = "".join(_read_part(part, column) for part in content)
-    if not isinstance(content, str):
-        raise ValueError(
-            f"expected text or text parts, got a message with the content {reprlib.repr(content)} in column {column!r}"
-        )
-    return _checked(message["role"], column), _checked(content, column)
+    return f"{called['name']}({_spelled_out(called.get('arguments', called.get('input')), column)})"
+
+
+def _spelled_out(arguments: object, column: str) -> str:
+    if arguments is None or isinstance(arguments, str):
+        return arguments or ""
+    try:
+        return json.dumps(arguments, ensure_ascii=False, sort_keys=True)
+    except (TypeError, ValueError):
+        raise RowFault(
+            "a tool call with other arguments",
+            f"expected JSON or text as arguments of a tool, got {reprlib.repr(arguments)} in column {column!r}",
+        ) from None
+
+
+def _joined(parts: Iterable[object], column: str) -> str:
+    """Parts of text one after the other, and each call of a tool on a line of its own."""
+    text = ""
+    for part in parts:
+        said = _read_part(part, column)
+        is_call = isinstance(part, Mapping) and part.get("type") == "tool_use"
+        text += f"\n{said}" if is_call and text else said
+    return text
 
 
 def _read_part(part: object, column: str) -> str:
-    if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-        kind = part.get("type", part) if isinstance(part, dict) else part
-        raise ValueError(
-            'expected {"type": "text", "text": ...}, '
-            f"got a message part of type {reprlib.repr(kind)} in column {column!r}"
-        )
-    text: str = part["text"]
-    return text
+    if isinstance(part, Mapping):
+        if part.get("type") == "tool_use":
+            return _call(part, column)
+        text = part.get("text", part.get("value"))
+        if isinstance(text, Mapping):
+            text = text.get("value")
+        if part.get("type", "text") in ("text", "input_text", "output_text") and isinstance(text, str):
+            return text
+    kind = part.get("type", part) if isinstance(part, Mapping) else part
+    raise RowFault(
+        "a message part that is no text",
+        'expected {"type": "text", "text": ...}, '
+        f"got a message part of type {reprlib.repr(kind)} in column {column!r}",
+    )
 
 
 def _checked(text: str, column: str) -> str:
     if not is_unicode(text):
-        raise ValueError(f"expected text that can be written as UTF-8, got a lone surrogate in column {column!r}")
+        raise RowFault(
+            "text that is no Unicode",
+            f"expected text that can be written as UTF-8, got a lone surrogate in column {column!r}",
+        )
     return text
-
-
-def _stripped(messages: list[Message]) -> list[Message]:
-    return [(role, content.strip()) for role, content in messages]
-
-
-def _cut_of_texts(first: str, second: str) -> int:
-    # Before the last visible character of either, so that neither answer is blank.
-    limit = max(0, min(len(first.rstrip()), len(second.rstrip())) - 1)
-    shared = first[: _shared_length(first[:limit], second[:limit])]
-    marker = shared.rfind(_ANSWER_STARTS)
-    if marker >= 0:
-        return marker + len(_ANSWER_STARTS)
-    cut = len(shared)
-    while cut and not shared[cut - 1].isspace():
-        cut -= 1
-    return cut
-
-
-def _shared_length(first: str, second: str) -> int:
-    # Bisection compares slices in C; a loop over characters takes longer than parsing the file.
-    low, high = 0, min(len(first), len(second))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -7,14 +7,15 @@ import re
 import reprlib
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Number
 
 import numpy as np
 
 from micropref._rows.ids import NO_USER_CELLS, integer_of_float
 from micropref._rows.vocabulary import meaning_of
-from micropref.datasets._sources import MalformedRowError, Record, Source
+from micropref.datasets._faults import MalformedRowError, RowFault
+from micropref.datasets._sources import Record, Source
 
 EXPECTED_LABEL = (
     "1, true or a name of the first response ('a', 'model_a', 'first', ...); 0, -1, 2, false or a name of the second; "
@@ -86,6 +87,10 @@ class LabelReader:
             return False
         return not label.strip() or (all_cells_are_text and label in NO_USER_CELLS)
 
+    def naming(self, first: str, second: str) -> LabelReader:
+        """This reader, for labels that may also be the names of the columns of responses."""
+        return replace(self, share_of_mapped={_spelled(first): 1.0, _spelled(second): 0.0, **self.share_of_mapped})
+
     @property
     def expected(self) -> str:
         """What a label may be, for messages."""
@@ -98,7 +103,10 @@ def is_tie(cell: object, column: str) -> bool:
     """What a cell of a column of ties says."""
     spelled = _spelled(cell)
     if spelled not in _IS_TIE:
-        raise ValueError(f"expected true, false, 1 or 0, got {reprlib.repr(cell)} in column {column!r}")
+        raise RowFault(
+            "a tie that is neither true nor false",
+            f"expected true, false, 1 or 0, got {reprlib.repr(cell)} in column {column!r}",
+        )
     return _IS_TIE[spelled]
 
 
@@ -124,6 +132,34 @@ def check_labels_of(source: Source, column: str, column_of_ties: str | None, rea
             raise _not_understood(source, record, column, reader)
         seen[_spelled(label)] = share
     _check_numbers(source, column, seen, reader)
+
+
+def are_numbered_from_zero(first: str, second: str) -> bool:
+    """Whether two columns are called like ``response_0`` and ``response_1``."""
+    return [re.sub(r"\D", "", name) for name in (first, second)] == ["0", "1"]
+
+
+def refuse_numbers_of_columns(source: Source, pair: tuple[str, str], column: str, reader: LabelReader) -> None:
+    """A ValueError for the labels 0 and 1 of responses that are called 0 and 1: 0 may be the first of these.
+
+    Raises
+    ------
+    ValueError
+        If `labels` does not name them.
+    """
+    if not are_numbered_from_zero(*pair):
+        return
+    cells = [record.cells.get(column) for record in source.records if not record.fault]
+    spellings = dict.fromkeys(
+        _spelled(cell) for cell in cells if not reader.is_missing(cell, source.all_cells_are_text)
+    )
+    numbers = [one for one in spellings if re.sub(r"\D", "", one) in ("0", "1") and one not in reader.share_of_mapped]
+    if numbers:
+        raise ValueError(
+            f"{source.name}: expected labels that say which of {pair[0]!r} and {pair[1]!r} was preferred, got "
+            f"{numbers[0]!r} in column {column!r}, which may be the number of a response or mean that the first was "
+            f"not preferred; say what they mean, such as {_fix_of({'0': 'first', '1': 'second'})}"
+        )
 
 
 def reads_as_labels(source: Source, column: str, reader: LabelReader) -> bool:

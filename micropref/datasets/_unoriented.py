@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from micropref.datasets._layout import RESPONSE_PAIRS
-from micropref.datasets._sources import Record, Source, open_source
-from micropref.datasets.readers import read_preferences
+from micropref.datasets._columns import find_label, find_responses, name_columns
+from micropref.datasets._faults import RowFault
+from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie
+from micropref.datasets._layout import Layout, find_layout
+from micropref.datasets._reading import opened_for_reading, table_of
+from micropref.datasets._sources import Record, Source
 from micropref.datasets.table import PreferenceTable
 
 __all__ = ["read_unoriented", "refuse_contradictions"]
-
-_SETTLED = ("chosen", "rejected")
 
 
 def read_unoriented(source: Any) -> PreferenceTable:
@@ -37,11 +38,10 @@ def read_unoriented(source: Any) -> PreferenceTable:
     """
     if isinstance(source, PreferenceTable):
         return source
-    opened = open_source(source)
-    pair = _response_pair(opened)
-    if pair is None:
-        return read_preferences(opened)  # whose error says which columns there should be
-    return read_preferences(replace(opened, records=[_as_it_stands(record, pair) for record in opened.records]))
+    opened = opened_for_reading(source, {})
+    layout = _layout_without_labels(opened)
+    texts_only = replace(layout, label=None, tie=None, group=None, weight=None, extra={})
+    return table_of(opened, texts_only)
 
 
 def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None) -> None:
@@ -62,8 +62,8 @@ def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None
     """
     if isinstance(source, PreferenceTable):
         return
-    opened = open_source(source)
-    stated = _stated(opened, _response_pair(opened))
+    opened = opened_for_reading(source, {})
+    stated = _stated(opened)
     for record, share in zip(opened.records, stated, strict=True):
         if share == 0.5:
             raise ValueError(
@@ -88,52 +88,44 @@ def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None
         )
 
 
-def _response_pair(source: Source) -> tuple[str, str] | None:
-    """The two columns with the responses; None where there are none."""
-    present = {name for record in source.records if not record.fault for name in record.cells}
-    pairs = [pair for pair in RESPONSE_PAIRS if present.issuperset(pair)]
+def _layout_without_labels(source: Source) -> Layout:
+    named = name_columns(source, {})
+    pairs, _ = find_responses(named)
     if len(pairs) > 1:
         raise ValueError(
             f"{source.name}: expected one pair of columns with responses, so that y can be about these, got "
             f"{' as well as '.join(f'{first} and {second}' for first, second in pairs)}; leave out the others"
         )
-    return pairs[0] if pairs else None
+    return find_layout(source, {}, LabelReader(), is_labelled=False)
 
 
-def _as_it_stands(record: Record, pair: tuple[str, str]) -> Record:
-    if record.fault:
-        return record
-    cells = {name: record.cells[name] for name in (*pair, "prompt", "context") if name in record.cells}
-    if pair != _SETTLED:
-        cells["label"] = "first"
-    return record._replace(cells=cells)
-
-
-def _stated(source: Source, pair: tuple[str, str] | None) -> list[float | None]:
+def _stated(source: Source) -> list[float | None]:
     """What the label of each row says of its first response: 1 preferred, 0 not, 0.5 a tie, None nothing."""
-    columns = ("label", "tie") if pair == _SETTLED else ("label", "preference", "tie")
-    labels = [
-        {} if record.fault else {name: record.cells[name] for name in columns if name in record.cells}
-        for record in source.records
-    ]
-    distinct = {repr(label): label for label in labels}
-    share_of = {spelled: _share_of_first(source, label) for spelled, label in distinct.items()}
-    # A fault of labels together, such as 0 beside -1, is an error here.
-    if understood := [label for spelled, label in distinct.items() if share_of[spelled] is not None]:
-        _oriented_by_label(source, understood)
-    return [share_of[repr(label)] for label in labels]
+    reader = LabelReader()
+    named = name_columns(source, {})
+    pairs, settled = find_responses(named)
+    labels = find_label(named, pairs[0] if pairs else None, settled, reader)
+    column = named.column_of[labels[0]] if len(labels) == 1 else None
+    shares = [_share(record, column, named.column_of.get("tie"), reader) for record in source.records]
+    if column is not None:
+        understood = [
+            record
+            for record, share in zip(source.records, shares, strict=True)
+            if share is not None and not record.fault
+        ]
+        # A fault of labels together, such as 0 beside -1, is an error here.
+        check_labels_of(replace(source, records=understood), column, named.column_of.get("tie"), reader)
+    return shares
 
 
-def _share_of_first(source: Source, label: Mapping[str, Any]) -> float | None:
-    try:
-        orders = _oriented_by_label(source, [label]).chosen
-    except ValueError:
+def _share(record: Record, column: str | None, column_of_ties: str | None, reader: LabelReader) -> float | None:
+    if record.fault:
         return None
-    return orders.count("first") / len(orders)
-
-
-def _oriented_by_label(source: Source, labels: Iterable[Mapping[str, Any]]) -> PreferenceTable:
-    """Comparisons of "first" and "second" with these labels: `read_preferences` alone knows what a label means."""
-    texts = {"prompt": "", "response_a": "first", "response_b": "second"}
-    rows = [{**texts, **({} if "preference" in label else {"label": None}), **label} for label in labels]
-    return read_preferences(replace(source, records=[Record(number, row) for number, row in enumerate(rows)]))
+    try:
+        if column_of_ties is not None and is_tie(record.cells.get(column_of_ties), column_of_ties):
+            return 0.5
+    except RowFault:
+        return None
+    if column is None or reader.is_missing(record.cells.get(column), all_cells_are_text=True):
+        return None
+    return reader.share_of_first(record.cells.get(column))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
+from micropref.datasets._faults import MalformedRowError
+from micropref.datasets._sources import Record, Source, open_source
 from micropref.datasets._text import listed
 from micropref.datasets.preference_set import PreferenceSet
 from micropref.datasets.readers import read_preferences

@@ -11,9 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from micropref._support.renamed import moved
-from micropref.datasets._chat import Speech, read_cell, read_speech, render, split_explicit
-from micropref.datasets._layout import USER_COLUMNS, user_of_cell
-from micropref.datasets._sources import MalformedRowError, Record, Source, open_source
+from micropref.datasets._cells import parsed
+from micropref.datasets._chat import read_speech, render
+from micropref.datasets._columns import Named, find_prompt, name_columns
+from micropref.datasets._faults import MalformedRowError, ways_to_name
+from micropref.datasets._formats import file_kind
+from micropref.datasets._layout import user_of_cell
+from micropref.datasets._names import columns_called, nearest
+from micropref.datasets._prompts import with_system, without_prompt
+from micropref.datasets._report import ReadReport
+from micropref.datasets._sources import Record, Source, open_source
 from micropref.datasets._text import is_blank, listed
 
 __all__ = ["ResponseTable", "read_responses"]
@@ -34,6 +41,8 @@ class ResponseTable:
         Id of the user for whom a response is scored; None in a cell where it is unknown.
     row : list of int
         Row of the source that each response came from.
+    report : ReadReport, optional
+        Which column of the source was taken for what.
     """
 
     prompt: list[str]
@@ -41,6 +50,7 @@ class ResponseTable:
     context: list[str] | None = None
     user: list[Any] | None = None
     row: list[int] = field(default_factory=list)
+    report: ReadReport | None = field(default=None, compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.response)
@@ -50,15 +60,27 @@ def _is_missing(cell: Any) -> bool:
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
-def read_responses(source: Any) -> ResponseTable:
+def read_responses(
+    source: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    format: str | None = None,
+    encoding: str | None = None,
+) -> ResponseTable:
     """Read responses to be scored.
 
     Parameters
     ----------
-    source : path, DataFrame, Dataset, list of dicts or dict of columns
-        With the column `response`, or `responses` with a list of candidates per row; optionally `prompt`, `context`,
-        and `group`, `user`, `user_id`, `worker`, `annotator` or `annotator_id`, the first of them that a row fills.
+    source : path, "-", DataFrame, Dataset, list or iterator of dicts, or dict of columns
+        With the column `response`, or `responses` with a list of candidates per row; optionally a prompt, a `context`,
+        and a user, under every name that `read_preferences` knows; of several users the first that a row fills.
         Texts are strings or chat messages; a response that repeats the prompt's messages loses them.
+    columns : dict of str to str, optional
+        New name to name in the source, for columns called otherwise: ``{"prompt": "task"}``.
+    format : str, optional
+        How a file is written, where its name does not say so: "jsonl", "json", "csv", "tsv", "parquet".
+    encoding : str, optional
+        Of a file of text.
 
     Returns
     -------
@@ -68,12 +90,18 @@ def read_responses(source: Any) -> ResponseTable:
     ------
     MalformedRowError
         For the first row that cannot be used: where it is, what was expected and what was found there.
+    ValueError
+        If there is no response, `columns` does not fit, or several columns may hold the prompt or the response.
     """
-    opened = open_source(source)
+    kind = file_kind(format)
+    if format is not None and kind is None:
+        raise ValueError(f"format: expected how the file is written, such as 'jsonl' or 'csv', got {format!r}")
+    opened = open_source(source, encoding=encoding, kind=kind)
+    layout = _layout_of(opened, columns or {})
     read: list[_Asked] = []
     for record in opened.records:
         try:
-            read.append(_asked(opened, record))
+            read.append(layout.asked(record))
         except ValueError as error:
             raise MalformedRowError(f"{opened.place(record)}: {error}") from None
     answers = [(row, one, prompt, text) for row, one in enumerate(read) for prompt, text in one.answers]
@@ -86,6 +114,12 @@ def read_responses(source: Any) -> ResponseTable:
         context=[one.context or "" for _, one, _, _ in answers] if has_context else None,
         user=[one.user for _, one, _, _ in answers] if has_user else None,
         row=[row for row, _, _, _ in answers],
+        report=ReadReport(
+            source=opened.name,
+            n_rows=len(opened.records),
+            columns=layout.recognised(),
+            notes=(*opened.notes, *layout.notes),
+        ),
     )
 
 
@@ -97,35 +131,118 @@ class _Asked(NamedTuple):
     user: Hashable | None
 
 
-def _asked(source: Source, record: Record) -> _Asked:
-    if record.fault:
-        raise ValueError(record.fault)
-    cells = {name: cell for name, cell in record.cells.items() if not _is_missing(cell)}
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Which column holds what."""
 
-    def speech(cell: Any, column: str) -> Speech:
-        return read_speech(read_cell(cell) if source.all_cells_are_text else cell, column)
+    response: str | None
+    responses: str | None
+    prompt: tuple[str, ...]
+    system: str | None
+    context: str | None
+    users: tuple[str, ...]
+    all_cells_are_text: bool
+    notes: tuple[str, ...]
 
-    prompt = speech(cells.get("prompt", ""), "prompt")
-    answers = []
-    for candidate in _candidates(cells):
-        one = speech(candidate, "response")
-        shown_prompt, text, _ = split_explicit(prompt, one, one)
-        if is_blank(text):
-            raise ValueError("expected text, got an empty response")
-        answers.append((shown_prompt, text))
-    context = render(speech(cells["context"], "context"), "user") if "context" in cells else None
-    ids = (user_of_cell(cells[name], name, source.all_cells_are_text) for name in USER_COLUMNS if name in cells)
-    return _Asked(answers, context, next((user for user in ids if user is not None), None))
+    def asked(self, record: Record) -> _Asked:
+        """What a row asks to be scored; a ValueError "expected X, got Y" if it has no response."""
+        if record.fault:
+            raise ValueError(record.fault)
+        cells = {name: cell for name, cell in record.cells.items() if not _is_missing(cell)}
+        parts = [read_speech(cells.get(name, ""), name) for name in self.prompt]
+        opening = parts[0] if len(parts) == 1 else "\n\n".join(filter(None, (render(part, "user") for part in parts)))
+        shown = opening
+        if self.system is not None:
+            shown = with_system(render(read_speech(cells.get(self.system, ""), self.system), "system"), opening)
+        prompt = render(shown, "user")
+        answers = []
+        for candidate in self._candidates(cells):
+            text = without_prompt(opening, read_speech(candidate, self.response or "response"))
+            if is_blank(text):
+                raise ValueError("expected text, got an empty response")
+            answers.append((prompt, text))
+        context = None
+        if self.context in cells:
+            context = render(read_speech(cells[self.context], self.context or ""), "user")
+        ids = (user_of_cell(cells[name], name, self.all_cells_are_text) for name in self.users if name in cells)
+        return _Asked(answers, context, next((user for user in ids if user is not None), None))
+
+    def _candidates(self, cells: Mapping[str, Any]) -> list[Any]:
+        if self.response is not None and self.response in cells:
+            return [cells[self.response]]
+        if self.responses is None or self.responses not in cells:
+            raise ValueError(f"expected 'response' or 'responses', got the columns {listed(cells)}")
+        candidates = cells[self.responses]
+        if isinstance(candidates, np.ndarray):  # how pandas holds the lists of a Parquet file
+            candidates = candidates.tolist()
+        if isinstance(candidates, str) and candidates.lstrip().startswith("["):
+            candidates = parsed(candidates)
+        if not isinstance(candidates, list) or not candidates:
+            raise ValueError(f"expected a list of at least one as 'responses', got {reprlib.repr(candidates)}")
+        return candidates
+
+    def recognised(self) -> dict[str, str]:
+        """Column of the source by what it was taken for."""
+        found = {"prompt": " and ".join(self.prompt), "system": self.system, "response": self.response}
+        found |= {"responses": self.responses, "context": self.context, "user": ", ".join(self.users)}
+        return {role: column for role, column in found.items() if column}
 
 
-def _candidates(cells: Mapping[str, Any]) -> list[Any]:
-    if "response" in cells:
-        return [cells["response"]]
-    if "responses" not in cells:
-        raise ValueError(f"expected 'response' or 'responses', got the columns {listed(cells)}")
-    candidates = cells["responses"]
-    if isinstance(candidates, np.ndarray):  # how pandas holds the lists of a Parquet file
-        candidates = candidates.tolist()
-    if not isinstance(candidates, list) or not candidates:
-        raise ValueError(f"expected a list of at least one as 'responses', got {reprlib.repr(candidates)}")
-    return candidates
+def _layout_of(source: Source, renamed: Mapping[str, str]) -> _Layout:
+    named = name_columns(source, renamed)
+    column_of = named.column_of
+    response, responses = _only(named, "response"), _only(named, "responses")
+    if column_of and response is None and responses is None:
+        raise MalformedRowError(
+            f"{source.name}, {source.unit} {_first_readable(source)}: expected 'response' or 'responses', got the "
+            f"columns {listed(column_of)}{nearest('response', column_of)}; say which one it is: "
+            f"{ways_to_name({'response': 'NAME'})}"
+        )
+    prompt, note = find_prompt(named, {name for name in (response, responses) if name})
+    if column_of and not prompt:
+        note = _without_prompt(named, {response, responses})
+    context = next((name for name in named.called("context") if name not in prompt), None)
+    system = next(iter(named.called("system")), None)
+    return _Layout(
+        response=column_of[response] if response else None,
+        responses=column_of[responses] if responses else None,
+        prompt=tuple(column_of[name] for name in prompt),
+        system=column_of[system] if system else None,
+        context=column_of[context] if context else None,
+        users=tuple(column_of[name] for name in named.called("group")),
+        all_cells_are_text=source.all_cells_are_text,
+        notes=(note,) if note else (),
+    )
+
+
+def _only(named: Named, role: str) -> str | None:
+    """The one column of a role, that with the library's own name before others."""
+    found = [role] if role in named.column_of else columns_called(role, named.column_of)
+    if len(found) > 1:
+        raise ValueError(
+            f"{named.source.name}: expected one column with the {role}, got {listed(found)}; say which one counts: "
+            f"{ways_to_name({role: found[0]})}"
+        )
+    return found[0] if found else None
+
+
+def _without_prompt(named: Named, taken: set[str | None]) -> str:
+    """A note that all responses are ranked together; a ValueError where another column may hold the prompt."""
+    texts = [
+        name
+        for name in named.column_of
+        if name not in taken
+        and not {name} & {*named.called("context"), *named.called("group"), *named.called("system")}
+        and any(isinstance(cell, str | list) and " " in str(cell).strip() for cell in named.cells(name))
+    ]
+    if texts:
+        raise ValueError(
+            f"{named.source.name}: expected a column with the prompt, within which responses are ranked, got the "
+            f"columns {listed(named.column_of)}; say which one it is: "
+            f"{ways_to_name({'prompt': named.column_of[texts[0]]})}"
+        )
+    return "no prompt: all responses are ranked against one another"
+
+
+def _first_readable(source: Source) -> int:
+    return next((record.number for record in source.records if not record.fault), 0)

@@ -20,6 +20,7 @@ from micropref._rows.ids import user_id
 from micropref._support.optional import require
 from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
+from micropref.datasets._report import ReadReport
 from micropref.datasets._text import is_blank, is_unicode
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class PreferenceTable:
         Columns that came along, of any type. They cannot be called like a column of the table, ``label`` or ``tie``.
     n_rejected : int, default=0
         Rows that a reader left out. A part of a table knows nothing of them and says 0.
+    report : ReadReport, optional
+        What a reader understood of its source. A part of a table has none.
     *old : int
         `n_rejected` by position, as 0.1 took it; deprecated.
 
@@ -70,6 +73,8 @@ class PreferenceTable:
     weight : ndarray of shape (n,), dtype float64, or None
     extra : dict of str to list
     n_rejected : int
+    report : ReadReport or None
+        ``print(table.report)`` says in one line which column was taken for what.
 
     Raises
     ------
@@ -98,6 +103,7 @@ class PreferenceTable:
     weight: NDArray[np.float64] | None
     extra: dict[str, list[Any]]
     n_rejected: int
+    report: ReadReport | None
 
     def __init__(
         self,
@@ -110,6 +116,7 @@ class PreferenceTable:
         extra: Mapping[str, Sequence[Any]] | None = None,
         *old: int,
         n_rejected: int = 0,
+        report: ReadReport | None = None,
     ) -> None:
         n_rejected = _only_by_name(old, n_rejected)
         columns: dict[str, Any] = {
@@ -124,7 +131,8 @@ class PreferenceTable:
         _check_extra_names(extra_columns)
         _check_lengths(columns | extra_columns)
         _check_answers(columns["chosen"], columns["rejected"])
-        for name, column in {**columns, "extra": extra_columns, "n_rejected": n_rejected}.items():
+        known = {"extra": extra_columns, "n_rejected": n_rejected, "report": report}
+        for name, column in {**columns, **known}.items():
             object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
@@ -153,7 +161,7 @@ class PreferenceTable:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether every column holds the same cells in the same rows; ``n_rejected`` is not compared."""
+        """Whether every column holds the same cells in the same rows; ``n_rejected`` and ``report`` are not."""
         if not isinstance(other, PreferenceTable):
             return NotImplemented
         mine, theirs = self._columns(), other._columns()
@@ -217,6 +225,7 @@ class PreferenceTable:
             weight=stacked("weight", 1.0),
             extra={name: stacked(name, None) or [] for name in extra_names},
             n_rejected=sum(table.n_rejected for table in tables),
+            report=tables[0].report if len(tables) == 1 else ReadReport.together(table.report for table in tables),
         )
 
     def to_pandas(self) -> pandas.DataFrame:

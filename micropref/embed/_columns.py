@@ -58,8 +58,8 @@ def pair_columns(
     scale : mapping of str to float
         Factor of each part and of ``"response"``.
     """
-    # Each side is scaled before the difference is taken, exactly as encode_responses does.
-    first, second = (vectors.of(texts) * np.float32(scale["response"]) for texts in responses)
+    first, second = (vectors.of(texts) for texts in responses)
+    # The difference is scaled, not its sides: a fit learns the scale from differences that it keeps.
+    difference = make_pairs(first, second) * np.float32(scale["response"])
     context = context_columns(texts_of, vectors, scale, len(first))
-    X: np.ndarray = make_pairs(first, second, context=context)
-    return X
+    return np.hstack([context, difference])

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
 
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
-from micropref.embed._columns import context_texts
+from micropref.embed._columns import CONTEXT_PARTS, context_texts, pair_columns
+from micropref.embed._config import describe_interactions, restored_interactions
 from micropref.embed._orientation import CHOSEN_FIRST
+from micropref.embed._responses import (
+    Stated,
+    clauses_in,
+    interacting_rows,
+    interactions_of,
+    log_lengths,
+    names_of,
+    prepared,
+)
 from micropref.embed._scales import Measured, agree, common_scales, mean_norm
 from micropref.embed._settings import Settings
 from micropref.embed._vectors import Vectors, not_blank
 from micropref.embed.encoders import EncoderMismatchError, encoder_config
+from micropref.features.interactions import ContextInteractions
 
 # What 0.1 wrote; the orientation came later.
 _KEYS = frozenset(
@@ -26,9 +40,91 @@ class Learned(NamedTuple):
     settings: Settings
     orientation: str
     context_parts: dict[str, int]
-    feature_width: int
+    vector_width: int
     scale: dict[str, float]
     n_truncated: int
+    interactions: ContextInteractions | None = None
+
+    @property
+    def feature_width(self) -> int:
+        """Number of columns that follow the context."""
+        return sum(self.response_widths().values())
+
+    def response_widths(self) -> dict[str, int]:
+        """Number of columns of each block that follows the context, in their order."""
+        fitted = self.interactions
+        widths = {
+            "response": self.vector_width,
+            "length": int(self.settings.length),
+            "interactions": 0 if fitted is None else len(fitted.get_feature_names_out()) - fitted.n_features_in_,
+            "clauses": self.vector_width * self.settings.clauses,
+        }
+        return {name: width for name, width in widths.items() if width}
+
+    def response_names(self) -> list[str]:
+        """Names of the columns that follow the context."""
+        names: list[str] = []
+        for block, width in self.response_widths().items():
+            if block == "interactions" and self.interactions is not None:
+                names += names_of(self.interactions)
+            else:
+                names += [block] if block == "length" else [f"{block}_{i}" for i in range(width)]
+        return names
+
+    def rows(self, table: PreferenceTable, parts: Sequence[str], vectors: Vectors) -> np.ndarray:
+        """X of a table, with a choice of the context parts.
+
+        Parameters
+        ----------
+        table : PreferenceTable
+        parts : sequence of str
+        vectors : Vectors
+            Of all texts of the table.
+
+        Returns
+        -------
+        X : ndarray of shape (n, width of the parts + feature_width), dtype float32
+        """
+        settings, texts_of = self.settings, {part: context_texts(table, part) for part in parts}
+        X = pair_columns(settings.responses(table), texts_of, vectors, self.scale)
+        if self.feature_width == self.vector_width:
+            return X
+        context, d = np.split(X, [X.shape[1] - self.vector_width], axis=1)
+        lengths = log_lengths(table.chosen) - log_lengths(table.rejected)
+        return np.hstack([context, *self.response_columns(d, lengths, settings.stated(table), vectors)])
+
+    def response_columns(
+        self, d: np.ndarray, lengths: np.ndarray, stated: Stated | None, vectors: Vectors
+    ) -> list[np.ndarray]:
+        """The blocks that follow the context, of differences or of single responses.
+
+        Parameters
+        ----------
+        d : ndarray of shape (n, vector_width)
+            Scaled.
+        lengths : ndarray of shape (n, 1)
+            Log lengths, or their differences.
+        stated : Stated or None
+            None where the settings let nothing act.
+        vectors : Vectors
+            Of all texts that are stated.
+
+        Returns
+        -------
+        columns : list of ndarray of float32
+            With feature_width columns together.
+        """
+        columns = [d]
+        if self.settings.length:
+            columns.append((lengths * self.scale["length"]).astype(np.float32))
+        if self.interactions is not None:
+            assert stated is not None
+            columns.append(interactions_of(stated, d, vectors, self.interactions))
+        if self.settings.clauses:
+            assert stated is not None
+            factor = self.scale["clauses"] / self.scale["response"]
+            columns.append(clauses_in(stated, d, vectors) * np.float32(factor))
+        return columns
 
 
 def learn(
@@ -56,12 +152,24 @@ def learn(
     learned = Learned(
         settings=checked,
         orientation=orientation,
-        context_parts={part: vectors.width for part in measured.norms if part != "response"},
-        feature_width=vectors.width,
+        context_parts={part: vectors.width for part in measured.norms if part in CONTEXT_PARTS},
+        vector_width=vectors.width,
         scale=common_scales(everywhere, checked.norms),
         n_truncated=sum(one.n_truncated for one in everywhere),
     )
+    if checked.interactions is not None:
+        transformer = prepared(checked.interactions, vectors.width)
+        rows = ranks.together(lambda: _interacting(learned, table, vectors))
+        learned = learned._replace(interactions=transformer.fit(rows))
     return learned, vectors
+
+
+def _interacting(learned: Learned, table: PreferenceTable, vectors: Vectors) -> np.ndarray:
+    """Rows from which interactions are learned."""
+    stated = learned.settings.stated(table)
+    assert stated is not None
+    first, second = (vectors.of(texts) for texts in learned.settings.responses(table))
+    return interacting_rows(stated, (first - second) * np.float32(learned.scale["response"]), vectors)
 
 
 def _measure(
@@ -73,6 +181,11 @@ def _measure(
     first, second = settings.responses(table)
     features = {part: vectors.of(not_blank(context_texts(table, part))) for part in parts}
     features["response"] = vectors.of(first) - vectors.of(second)
+    if settings.length:
+        features["length"] = (log_lengths(table.chosen) - log_lengths(table.rejected)).astype(np.float32)
+    stated = settings.stated(table)
+    if settings.clauses and stated is not None:
+        features["clauses"] = clauses_in(stated, features["response"], vectors)
     norms = {part: (mean_norm(of), len(of)) for part, of in features.items()}
     kind = f"{settings.fingerprint} of width {vectors.width} with the parts {', '.join(norms)}, rows {orientation},"
     return settings, vectors, Measured(kind, norms, vectors.n_truncated)
@@ -91,7 +204,21 @@ def describe(learned: Learned) -> dict[str, Any]:
         "scale": dict(learned.scale),
         "context_parts": dict(learned.context_parts),
         "feature_width": learned.feature_width,
+        "vector_width": learned.vector_width,
         "n_truncated": learned.n_truncated,
+        "clauses": settings.clauses,
+        "length": settings.length,
+        "interactions": None if learned.interactions is None else describe_interactions(learned.interactions),
+    }
+
+
+def acting_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a description that say which columns follow the difference; 0.1 had none of them."""
+    fitted = restored_interactions(config.get("interactions"))
+    return {
+        "interactions": None if fitted is None else clone(fitted),
+        "clauses": config.get("clauses", False),
+        "length": config.get("length", False),
     }
 
 
@@ -112,7 +239,8 @@ def restore(config: Mapping[str, Any], settings: Settings) -> Learned:
         settings=settings,
         orientation=config.get("orientation", CHOSEN_FIRST),
         context_parts=dict(config["context_parts"]),
-        feature_width=config["feature_width"],
+        vector_width=config.get("vector_width", config["feature_width"]),
         scale=dict(config["scale"]),
         n_truncated=config["n_truncated"],
+        interactions=restored_interactions(config.get("interactions")),
     )

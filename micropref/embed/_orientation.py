@@ -10,7 +10,7 @@ import numpy as np
 
 from micropref._arrays.backend import to_numpy
 from micropref._rows.labels import signs_as_fit_reads_them
-from micropref.datasets._sources import open_source
+from micropref.datasets._sources import Source, open_source
 from micropref.datasets._unoriented import read_unoriented, refuse_contradictions
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
@@ -40,11 +40,16 @@ def read_rows(source: Any, orientation: str) -> PreferenceTable:
     """
     if orientation == AS_GIVEN:
         return _not_empty(read_unoriented(source))
+    is_path = isinstance(source, str | os.PathLike)
+    if not (is_path or hasattr(source, "__len__")):
+        source = open_source(source)  # an iterator, whose rows come only once
     table = _not_empty(read_preferences(source))
-    rows_are_known = not isinstance(source, str | os.PathLike | Mapping)
-    if rows_are_known and len(source) != len(table):
+    n_rows = len(source.records) if isinstance(source, Source) else None
+    if n_rows is None and not (is_path or isinstance(source, Mapping)):
+        n_rows = len(source)
+    if n_rows is not None and n_rows != len(table):
         raise ValueError(
-            f"expected one comparison for each row, got ties: {len(source)} rows became {len(table)}; "
+            f"expected one comparison for each row, got ties: {n_rows} rows became {len(table)}; "
             "turn the data into a table with read_preferences before it goes into an estimator"
         )
     return table

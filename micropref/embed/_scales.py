@@ -11,7 +11,7 @@ from micropref._rows.layout import measure, root_mean_square
 from micropref._rows.ranges import NORMS, check_range
 from micropref.distributed import Communicator
 
-_DEFAULT_NORMS = {"response": 3.0, "prompt": 0.3, "context": 1.5}
+_DEFAULT_NORMS = {"response": 3.0, "prompt": 0.3, "context": 1.5, "length": 1.0, "clauses": 3.0}
 
 
 class Measured(NamedTuple):

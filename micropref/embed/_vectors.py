@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from micropref._support.warnings import level_of_caller
 from micropref.datasets._text import is_blank
@@ -86,9 +87,10 @@ def embed_texts(
     row_of: dict[str, int] = {}
     blocks: list[np.ndarray] = []
     # A store sorts its work, and shows its progress, by itself.
-    source, batches = (encoder, _batches(distinct)) if store is None else (store, [distinct])
-    for batch in batches:
-        block = _checked(source, batch, source.encode(batch), width)
+    source, numbered = (encoder, batches(distinct)) if store is None else (store, [np.arange(len(distinct))])
+    for numbers in numbered:
+        batch = [distinct[number] for number in numbers]
+        block = checked(source, batch, source.encode(batch), width)
         row_of.update((text, row) for row, text in enumerate(batch, start=len(row_of)))
         blocks.append(block)
         width = block.shape[1]
@@ -106,19 +108,21 @@ def embed_texts(
     return Vectors(row_of, np.concatenate([*blocks, np.zeros((1, width or 0), dtype=np.float32)]), n_truncated)
 
 
-def _batches(texts: list[str]) -> Iterable[list[str]]:
-    """The texts in batches, long ones first, behind a progress bar if that takes long and a person is watching."""
-    by_length = sorted(texts, key=len, reverse=True)
-    batches = [by_length[start : start + _BATCH_TEXTS] for start in range(0, len(by_length), _BATCH_TEXTS)]
+def batches(texts: Sequence[str]) -> Iterable[NDArray[np.int64]]:
+    """Numbers of the texts in batches, long ones first, behind a progress bar if that takes long and one watches."""
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    by_length = np.argsort(-lengths, kind="stable")
+    found = [by_length[start : start + _BATCH_TEXTS] for start in range(0, len(by_length), _BATCH_TEXTS)]
     if len(texts) < _PROGRESS_FROM or not sys.stderr.isatty():
-        return batches
+        return found
     from rich.console import Console
     from rich.progress import track
 
-    return track(batches, description="Embedding", console=Console(file=sys.stderr), transient=True)
+    return track(found, description="Embedding", console=Console(file=sys.stderr), transient=True)
 
 
-def _checked(source: object, texts: list[str], found: Any, width: int | None) -> np.ndarray:
+def checked(source: object, texts: list[str], found: Any, width: int | None) -> np.ndarray:
+    """What a source gave for texts, as float32; a ValueError if it has another shape or is not finite."""
     # Too large for float32 is infinite, and an error below.
     with np.errstate(over="ignore"):
         vectors = np.asarray(found, dtype=np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -13,24 +13,25 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._estimator.fitting import learning, predicting
 from micropref._support.renamed import moved
 from micropref.datasets._unoriented import read_unoriented
-from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
-from micropref.embed._columns import CONTEXT_PARTS, are_context_parts, context_columns, context_texts, pair_columns
-from micropref.embed._learned import Learned, check_description, describe, learn, restore
+from micropref.embed._columns import context_texts
+from micropref.embed._features import TextFeatures
+from micropref.embed._learned import Learned, acting_parameters, check_description, describe, learn, restore
 from micropref.embed._orientation import read_rows, read_training_rows
 from micropref.embed._scales import mean_norm, scale_to
 from micropref.embed._settings import Settings
-from micropref.embed._texts import check_texts
-from micropref.embed._vectors import TruncationWarning, Vectors, not_blank
+from micropref.embed._streamed import learn_streamed
+from micropref.embed._vectors import TruncationWarning, not_blank
 from micropref.embed.encoders import encoder_from_config
 from micropref.embed.protocol import Encoder, Store
+from micropref.features.interactions import ContextInteractions
 
 __all__ = ["PairEncoder", "Store", "TruncationWarning"]
 
 __getattr__ = moved(__name__)
 
 
-class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Turn a table of comparisons into ``X = [prompt | context | φ(chosen) − φ(rejected)]``.
 
     Every distinct text is embedded once. Each of the parts is scaled by one number, learned in `fit`, so that the
@@ -58,7 +59,19 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         (`n_context_features_`): taken for differences, they would say that the first response is better.
     norms : dict, optional
         Root mean square Euclidean norm of each part after scaling, blank cells left out. Missing keys have the
-        defaults ``{"response": 3.0, "prompt": 0.3, "context": 1.5}``, where ``"response"`` is the difference.
+        defaults ``{"response": 3.0, "prompt": 0.3, "context": 1.5, "length": 1.0, "clauses": 3.0}``, where
+        ``"response"`` is the difference.
+    interactions : bool or ContextInteractions, optional
+        Let prompts and contexts act on the responses: `ContextInteractions` between the two and the difference, whose
+        columns follow it. True takes its defaults; of one that is given, the factors and `n_axes` count. The table
+        needs a column ``context``, whatever `context` makes of it; blank cells state nothing.
+    clauses : bool, default=False
+        Cut every context at punctuation and at words such as "and", "but", "while", "because", embed each clause once,
+        and add Σ_j r_j (r_jᵀ d), where r_j is the vector of a clause without its projection on that of the prompt. The
+        table needs a column ``context``.
+    length : bool, default=False
+        Add the difference of the logarithms of the numbers of characters, one column. Raters prefer long answers; in a
+        column of its own this bias can be seen, and removed.
     verbose : int, default=0
         1 reports on standard error how many texts were embedded and how long that took.
 
@@ -72,7 +85,11 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Whether the first response of a row is the chosen one, or the one whose column comes first, as after a fit with
         y.
     feature_width_ : int
-        Number of columns of the difference.
+        Number of columns that follow the context: the difference, and what is linear in it.
+    vector_width_ : int
+        Number of features of a text.
+    interactions_ : ContextInteractions or None
+        Fitted, where prompts and contexts act.
     context_parts_ : dict of str to int
         Context columns of X and the number of features of each, in their order in X.
     n_context_features_ : int
@@ -95,12 +112,6 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     encoder_: Encoder
     fingerprint_: str
-    orientation_: str
-    feature_width_: int
-    context_parts_: dict[str, int]
-    scale_: dict[str, float]
-    n_truncated_: int
-    _settings: Settings
 
     def __init__(
         self,
@@ -110,6 +121,9 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         template: str = "{response}",
         context: str | Sequence[str] = (),
         norms: Mapping[str, float] | None = None,
+        interactions: bool | ContextInteractions | None = None,
+        clauses: bool = False,
+        length: bool = False,
         verbose: int = 0,
     ):
         self.encoder = encoder
@@ -117,6 +131,9 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.template = template
         self.context = context
         self.norms = norms
+        self.interactions = interactions
+        self.clauses = clauses
+        self.length = length
         self.verbose = verbose
 
     def fit(self, X: Any, y: Any = None) -> Self:
@@ -139,7 +156,8 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             If a parameter or the table is not usable, the store belongs to another encoder, or y contradicts a label of
             the table. A fit that is refused leaves the estimator as it was.
         """
-        learned, _, _ = self._learn(X, y)
+        table, orientation = active_communicator().together(lambda: read_training_rows(X, y))
+        learned, _ = learn(self._settings_of_parameters, table, orientation, self.verbose)
         self._adopt(learned)
         return self
 
@@ -156,10 +174,34 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         -------
         X : ndarray of shape (n, n_context_features_ + feature_width_), dtype float32
         """
-        learned, table, vectors = self._learn(X, y)
-        pairs = active_communicator().together(
-            lambda: _assemble(learned.settings, table, tuple(learned.context_parts), vectors, learned.scale)
-        )
+        return self.fit_pairs(X, y)
+
+    def fit_pairs(self, X: Any, y: Any = None, *, parts: Sequence[str] | None = None) -> np.ndarray:
+        """Fit, and transform with a choice of the context parts: `fit` and `encode_pairs` in one read of the texts.
+
+        Unless something acts on the responses, a text is embedded, added to its rows, and forgotten: memory is that of
+        the matrix that is returned.
+
+        Parameters
+        ----------
+        X : table of n comparisons
+        y : array-like of n labels, optional
+            As in `fit`.
+        parts : sequence of str, optional
+            Out of ``("prompt", "context")``; by default all that are learned.
+
+        Returns
+        -------
+        X : ndarray of shape (n, width of the parts + feature_width_), dtype float32
+        """
+        ranks = active_communicator()
+        table, orientation = ranks.together(lambda: read_training_rows(X, y))
+        if self.interactions in (None, False) and not self.clauses and not self.length:
+            learned, pairs = learn_streamed(self._settings_of_parameters, table, orientation, parts, self.verbose)
+        else:
+            learned, vectors = learn(self._settings_of_parameters, table, orientation, self.verbose)
+            shown = [part for part in learned.context_parts if parts is None or part in parts]
+            pairs = ranks.together(lambda: learned.rows(table, shown, vectors))
         self._adopt(learned)
         return pairs
 
@@ -193,7 +235,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         vectors = self._embed(texts)
         found = mean_norm(vectors.of(not_blank(texts)))
         self.scale_ = {**self.scale_, "context": scale_to(self._settings.norms["context"], found)}
-        self.context_parts_ = {**self.context_parts_, "context": self.feature_width_}
+        self.context_parts_ = {**self.context_parts_, "context": self.vector_width_}
         self.n_truncated_ += vectors.n_truncated
         return self
 
@@ -219,26 +261,6 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self.encode_pairs(X)
 
     @predicting
-    def encode_pairs(self, X: Any, parts: Sequence[str] | None = None) -> np.ndarray:
-        """Embed comparisons with a choice of context parts.
-
-        Parameters
-        ----------
-        X : table of n comparisons
-        parts : sequence of str, optional
-            Out of ``("prompt", "context")``, in this order; by default those of `transform`.
-
-        Returns
-        -------
-        X : ndarray of shape (n, width of the parts + feature_width_), dtype float32
-        """
-        check_is_fitted(self)
-        parts = self._check_parts(parts)
-        table = read_rows(X, self.orientation_)
-        vectors = self._embed(self._settings.texts(table, parts))
-        return _assemble(self._settings, table, parts, vectors, self.scale_)
-
-    @predicting
     def texts(self, X: Any) -> list[str]:
         """The distinct texts that are embedded for a table, in order of their first appearance; nothing is embedded.
 
@@ -262,117 +284,6 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return list(dict.fromkeys(not_blank(settings.texts(table, settings.parts_of(table)))))
 
     @predicting
-    def encode_responses(self, prompts: Sequence[str] | None, responses: Sequence[str]) -> np.ndarray:
-        """Scaled features φ of single responses; their differences are the last columns of X.
-
-        Parameters
-        ----------
-        prompts : sequence of n str, or None
-            Needed only if the template has ``{prompt}``.
-        responses : sequence of n str
-
-        Returns
-        -------
-        features : ndarray of shape (n, feature_width_), dtype float32
-
-        Raises
-        ------
-        ValueError
-            If a response is blank, or there are not as many prompts as responses.
-        """
-        check_is_fitted(self)
-        responses = check_texts(responses)
-        if prompts is not None:
-            prompts = check_texts(prompts, "prompt", allow_blank=True)
-            if len(prompts) != len(responses):
-                raise ValueError(
-                    f"expected as many prompts as responses, got {len(prompts)} prompts and {len(responses)} responses"
-                )
-        texts = self._settings.template.fill(prompts, responses)
-        return self._embed(texts).of(texts) * np.float32(self.scale_["response"])
-
-    @predicting
-    def encode_context(
-        self,
-        prompts: Sequence[str] | None,
-        contexts: Sequence[str] | None = None,
-        parts: Sequence[str] | None = None,
-    ) -> np.ndarray:
-        """Scaled context features, the first columns of X.
-
-        Parameters
-        ----------
-        prompts, contexts : sequence of n str, or None
-            Those that the parts name.
-        parts : sequence of str, optional
-            Out of ``("prompt", "context")``, in this order; by default those of `transform`.
-
-        Returns
-        -------
-        features : ndarray of shape (n, width of the parts), dtype float32
-
-        Raises
-        ------
-        ValueError
-            If a part is missing, or prompts and contexts differ in number.
-        """
-        check_is_fitted(self)
-        parts = self._check_parts(parts)
-        given = {
-            name: check_texts(texts, name, allow_blank=True)
-            for name, texts in (("prompt", prompts), ("context", contexts))
-            if texts is not None
-        }
-        missing = [part for part in parts if part not in given]
-        if missing or not given:
-            expected = " and ".join(f"{part}s" for part in parts) or "prompts or contexts"
-            raise ValueError(f"expected {expected}, got no {' and no '.join(missing) or 'texts'}")
-        lengths = {name: len(texts) for name, texts in given.items()}
-        if len(set(lengths.values())) > 1:
-            raise ValueError(
-                "expected as many prompts as contexts, "
-                f"got {lengths['prompt']} prompts and {lengths['context']} contexts"
-            )
-        texts_of = {part: given[part] for part in parts}
-        vectors = self._embed(text for texts in texts_of.values() for text in texts)
-        return context_columns(texts_of, vectors, self.scale_, max(lengths.values()))
-
-    @property
-    def n_context_features_(self) -> int:
-        """Number of context features in X.
-
-        Returns
-        -------
-        n_context_features : int
-        """
-        return sum(self.context_parts_.values())
-
-    @property
-    def n_prompt_features_(self) -> int:
-        """Number of context features that come from the prompt, the first columns of X.
-
-        Returns
-        -------
-        n_prompt_features : int
-        """
-        return self.context_parts_.get("prompt", 0)
-
-    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Names of the columns of X: the part and a number.
-
-        Parameters
-        ----------
-        input_features : ignored
-
-        Returns
-        -------
-        names : ndarray of str objects
-        """
-        check_is_fitted(self)
-        widths = {**self.context_parts_, "response": self.feature_width_}
-        return np.array([f"{part}_{i}" for part, width in widths.items() for i in range(width)], dtype=object)
-
-    @predicting
     def to_config(self) -> dict[str, Any]:
         """What JSON can say about this fitted transformer; `from_config` restores it.
 
@@ -381,15 +292,7 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         dict
         """
         check_is_fitted(self)
-        learned = Learned(
-            settings=self._settings,
-            orientation=self.orientation_,
-            context_parts=self.context_parts_,
-            feature_width=self.feature_width_,
-            scale=self.scale_,
-            n_truncated=self.n_truncated_,
-        )
-        return describe(learned)
+        return describe(self._learned)
 
     @classmethod
     def from_config(
@@ -428,18 +331,22 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             template=config["template"],
             context=context if isinstance(context, str) else tuple(context),
             norms=dict(config["norms"]),
+            **acting_parameters(config),
         )
         restored._adopt(restore(config, restored._settings_of_parameters()))
         return restored
 
-    def _learn(self, X: Any, y: Any) -> tuple[Learned, PreferenceTable, Vectors]:
-        """What a fit learns, its rows and the vectors of their texts; the estimator stays as it is."""
-        table, orientation = active_communicator().together(lambda: read_training_rows(X, y))
-        learned, vectors = learn(self._settings_of_parameters, table, orientation, self.verbose)
-        return learned, table, vectors
-
     def _settings_of_parameters(self) -> Settings:
-        return Settings.of(self.encoder, self.store, self.template, self.context, self.norms)
+        return Settings.of(
+            self.encoder,
+            self.store,
+            self.template,
+            self.context,
+            self.norms,
+            interactions=self.interactions,
+            clauses=self.clauses,
+            length=self.length,
+        )
 
     @learning
     def _adopt(self, learned: Learned) -> None:
@@ -449,23 +356,10 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.orientation_ = learned.orientation
         self.context_parts_ = learned.context_parts
         self.feature_width_ = learned.feature_width
+        self.vector_width_ = learned.vector_width
+        self.interactions_ = learned.interactions
         self.scale_ = learned.scale
         self.n_truncated_ = learned.n_truncated
-
-    def _check_parts(self, parts: Sequence[str] | None) -> tuple[str, ...]:
-        if parts is None:
-            return tuple(self.context_parts_)
-        if not are_context_parts(parts):
-            raise ValueError(f"parts: expected a part of {CONTEXT_PARTS}, in this order, got {parts!r}")
-        for part in parts:
-            if part not in self.context_parts_:
-                hint = "; fit_context learns it" if part == "context" else ""
-                seen = ", ".join(self.context_parts_) or "no parts"
-                raise ValueError(f"expected parts that were seen in fitting ({seen}), got {part!r}{hint}")
-        return tuple(parts)
-
-    def _embed(self, texts: Iterable[str]) -> Vectors:
-        return self._settings.embed(texts, width=self.feature_width_, verbose=self.verbose)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "scale_")
@@ -475,10 +369,3 @@ class PairEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.input_tags.dict = True
         return tags
-
-
-def _assemble(
-    settings: Settings, table: PreferenceTable, parts: Sequence[str], vectors: Vectors, scale: Mapping[str, float]
-) -> np.ndarray:
-    texts_of = {part: context_texts(table, part) for part in parts}
-    return pair_columns(settings.responses(table), texts_of, vectors, scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from micropref.features.interactions import ContextInteractions
 from micropref.features.scaler import PairScaler
 
-__all__ = ["PairScaler"]
+__all__ = ["ContextInteractions", "PairScaler"]

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._engine import prediction
 from micropref._estimator.fitting import fitted
-from micropref._estimator.gated_heads import fitted_gate
+from micropref._estimator.gated_heads import GatedHeads, fitted_gate, refuse_scatter
 from micropref._estimator.saveable import pack, unpack
 from micropref._estimator.state import numbered
 from micropref._rows.comparisons import Comparisons
@@ -19,7 +19,8 @@ from micropref.mixture import MixtureBradleyTerry
 
 def fitted_mixture(mixture: Any) -> MixtureBradleyTerry:
     """The mixture as it was fitted, taken out of a FrozenEstimator; an error unless it is a fitted one."""
-    mixture = fitted(mixture) if isinstance(mixture, MixtureBradleyTerry | FrozenEstimator) else mixture
+    mixture = fitted(mixture) if isinstance(mixture, GatedHeads | FrozenEstimator) else mixture
+    refuse_scatter(mixture, "the upkeep of heads")
     if not isinstance(mixture, MixtureBradleyTerry):
         raise TypeError(f"expected a MixtureBradleyTerry, got a {type(mixture).__name__}")
     check_is_fitted(mixture)

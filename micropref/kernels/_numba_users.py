@@ -53,11 +53,10 @@ def _tails(mean, variance, scales, weights):
 
 @njit(nogil=True, cache=True)
 def _of_normals(mean, variance, scales, weights):
-    mean = min(max(mean, -_LARGEST), _LARGEST)
     z = first = second = 0.0
     for j in range(scales.shape[0]):
         inverse = 1.0 / math.sqrt(scales[j] * scales[j] + variance)
-        t = mean * inverse
+        t = min(max(mean * inverse, -_LARGEST), _LARGEST)
         density = weights[j] * inverse * math.exp(-0.5 * t * t)
         z += weights[j] * 0.5 * math.erfc(-t * _ROOT_HALF)
         first += density

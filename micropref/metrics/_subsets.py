@@ -12,7 +12,17 @@ from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics._accuracy import tie_half
 from micropref.metrics._intervals import mean_interval
 
-__all__ = ["rows_by_value", "score_subsets"]
+__all__ = ["clusters_of", "rows_by_value", "score_subsets"]
+
+
+def clusters_of(users: Sequence[Any] | NDArray[Any] | None, prompts: Sequence[str]) -> NDArray[Any]:
+    """What the bootstrap draws: the user of each row; without one its prompt, and without both the row itself."""
+    clusters = np.empty(len(prompts), dtype=object)
+    for row, prompt in enumerate(prompts):
+        user = None if users is None else users[row]
+        # A user and a prompt of the same name are two clusters.
+        clusters[row] = (0, user) if user is not None else (1, prompt) if prompt else None
+    return clusters
 
 
 def rows_by_value(column: Sequence[Any] | None, n_samples: int) -> list[tuple[str, NDArray[np.intp]]]:

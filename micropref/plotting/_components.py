@@ -15,7 +15,7 @@ class ComponentsDisplay:
     """Held-out log-likelihood in nats per comparison against the number of heads, relative to the fewest.
 
     Beside the number that was chosen, a second line shows the fewest heads whose mean is within one standard error of
-    the best, where that is another number: the rule "one_se" of `micropref.select_n_components`.
+    the best, where that is another number: the rule "one_se", the default of `micropref.select_n_components`.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class ComponentsDisplay:
             found.n_components, color=COLORS[5], linestyle="--", linewidth=1, label=f"K = {found.n_components} chosen"
         )
         best = int(np.argmax(found.mean_log_likelihood))
-        enough = found.mean_log_likelihood >= found.mean_log_likelihood[best] - found.standard_error[best]
+        enough = found.mean_log_likelihood >= found.mean_log_likelihood[best] - found.standard_error
         fewest = int(found.candidates[enough | (np.arange(len(enough)) == best)].min())
         if fewest != found.n_components:
             label = f"K = {fewest} fewest within one standard error of the best"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from micropref._arrays.backend import to_numpy
+from micropref._estimator.gated_heads import refuse_scatter
 from micropref._support.warnings import level_of_caller
 from micropref.kernels._pointwise import sigmoid
 from micropref.theory._population import Population, check_population, information
@@ -188,7 +189,13 @@ def bounds_of_fit(estimator: Any, X: Any, prompt: ArrayLike | None = None) -> Ir
     Returns
     -------
     bounds : IrreducibleErrorBounds
+
+    Raises
+    ------
+    TypeError
+        If users scatter around the heads: their groups are not finitely many.
     """
+    refuse_scatter(estimator, "a bound with finitely many groups")
     weights = to_numpy(estimator.mixture_weights(X)).astype(np.float64)
     probs = sigmoid(to_numpy(estimator.component_scores(X)).astype(np.float64))
     return irreducible_error_bounds(weights / weights.sum(axis=1, keepdims=True), probs, prompt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +12,21 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from micropref._arrays.backend import to_numpy
+from micropref._estimator.dead_heads import candidate_fits
 from micropref._rows.arrays import as_rows
 from micropref._rows.groups import check_groups
 from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight
+from micropref._support.warnings import level_of_caller
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._single import best_single_reward
 from micropref.theory._units import Model, SortedRows, check_smooth
 
+# A gain on held-out comparisons, in nats, that few populations have: a test that needs more tells nothing by not
+# rejecting.
+_LARGE_GAIN = 0.1
+_LEVEL = 0.05
 _NEARLY_FREE = 1e-10  # a penalty that bounds the reward of separable answers, and nothing else
 
 
@@ -39,12 +46,21 @@ class SingleRewardTest:
         Of the hypothesis that a single reward gave the answers, min(1, exp(−log_evidence)); small speaks for several.
     n_groups : int
         Groups (and ungrouped rows).
+    needed_gain : float
+        The gain, in nats per comparison, from which on this test gives a p-value of 0.05 or less:
+        (log 20 + what the best single reward of a half gains by being fitted to it) / comparisons of a half.
     """
 
     gain: float
     log_evidence: float
     p_value: float
     n_groups: int
+    needed_gain: float
+
+    @property
+    def has_power(self) -> bool:
+        """Whether a usual gain, 0.1 nats or less, would be noticed. If not, a large p-value says nothing."""
+        return self.needed_gain <= _LARGE_GAIN
 
 
 def single_reward_test(
@@ -69,8 +85,14 @@ def single_reward_test(
     use the halves. The usual χ² is wrong here, since one head lies on the boundary of K; and a gain on held-out rows
     alone would not do: two heads also hedge where few rows make one overconfident.
 
-    The price is power where features are many: r̂ gains about half a nat for each of them. Give rows many times
-    the number of features, or fewer features (PCA of the differences without centring).
+    The price is power where features are many: r̂ gains about half a nat for each of them by being fitted to the rows
+    that it is judged on, and the reward of the other half loses as much, so that with 768 features and 1 000
+    comparisons in a half r̂ explains every answer. `needed_gain` is that price; with a warning where it is so high that
+    hardly any population could be noticed. Give rows many times the number of features. Fewer features, the principal
+    axes of the differences say, change the question to whether one reward *of these axes* gave the answers; where a
+    group judges similar pairs, what the axes leave out is shared by its answers, and one reward is then mistaken
+    for several (in a simulation of 768 features, ten axes and annotators who judge nearly the same pair five times,
+    always).
 
     Parameters
     ----------
@@ -94,6 +116,11 @@ def single_reward_test(
     ------
     ValueError
         For one component, fewer than four groups, or a mixture with an MLP gate or a balance term.
+
+    Warns
+    -----
+    UserWarning
+        If the p-value is above 0.05 and `needed_gain` above 0.1 nats: the data do not show that one reward is enough.
     """
     if estimator.n_components < 2:
         raise ValueError(f"expected an estimator with n_components of at least 2, got {estimator.n_components}")
@@ -109,14 +136,18 @@ def single_reward_test(
     def part(values: Any, rows: np.ndarray) -> Any:
         return None if values is None else np.asarray(to_numpy(values))[rows]
 
-    log_evidence, gain, mass = [], 0.0, 0.0
+    log_evidence, gain, price, mass = [], 0.0, 0.0, 0.0
     for train, test in (halves, halves[::-1]):
         likelihood = {}
         for k in (estimator.n_components, 1):
             model = clone(estimator).set_params(n_components=k, warm_start=False)
-            model.fit(
-                rows_of_X[train], part(y, train), sample_weight=part(sample_weight, train), groups=part(groups, train)
-            )
+            with candidate_fits():  # whose dead heads are what the test is about
+                model.fit(
+                    rows_of_X[train],
+                    part(y, train),
+                    sample_weight=part(sample_weight, train),
+                    groups=part(groups, train),
+                )
             check_smooth(model)
             data = SortedRows.create(
                 model, rows_of_X[test], part(y, test), part(groups, test), part(sample_weight, test)
@@ -124,9 +155,34 @@ def single_reward_test(
             likelihood[k] = float(Model.of(model).unit_log_likelihood(data) @ data.outer)
         gain += likelihood[estimator.n_components] - likelihood[1]
         mass += data.weight.sum()
-        log_evidence.append(likelihood[estimator.n_components] - _best_single_likelihood(data))
+        best = _best_single_likelihood(data)
+        price += best - likelihood[1]
+        log_evidence.append(likelihood[estimator.n_components] - best)
     evidence = float(np.logaddexp(log_evidence[0], log_evidence[1]) - np.log(2))
-    return SingleRewardTest(gain / mass, evidence, float(np.exp(min(0.0, -evidence))), len(present))
+    found = SingleRewardTest(
+        gain=gain / mass,
+        log_evidence=evidence,
+        p_value=float(np.exp(min(0.0, -evidence))),
+        n_groups=len(present),
+        needed_gain=float((price - 2 * np.log(_LEVEL)) / mass),
+    )
+    if found.p_value > _LEVEL and not found.has_power:
+        _warn_of_no_power(found, data.difference.shape[1], mass)
+    return found
+
+
+def _warn_of_no_power(found: SingleRewardTest, n_features: int, mass: float) -> None:
+    more = ""
+    if found.gain > 0:
+        rows = 10 ** np.ceil(np.log10(mass * found.needed_gain / found.gain))
+        more = f"; with the gain of {found.gain:.3g} nats on held-out groups it takes about {rows:,.0f} comparisons"
+    warnings.warn(
+        f"expected many more comparisons than features for this test to have power, got {mass:,.0f} comparisons and "
+        f"{n_features} features: it can only notice a gain of {found.needed_gain:.3g} nats per comparison or more. The "
+        f"p-value of {found.p_value:.3g} does not show that one reward is enough{more}",
+        UserWarning,
+        stacklevel=level_of_caller(),
+    )
 
 
 def _best_single_likelihood(data: SortedRows) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import log_softmax, logsumexp
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._estimator.gated_heads import refuse_scatter
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.units import number_units
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
@@ -19,6 +20,7 @@ BLOCK_ROWS = 2048
 def check_smooth(estimator: Any) -> None:
     """Refuse a mixture that is not fitted, or whose fit has other scores than those of this module."""
     check_is_fitted(estimator)
+    refuse_scatter(estimator, "the decomposition of the error")
     if len(estimator.gate_parameters_) > 2 or estimator.balance != 0:
         raise ValueError(
             "expected a mixture with static weights or a linear gate, and balance=0, got "
@@ -87,6 +89,13 @@ class SortedRows:
         """First row of every unit of a block, counted from the start of the block."""
         return np.flatnonzero(np.diff(self.unit[rows], prepend=-1))
 
+    def mean_context(self, rows: slice) -> np.ndarray:
+        """c̄_u of the units of a block, weighted."""
+        starts, weight = self.unit_starts(rows), self.weight[rows]
+        total = np.add.reduceat(weight[:, None] * self.context[rows].astype(float), starts)
+        mean: np.ndarray = total / np.add.reduceat(weight, starts)[:, None]
+        return mean
+
     def blocks(self) -> list[slice]:
         """Runs of whole units, of about `BLOCK_ROWS` rows."""
         cuts = [0]
@@ -111,7 +120,11 @@ class Model:
         k, width = estimator.coef_.shape[0], estimator.n_context_features_
         *gate, offset = estimator.gate_parameters_ or [np.zeros(k)]
         gate_weights = gate[0] if gate else np.zeros((k, width))
-        return cls(estimator.coef_, gate_weights, offset, estimator.alpha, estimator.gate_alpha)
+        return cls(estimator.coef_, gate_weights, offset, estimator.alpha_, estimator.gate_alpha_)
+
+    @property
+    def parameters(self) -> np.ndarray:
+        return np.concatenate([self.coef.ravel(), self.gate.ravel(), self.offset])
 
     @property
     def penalties(self) -> np.ndarray:
@@ -126,10 +139,8 @@ class Model:
     def unit_log_joint(self, data: SortedRows, rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Of the units of a block: log π_k(c̄_u), the log joint of k and the answers; margins of the rows; c̄_u."""
         starts = data.unit_starts(rows)
-        weight = data.weight[rows]
         margins = data.signs[rows, None] * (data.difference[rows].astype(float) @ self.coef.T)
-        mean_context = np.add.reduceat(weight[:, None] * data.context[rows].astype(float), starts)
-        mean_context /= np.add.reduceat(weight, starts)[:, None]
+        mean_context = data.mean_context(rows)
         log_weights = log_softmax(mean_context @ self.gate.T + self.offset, axis=1)
         joint = log_weights + np.add.reduceat(data.inner[rows][:, None] * log_sigmoid(margins), starts)
         return log_weights, joint, margins, mean_context
@@ -153,8 +164,7 @@ class Model:
     def at(self, draws: np.ndarray, data: SortedRows, rows: slice) -> tuple[np.ndarray, np.ndarray]:
         """π and σ, both (n_draws, n_rows, K), at this model and at every draw added to it."""
         k, d, c = self.coef.shape[0], self.coef.shape[1], self.gate.shape[1]
-        theta = np.concatenate([self.coef.ravel(), self.gate.ravel(), self.offset])
-        theta = np.vstack([theta, theta + draws])
+        theta = np.vstack([self.parameters, self.parameters + draws])
         coef, gate = theta[:, : k * d].reshape(-1, d), theta[:, k * d : k * d + k * c].reshape(len(theta) * k, c)
         difference, context = data.difference[rows].astype(float), data.context[rows].astype(float)
         n = len(difference)

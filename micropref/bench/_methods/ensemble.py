@@ -14,7 +14,7 @@ from micropref.bench._tasks import MethodInputs
 
 def fit_ensemble(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stages) -> Any:
     """The ensemble of all training rows."""
-    chosen = {name: settings[name] for name in ("n_components", "alpha")}
+    chosen = {name: settings[name] for name in ("n_components", "alpha", "prior_margin")}
     model = SharedBaseEnsemble(**chosen, random_state=inputs.seed)
     return fit_with_annotators(inputs, model, ("ensemble", *sorted(chosen.items())), stages)
 

@@ -1,4 +1,4 @@
-"""The ceiling: one reward for each true population."""
+"""The ceilings: one reward for each true population, and the planted weights of every user."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def run_oracle(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stages
         ),
     )
     return predict_without_labels(inputs, model.decision_function(inputs.test.difference, groups=inputs.test_truth))
+
+
+def run_planted(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stages) -> np.ndarray:
+    """Log-odds of one who knows the weights of every user, where these were planted."""
+    if inputs.test_known is None:
+        raise NotApplicable("users are not planted")
+    return predict_without_labels(inputs, inputs.test_known)

@@ -10,11 +10,14 @@ from micropref.baselines.hard_mixture import HardMixture
 from micropref.baselines.low_rank import LowRankRewards
 from micropref.baselines.mean_variance import MeanVarianceRewards
 from micropref.baselines.neighbors import ContextNeighbors
+from micropref.baselines.reward_factorization import RewardFactorization
 from micropref.baselines.user_rewards import UserRewards
 from micropref.bench._methods.ensemble import fit_ensemble, run_ensemble
+from micropref.bench._methods.hierarchical import run_auto, run_hierarchical
 from micropref.bench._methods.hyre import run_hyre
+from micropref.bench._methods.interactions import run_interactions
 from micropref.bench._methods.mixture import fit_mixture, run_single, run_static
-from micropref.bench._methods.oracle import run_oracle
+from micropref.bench._methods.oracle import run_oracle, run_planted
 from micropref.bench._methods.rivals import run_rival
 from micropref.bench._methods.router import run_context, run_history
 from micropref.bench._methods.steps import Run
@@ -26,7 +29,10 @@ RUNNERS: dict[str, Run] = {
     "static": run_static,
     "micro_context": run_context,
     "micro_history": run_history,
+    "hierarchical": run_hierarchical,
+    "auto": run_auto,
     "micro_permuted": run_history,
+    "interactions": run_interactions,
     "hyre": partial(run_hyre, fit_ensemble),
     "hyre_micro": partial(run_hyre, fit_mixture),
     "hyre_random": partial(run_hyre, None),
@@ -34,10 +40,12 @@ RUNNERS: dict[str, Run] = {
     "drm": partial(run_rival, DecomposedRewards),
     "drm_random": partial(run_rival, DecomposedRewards, basis="random"),
     "lore": partial(run_rival, LowRankRewards),
+    "reward_factorization": partial(run_rival, RewardFactorization),
     "hard_em": partial(run_rival, HardMixture),
     "user_rewards": partial(run_rival, UserRewards),
     "mean_variance": partial(run_rival, MeanVarianceRewards),
     "categorical": partial(run_rival, CategoricalRewards),
     "neighbors": partial(run_rival, ContextNeighbors, contexts=True),
     "oracle": run_oracle,
+    "planted": run_planted,
 }

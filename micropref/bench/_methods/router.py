@@ -57,10 +57,15 @@ def run_history(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stage
     elif settings["permute"]:
         raise ValueError(f"permute: expected 'annotators', 'labels' or '', got {settings['permute']!r}")
     heads = fit_mixture(inputs, settings, stages)
+    return predict_from_history(inputs, heads, history_temperature=settings["history_temperature"])
+
+
+def predict_from_history(inputs: MethodInputs, heads: Any, **settings: Any) -> np.ndarray:
+    """Log-odds of a first stage that is routed by the labels of each context or user alone."""
     contexts = bool(heads.n_context_features)
 
     def start() -> ContextRouter:
-        return ContextRouter(heads, history_temperature=settings["history_temperature"], random_state=inputs.seed)
+        return ContextRouter(heads, random_state=inputs.seed, **settings)
 
     test = inputs.test.pairs() if contexts else inputs.test.difference
     return predict_after_labels(inputs, start, contexts=contexts, unknown=heads.decision_function(test))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,9 @@ from sklearn.utils import check_random_state
 
 from micropref._support.warnings import level_of_caller
 from micropref.datasets._chat import Speech, read_speech
-from micropref.datasets._sources import MalformedRowError, Record, Source
+from micropref.datasets._faults import MalformedRowError, RowFault, kind_of
+from micropref.datasets._report import ReadReport
+from micropref.datasets._sources import Record, Source
 from micropref.datasets._text import is_blank, listed
 from micropref.datasets.table import PreferenceTable
 
@@ -36,9 +39,9 @@ class Comparison:
     def __post_init__(self) -> None:
         for text in (self.chosen, self.rejected):
             if is_blank(text):
-                raise ValueError("expected text, got an empty response")
+                raise RowFault("an empty response", "expected text, got an empty response")
         if self.chosen == self.rejected:
-            raise ValueError("expected two different responses, got the same text in both")
+            raise RowFault("the same response twice", "expected two different responses, got the same text in both")
 
 
 class Reading:
@@ -48,6 +51,7 @@ class Reading:
         self.source = source
         self._skip_bad = skip_bad
         self._faults: list[str] = []
+        self._kinds: Counter[str] = Counter()
 
     def each(self, parse: Callable[[Mapping[str, Any]], _T], expected: Sequence[str]) -> list[tuple[Record, _T]]:
         """What `parse` makes of the cells of every row that has the columns `expected`, with the row."""
@@ -69,6 +73,7 @@ class Reading:
             if not self._skip_bad:
                 raise MalformedRowError(f"{self.source.name}, {place} (skip_bad=True leaves such rows out)") from None
             self._faults.append(place)
+            self._kinds[kind_of(fault)] += 1
             return None
 
     def table(
@@ -108,6 +113,12 @@ class Reading:
             weight=[row.weight for row in rows] if is_weighted else None,
             extra={name: [row.extra.get(name) for row in rows] for name in names},
             n_rejected=len(self._faults),
+            report=ReadReport(
+                source=self.source.name,
+                n_rows=len(self.source.records),
+                n_rejected=len(self._faults),
+                faults=dict(self._kinds),
+            ),
         )
 
 
@@ -141,7 +152,7 @@ def number_of(cells: Mapping[str, Any], column: str) -> float:
     cell = cells[column]
     try:
         number = float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(cell, bool) or not math.isfinite(number):
         raise ValueError(f"expected a number, got {reprlib.repr(cell)} in column {column!r}")

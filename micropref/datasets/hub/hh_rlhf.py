@@ -7,7 +7,8 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from micropref.datasets._chat import Message, split_implicit
+from micropref.datasets._chat import Message
+from micropref.datasets._prompts import split_implicit
 from micropref.datasets._text import is_blank, listed
 from micropref.datasets.hub._open import has_files, open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, text_of

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from micropref.datasets._chat import split_explicit
+from micropref.datasets._prompts import split_explicit
 from micropref.datasets._text import listed
 from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, speech_of

@@ -1,0 +1,44 @@
+"""Heads that too few annotators hold to be worth having, and the warning about them."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.dead_heads import dead_heads
+from micropref._support.warnings import level_of_caller
+
+__all__ = ["candidate_fits", "warn_of_dead_heads"]
+
+_is_candidate: ContextVar[bool] = ContextVar("is_candidate", default=False)
+
+
+def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:
+    """A UserWarning where a fit has left heads without weight."""
+    dead = dead_heads(weights)
+    if not dead.any() or _is_candidate.get():
+        return
+    n_dead, n_left = int(dead.sum()), int((~dead).sum())
+    shown = ", ".join(f"{weight:.2g}" for weight in weights[dead])
+    what = "one head has a weight" if n_dead == 1 else f"{n_dead} heads have weights"
+    warnings.warn(
+        f"{what} of less than 2 % ({shown}): hardly an annotator answers by it. Use n_components={n_left}, choose the "
+        "number with micropref.selection.select_n_components, or keep all heads in use with balance > 0",
+        UserWarning,
+        stacklevel=level_of_caller(),
+    )
+
+
+@contextmanager
+def candidate_fits() -> Iterator[None]:
+    """Inside of this, fits try out a number of heads and warn of none that is dead."""
+    token = _is_candidate.set(True)
+    try:
+        yield
+    finally:
+        _is_candidate.reset(token)

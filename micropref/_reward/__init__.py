@@ -1,0 +1,1 @@
+"""The parts of `micropref.reward.PreferenceModel`: one idea per module."""

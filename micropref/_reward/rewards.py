@@ -1,0 +1,74 @@
+"""Rewards from features, and how far they may be from what a model says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._engine.normal_mixtures import mean_and_deviation
+from micropref._estimator.fitting import frozen
+from micropref.mixture import MixtureBradleyTerry
+from micropref.router import ContextRouter
+
+__all__ = ["rewards_of", "with_uncertainty"]
+
+
+def with_uncertainty(
+    mixture: Any, router: ContextRouter | None, rows: tuple[Any, Any, Any], parameters: dict[str, Any]
+) -> tuple[Any, ContextRouter | None]:
+    """A mixture, and its router, that know the sampling error of their heads from the rows of stage 1."""
+    if not isinstance(mixture, MixtureBradleyTerry):
+        raise TypeError(f"expected a MixtureBradleyTerry, got a {type(mixture).__name__}, which has no sampling error")
+    X, groups, weight = rows
+    mixture = mixture._forked().estimate_uncertainty(X, sample_weight=weight, groups=groups, **parameters)
+    if router is None:
+        return mixture, None
+    router = router._forked()
+    router.mixture_ = frozen(mixture)
+    return mixture, router
+
+
+def rewards_of(
+    mixture: Any,
+    router: ContextRouter | None,
+    features: NDArray[Any],
+    context: NDArray[Any],
+    users: Any,
+    *,
+    return_std: bool,
+) -> Any:
+    """Rewards (n,) of responses by their features, and, if asked for, standard deviations of what a user's may be."""
+    if not len(features):
+        return (np.empty(0), np.empty(0)) if return_std else np.empty(0)
+    if return_std:
+        return _with_deviations(mixture, router, features, context, users)
+    if router is not None:
+        return np.asarray(router.rewards(features, context, users))
+    weights = np.exp(mixture.context_log_weights(context))
+    return np.asarray((mixture.rewards(features) * weights.T).sum(axis=1))
+
+
+def _with_deviations(
+    mixture: Any,
+    router: ContextRouter | None,
+    features: NDArray[Any],
+    context: NDArray[Any],
+    users: Any,
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    if len(mixture.coef_) == 1 and mixture.scatter_ is None and mixture.uncertainty_ is None:
+        raise ValueError(
+            "expected a model of which the uncertainty was estimated, since all users have the one reward, got none; "
+            "call estimate_uncertainty on the comparisons of the fit"
+        )
+    if router is not None:
+        rewards, std = router.rewards(features, context, users, return_std=True)
+        return np.asarray(rewards), np.asarray(std)
+    means = mixture.rewards(features).T.astype(np.float64)
+    weights = np.exp(mixture.context_log_weights(context)).astype(np.float64)
+    scatter, known = mixture.scatter_, mixture.uncertainty_
+    variances = np.zeros_like(means) if known is None else known.variances(features)
+    if scatter is not None:
+        variances = variances + scatter.prior_variance(*scatter.coordinates(features))
+    return mean_and_deviation(weights, means, variances)

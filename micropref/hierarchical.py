@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -140,6 +140,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     selection_ : list of dict
         Every candidate with its held-out evidence `nats_per_row`, the `standard_error` of its distance from the best,
         `numbers_per_user`, and whether it was `chosen`; empty where nothing was to be chosen.
+    selection_evidence_ : ndarray of shape (n_candidates, n_units)
+        The same evidence of every group, then of every ungrouped row, in nats: what paired comparisons need.
     n_iter_ : int
     converged_ : bool
     classes_ : ndarray of shape (2,)
@@ -267,6 +269,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
             candidate, tried = choose(votes, self._choices(votes, settings), settings, seed, report)
             self._fit_candidate(votes, candidate, settings, random)
         self.selection_ = records_of(votes, candidate, tried)
+        self.selection_evidence_ = np.array([one.evidence for one in tried]).reshape(len(tried), votes.n_users)
         assert rows.classes is not None
         self.classes_ = rows.classes
         self._stream = None
@@ -332,9 +335,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         if self.scatter_ is None:
             return Stream.create(self.n_components_, fitted=RunningNorms())
         learned = self._learned
-        shape = Shape(**{**learned["shape"], "shrinkage": learned["shape"]["shrinkage"] or 0.0})
-        if learned["shape"]["shrinkage"] is None:
-            shape = replace(shape, shrinkage=np.inf)
+        shape = Shape.from_json(learned["shape"])
         users = self.weights_ * learned["users"]
         return ScatterStream.create(
             self._scaled_population(), shape, norm=learned["norm"], users=users, mass=learned["mass"]
@@ -393,7 +394,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
             "mass": votes.mass,
             "users": float(votes.outer.sum()),
             "prior_scale": candidate.prior_scale,
-            "shape": None if candidate.shape is None else _shape_for_json(candidate.shape),
+            "shape": None if candidate.shape is None else candidate.shape.to_json(),
         }
         if not converged:
             warnings.warn(
@@ -484,7 +485,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays, and what JSON can say, of the fitted model; what a stream remembers besides is left out."""
         check_is_fitted(self)
-        arrays = {"coef": self.coef_, "weights": self.weights_, "tau": self.tau_}
+        arrays = {"coef": self.coef_, "weights": self.weights_, "tau": self.tau_, "evidence": self.selection_evidence_}
         arrays.update(numbered("gate", self.gate_parameters_))
         if self.scatter_ is not None:
             arrays.update({f"scatter.{name}": getattr(self.scatter_, name) for name in _SCATTER})
@@ -495,14 +496,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         """The model that `_export` described."""
         model = cls(**description["parameters"])
         model.coef_, model.weights_, model.tau_ = arrays["coef"], arrays["weights"], arrays["tau"]
-        model.gate_parameters_ = gathered("gate", arrays)
+        model.gate_parameters_, model.selection_evidence_ = gathered("gate", arrays), arrays["evidence"]
         scatters = "scatter.basis" in arrays
         model.scatter_ = Scatter(*(arrays[f"scatter.{name}"] for name in _SCATTER)) if scatters else None
         model._stream = None
         recover(model, description, _STATE)
         return model
-
-
-def _shape_for_json(shape: Shape) -> dict[str, Any]:
-    """The fields of a shape; JSON knows no infinity."""
-    return {**asdict(shape), "shrinkage": None if np.isinf(shape.shrinkage) else shape.shrinkage}

@@ -1,4 +1,4 @@
-"""Beliefs about users, filtered vote by vote: against quadrature, the compiled loop against NumPy's, and their limits."""
+"""Beliefs about users, filtered vote by vote: against quadrature, compiled against NumPy's, and their limits."""
 
 from __future__ import annotations
 

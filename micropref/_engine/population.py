@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +87,15 @@ class Shape:
     shrinkage: float = 0.0
     tau: float | None = None
     outside: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Its fields; JSON knows no infinity."""
+        return {**asdict(self), "shrinkage": None if math.isinf(self.shrinkage) else self.shrinkage}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Shape:
+        """What `to_json` took."""
+        return cls(**{**fields, "shrinkage": math.inf if fields["shrinkage"] is None else fields["shrinkage"]})
 
 
 @dataclass(frozen=True)

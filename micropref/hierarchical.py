@@ -427,18 +427,11 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         return Settings(q, self.gate, self.hidden_units, self.gate_alpha, self.max_iter, self.tol)
 
     def _choices(self, votes: UserVotes, settings: Settings) -> Choices:
-        numbers: tuple[int, ...]
-        if self.n_components == "auto":
-            numbers = tuple(k for k in _COMPONENTS if k <= votes.n_votes)
-        else:
-            numbers = (int(self.n_components),)
+        given = _COMPONENTS if self.n_components == "auto" else (int(self.n_components),)
+        numbers = tuple(k for k in given if k <= votes.n_votes or len(given) == 1)
         alpha = None if self.alpha == "auto" else float(self.alpha)
-        return Choices(
-            numbers,
-            alpha,
-            _PRIOR_SCALES,
-            self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions),
-        )
+        shapes = self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions)
+        return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm

@@ -214,9 +214,9 @@ class RoutedHeads(PersonalPreferenceClassifier):
             raise ValueError(
                 f"context: expected the {self.n_context_features_} context features, got none; pass context=..."
             )
-        width = self.mixture_.coef_.shape[1]
-        meaning = f"(n_responses, {width}), the features of single responses without context"
-        X = check_block(features, width, "features", meaning)
+        n_features = self.mixture_.coef_.shape[1]
+        meaning = f"(n_responses, {n_features}), the features of single responses without context"
+        X = check_block(features, n_features, "features", meaning)
         if context is not None:
             width = self.n_context_features_
             meaning = f"(n_responses, {width}), the context columns alone"

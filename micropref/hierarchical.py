@@ -50,7 +50,128 @@ _SCATTER = ("basis", "covariances", "residual")
 
 
 class HierarchicalBradleyTerry(GatedHeads):
-    """Users who scatter around heads."""
+    """Users who scatter around reward heads: a hierarchical prior for the rewards of users.
+
+    A mixture says that every annotator has one of K rewards. Here the reward w_u of an annotator or user u is drawn
+    around one of them,
+
+        w_u ~ Σ_k π_k(c̄_u) N(w_k, Σ_k),        Σ_k = τ_k² I + F_k F_kᵀ,
+
+    and a vote for a pair with difference d has the probability σ(s w_uᵀd). Heads, gate and covariances maximise the
+    marginal likelihood of whole groups,
+
+        J = −(1/Ω) Σ_u g_u ℓ_u,        ℓ_u = log Σ_k π_k(c̄_u) ∫ N(w; w_k, Σ_k) Π_{i∈u} σ(s_i wᵀd_i)^{ω_i} dw,
+
+    by EM, with the integrals and the posteriors of assumed-density filtering (`micropref._engine.gaussian_users`). Its
+    limits are other models: τ = 0 and rank 0 is `MixtureBradleyTerry`; one component with rank 0 a Gaussian prior for
+    the rewards of users; one component with τ = 0 a low-rank subspace of rewards.
+
+    What is "auto" is chosen by the evidence of groups that did not teach: all groups are held out once (five folds, two
+    beyond 20 000 rows), and of the candidates within one paired standard error of the best the one with the fewest
+    numbers per user is fitted to all. With few users a full covariance is drawn towards τ² I, with a strength that is
+    chosen in the same way.
+
+    Users differ in a basis of q directions: all of them where there are no more features than `n_directions`; else
+    those in which annotators differ most, of which one half of the annotators chooses the axes and the other says how
+    far apart they lie along them; where τ is given, the leading axes of the differences besides. Variance outside the
+    basis counts in every probability and is never learned of a user. `ContextRouter` on this model keeps a posterior of
+    every user, K(1 + q + q(q + 1)/2) numbers.
+
+    The computation is NumPy's, with numba where it is installed; torch tensors are read as arrays, and the answers are
+    tensors again. Groups of one, or no groups, cannot tell scatter from noise.
+
+    Parameters
+    ----------
+    n_components : int or "auto", default="auto"
+        Number K of heads. "auto" tries 1, 2, 3, 4, 6, 8, with and without scatter, and ends where two numbers in a row
+        gain nothing; components of less than 2 % are dropped.
+    rank : int or "auto", default="auto"
+        Columns of every F_k.
+    tau : float or "auto", default="auto"
+        Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
+        0 or the likeliest value; with more features than directions and a rank it is 0.
+    n_directions : int or "auto", default="auto"
+        q. "auto": 16, or the number of features where that is smaller.
+    n_context_features : int, default=0
+        Number of leading columns of X that describe the context, on which the weights π depend.
+    alpha : float or "auto", default="auto"
+        L2 penalty of the heads before EM, against the mean log-likelihood in nats. "auto" is a prior standard deviation
+        s of margins, mean‖d‖² / (s²Ω), with the s among 1, 1.6 and 2.5 that the held-out groups prefer. Within the
+        basis EM has no penalty.
+    gate_alpha : float, default=1e-3
+        L2 penalty of the gate's weights; its offsets are free.
+    gate : {"linear", "mlp"}, default="linear"
+    hidden_units : int, default=128
+        As in `MixtureBradleyTerry`.
+    max_iter : int, default=200
+        Largest number of iterations of EM.
+    tol : float, default=1e-5
+        EM stops once an iteration gains less, in nats per row.
+    n_init : int, default=4
+        Random starts of the heads.
+    random_state : int, RandomState instance or None, default=None
+        Seed of folds and starts.
+    verbose : int, default=0
+        1 prints a line for every candidate.
+
+    Attributes
+    ----------
+    coef_ : ndarray of shape (n_components_, n_features)
+        The heads w_k, the most frequent component first.
+    weights_ : ndarray of shape (n_components_,)
+        Mean mixture weights over the rows.
+    gate_parameters_ : list of ndarray
+        As in `MixtureBradleyTerry`.
+    scatter_ : Scatter or None
+        Basis (d, q), covariances (K, q, q) within it, and variance outside it per component; None where users sit on
+        the heads.
+    tau_ : ndarray of shape (n_components_,)
+        τ_k.
+    rank_ : int
+        Directions with more variance than τ_k².
+    n_components_ : int
+        K.
+    alpha_ : float
+        The penalty of the heads.
+    evidence_ : float
+        Log-likelihood of the groups that taught, in nats per row.
+    selection_ : list of dict
+        Every candidate with its held-out evidence `nats_per_row`, the `standard_error` of its distance from the best,
+        `numbers_per_user`, and whether it was `chosen`; empty where nothing was to be chosen.
+    n_iter_ : int
+    converged_ : bool
+    classes_ : ndarray of shape (2,)
+    n_features_in_ : int
+        Number of columns of X.
+
+    See Also
+    --------
+    MixtureBradleyTerry : Users who sit on the heads.
+    ContextRouter : Learns users, and which head applies, from votes.
+
+    References
+    ----------
+    Minka, "A family of algorithms for approximate Bayesian inference", PhD thesis, MIT, 2001. Shen et al., "MiCRo",
+    EMNLP 2025, arXiv:2505.24846, for heads and gate.
+
+    Examples
+    --------
+    All users like the first feature, and they differ about the second.
+
+    >>> import numpy as np
+    >>> from micropref import HierarchicalBradleyTerry
+    >>> rng = np.random.default_rng(0)
+    >>> user = np.arange(2000) // 20
+    >>> X = rng.normal(size=(2000, 2))
+    >>> taste = rng.normal(size=(100, 1))
+    >>> y = X[:, 0] + (X[:, 1:] * 2 * taste[user]).ravel() + rng.logistic(size=2000) > 0
+    >>> model = HierarchicalBradleyTerry(random_state=0).fit(X, y, groups=user)
+    >>> model.n_components_
+    1
+    >>> deviation = np.sqrt(np.diag(model.scatter_.basis @ model.scatter_.covariances[0] @ model.scatter_.basis.T))
+    >>> bool(deviation[1] > 3 * deviation[0])
+    True
+    """
 
     weights_: NDArray[np.float64]
     _stream: Stream | ScatterStream | None
@@ -100,7 +221,32 @@ class HierarchicalBradleyTerry(GatedHeads):
         groups: ArrayLike | None = None,
         group_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fit."""
+        """Fit heads, gate and scatter by the marginal likelihood of whole groups.
+
+        Parameters
+        ----------
+        X : array of shape (n_samples, n_context_features + n_features)
+            Comparisons: NumPy array, memory-mapped file or torch tensor, in half, single or double precision.
+        y : array-like of shape (n_samples,), optional
+            1, True: first preferred; 0, -1, False: second preferred. None: first preferred in every row.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights ω_i of rows within their group, not negative: 2 is the row twice. Of an ungrouped row it multiplies
+            the log-likelihood.
+        groups : array-like of shape (n_samples,), optional
+            Id of the annotator of every row; None, NaN or -1 for an ungrouped row, an annotator of one vote.
+        group_weight : array-like of shape (n_samples,), optional
+            Weights g_u of respondents in the population, as surveys have them, the same in all rows of a group: they
+            multiply ℓ_u. Weights with mean 1 leave the priors as they are.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As in `MixtureBradleyTerry.fit`, and for a group with two weights.
+        """
         self._check_parameters()
         rows = Comparisons.read(self, X, y, sample_weight, groups, first=True, host=True)
         self._fit_rows(rows.with_group_weight(group_weight))
@@ -442,7 +588,7 @@ def _isotropic_part(scatter: Scatter) -> tuple[NDArray[np.float64], int]:
     values = np.linalg.eigvalsh(scatter.covariances)
     least = values[:, 0] if q == d else scatter.residual
     least = np.maximum(least, 0.0)
-    return np.sqrt(least), int((values > least[:, None] * (1 + 1e-9)).sum(axis=1).max())
+    return np.sqrt(least), int((values > least[:, None] + 1e-9 * values[:, -1:]).sum(axis=1).max())
 
 
 def _selection(votes: UserVotes, chosen: Candidate, tried: list[Tried]) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from sklearn.utils.estimator_checks import check_estimator, parametrize_with_che
 import micropref._users.nearest
 from micropref.embed import PairEncoder
 from micropref.features import ContextInteractions
+from micropref.hierarchical import HierarchicalBradleyTerry
 from micropref.metrics import grouped_log_likelihood
 from micropref.mixture import MixtureBradleyTerry
 from micropref.pairs import PairScaler, make_pairs
@@ -35,6 +36,8 @@ CLASSIFIERS = [
     MixtureBradleyTerry(2, n_init=1),
     MixtureBradleyTerry(n_components=1),
     ContextRouter(MixtureBradleyTerry(2, n_init=1), prefit=False),
+    HierarchicalBradleyTerry(1, rank=0, tau=1.0, alpha=0.01),
+    HierarchicalBradleyTerry(n_init=1),
 ]
 
 

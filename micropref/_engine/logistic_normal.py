@@ -70,6 +70,8 @@ def moments(mean: Any, variance: Any) -> tuple[Floats, Floats, Floats]:
         In nats; slope in (0, 1], curvature not negative.
     """
     mean, variance = np.broadcast_arrays(np.asarray(mean, np.float64), np.asarray(variance, np.float64))
+    shape = mean.shape
+    mean, variance = np.atleast_1d(mean), np.atleast_1d(variance)
     tilted = mean < -variance
     # Of the tilted variable, or of x itself.
     centre = np.where(tilted, -mean - variance, mean)
@@ -78,9 +80,9 @@ def moments(mean: Any, variance: Any) -> tuple[Floats, Floats, Floats]:
     right, wrong = sigmoid(mean), sigmoid(-mean)
     fixed = variance == 0
     return (
-        np.where(fixed, exact, np.where(tilted, mean + 0.5 * variance + log_z, log_z)),
-        np.where(fixed, wrong, np.where(tilted, 1.0 - slope, slope)),
-        np.where(fixed, right * wrong, curvature),
+        np.where(fixed, exact, np.where(tilted, mean + 0.5 * variance + log_z, log_z)).reshape(shape),
+        np.where(fixed, wrong, np.where(tilted, 1.0 - slope, slope)).reshape(shape),
+        np.where(fixed, right * wrong, curvature).reshape(shape),
     )
 
 

@@ -26,7 +26,6 @@ __all__ = [
     "evidence",
     "expectation_maximisation",
     "log_prior",
-    "rows_of_contexts",
     "shaped",
     "unscaled",
 ]
@@ -90,8 +89,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class EMFit:
-    """Where EM stopped: the population, its log-likelihood in nats per row, iterations, and whether the last gained less
-    than the tolerance."""
+    """Where EM stopped: the population, its log-likelihood in nats per row, and whether it had converged."""
 
     population: Population
     value: float
@@ -150,7 +148,9 @@ def expectation_maximisation(
         As in `filter_votes`.
     """
     state = _Filtered(votes, start, compiled)
-    best, stretch, n_iter, converged = state.at(start), 1.0, 0, False
+    # The start need not have the shape; after a first step the population has.
+    best = state.at(state.maximised(state.at(start), shape, gate_alpha))
+    stretch, n_iter, converged = 1.0, 1, False
     while n_iter < max_iter:
         n_iter += 1
         plain = state.maximised(best, shape, gate_alpha)
@@ -270,6 +270,16 @@ def shaped(spread: Floats, users: Floats, shape: Shape) -> Floats:
     return np.asarray(np.einsum("kij,kj,klj->kil", vectors, kept, vectors) + rest[:, None, None] * np.eye(q))
 
 
+def gate_objective(votes: UserVotes, gate: Gate, found: Floats, gate_alpha: float) -> GateObjective:
+    """What a gate minimises, given the evidence (K, U) of all users; it is the mean over users, not over votes."""
+    contexts = votes.contexts
+    # A gate's rows are contexts, and a reader's have a difference besides.
+    reader = PairReader(np.column_stack([contexts, np.zeros(len(contexts), contexts.dtype)]), contexts.shape[1])
+    rows = Comparisons(reader, weight=votes.outer)
+    alpha = gate_alpha * votes.mass / rows.total_weight
+    return GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
+
+
 def _refitted_gate(
     votes: UserVotes, population: Population, found: Floats, share: Floats, gate_alpha: float
 ) -> list[Floats]:
@@ -280,19 +290,10 @@ def _refitted_gate(
     if not gate.n_inputs:
         users = np.maximum(share.sum(axis=1), _LEAST_USERS)
         return [np.log(users / users.sum())]
-    rows = rows_of_contexts(votes)
-    # Penalties are in nats per row of votes, and the objective is per user.
-    alpha = gate_alpha * votes.mass / rows.total_weight
-    objective = GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
+    objective = gate_objective(votes, gate, found, gate_alpha)
     start = flatten(population.gate_parameters)
     minimum = lbfgs(objective.value_and_gradient, start, max_iter=_GATE_STEPS, tol=1e-6)
     return [np.array(p) for p in unflatten(minimum.vector, gate.shapes)]
-
-
-def rows_of_contexts(votes: UserVotes) -> Comparisons:
-    """Every user's mean context, with their weight; a column that nothing reads stands for the difference."""
-    contexts = np.column_stack([votes.contexts, np.ones(len(votes.contexts))])
-    return Comparisons(PairReader(contexts, contexts.shape[1] - 1), weight=votes.outer)
 
 
 def unscaled(scatter: Scatter, norm: float) -> Scatter:

@@ -151,7 +151,7 @@ def _isotropic(
     settings: Settings,
     deviations: tuple[float, ...] = _STARTS,
 ) -> Population:
-    """The likeliest of the populations whose users have margins of these standard deviations, alike in all directions."""
+    """The likeliest of the populations whose users have margins of these deviations, alike in all directions."""
     k, q = heads.n_components, basis.shape[1]
     z = votes.coordinates(Scatter(basis, np.zeros((k, q, q)), np.zeros(k)))[0]
     size = float(np.square(z).sum(axis=1).mean())
@@ -171,8 +171,8 @@ def _isotropic(
 def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
     """Scatter along axes that the users choose.
 
-    How far apart they lie along them, the users who chose them say too high: the variances along the axes of one half of
-    the users are those of the other half, and both halves choose by turns.
+    How far apart they lie along them, the users who chose them say too high: the variances along the axes of one half
+    of the users are those of the other half, and both halves choose by turns.
     """
     k, q = heads.n_components, settings.n_directions
     margins = _own_margins(votes, heads)

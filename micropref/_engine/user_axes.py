@@ -26,8 +26,8 @@ _ROWS = 2048
 def axes_of_users(votes: UserVotes, margins: Floats, variance: float, n_axes: int) -> Floats:
     """Leading axes (d, n_axes) of the second moment of users' own rewards v_u, Σ_u E v_u v_uᵀ.
 
-    One step of EM for a full covariance from variance · I (in units of the norm): the expectation is that of the Laplace
-    approximation after one step of Newton from v = 0, computed in the space of each user's own votes.
+    One step of EM for a full covariance from variance · I (in units of the norm): the expectation is that of the
+    Laplace approximation after one step of Newton from v = 0, computed in the space of each user's own votes.
 
     Parameters
     ----------

@@ -151,10 +151,10 @@ class Comparisons:
             if other.any():
                 row = int(grouped[np.argmax(other)])
                 of_group = self.groups.index[row]
+                name = self.groups.ids.tolist()[of_group]
                 raise ValueError(
                     f"group_weight: expected one weight for all rows of a group, got {first[of_group]:g} and "
-                    f"{weight[row]:g} for group {self.groups.ids[of_group]!r} (row {row}); weights of single rows are "
-                    "sample_weight"
+                    f"{weight[row]:g} for group {name!r} (row {row}); weights of single rows are sample_weight"
                 )
         weighted = replace(self, group_weight=weight)
         if weighted.total_weight == 0:

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import flatten, unflatten
 from micropref._engine.gaussian_users import Beliefs, filter_votes, margin_moments
 from micropref._engine.logistic_normal import moments
-from micropref._engine.population import Population, Shape, log_prior, rows_of_contexts, shaped
+from micropref._engine.population import Population, Shape, gate_objective, log_prior, shaped
 from micropref._engine.scaling import gate_scale, gate_step, head_scale, head_step
 from micropref._engine.solvers import Adam
 from micropref._engine.user_votes import UserVotes
@@ -140,11 +139,9 @@ class ScatterStream:
     def _gate_gradient(self, votes: UserVotes, population: Population, found: Floats, gate_alpha: float) -> Floats:
         if not population.gate.shapes:
             return np.zeros(0)
-        rows = rows_of_contexts(votes)
-        alpha = gate_alpha * votes.mass / rows.total_weight
-        objective = GateObjective(rows, population.gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
+        objective = gate_objective(votes, population.gate, found, gate_alpha)
         gradient = objective.value_and_gradient(flatten(population.gate_parameters))[1]
-        return np.asarray(gradient * (rows.total_weight / votes.mass))
+        return np.asarray(gradient * (objective.total_weight / votes.mass))
 
     def _take(self, votes: UserVotes, population: Population) -> Beliefs:
         """Beliefs after the votes, those of earlier batches included, and the table brought up to date."""

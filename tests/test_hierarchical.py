@@ -1,0 +1,341 @@
+"""HierarchicalBradleyTerry: its limits, what it recovers and chooses, and the promises of every estimator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.exceptions import ConvergenceWarning
+
+from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, load, save
+from micropref.kernels._pointwise import log_sigmoid
+from micropref.pairs import swap_pairs
+
+# EM of a model that is explicit in everything, in few iterations.
+QUICK = {"tol": 1e-4, "n_init": 2, "random_state": 0}
+
+
+def people(seed=0, users=150, votes=10, d=4, tau=1.0, heads=1, size=1.5, context=0):
+    """Votes of users who scatter around heads."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(heads, d)) * size
+    z = rng.integers(heads, size=users)
+    rewards = centres[z] + rng.normal(size=(users, d)) * tau
+    groups = np.repeat(np.arange(users), votes)
+    X = rng.normal(size=(len(groups), d))
+    y = (rng.random(len(groups)) < 1 / (1 + np.exp(-(X * rewards[groups]).sum(axis=1)))).astype(int)
+    if context:
+        contexts = np.eye(heads)[z][groups] * 2 + rng.normal(size=(len(groups), heads)) * 0.3
+        X = np.hstack([contexts, X])
+    return X, y, groups, centres
+
+
+@pytest.fixture(scope="module")
+def world():
+    return people()
+
+
+@pytest.fixture(scope="module")
+def scattered(world):
+    X, y, groups, _ = world
+    return HierarchicalBradleyTerry(1, rank=0, alpha=1e-3, random_state=0).fit(X, y, groups=groups)
+
+
+# -------------------------------------------------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize("context", [0, 2])
+def test_without_scatter_it_is_the_mixture(context):
+    X, y, groups, _ = people(heads=2, tau=0.0, size=2.5, context=context)
+    kind = {"alpha": 0.01, "n_context_features": context, "n_init": 2, "random_state": 0}
+    mixture = MixtureBradleyTerry(2, gate_alpha=1e-3, **kind).fit(X, y, groups=groups)
+    model = HierarchicalBradleyTerry(2, rank=0, tau=0.0, gate_alpha=1e-3, **kind).fit(X, y, groups=groups)
+    assert model.scatter_ is None
+    assert (model.rank_, model.tau_.tolist()) == (0, [0.0, 0.0])
+    np.testing.assert_allclose(model.decision_function(X), mixture.decision_function(X), atol=1e-6)
+    np.testing.assert_allclose(
+        model.log_likelihood(X, y, groups=groups), mixture.log_likelihood(X, y, groups=groups), atol=1e-8
+    )
+    np.testing.assert_allclose(
+        model.responsibilities(X, y, groups=groups), mixture.responsibilities(X, y, groups=groups), atol=1e-6
+    )
+
+
+def test_one_component_without_rank_is_a_gaussian_prior():
+    """Two features, so that the integral over a user's reward can be a sum over a grid."""
+    X, y, groups, _ = people(users=40, votes=4, d=2)
+    model = HierarchicalBradleyTerry(1, rank=0, tau=0.8, alpha=1e-3, **QUICK).fit(X, y, groups=groups)
+    np.testing.assert_allclose(model.tau_, 0.8)
+    assert model.rank_ == 0
+    axis = np.linspace(-6, 6, 241) * 0.8
+    a, b = (part.ravel() for part in np.meshgrid(axis, axis))
+    prior = np.exp(-0.5 * (a**2 + b**2) / 0.8**2)
+    prior /= prior.sum()
+    signs = 2 * y - 1
+    rewards = model.coef_[0] + np.stack([a, b], axis=1)
+    total, mean = 0.0, np.empty(40)
+    probe = np.array([1.0, -0.5])
+    router = ContextRouter(model).partial_fit(X, y, groups=groups)
+    for u in range(40):
+        mine = groups == u
+        log_likelihood = log_sigmoid((X[mine] * signs[mine, None]) @ rewards.T).sum(axis=0)
+        density = prior * np.exp(log_likelihood)
+        total += np.log(density.sum())
+        mean[u] = density @ (1 / (1 + np.exp(-rewards @ probe))) / density.sum()
+    np.testing.assert_allclose(model.log_likelihood(X, y, groups=groups), total / len(y), atol=1e-3)
+    found = router.predict_proba(np.repeat(probe[None], 40, axis=0), groups=np.arange(40))[:, 1]
+    np.testing.assert_allclose(found, mean, atol=0.01)
+
+
+def test_a_rank_is_a_subspace(world):
+    X, y, groups, _ = world
+    model = HierarchicalBradleyTerry(1, rank=1, tau=0.0, alpha=1e-3, random_state=0).fit(X, y, groups=groups)
+    values = np.linalg.eigvalsh(model.scatter_.covariances[0])
+    assert model.rank_ == 1
+    assert np.abs(values[:-1]).max() < 1e-9 * values[-1]
+    np.testing.assert_allclose(model.tau_, 0, atol=1e-6)
+
+
+def test_with_few_directions_the_rest_is_variance():
+    X, y, groups, _ = people(d=6)
+    model = HierarchicalBradleyTerry(1, rank=0, tau=1.0, n_directions=2, alpha=1e-3, **QUICK).fit(X, y, groups=groups)
+    scatter = model.scatter_
+    assert scatter.basis.shape == (6, 2)
+    np.testing.assert_allclose(scatter.residual, 1.0)
+    full = HierarchicalBradleyTerry(1, rank=0, tau=1.0, alpha=1e-3, **QUICK).fit(X, y, groups=groups)
+    part, whole = model.log_likelihood(X, y, groups=groups), full.log_likelihood(X, y, groups=groups)
+    assert part < whole
+    # Of one vote each, users have nothing to remember: every direction is variance alone.
+    full.coef_ = model.coef_
+    np.testing.assert_allclose(model.log_likelihood(X, y), full.log_likelihood(X, y), rtol=1e-9)
+
+
+def test_axes_of_users_are_found_where_features_are_many():
+    rng = np.random.default_rng(0)
+    users, votes, d = 250, 12, 30
+    direction = np.eye(d)[3]
+    groups = np.repeat(np.arange(users), votes)
+    X = rng.normal(size=(users * votes, d))
+    taste = rng.normal(size=users) * 2.5
+    y = rng.random(len(X)) < 1 / (1 + np.exp(-(X[:, 0] + taste[groups] * (X @ direction))))
+    model = HierarchicalBradleyTerry(1, rank=1, n_directions=4, alpha="auto", **QUICK).fit(X, y, groups=groups)
+    assert abs(model.scatter_.basis[3, 0]) > 0.9
+    assert model.scatter_.basis.shape == (d, 1)
+    assert 1.5 < np.sqrt(model.scatter_.covariances[0, 0, 0]) < 3.5
+
+
+# ------------------------------------------------------------------------------------------------- what is recovered
+
+
+def test_planted_scatter_is_recovered(scattered, world):
+    _, _, _, centres = world
+    np.testing.assert_allclose(scattered.tau_, 1.0, atol=0.25)
+    np.testing.assert_allclose(scattered.coef_, centres, atol=0.4)
+    assert scattered.converged_
+
+
+def test_auto_chooses_a_gaussian_where_people_scatter(world):
+    X, y, groups, _ = world
+    model = HierarchicalBradleyTerry(random_state=0, n_init=2).fit(X, y, groups=groups)
+    assert model.n_components_ == 1
+    assert model.scatter_ is not None
+    chosen = [one for one in model.selection_ if one["chosen"]]
+    assert len(chosen) == 1
+    assert chosen[0]["nats_per_row"] > max(one["nats_per_row"] for one in model.selection_ if not one["scatter"])
+
+
+def test_auto_chooses_heads_where_people_are_points():
+    X, y, groups, _ = people(users=300, votes=8, heads=2, tau=0.0, size=2.5)
+    model = HierarchicalBradleyTerry(random_state=0, n_init=2).fit(X, y, groups=groups)
+    assert model.n_components_ == 2
+    assert model.scatter_ is None
+
+
+def test_auto_chooses_one_reward_where_people_agree():
+    X, y, groups, _ = people(users=200, votes=8, tau=0.0)
+    shuffled = np.random.default_rng(1).permutation(groups)
+    model = HierarchicalBradleyTerry(random_state=0, n_init=2).fit(X, y, groups=shuffled)
+    assert (model.n_components_, model.scatter_) == (1, None)
+
+
+def test_contexts_move_the_weights():
+    X, y, groups, _ = people(users=200, heads=2, size=2.5, context=2, tau=0.7)
+    model = HierarchicalBradleyTerry(
+        2, rank=0, n_context_features=2, alpha=0.01, gate_alpha=1e-3, n_init=2, random_state=0
+    ).fit(X, y, groups=groups)
+    assert model.n_context_features_ == 2
+    weights = model.mixture_weights(X)
+    assert weights.max(axis=1).mean() > 0.9
+    assert model.log_likelihood(X, y, groups=groups) > MixtureBradleyTerry(
+        2, n_context_features=2, alpha=0.01, random_state=0
+    ).fit(X, y, groups=groups).log_likelihood(X, y, groups=groups)
+
+
+# -------------------------------------------------------------------------------------------------- every estimator's
+
+
+def test_the_same_seed_gives_the_same_bits(world):
+    X, y, groups, _ = world
+    one, other = (HierarchicalBradleyTerry(2, **QUICK).fit(X, y, groups=groups) for _ in range(2))
+    np.testing.assert_array_equal(one.coef_, other.coef_)
+    np.testing.assert_array_equal(one.decision_function(X), other.decision_function(X))
+
+
+def test_swapping_negates_exactly(scattered, world):
+    X = world[0]
+    np.testing.assert_array_equal(
+        scattered.decision_function(swap_pairs(X, n_context_features=0)), -scattered.decision_function(X)
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-8, 10.0, 1e6])
+def test_the_scale_of_features_changes_nothing(world, scale):
+    X, y, groups, _ = world
+    one = HierarchicalBradleyTerry(**QUICK).fit(X, y, groups=groups)
+    other = HierarchicalBradleyTerry(**QUICK).fit(X * scale, y, groups=groups)
+    np.testing.assert_allclose(other.predict_proba(X * scale), one.predict_proba(X), atol=1e-3)
+    np.testing.assert_allclose(other.tau_ * scale, one.tau_, rtol=2e-2, atol=1e-3)
+
+
+def test_the_order_of_groups_does_not_matter(world):
+    X, y, groups, _ = world
+    rows = np.argsort(np.random.default_rng(0).permutation(150)[groups], kind="stable")
+    kind = {"rank": 0, "alpha": 0.01, **QUICK}
+    one = HierarchicalBradleyTerry(1, **kind).fit(X, y, groups=groups)
+    other = HierarchicalBradleyTerry(1, **kind).fit(X[rows], y[rows], groups=groups[rows])
+    np.testing.assert_allclose(other.predict_proba(X), one.predict_proba(X), atol=1e-6)
+
+
+def test_the_order_of_votes_matters_little(world):
+    X, y, groups, _ = world
+    rows = np.random.default_rng(0).permutation(len(y))
+    kind = {"rank": 0, "alpha": 0.01, **QUICK}
+    one = HierarchicalBradleyTerry(1, **kind).fit(X, y, groups=groups)
+    other = HierarchicalBradleyTerry(1, **kind).fit(X[rows], y[rows], groups=groups[rows])
+    np.testing.assert_allclose(other.predict_proba(X), one.predict_proba(X), atol=0.02)
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_repeated_row_is_a_weight_of_two(world, grouped):
+    X, y, groups, _ = (part[:400] for part in world)
+    repeats = np.random.default_rng(0).integers(1, 3, len(y))
+    who = groups if grouped else None
+    again = np.repeat(groups, repeats) if grouped else None
+    kind = {"rank": 0, "tau": 0.7, "alpha": 0.01, **QUICK}
+    one = HierarchicalBradleyTerry(1, **kind).fit(X, y, sample_weight=repeats, groups=who)
+    other = HierarchicalBradleyTerry(1, **kind).fit(np.repeat(X, repeats, 0), np.repeat(y, repeats), groups=again)
+    np.testing.assert_allclose(other.predict_proba(X), one.predict_proba(X), atol=1e-6)
+
+
+def test_a_group_weight_is_a_number_of_respondents(world):
+    X, y, groups, _ = (part[:400] for part in world)
+    weight = 1.0 + groups % 2
+    twice = groups % 2 == 1
+    kind = {"rank": 0, "alpha": 0.01, **QUICK}
+    one = HierarchicalBradleyTerry(1, **kind).fit(X, y, groups=groups, group_weight=weight)
+    rows = np.concatenate([X, X[twice]]), np.concatenate([y, y[twice]])
+    other = HierarchicalBradleyTerry(1, **kind).fit(*rows, groups=np.concatenate([groups, groups[twice] + 1000]))
+    np.testing.assert_allclose(other.predict_proba(X), one.predict_proba(X), atol=2e-3)
+    plain = HierarchicalBradleyTerry(1, **kind).fit(X, y, groups=groups)
+    assert np.abs(plain.predict_proba(X) - one.predict_proba(X)).max() > 5e-3
+
+
+def test_a_group_with_two_weights_is_refused(world):
+    X, y, groups, _ = world
+    weight = np.ones(len(y))
+    weight[3] = 2.0
+    with pytest.raises(ValueError, match="expected one weight for all rows of a group, got 1 and 2 for group 0 "):
+        HierarchicalBradleyTerry(1).fit(X, y, groups=groups, group_weight=weight)
+    with pytest.raises(ValueError, match="group_weight: expected no negative number"):
+        HierarchicalBradleyTerry(1).fit(X, y, groups=groups, group_weight=-weight)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [("n_components", 0), ("n_components", "many"), ("rank", -1), ("tau", -1.0), ("n_directions", 1.5), ("tol", 0.0)],
+)
+def test_bad_parameters_are_named(world, parameter, value):
+    X, y, groups, _ = world
+    with pytest.raises(ValueError, match=f"{parameter}: expected"):
+        HierarchicalBradleyTerry(**{parameter: value}).fit(X, y, groups=groups)
+
+
+def test_too_few_iterations_warn(world):
+    X, y, groups, _ = world
+    with pytest.warns(ConvergenceWarning, match="max_iter=1"):
+        HierarchicalBradleyTerry(1, rank=4, alpha=0.01, max_iter=1, n_init=1).fit(X, y, groups=groups)
+
+
+@pytest.mark.parametrize("kind", [{"rank": 0}, {"rank": 0, "tau": 0.0}, {"n_components": 2, "rank": 4}])
+def test_saved_and_loaded_it_is_the_same(world, kind, tmp_path):
+    X, y, groups, _ = world
+    model = HierarchicalBradleyTerry(**{"n_components": 1, "alpha": 0.01, **QUICK, **kind}).fit(X, y, groups=groups)
+    save(model, tmp_path)
+    loaded = load(tmp_path)
+    np.testing.assert_array_equal(loaded.decision_function(X), model.decision_function(X))
+    np.testing.assert_array_equal(loaded.tau_, model.tau_)
+    assert loaded.selection_ == model.selection_
+    for one in (model, loaded):
+        one.partial_fit(X[:50], y[:50], groups=groups[:50])
+    np.testing.assert_array_equal(loaded.decision_function(X), model.decision_function(X))
+
+
+def test_torch_in_torch_out(scattered, world):
+    torch = pytest.importorskip("torch")
+    X, y, groups, _ = world
+    rows = torch.tensor(X, dtype=torch.float32)
+    model = HierarchicalBradleyTerry(1, rank=0, alpha=1e-3, random_state=0).fit(rows, y, groups=groups)
+    found = model.predict_proba(rows)
+    assert isinstance(found, torch.Tensor)
+    np.testing.assert_allclose(found.numpy(), scattered.predict_proba(X), atol=2e-3)
+
+
+# ------------------------------------------------------------------------------------------------------------ streams
+
+
+def test_a_stream_learns_what_a_fit_learns():
+    X, y, groups, centres = people(users=400, votes=10, d=3)
+    order = np.random.default_rng(0).permutation(len(y))  # groups come in pieces
+    model = HierarchicalBradleyTerry(1, rank=0, random_state=0)
+    for rows in np.split(order, [2000, 2500, 3000, 3500]):
+        model.partial_fit(X[rows], y[rows], groups=groups[rows])
+    np.testing.assert_allclose(model.coef_, centres, atol=0.4)
+    np.testing.assert_allclose(model.tau_, 1.0, atol=0.35)
+    rows = order[:2000]
+    first = HierarchicalBradleyTerry(1, rank=0, random_state=0).fit(X[rows], y[rows], groups=groups[rows])
+    assert model.log_likelihood(X, y, groups=groups) > first.log_likelihood(X, y, groups=groups)
+
+
+def test_what_an_annotator_has_said_is_remembered():
+    """Half of every annotator's votes, then the other half: the beliefs are those of all at once."""
+    from micropref._users.scatter_stream import ScatterStream
+
+    X, y, groups, _ = people(users=30, votes=10, d=3)
+    model = HierarchicalBradleyTerry(1, rank=0, alpha=0.01, **QUICK).fit(X, y, groups=groups)
+    stream = model._begin_stream()
+    assert isinstance(stream, ScatterStream)
+    population = model._scaled_population()
+    half = np.arange(len(y)) % 10 < 5
+    from micropref._engine.user_votes import UserVotes
+
+    votes = model._votes(X, y, None, groups).rows
+    stream._take(UserVotes(votes.part(np.flatnonzero(half)), stream.norm), population)
+    again = stream._take(UserVotes(votes.part(np.flatnonzero(~half)), stream.norm), population)
+    at_once = model._begin_stream()._take(UserVotes(votes, stream.norm), population)
+    np.testing.assert_allclose(again.means, at_once.means, atol=1e-4)
+    np.testing.assert_allclose(again.covariances, at_once.covariances, atol=1e-4)
+    np.testing.assert_allclose(
+        again.evidence - again.evidence.mean(), at_once.evidence - at_once.evidence.mean(), atol=10
+    )
+
+
+def test_a_refused_batch_leaves_no_trace(world):
+    X, y, groups, _ = world
+    model = HierarchicalBradleyTerry(1, rank=0, alpha=0.01, **QUICK).partial_fit(X[:500], y[:500], groups=groups[:500])
+    before = model.decision_function(X)
+    bad = X[500:600].copy()
+    bad[3, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        model.partial_fit(bad, y[500:600], groups=groups[500:600])
+    np.testing.assert_array_equal(model.decision_function(X), before)
+    with pytest.raises(ValueError, match="expected rank=0, as in the first call"):
+        model.set_params(rank=1).partial_fit(X[500:600], y[500:600])

@@ -21,6 +21,7 @@ from micropref._engine.population import Population, Shape, beliefs_of, log_prio
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.population_selection import Candidate, Choices, Tried, choose
 from micropref._engine.prediction import mean_weights, scatter_coordinates
+from micropref._engine.scaling import RunningNorms
 from micropref._engine.starts import parameter_scale
 from micropref._engine.user_votes import UserVotes
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
@@ -181,7 +182,7 @@ class HierarchicalBradleyTerry(GatedHeads):
         if self._stream is not None:
             return self._stream
         if self.scatter_ is None:
-            return Stream.create(self.n_components_, from_fit=True)
+            return Stream.create(self.n_components_, fitted=RunningNorms())
         learned = self._learned
         shape = Shape(**{**learned["shape"], "shrinkage": learned["shape"]["shrinkage"] or 0.0})
         if learned["shape"]["shrinkage"] is None:

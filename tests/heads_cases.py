@@ -80,14 +80,16 @@ def compare(seed, n_votes, heads, draw, candidates, n_new=100, n_test=50):
 
 
 def standard(seed, X, y, users=None, n_components=3):
-    mixture = MixtureBradleyTerry(n_components, n_init=2, random_state=seed).fit(X, y, groups=users)
+    mixture = MixtureBradleyTerry(n_components, alpha=1e-3, n_init=2, random_state=seed).fit(X, y, groups=users)
     return {
         "single": LowRankRewards(1).fit(X, y),
-        "shared": SharedBaseEnsemble(random_state=seed).fit(X, y),
-        "random": HypothesisReweighting("random", random_state=seed).fit(X, y),
+        "shared": SharedBaseEnsemble(32, alpha=1e-3, prior_margin=1.0, random_state=seed).fit(X, y),
+        "random": HypothesisReweighting("random", n_components=32, random_state=seed).fit(X, y),
         "hyre": HypothesisReweighting(mixture).fit(X, y),
         "drm": DecomposedRewards(random_state=seed).fit(X, y),
-        "lore": LowRankRewards(n_components, max_iter=2000, random_state=seed).fit(X, y, groups=users),
+        "lore": LowRankRewards(n_components, alpha=1e-3, weight_penalty=3.0, max_iter=2000, random_state=seed).fit(
+            X, y, groups=users
+        ),
     }
 
 

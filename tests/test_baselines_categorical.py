@@ -28,7 +28,7 @@ def test_split_opinions_are_found_by_categories(seed):
 
 def test_categories_mirror_exactly_for_every_user():
     X, y, _, _ = small(n=60)
-    model = CategoricalRewards(3, n_context_features=CONTEXT).fit(X, y)
+    model = CategoricalRewards(3, n_context_features=CONTEXT, alpha=1e-3, user_alpha=1.0).fit(X, y)
     model.partial_fit(X[:20], 1 - model.predict(X[:20]), groups=["no"] * 20)
     model.partial_fit(X[:20], model.predict(X[:20]), groups=["yes"] * 20)
     for who in (None, ["no"] * 60, ["yes"] * 60):

@@ -76,7 +76,9 @@ def test_identical_users_share_one_reward_whatever_the_rank():
 
 def test_new_users_get_what_joint_training_gave_the_same_votes():
     D, y, users = rows(n_users=60, n_each=10)
-    model = LowRankRewards(2, random_state=0, tol=1e-8, max_iter=3000).fit(D, y, groups=users)
+    model = LowRankRewards(2, alpha=1e-3, weight_penalty=3.0, random_state=0, tol=1e-8, max_iter=3000).fit(
+        D, y, groups=users
+    )
     assert known_users(model) == list(range(60))
     joint = model.mixture_weights(D, groups=users)
     model.partial_fit(D, y, groups=users + 1000)

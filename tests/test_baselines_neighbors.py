@@ -90,8 +90,8 @@ def test_neighbours_solve_a_local_problem_and_a_users_votes_are_theirs_everywher
 
 def test_ungrouped_votes_become_neighbours():
     X, y, _, _ = small(n=60)
-    model = ContextNeighbors(5, n_context_features=CONTEXT, alpha=0.05).fit(X[:40], y[:40])
-    whole = ContextNeighbors(5, n_context_features=CONTEXT, alpha=0.05).fit(X, y)
+    model = ContextNeighbors(5, n_context_features=CONTEXT, local_alpha=10.0, alpha=0.05).fit(X[:40], y[:40])
+    whole = ContextNeighbors(5, n_context_features=CONTEXT, local_alpha=10.0, alpha=0.05).fit(X, y)
     model.partial_fit(X[40:50], y[40:50]).partial_fit(X[50:], y[50:])
     model.coef_ = whole.coef_
     np.testing.assert_allclose(model.decision_function(X), whole.decision_function(X), atol=1e-7)

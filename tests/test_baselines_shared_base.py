@@ -27,7 +27,7 @@ def test_the_ensemble_stays_diverse_where_the_rows_say_nothing():
     rng = np.random.default_rng(0)
     D = rng.normal(size=(2000, 6)) * [1, 1, 1, 1, 0.01, 0.01]
     y = (rng.random(2000) < expit(2 * D[:, 0])).astype(int)
-    model = SharedBaseEnsemble(64, random_state=0).fit(D, y)
+    model = SharedBaseEnsemble(64, alpha=1e-3, prior_margin=1.0, random_state=0).fit(D, y)
     spread = model.coef_.std(axis=0)
     assert spread[:4].max() < 0.1 * spread[4:].min()
     np.testing.assert_allclose(model.coef_[:, 4:], model.prior_coef_[:, 4:], rtol=0.2, atol=0.05)
@@ -43,7 +43,7 @@ def test_the_shared_base_ensemble_wins_where_training_left_something_open(seed):
     y = drawn_labels(rng, X @ shared)
     own = np.hstack([np.zeros((100, 10)), 2 * rng.normal(size=(100, 2))])
     candidates = standard(seed, X, y, n_components=2)
-    candidates["shared"] = SharedBaseEnsemble(64, prior_margin=3.0, random_state=seed).fit(X, y)
-    candidates["without priors"] = SharedBaseEnsemble(64, prior_margin=0.0).fit(X, y)
+    candidates["shared"] = SharedBaseEnsemble(64, alpha=1e-3, prior_margin=3.0, random_state=seed).fit(X, y)
+    candidates["without priors"] = SharedBaseEnsemble(64, alpha=1e-3, prior_margin=0.0).fit(X, y)
     found = compare(seed, 8, shared + own, normal(12), candidates)
     assert_best(found, "shared", accuracy=0.03, nats=0.05)

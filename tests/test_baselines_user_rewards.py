@@ -17,10 +17,10 @@ def test_rewards_around_a_common_one_are_found_by_shrinkage(seed):
     tastes = 1.5 * np.eye(5)[0] + rng.normal(size=(120, 5))
     D, y, user = votes_of(tastes, 50, seed)
     train = np.arange(len(y)) % 50 < 40
-    model = UserRewards(1.0).fit(D[train], y[train], groups=user[train])
+    model = UserRewards(1.0, alpha=1e-3).fit(D[train], y[train], groups=user[train])
     found = loss(model, D[~train], y[~train], user[~train])
     assert found < loss(plain().fit(D[train], y[train]), D[~train], y[~train]) - 0.05
-    for other in (HardMixture(3, random_state=0), GroupRewards()):
+    for other in (HardMixture(3, alpha=1e-3, random_state=0), GroupRewards(1e-3)):
         rival = other.fit(D[train], y[train], groups=user[train])
         assert found < loss(rival, D[~train], y[~train], user[~train]) - 0.02
     assert model.coef_[0] > 0.97 * np.linalg.norm(model.coef_)

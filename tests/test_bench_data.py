@@ -121,12 +121,50 @@ def test_published_sets_come_through_their_loaders(tmp_path):
     assert len(task.inputs.train) + len(task.inputs.pool) == 57
 
 
-@pytest.mark.parametrize(("n", "note"), [(1, "1 row could not be read and is left out"), (2, "2 rows could")])
-def test_rows_that_cannot_be_read_are_counted_in_a_note(tmp_path, n, note):
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_how_many_rows_were_read_and_left_out_is_said_with_the_reason(tmp_path, n):
     rows = [{"prompt": f"p{i}", "chosen": f"a{i}", "rejected": f"b{i}", "user": f"u{i % 4}"} for i in range(24)]
     for row in rows[:n]:
-        del row["chosen"]
+        row["chosen"] = " "
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     spec = load_suite(config("single", datasets=[{"name": "r", "kind": "file", "path": "rows.jsonl"}])).datasets[0]
     task = make_task(load_data(spec, tmp_path), spec, seed=0, budgets=(0,), n_draws=1)
-    assert any(note in one for one in task.notes)
+    assert task.reading == f"24 rows read, {n} left out" + (f" ({n} an empty response)" if n else "")
+    result = run_suite(
+        config("single", datasets=[{"name": "r", "kind": "file", "path": "rows.jsonl"}]), tmp_path / "o", tmp_path
+    )
+    assert {row["reading"] for row in result.rows} == {task.reading}
+    assert task.reading in (tmp_path / "o" / "tables.md").read_text(encoding="utf-8")
+
+
+def test_a_file_takes_the_options_of_readers(tmp_path):
+    rows = "".join(f"q{i};x{i} yes;y{i} no;{i % 3};u{i % 4}\n" for i in range(24))
+    (tmp_path / "votes.txt").write_bytes(("task;left one;right one;mark;who é\n" + rows).encode("cp1252"))
+    spec = {
+        "name": "votes",
+        "kind": "file",
+        "path": "votes.txt",
+        "format": "csv",
+        "encoding": "cp1252",
+        "columns": {
+            "prompt": "task",
+            "response_a": "left one",
+            "response_b": "right one",
+            "label": "mark",
+            "user": "who é",
+        },
+        "labels": {"0": "first", "1": "second", "2": "tie"},
+    }
+    data = load_data(load_suite(config("single", datasets=[spec])).datasets[0], tmp_path)
+    assert data.reading == "24 rows read, 0 left out"
+    assert (len(data.weight), len(set(data.user))) == (32, 4)
+    del spec["labels"]
+    with pytest.raises(ValueError, match="--label"):
+        load_data(load_suite(config("single", datasets=[spec])).datasets[0], tmp_path)
+    wide = {"name": "w", "kind": "file", "path": "w.csv", "annotators": "l1,l2"}
+    (tmp_path / "w.csv").write_text(
+        "prompt,response_a,response_b,l1,l2\n" + "".join(f"q{i},x{i},y{i},a,b\n" for i in range(9))
+    )
+    assert len(load_data(load_suite(config("single", datasets=[wide])).datasets[0], tmp_path).weight) == 18
+    with pytest.raises(ValueError, match="columns: expected only for the kinds file, got kind 'world'"):
+        load_suite(config("single", datasets=[{"name": "x", "kind": "world", "world": "groups", "columns": {}}]))

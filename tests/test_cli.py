@@ -209,6 +209,34 @@ def test_fit_options_reach_the_model(here, run):
     assert model.encoder.template == "{prompt} {response}"
 
 
+@pytest.mark.parametrize(
+    ("options", "acts", "warned"),
+    [
+        ([], True, True),
+        (["--interactions", "--clauses", "--length"], True, False),
+        (["--no-interactions"], False, False),
+    ],
+)
+def test_contexts_of_the_data_act_unless_they_are_left_out(here, run, options, acts, warned):
+    done = run("fit", "labelled.jsonl", "model", "-k", 1, *options)
+    assert ("warning: rows state contexts, so these act on the responses" in done.err) == warned
+    assert ("contexts act on the responses" in done.out) == acts
+    encoder = PreferenceModel.load("model").encoder
+    assert (encoder.interactions_ is not None) == acts
+    assert (encoder.clauses, encoder.length) == (len(options) == 3, len(options) == 3)
+    scored = {"prompt": "p", "responses": ["a long answer to it", "a short one"], "context": "Keep it short."}
+    (here / "answers.jsonl").write_text(json.dumps(scored) + "\n", encoding="utf-8")
+    assert len(run("score", "model", "answers.jsonl").out.splitlines()) == 2
+    assert run("evaluate", "model", "labelled.jsonl", "--json").json["rows"][0]["accuracy"] > 0.5
+
+
+def test_clauses_are_embedded_ahead(here, run):
+    counts = [
+        run("embed", "labelled.jsonl", "store", *more, "--json").json["n_new"] for more in ([], ["--clauses"], [])
+    ]
+    assert counts[0] > counts[1] > counts[2] == 0
+
+
 def test_route_options_reach_the_model_and_stay(here, run):
     options = ["--temperature", 0.5, "--history-temperature", 3, "--history-decay", 0.9, "--gate", "knn", "--seed", 4]
     done = run("route", "heads", "labelled.jsonl", "-o", "elsewhere", *options, "--json")

@@ -286,3 +286,15 @@ def test_a_choice_is_saved_with_the_model(demo, tmp_path):
     model.choice = UserChoice("one", {"one": -0.6}, 0.0, "one reward")
     model.save(tmp_path)
     assert PreferenceModel.load(tmp_path).choice == model.choice
+
+
+def test_deviations_of_rewards_shrink_with_votes(demo):
+    """Without a router, and of a user who has not voted, a reward is as uncertain as users differ."""
+    model = PreferenceModel.fit(demo.train, mixture=hierarchical(n_components=1, n_directions=4, tau=0.5, alpha=0.01))
+    asked = ["How do I sleep?"] * 2, ["Read a book.", "First, read. Then, keep the same bedtime. Finally, sleep."]
+    rewards, std = model.reward(*asked, return_std=True)
+    np.testing.assert_array_equal(rewards, model.reward(*asked))
+    user = demo.history.group[0]
+    routed = model.route(demo.history)
+    np.testing.assert_allclose(routed.reward(*asked, users=["new"] * 2, return_std=True)[1], std, rtol=1e-6)
+    assert (routed.reward(*asked, users=[user] * 2, return_std=True)[1] < std).all()

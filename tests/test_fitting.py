@@ -523,7 +523,8 @@ def test_clones_have_the_parameters_and_nothing_else(name):
     model = learn(CREATE[name]())
     cloned = clone(model)
     assert set(vars(cloned)) == set(model.get_params(deep=False))
-    if name in ("router", "router, mlp", "router, knn", "router, users around heads"):  # whose heads lost their fit, which a frozen one keeps
+    # Those of a frozen one keep their fit.
+    if name in ("router", "router, mlp", "router, knn", "router, users around heads"):
         with pytest.raises(NotFittedError):
             learn(cloned)
     else:
@@ -710,7 +711,6 @@ def test_a_child_forked_while_a_thread_learns_can_learn(name):
 
 SCORED = {
     "mixture": mixture,
-    "router, users around heads": lambda: router(around_heads()),
     "router, frozen": lambda: router(FrozenEstimator(heads())),
     "router, not prefit": CREATE["router, not prefit"],
     "pipeline": lambda: make_pipeline(PairScaler(C), mixture()),

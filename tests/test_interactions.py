@@ -362,7 +362,7 @@ FOLLOWERS = {
         MixtureBradleyTerry(2, n_init=1, random_state=0), n_context_features=16, prefit=False, random_state=0
     ),
     "shared base": lambda: SharedBaseEnsemble(2, random_state=0, n_context_features=16),
-    "hard mixture": lambda: HardMixture(2, random_state=0, n_context_features=16),
+    "hard mixture": lambda: HardMixture(1, random_state=0, n_context_features=16),
     "users": lambda: UserRewards(n_context_features=16),
     "groups": lambda: GroupRewards(n_context_features=16),
     "low rank": lambda: LowRankRewards(n_context_features=16, random_state=0),

@@ -12,7 +12,7 @@ import numpy as np
 
 from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry
 
-n_features, n_teachers, n_new, n_answers, n_asked = 6, 400, 150, 20, 15
+n_features, n_teachers, n_new, n_answers, n_asked = 6, 250, 150, 20, 15
 rng = np.random.default_rng(0)
 kinds = 2.0 * rng.normal(size=(3, n_features))
 

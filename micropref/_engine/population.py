@@ -26,6 +26,7 @@ __all__ = [
     "evidence",
     "expectation_maximisation",
     "log_prior",
+    "rows_of_contexts",
     "shaped",
     "unscaled",
 ]
@@ -279,15 +280,19 @@ def _refitted_gate(
     if not gate.n_inputs:
         users = np.maximum(share.sum(axis=1), _LEAST_USERS)
         return [np.log(users / users.sum())]
-    # A reader wants a difference behind the context.
-    contexts = np.column_stack([votes.contexts, np.ones(len(votes.contexts))])
-    rows = Comparisons(PairReader(contexts, contexts.shape[1] - 1), weight=votes.outer)
+    rows = rows_of_contexts(votes)
     # Penalties are in nats per row of votes, and the objective is per user.
     alpha = gate_alpha * votes.mass / rows.total_weight
     objective = GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
     start = flatten(population.gate_parameters)
     minimum = lbfgs(objective.value_and_gradient, start, max_iter=_GATE_STEPS, tol=1e-6)
     return [np.array(p) for p in unflatten(minimum.vector, gate.shapes)]
+
+
+def rows_of_contexts(votes: UserVotes) -> Comparisons:
+    """Every user's mean context, with their weight; a column that nothing reads stands for the difference."""
+    contexts = np.column_stack([votes.contexts, np.ones(len(votes.contexts))])
+    return Comparisons(PairReader(contexts, contexts.shape[1] - 1), weight=votes.outer)
 
 
 def unscaled(scatter: Scatter, norm: float) -> Scatter:

@@ -65,13 +65,10 @@ def _with_deviations(
     if router is not None:
         rewards, std = router.rewards(features, context, users, return_std=True)
         return np.asarray(rewards), np.asarray(std)
-    if mixture.scatter_ is not None:
-        raise ValueError(
-            "expected a model with a router, which knows how users scatter around the heads, got none; call route with "
-            "labelled contexts, or with votes"
-        )
     means = mixture.rewards(features).T.astype(np.float64)
     weights = np.exp(mixture.context_log_weights(context)).astype(np.float64)
-    known = mixture.uncertainty_
+    scatter, known = mixture.scatter_, mixture.uncertainty_
     variances = np.zeros_like(means) if known is None else known.variances(features)
+    if scatter is not None:
+        variances = variances + scatter.prior_variance(*scatter.coordinates(features))
     return mean_and_deviation(weights, means, variances)

@@ -40,6 +40,8 @@ MOVED: dict[str, dict[str, str]] = {
         **_in("micropref.datasets._text", "is_blank", "is_unicode"),
     },
     "micropref.datasets.readers": {
+        **_in("micropref.datasets", "MalformedRowError"),
+        **_in("micropref.datasets._sources", "Record", "Source", "open_source"),
         **_in("micropref.datasets._chat", *_SPEECH),
         **_in("micropref.datasets._prompts", *_SPLIT),
         **_in("micropref.datasets._text", "is_blank", "listed"),

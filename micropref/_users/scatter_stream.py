@@ -13,12 +13,11 @@ from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import flatten, unflatten
 from micropref._engine.gaussian_users import Beliefs, filter_votes, margin_moments
 from micropref._engine.logistic_normal import moments
-from micropref._engine.population import Population, Shape, log_prior, shaped
+from micropref._engine.population import Population, Shape, log_prior, rows_of_contexts, shaped
 from micropref._engine.scaling import gate_scale, gate_step, head_scale, head_step
 from micropref._engine.solvers import Adam
 from micropref._engine.user_votes import UserVotes
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.layout import PairReader
 from micropref._users.evidence import EvidenceTable
 from micropref.kernels._pointwise import log_sum_exp
 from micropref.kernels._products import linear_gradient
@@ -141,8 +140,7 @@ class ScatterStream:
     def _gate_gradient(self, votes: UserVotes, population: Population, found: Floats, gate_alpha: float) -> Floats:
         if not population.gate.shapes:
             return np.zeros(0)
-        contexts = votes.contexts
-        rows = Comparisons(PairReader(contexts, contexts.shape[1]), weight=votes.outer)
+        rows = rows_of_contexts(votes)
         alpha = gate_alpha * votes.mass / rows.total_weight
         objective = GateObjective(rows, population.gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
         gradient = objective.value_and_gradient(flatten(population.gate_parameters))[1]

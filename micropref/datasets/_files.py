@@ -19,8 +19,9 @@ from micropref._support.optional import require
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._frames import narrow_floats
 from micropref.datasets._json import parse_json, parse_json_lines
+from micropref.datasets._memory import open_saved
+from micropref.datasets._records import Record, Source, records_of_columns
 from micropref.datasets._separated import parse_separated
-from micropref.datasets._sources import Record, Source, open_saved, records_of_columns
 
 __all__ = ["KINDS", "open_path"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._parsed import Parsed
-from micropref.datasets._sources import Record, record_of_object, records_of_columns
+from micropref.datasets._records import Record, record_of_object, records_of_columns
 from micropref.datasets._text import listed
 
 __all__ = ["parse_json", "parse_json_lines"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from micropref.datasets._sources import Record
+from micropref.datasets._records import Record
 
 __all__ = ["Parsed"]
 

@@ -141,8 +141,8 @@ def _joined(opening: list[Message], shared: list[Message]) -> list[Message]:
     return opening + shared[overlap:]
 
 
-def _holds(whole: list[Message], part: list[Message]) -> bool:
-    return any(whole[start : start + len(part)] == part for start in range(len(whole) - len(part) + 1))
+def _holds(messages: list[Message], part: list[Message]) -> bool:
+    return any(messages[start : start + len(part)] == part for start in range(len(messages) - len(part) + 1))
 
 
 def _n_shared(chosen: list[Message], rejected: list[Message]) -> int:

@@ -9,7 +9,7 @@ from itertools import chain
 
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._parsed import Parsed
-from micropref.datasets._sources import Record
+from micropref.datasets._records import Record
 from micropref.datasets._text import listed
 
 __all__ = ["parse_separated"]

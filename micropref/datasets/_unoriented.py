@@ -10,8 +10,8 @@ from micropref.datasets._columns import find_label, find_responses, name_columns
 from micropref.datasets._faults import RowFault
 from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie
 from micropref.datasets._layout import Layout, find_layout
+from micropref.datasets._reading import opened_for_reading, table_of
 from micropref.datasets._sources import Record, Source
-from micropref.datasets.readers import opened_for_reading, table_of
 from micropref.datasets.table import PreferenceTable
 
 __all__ = ["read_unoriented", "refuse_contradictions"]

@@ -24,7 +24,7 @@ def _fits(source: Source) -> bool:
 
 
 def _rows_of(record: Record) -> list[dict[str, Any]]:
-    from micropref.datasets.hub.ultrafeedback import compare_completions
+    from micropref.datasets.hub._completions import compare_completions
 
     cells = {"source": None, **record.cells}
     missing = [name for name in ("instruction", "completions") if name not in cells]

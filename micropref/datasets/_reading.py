@@ -1,0 +1,85 @@
+"""From a source to a table: what every reader of comparisons does."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from micropref.datasets._faults import MalformedRowError
+from micropref.datasets._formats import file_kind, rewritten
+from micropref.datasets._layout import Layout
+from micropref.datasets._report import ReadReport, report_rejected
+from micropref.datasets._sources import Record, Source, open_source
+from micropref.datasets._wide import by_annotator
+from micropref.datasets.table import PreferenceTable
+
+__all__ = ["opened_for_reading", "table_of"]
+
+
+def opened_for_reading(
+    source: Any,
+    columns: Mapping[str, str],
+    *,
+    format: str | None = None,
+    annotators: str | Sequence[str] | None = None,
+    encoding: str | None = None,
+) -> Source:
+    """The rows of a source, rewritten to plain columns where it has a format of its own.
+
+    Raises
+    ------
+    ValueError
+        If there is no row, or no way to read it.
+    """
+    opened = open_source(source, encoding=encoding, kind=file_kind(format))
+    if not opened.records:
+        raise ValueError(f"{opened.name}: expected rows of comparisons, got an empty source")
+    opened = rewritten(opened, format)
+    if not opened.records:
+        raise ValueError(f"{opened.name}: expected rows with comparisons, got rows without any")
+    return opened if annotators is None else by_annotator(opened, annotators, columns)
+
+
+def table_of(
+    source: Source, layout: Layout, *, skip_bad: bool = False, rejected_path: str | os.PathLike[str] | None = None
+) -> PreferenceTable:
+    """The comparisons of all good rows; a bad one is an error unless such rows are skipped."""
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("prompt", "chosen", "rejected", "context", "group", "weight")
+    }
+    extra: dict[str, list[Any]] = {name: [] for name in layout.extra}
+    rejected: list[tuple[Record, ValueError]] = []
+    for record in source.records:
+        try:
+            found = layout.comparisons(record)
+        except ValueError as fault:
+            if not skip_bad:
+                raise MalformedRowError(f"{source.place(record)}: {fault}") from None
+            rejected.append((record, fault))
+            continue
+        for one in found:
+            for name, column in columns.items():
+                column.append(getattr(one, name))
+            for name, column in extra.items():
+                column.append(one.cells.get(layout.extra[name]))
+    faults = report_rejected(source, rejected, rejected_path) if rejected else {}
+    is_weighted = layout.weight is not None or any(weight != 1.0 for weight in columns["weight"])
+    return PreferenceTable(
+        prompt=columns["prompt"],
+        chosen=columns["chosen"],
+        rejected=columns["rejected"],
+        context=None if layout.context is None else columns["context"],
+        group=None if layout.group is None else columns["group"],
+        weight=columns["weight"] if is_weighted else None,
+        extra=extra,
+        n_rejected=len(rejected),
+        report=ReadReport(
+            source=source.name,
+            n_rows=len(source.records),
+            n_rejected=len(rejected),
+            faults=faults,
+            columns=layout.recognised(),
+            notes=(*source.notes, *layout.notes),
+        ),
+    )

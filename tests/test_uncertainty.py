@@ -268,7 +268,7 @@ def test_bad_arguments(n_components, arguments, message):
         model.estimate_uncertainty(X, y, **arguments)
     with pytest.raises(ValueError, match="call estimate_uncertainty on the rows of the fit"):
         model.rewards(X, return_std=True)
-    with pytest.raises(ValueError, match="expected heads whose uncertainty was estimated, got none"):
+    with pytest.raises(AttributeError, match="call estimate_uncertainty on the rows of the fit first"):
         model.standard_errors_  # noqa: B018
 
 

@@ -214,7 +214,9 @@ class RoutedHeads(PersonalPreferenceClassifier):
             raise ValueError(
                 f"context: expected the {self.n_context_features_} context features, got none; pass context=..."
             )
-        X = check_block(features, self.mixture_.coef_.shape[1], "features", "single responses")
+        n_features = self.mixture_.coef_.shape[1]
+        meaning = f"(n_responses, {n_features}), the features of single responses without context"
+        X = check_block(features, n_features, "features", meaning)
         if context is not None:
             width = self.n_context_features_
             meaning = f"(n_responses, {width}), the context columns alone"

@@ -108,7 +108,14 @@ class UncertainHeads(GatedHeads):
         -------
         standard_errors : ndarray of shape (n_components, n_features)
             Infinite where the data do not determine a coefficient.
+
+        Raises
+        ------
+        AttributeError
+            If they have not been estimated.
         """
+        if self.uncertainty_ is None:
+            raise AttributeError("standard_errors_: call estimate_uncertainty on the rows of the fit first")
         return _known_uncertainty(self).standard_errors(self.coef_.shape[1])
 
     @predicting

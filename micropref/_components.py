@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from micropref._arrays.backend import Array
-from micropref._estimator.dead_heads import candidate_fits, dead_heads
+from micropref._engine.dead_heads import dead_heads
+from micropref._estimator.dead_heads import candidate_fits
 from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import check_groups
 from micropref._support.progress import say

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micropref._engine.gate_objective import GateObjective
-from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._engine.gates import Gate, GatePenalty, flatten, unflatten
 from micropref._engine.gaussian_users import Beliefs, Scatter, filter_votes
 from micropref._engine.prediction import gate_log_weights
+from micropref._engine.priors import gate_penalty
 from micropref._engine.solvers import lbfgs
 from micropref._engine.user_votes import UserVotes
 from micropref._rows.comparisons import Comparisons
@@ -86,10 +88,19 @@ class Shape:
     tau: float | None = None
     outside: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """Its fields; JSON knows no infinity."""
+        return {**asdict(self), "shrinkage": None if math.isinf(self.shrinkage) else self.shrinkage}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Shape:
+        """What `to_json` took."""
+        return cls(**{**fields, "shrinkage": math.inf if fields["shrinkage"] is None else fields["shrinkage"]})
+
 
 @dataclass(frozen=True)
 class EMFit:
-    """Where EM stopped: the population, its log-likelihood in nats per row, and whether it had converged."""
+    """Where EM stopped: the population, its log-likelihood in nats per row, and whether nothing was left to gain."""
 
     population: Population
     value: float
@@ -126,7 +137,7 @@ def expectation_maximisation(
     start: Population,
     shape: Shape,
     *,
-    gate_alpha: float = 0.0,
+    gate_alpha: float | str = 0.0,
     max_iter: int,
     tol: float,
     compiled: bool | None = None,
@@ -139,8 +150,8 @@ def expectation_maximisation(
     start : Population
         Its basis and its residual stay.
     shape : Shape
-    gate_alpha : float
-        Penalty of the gate's weights, in nats per row.
+    gate_alpha : float or "auto"
+        Penalty of the gate's weights, in nats per row, as `gate_penalty` reads it.
     max_iter : int
     tol : float
         Stop once an iteration gains less, in nats per row.
@@ -206,7 +217,7 @@ class _Filtered:
         share = np.exp(joint - of_user) * votes.outer
         return _Expected(population, float(votes.outer @ of_user) / votes.mass, beliefs, share)
 
-    def maximised(self, at: _Expected, shape: Shape, gate_alpha: float) -> Population:
+    def maximised(self, at: _Expected, shape: Shape, gate_alpha: float | str) -> Population:
         """The M-step."""
         shift, covariances = _maximised(at.beliefs, at.share, shape)
         population = at.population
@@ -270,18 +281,24 @@ def shaped(spread: Floats, users: Floats, shape: Shape) -> Floats:
     return np.asarray(np.einsum("kij,kj,klj->kil", vectors, kept, vectors) + rest[:, None, None] * np.eye(q))
 
 
-def gate_objective(votes: UserVotes, gate: Gate, found: Floats, gate_alpha: float) -> GateObjective:
-    """What a gate minimises, given the evidence (K, U) of all users; it is the mean over users, not over votes."""
+def gate_objective(
+    votes: UserVotes, gate: Gate, found: Floats, gate_alpha: float | str, total_weight: float
+) -> GateObjective:
+    """What a gate minimises, given the evidence (K, U) of all users: the mean over users of what J has per row.
+
+    `total_weight` is that of all rows, those of earlier batches included.
+    """
     contexts = votes.contexts
     # A gate's rows are contexts, and a reader's have a difference besides.
     reader = PairReader(np.column_stack([contexts, np.zeros(len(contexts), contexts.dtype)]), contexts.shape[1])
     rows = Comparisons(reader, weight=votes.outer)
-    alpha = gate_alpha * votes.mass / rows.total_weight
-    return GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
+    penalty = gate_penalty(gate_alpha, gate, votes.rows.norms[0], total_weight)
+    per_user = GatePenalty(*(one * votes.mass / rows.total_weight for one in penalty))
+    return GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=per_user)
 
 
 def _refitted_gate(
-    votes: UserVotes, population: Population, found: Floats, share: Floats, gate_alpha: float
+    votes: UserVotes, population: Population, found: Floats, share: Floats, gate_alpha: float | str
 ) -> list[Floats]:
     """Parameters of the gate, given the evidence (K, U) of all users."""
     gate = population.gate
@@ -290,7 +307,7 @@ def _refitted_gate(
     if not gate.n_inputs:
         users = np.maximum(share.sum(axis=1), _LEAST_USERS)
         return [np.log(users / users.sum())]
-    objective = gate_objective(votes, gate, found, gate_alpha)
+    objective = gate_objective(votes, gate, found, gate_alpha, votes.mass)
     start = flatten(population.gate_parameters)
     minimum = lbfgs(objective.value_and_gradient, start, max_iter=_GATE_STEPS, tol=1e-6)
     return [np.array(p) for p in unflatten(minimum.vector, gate.shapes)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._engine.dead_heads import dead_heads
 from micropref._engine.gates import Gate, unflatten
 from micropref._engine.gaussian_users import Scatter, filter_work
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
@@ -21,6 +22,7 @@ from micropref._engine.population import (
     log_prior,
 )
 from micropref._engine.prediction import mean_weights
+from micropref._engine.priors import gate_penalty
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.user_axes import axes_of_differences, axes_of_users
@@ -38,7 +40,6 @@ _STARTS = (0.5, 2.0)
 _REACHES = (1.0, 3.0)
 # Passes over all votes that a fit takes, by which it chooses between the compiled filter and NumPy's.
 _PASSES = 100
-_LEAST_WEIGHT = 0.02
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Settings:
     n_directions: int
     gate: str
     hidden_units: int
-    gate_alpha: float
+    gate_alpha: float | str
     max_iter: int
     tol: float
     heads_max_iter: int = 300
@@ -76,7 +77,8 @@ def fit_heads(
 ) -> tuple[Population, Minimum]:
     """Heads and gate on which users sit: the minimum of J of `mixture_objective`, as `MixtureBradleyTerry` finds it."""
     gate = settings.gate_of(votes, n_components)
-    objective = MixtureObjective(votes.rows, gate, Penalties(alpha, settings.gate_alpha))
+    of_gate = gate_penalty(settings.gate_alpha, gate, votes.rows.norms[0], votes.mass)
+    objective = MixtureObjective(votes.rows, gate, Penalties(alpha, of_gate))
     scale = parameter_scale(objective, votes.rows.norms)
     given = None if start is None else np.concatenate([np.ravel(p) for p in (start.heads, *start.gate_parameters)])
     begin: Callable[[], Floats] = (lambda: random_start(objective, scale, random)) if given is None else (lambda: given)
@@ -98,7 +100,7 @@ def without_dead_heads(votes: UserVotes, population: Population) -> Population:
     """The population without the components that are less than 2 % of it."""
     context = votes.rows.context
     weights = mean_weights(context, population.gate, population.gate_parameters, votes.rows.outer_weight)
-    alive = weights >= _LEAST_WEIGHT
+    alive = ~dead_heads(weights)
     if alive.all():
         return population
     parameters = list(population.gate_parameters)

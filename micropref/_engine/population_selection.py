@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from micropref._engine.population import Population, Shape, evidence
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
+from micropref._engine.priors import head_penalty
 from micropref._engine.user_votes import UserVotes
 
-__all__ = ["Candidate", "Choices", "Tried", "choose", "prior_penalty"]
+__all__ = ["Candidate", "Choices", "Tried", "choose", "records_of"]
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +44,7 @@ class Candidate:
         if self.alpha is not None:
             return self.alpha
         assert self.prior_scale is not None
-        return prior_penalty(votes.norm, self.prior_scale, votes.mass)
+        return head_penalty("auto", votes.norm, votes.mass, self.prior_scale)
 
     def describe(self) -> dict[str, Any]:
         """What is printed, and what `selection_` says of it."""
@@ -82,11 +83,6 @@ class Tried:
     candidate: Candidate
     evidence: Floats
     size: int
-
-
-def prior_penalty(norm: float, deviation: float, total_weight: float) -> float:
-    """Penalty of heads under which margins have this deviation a priori: mean‖d‖² / (s² Ω), in nats per row."""
-    return norm**2 / (deviation**2 * total_weight)
 
 
 def choose(
@@ -243,3 +239,23 @@ def _cut(
         train = votes.part(fold != f)
         held = UserVotes(votes.rows.part(np.flatnonzero(fold[votes.index] == f)), train.norm)
         yield train, held, np.flatnonzero(fold == f)
+
+
+def records_of(votes: UserVotes, chosen: Candidate, tried: list[Tried]) -> list[dict[str, Any]]:
+    """What was tried, in nats per row, as an estimator shows it."""
+    best = max((float(votes.outer @ one.evidence) for one in tried), default=0.0)
+    top = next((one for one in tried if float(votes.outer @ one.evidence) == best), None)
+    found = []
+    for one in tried:
+        assert top is not None
+        behind = votes.outer * (top.evidence - one.evidence)
+        found.append(
+            {
+                **one.candidate.describe(),
+                "numbers_per_user": one.size,
+                "nats_per_row": float(votes.outer @ one.evidence) / votes.mass,
+                "standard_error": float(np.sqrt(len(behind)) * behind.std()) / votes.mass,
+                "chosen": one.candidate == chosen,
+            }
+        )
+    return found

@@ -10,17 +10,12 @@ from contextvars import ContextVar
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._engine.dead_heads import dead_heads
 from micropref._support.warnings import level_of_caller
 
-__all__ = ["candidate_fits", "dead_heads", "warn_of_dead_heads"]
+__all__ = ["candidate_fits", "warn_of_dead_heads"]
 
-_LEAST_WEIGHT = 0.02
 _is_candidate: ContextVar[bool] = ContextVar("is_candidate", default=False)
-
-
-def dead_heads(weights: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which heads have less than 2 % of the weight, or, of more than 25 heads, less than half of an equal share."""
-    return np.asarray(weights < min(_LEAST_WEIGHT, 0.5 / len(weights)))
 
 
 def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:

@@ -97,9 +97,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, on which the weights π depend.
     alpha : float or "auto", default="auto"
-        L2 penalty of the heads before EM, against the mean log-likelihood in nats. "auto" is a prior standard deviation
-        s of margins, mean‖d‖² / (s²Ω), with the s among 1, 1.6 and 2.5 that the held-out groups prefer. Within the
-        basis EM has no penalty.
+        L2 penalty of the heads, against the mean log-likelihood in nats. "auto" is a prior standard deviation s of
+        margins, mean‖d‖² / (s²Ω), with the s among 1, 1.6 and 2.5 that the held-out groups prefer. Where users
+        scatter more widely than that, so does the prior.
     gate_alpha : float or "auto", default="auto"
         L2 penalty of the gate's weights; its offsets are free. "auto" is the prior of `MixtureBradleyTerry`.
     gate : {"linear", "mlp"}, default="linear"
@@ -383,7 +383,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
             heads = without_dead_heads(votes, heads)
         population = heads
         if candidate.shape is not None:
-            found = fit_scatter(votes, heads, candidate.shape, settings)
+            found = fit_scatter(votes, heads, candidate.shape, alpha, settings)
             population, n_iter = found.population, found.n_iter
             converged = converged and found.converged
         self.alpha_, self.n_iter_, self.converged_ = alpha, n_iter, bool(converged)
@@ -427,18 +427,13 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         return Settings(q, self.gate, self.hidden_units, self.gate_alpha, self.max_iter, self.tol)
 
     def _choices(self, votes: UserVotes, settings: Settings) -> Choices:
-        numbers: tuple[int, ...]
-        if self.n_components == "auto":
-            numbers = tuple(k for k in _COMPONENTS if k <= votes.n_votes)
-        else:
-            numbers = (int(self.n_components),)
+        given = _COMPONENTS if self.n_components == "auto" else (int(self.n_components),)
+        numbers = tuple(k for k in given if k <= votes.n_votes or len(given) == 1)
         alpha = None if self.alpha == "auto" else float(self.alpha)
-        return Choices(
-            numbers,
-            alpha,
-            _PRIOR_SCALES,
-            self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions),
-        )
+        shapes = self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions)
+        if votes.rounds.counts.max() < 2 and None in shapes:
+            shapes = (None,)  # one vote says nothing of how users scatter
+        return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm

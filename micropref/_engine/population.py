@@ -37,6 +37,7 @@ Floats = NDArray[np.float64]
 # A component that has less than this of a user has nothing to learn from.
 _LEAST_USERS = 1e-3
 _GATE_STEPS = 15
+_LEAST_PRECISION = 1e-8
 # Steps of EM grow by this factor as long as they gain (Salakhutdinov and Roweis, 2003).
 _GROWTH = 1.5
 _LARGEST_STRETCH = 10.0
@@ -137,6 +138,7 @@ def expectation_maximisation(
     start: Population,
     shape: Shape,
     *,
+    alpha: float = 0.0,
     gate_alpha: float | str = 0.0,
     max_iter: int,
     tol: float,
@@ -150,6 +152,9 @@ def expectation_maximisation(
     start : Population
         Its basis and its residual stay.
     shape : Shape
+    alpha : float
+        Penalty of the heads, in nats per row. It is a prior N(0, I / (α Ω)); beside users who scatter more than that,
+        the prior is wider by their covariance, N(0, I / (α Ω) + S_k), which is worth one user at most.
     gate_alpha : float or "auto"
         Penalty of the gate's weights, in nats per row, as `gate_penalty` reads it.
     max_iter : int
@@ -158,7 +163,7 @@ def expectation_maximisation(
     compiled : bool, optional
         As in `filter_votes`.
     """
-    state = _Filtered(votes, start, compiled)
+    state = _Filtered(votes, start, alpha, compiled)
     # The start need not have the shape; after a first step the population has.
     best = state.at(state.maximised(state.at(start), shape, gate_alpha))
     stretch, n_iter, converged = 1.0, 1, False
@@ -180,7 +185,7 @@ def expectation_maximisation(
 
 @dataclass(frozen=True)
 class _Expected:
-    """A population, its log-likelihood in nats per row, beliefs about its users, and each component's share in each."""
+    """A population, its penalised log-likelihood in nats per row, beliefs about users, and shares of components."""
 
     population: Population
     value: float
@@ -191,8 +196,10 @@ class _Expected:
 class _Filtered:
     """The E-step: what the votes are in one basis, whatever the rest of the population becomes."""
 
-    def __init__(self, votes: UserVotes, start: Population, compiled: bool | None):
+    def __init__(self, votes: UserVotes, start: Population, alpha: float, compiled: bool | None):
         self.votes, self.compiled = votes, compiled
+        # Of the heads, in units of `votes`; with no penalty at all they are as good as free.
+        self.variance = votes.norm**2 / max(alpha * votes.mass, _LEAST_PRECISION * votes.norm**2)
         self.z, self.outside = votes.coordinates(start.scatter)
         self.first, self.margins = start.heads, votes.margins(start.heads)
         self.basis = start.scatter.basis
@@ -215,12 +222,29 @@ class _Filtered:
         joint = log_prior(votes, population) + beliefs.evidence
         of_user = np.asarray(log_sum_exp(joint))
         share = np.exp(joint - of_user) * votes.outer
-        return _Expected(population, float(votes.outer @ of_user) / votes.mass, beliefs, share)
+        centre = self._centre(population)
+        penalty = 0.5 * float((centre * self._prior_solved(population, centre)).sum())
+        return _Expected(population, float(votes.outer @ of_user - penalty) / votes.mass, beliefs, share)
+
+    def _centre(self, population: Population) -> Floats:
+        """Coordinates (K, q) of the heads among users."""
+        return np.asarray(self.votes.norm * population.heads @ self.basis)
+
+    def _prior_solved(self, population: Population, vectors: Floats) -> Floats:
+        """Vectors (K, q) times the inverse of the prior covariances of the heads."""
+        prior = population.scatter.covariances + self.variance * np.eye(vectors.shape[1])
+        return np.asarray(np.linalg.solve(prior, vectors[..., None])[..., 0])
 
     def maximised(self, at: _Expected, shape: Shape, gate_alpha: float | str) -> Population:
         """The M-step."""
-        shift, covariances = _maximised(at.beliefs, at.share, shape)
         population = at.population
+        mean, covariances = _maximised(at.beliefs, at.share, shape)
+        users = np.maximum(at.share.sum(axis=1), _LEAST_USERS)[:, None, None]
+        # (N S⁻¹ + C⁻¹) shift = N S⁻¹ mean − C⁻¹ centre with C the prior's covariance, times S, which may be singular.
+        before, q = population.scatter.covariances, self.basis.shape[1]
+        inside = np.matmul(before, np.linalg.inv(before + self.variance * np.eye(q)))
+        pull = np.matmul(inside, self._centre(population)[..., None])
+        shift = np.linalg.solve(users * np.eye(q) + inside, users * mean[..., None] - pull)[..., 0]
         return replace(
             population,
             heads=population.heads + shift @ self.basis.T / self.votes.norm,

@@ -115,7 +115,7 @@ def without_dead_heads(votes: UserVotes, population: Population) -> Population:
     return Population(population.heads[alive], gate, parameters, scatter)
 
 
-def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
+def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, alpha: float, settings: Settings) -> EMFit:
     """How users scatter around heads, in at most `settings.n_directions` directions.
 
     With no more features than directions the basis is all of them. With more, it is made of the directions in which
@@ -124,20 +124,23 @@ def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, settings: Set
     """
     d, q = votes.rows.reader.n_features, settings.n_directions
     if q >= d:
-        return _fitted(votes, heads, np.eye(d), shape, settings)
+        return _fitted(votes, heads, np.eye(d), shape, alpha, settings)
     if shape.rank == 0:
         basis = axes_of_differences(votes, q, np.zeros((d, 0)))
-        return _fitted(votes, heads, basis, replace(shape, outside=True), settings)
-    return _in_axes_of_users(votes, heads, shape, settings)
+        return _fitted(votes, heads, basis, replace(shape, outside=True), alpha, settings)
+    return _in_axes_of_users(votes, heads, shape, alpha, settings)
 
 
-def _fitted(votes: UserVotes, heads: Population, basis: Floats, shape: Shape, settings: Settings) -> EMFit:
+def _fitted(
+    votes: UserVotes, heads: Population, basis: Floats, shape: Shape, alpha: float, settings: Settings
+) -> EMFit:
     """EM in one basis from the likelier of two isotropic starts."""
     start = _isotropic(votes, heads, basis, shape, settings)
     return expectation_maximisation(
         votes,
         start,
         shape,
+        alpha=alpha,
         gate_alpha=settings.gate_alpha,
         max_iter=settings.max_iter,
         tol=settings.tol,
@@ -156,7 +159,8 @@ def _isotropic(
     """The likeliest of the populations whose users have margins of these deviations, alike in all directions."""
     k, q = heads.n_components, basis.shape[1]
     z = votes.coordinates(Scatter(basis, np.zeros((k, q, q)), np.zeros(k)))[0]
-    size = float(np.square(z).sum(axis=1).mean())
+    weight = votes.rows.outer_weight
+    size = float(weight @ np.square(z).sum(axis=1)) / float(weight.sum())
     found: list[tuple[float, Population]] = []
     for deviation in deviations:
         variance = deviation**2 / size if shape.tau is None or shape.rank else shape.tau**2
@@ -170,7 +174,7 @@ def _isotropic(
     return max(found, key=lambda one: one[0])[1]
 
 
-def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
+def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: float, settings: Settings) -> EMFit:
     """Scatter along axes that the users choose.
 
     How far apart they lie along them, the users who chose them say too high: the variances along the axes of one half
@@ -178,7 +182,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, setting
     """
     k, q = heads.n_components, settings.n_directions
     margins = _own_margins(votes, heads)
-    half = np.arange(votes.n_users) % 2 == 0
+    half = votes.drawn_parts(2, 0) == 0
     reaches: tuple[float, ...] = _REACHES
     variances, n_iter, converged = np.zeros(shape.rank), 0, True
     for choosers in (half, ~half):
@@ -195,6 +199,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, setting
             others,
             best[2],
             replace(shape, rank=shape.rank, shrinkage=0.0),
+            alpha=alpha,
             gate_alpha=settings.gate_alpha,
             max_iter=settings.max_iter,
             tol=settings.tol,

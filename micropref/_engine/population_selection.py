@@ -107,6 +107,13 @@ def choose(
     return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
 
 
+def _difference(votes: UserVotes, one: Tried, other: Tried) -> tuple[float, float]:
+    """By how much the first has more evidence, and the standard error of that, both in nats of all users."""
+    each = one.evidence - other.evidence
+    gain = float(votes.outer @ each)
+    return gain, math.sqrt(float(votes.outer @ np.square(each - gain / votes.outer.sum())))
+
+
 class _Search:
     """The ladder of candidates, from few heads to many."""
 
@@ -135,9 +142,8 @@ class _Search:
 
     def is_better(self, one: Tried, other: Tried) -> bool:
         """Whether the first has more evidence than the second beyond the paired standard error, and beyond a trifle."""
-        each = self.votes.outer * (one.evidence - other.evidence)
-        error = math.sqrt(len(each)) * float(each.std())
-        return float(each.sum()) > max(error, _GAIN * self.votes.mass)
+        gain, error = _difference(self.votes, one, other)
+        return gain > max(error, _GAIN * self.votes.mass)
 
     def run(self) -> None:
         patience, best = _PATIENCE, None
@@ -202,7 +208,7 @@ class _Search:
     def _scattered(self, heads: Candidate, populations: list[Population], shape: Shape) -> Tried:
         candidate = Candidate(heads.n_components, heads.alpha, heads.prior_scale, shape)
         found = [
-            fit_scatter(train, population, shape, self.settings).population
+            fit_scatter(train, population, shape, heads.penalty(train), self.settings).population
             for (train, _, _), population in zip(self.folds, populations, strict=True)
         ]
         tried = self._judge(candidate, found)
@@ -227,8 +233,9 @@ def _folds(votes: UserVotes, seed: int) -> list[tuple[UserVotes, UserVotes, NDAr
     n_folds = min(_FOLDS if votes.n_votes <= _MANY_VOTES else _FOLDS_OF_MANY, votes.n_users)
     if n_folds < 2:
         return []
-    fold = np.empty(votes.n_users, int)
-    fold[np.random.RandomState(seed).permutation(votes.n_users)] = np.arange(votes.n_users) % n_folds
+    fold = votes.drawn_parts(n_folds, seed)
+    if (np.bincount(fold, minlength=n_folds) == 0).any():  # a handful of rows, by chance in fewer parts
+        return []
     return list(_cut(votes, fold, n_folds))
 
 
@@ -248,13 +255,12 @@ def records_of(votes: UserVotes, chosen: Candidate, tried: list[Tried]) -> list[
     found = []
     for one in tried:
         assert top is not None
-        behind = votes.outer * (top.evidence - one.evidence)
         found.append(
             {
                 **one.candidate.describe(),
                 "numbers_per_user": one.size,
                 "nats_per_row": float(votes.outer @ one.evidence) / votes.mass,
-                "standard_error": float(np.sqrt(len(behind)) * behind.std()) / votes.mass,
+                "standard_error": _difference(votes, top, one)[1] / votes.mass,
                 "chosen": one.candidate == chosen,
             }
         )

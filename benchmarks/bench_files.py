@@ -4,8 +4,9 @@
 
 A file of JSON lines is written: comparisons of about 850 bytes, every response different, every prompt twice. It is
 read by itself, and fitted by the command with the hashing encoder, each in a process of its own, whose peak of resident
-memory the system reports. Subtracted is what the same command needs for 100 rows: the interpreter and its libraries. The
-bound is 1.5 times the final matrix in single precision, plus the table of texts (the strings and lists that hold it).
+memory the system reports. What the same command needs for 100 rows (the interpreter and its libraries) is subtracted.
+The bound is 1.5 times the final matrix in single precision, plus the table of texts (the strings and lists that hold
+it).
 """
 
 from __future__ import annotations

@@ -116,16 +116,16 @@ class HierarchicalBradleyTerry(ScatteredHeads):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_components_, n_features)
+    coef_ : ndarray of shape (K, n_features)
         The heads w_k, the most frequent component first.
-    weights_ : ndarray of shape (n_components_,)
+    weights_ : ndarray of shape (K,)
         Mean mixture weights over the rows.
     gate_parameters_ : list of ndarray
         As in `MixtureBradleyTerry`.
     scatter_ : Scatter or None
         Basis (d, q), covariances (K, q, q) within it, and variance outside it per component; None where users sit on
         the heads.
-    tau_ : ndarray of shape (n_components_,)
+    tau_ : ndarray of shape (K,)
         τ_k.
     rank_ : int
         Directions with more variance than τ_k².

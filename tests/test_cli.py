@@ -533,7 +533,7 @@ def test_labels_of_another_scheme(arguments, numbered, run):
     assert {name: value for name, value in done.json.items() if name not in timed} == {
         name: value for name, value in by_hand.json.items() if name not in timed
     }
-    done = run(*mapped, *LABELS[:4])
+    done = run(*mapped, *LABELS[:4], *again)
     assert (done.code, done.out) == (1, "")
     assert "got the label 2 in column 'label'; say what it means, such as labels={'2': 'first'}" in done.err
     assert "in the shell --label 2=first" in done.err

@@ -180,9 +180,9 @@ def test_numbers_stand_for_themselves_and_parameters_for_the_next_fit():
 
 @pytest.mark.parametrize("value", ["automatic", "", None, -1, np.nan, True])
 def test_other_words_are_refused(value):
-    with pytest.raises(ValueError, match="alpha: expected a number in .* or 'auto', got"):
+    with pytest.raises(ValueError, match=r"alpha: expected a number in .* or 'auto', got"):
         mixture(alpha=value).fit(features(), Y)
-    with pytest.raises(ValueError, match="history_temperature: expected a number in .* or 'auto', got"):
+    with pytest.raises(ValueError, match=r"history_temperature: expected a number in .* or 'auto', got"):
         ContextRouter(mixture().fit(features(), Y), history_temperature=value).fit(features(), Y)
 
 

@@ -257,7 +257,7 @@ def test_a_child_forked_while_a_thread_votes_votes_too():
 @pytest.mark.parametrize("how", [UserHistory.copy, copy.copy, copy.deepcopy, lambda h: pickle.loads(pickle.dumps(h))])
 @pytest.mark.parametrize("first", ["original", "copy"])
 def test_a_copy_changes_on_its_own(how, first, monkeypatch):
-    monkeypatch.setattr(micropref._users.evidence, "_CHUNK_ROWS", 2)
+    monkeypatch.setattr(micropref._users.evidence, "_MOST_CHUNK_ROWS", 2)
     users = ["ann", "bob", "cid", 4, 5]
     history = UserHistory(K)
     feed(history, *random_votes(30, users), 0.9)
@@ -330,8 +330,8 @@ def test_evidence_beyond_single_precision_is_the_largest():
 )
 def test_table_behaves_as_a_dictionary(operations):
     table, plain = EvidenceTable(2), {}
-    original = micropref._users.evidence._CHUNK_ROWS
-    micropref._users.evidence._CHUNK_ROWS = 5
+    original = micropref._users.evidence._MOST_CHUNK_ROWS
+    micropref._users.evidence._MOST_CHUNK_ROWS = 5
     try:
         for keys, seed in operations:
             values = np.random.default_rng(seed).normal(size=(len(keys), 2)).astype(np.float32)
@@ -352,7 +352,7 @@ def test_table_behaves_as_a_dictionary(operations):
             other.set(other.rows([999], insert=True), np.ones((1, 2)))
             assert 999 not in table
     finally:
-        micropref._users.evidence._CHUNK_ROWS = original
+        micropref._users.evidence._MOST_CHUNK_ROWS = original
 
 
 def test_nothing_asked_gives_nothing():

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
 from types import SimpleNamespace
 
@@ -110,7 +111,11 @@ def test_the_separator_of_the_name_stays_where_the_header_has_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
-@pytest.mark.parametrize("content", [JSONL, CSV, json.dumps(ROWS).encode(), gzip.compress(JSONL)], ids=repr)
+@pytest.mark.parametrize(
+    "content",
+    [JSONL, CSV, json.dumps(ROWS).encode(), gzip.compress(JSONL)],
+    ids=["jsonl", "csv", "json", "jsonl.gz"],
+)
 def test_standard_input(monkeypatch, name, content):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     table = read_preferences(name)
@@ -124,6 +129,14 @@ def test_bad_rows_of_standard_input_are_kept_only_where_told(monkeypatch, tmp_pa
     with pytest.warns(UserWarning, match="1 of 4 rows are left out; the first is line 4"):
         assert len(read_preferences("-", skip_bad=True)) == 3
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_of_the_shell_is_read_by_its_content(tmp_path):
+    reader, writer = os.pipe()
+    os.write(writer, JSONL + b"{\n")
+    os.close(writer)
+    with os.fdopen(reader), pytest.warns(UserWarning, match="1 of 4 rows are left out; the first is line 4"):
+        assert texts(read_preferences(f"/dev/fd/{reader}", skip_bad=True)) == EXPECTED
 
 
 def test_a_format_says_how_a_file_is_written(tmp_path):

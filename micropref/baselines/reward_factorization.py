@@ -1,5 +1,4 @@
-"""RewardFactorization (PReF): rewards are a shared basis times weights of every user, started from a singular value
-decomposition."""
+"""RewardFactorization (PReF): rewards are a shared basis times weights of every user."""
 
 from __future__ import annotations
 
@@ -102,11 +101,11 @@ class RewardFactorization(LinearRewards):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_components_, n_features)
+    coef_ : ndarray of shape (K, n_features)
         The basis B, heads scaled to margins of root mean square one.
-    weights_ : ndarray of shape (n_components_,)
+    weights_ : ndarray of shape (K,)
         Mean weights of users, those of an unknown user.
-    covariance_ : ndarray of shape (n_components_, n_components_)
+    covariance_ : ndarray of shape (K, K)
         Covariance of users' weights.
     n_components_ : int
         Heads kept.

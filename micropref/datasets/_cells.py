@@ -18,6 +18,7 @@ _BEGINS_AS_MESSAGES = re.compile(
     r"""\s*(\[\s*)?\{\s*(?P<quote>['"])(role|content|from|value|messages|conversations?)(?P=quote)\s*:"""
 )
 _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\}(?=\s*\{)""", re.DOTALL)
+_STARTS = ("[", "{")
 _HELD_IN = ("messages", "conversations", "conversation")
 
 
@@ -56,7 +57,10 @@ def unpacked(cell: object, column: str) -> object:
     RowFault
         If text begins as messages do and is neither JSON nor what Python prints.
     """
-    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+    if not isinstance(cell, str):
+        return cell
+    start = cell[:1]
+    if (start.isspace() and cell.lstrip()[:1] not in _STARTS) or not (start.isspace() or start in _STARTS):
         return cell
     begins = _BEGINS_AS_MESSAGES.match(cell)
     if begins is None and cell.lstrip().startswith("{") and not any(name in cell for name in _HELD_IN):

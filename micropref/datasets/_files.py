@@ -68,10 +68,12 @@ def open_path(name: str, encoding: str | None, kind: str | None) -> Source:
         raise FileNotFoundError(f"{path}: expected a file, got none: there is no such file")
     if path.is_dir():
         return open_saved(path)
-    if kind is None and stat.S_ISREG(path.stat().st_mode):
+    is_regular = stat.S_ISREG(path.stat().st_mode)
+    if kind is None and is_regular:
         kind = _kind_of_name(path)
     with open(path, "rb") as file:
-        return _read(file, str(path), path, encoding, kind)
+        # Beside a pipe of the shell there is no place for rows that are left out.
+        return _read(file, str(path), path if is_regular else None, encoding, kind)
 
 
 def _kind_of_name(path: Path) -> str:

@@ -97,11 +97,13 @@ def _divided_texts(prompt: Speech, chosen: str, rejected: str) -> tuple[Speech, 
     opening = render(prompt, "user")
     repeated = opening.strip()
     if repeated:
-        ends = [_end_of_repeated(repeated, text) for text in (chosen, rejected)]
-        rests = chosen[ends[0] :], rejected[ends[1] :]
-        # A response may be what the prompt is ("Hi" to "Hi"); after a transcript, nothing is no answer.
-        if all(ends) and (is_transcript(opening) or not any(map(is_blank, rests))):
-            return prompt, *rests
+        end = _end_of_repeated(repeated, chosen)
+        other_end = _end_of_repeated(repeated, rejected) if end else 0
+        if other_end:
+            rests = chosen[end:], rejected[other_end:]
+            # A response may be what the prompt is ("Hi" to "Hi"); after a transcript, nothing is no answer.
+            if is_transcript(opening) or not any(map(is_blank, rests)):
+                return prompt, *rests
     cut = _cut_of_transcripts(chosen, rejected)
     if not cut:
         return prompt, chosen, rejected
@@ -112,10 +114,10 @@ def _divided_texts(prompt: Speech, chosen: str, rejected: str) -> tuple[Speech, 
 
 def _end_of_repeated(prompt: str, text: str) -> int:
     """Where the prompt ends at the beginning of a text, 0 if the text does not begin with it as a whole."""
-    start = len(text) - len(text.lstrip())
+    start = len(text) - len(text.lstrip()) if text[:1].isspace() else 0
     end = start + len(prompt)
-    is_whole = text.startswith(prompt, start) and (end == len(text) or text[end].isspace() or prompt[-1] == ":")
-    return end if is_whole else 0
+    is_complete = text.startswith(prompt, start) and (end == len(text) or text[end].isspace() or prompt[-1] == ":")
+    return end if is_complete else 0
 
 
 def _messages(speech: Speech, speaker: str) -> list[Message]:

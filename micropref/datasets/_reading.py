@@ -59,8 +59,8 @@ def table_of(
             rejected.append((record, fault))
             continue
         for one in found:
-            for name, column in columns.items():
-                column.append(getattr(one, name))
+            for column, cell in zip(columns.values(), one, strict=False):  # the cells of the row come last
+                column.append(cell)
             for name, column in extra.items():
                 column.append(one.cells.get(layout.extra[name]))
     faults = report_rejected(source, rejected, rejected_path) if rejected else {}

@@ -79,11 +79,11 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
     ----------
     width_ : int
         Number of features of each block.
-    mean_ : ndarray of shape (n_blocks, width_)
+    mean_ : ndarray of shape (n_blocks, width)
         Mean of r_j over the rows of the fit whose r_j is not zero.
-    context_axes_ : ndarray of shape (n_blocks, n_axes[0], width_)
+    context_axes_ : ndarray of shape (n_blocks, n_axes[0], width)
         Principal axes P of each block; axes along which the rows of the fit do not vary are zero.
-    difference_axes_ : ndarray of shape (n_axes[1], width_)
+    difference_axes_ : ndarray of shape (n_axes[1], width)
         Principal axes Q of d, about 0.
     scale_ : dict of str to float
         Factors of the new columns: ``"cosine"``, ``"gate"``, ``"bilinear"``, those that are there.

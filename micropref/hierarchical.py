@@ -41,9 +41,8 @@ __all__ = ["HierarchicalBradleyTerry"]
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("n_components", "rank", "n_directions", "n_context_features", "gate", "hidden_units")
 _COMPONENTS = (1, 2, 3, 4, 6, 8)
-_PRIOR_SCALES = (1.6, 1.0, 2.5)
-# Directions in which users may differ; where there are more features, half of them are tried, too.
-_DIRECTIONS = 32
+_PRIOR_SCALES = (0.6, 1.0, 1.6, 2.5, 4.0)
+_DIRECTIONS = 16
 # Strengths of the prior under which users scatter alike in all directions, in numbers of users per direction.
 _SHRINKAGES = (8.0, 2.0, 0.5)
 _STATE = ("rank_", "n_components_", "alpha_", "evidence_", "n_iter_", "converged_", "selection_", "_learned")
@@ -92,13 +91,12 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
         0 or the likeliest value; with more features than directions and a rank it is 0.
     n_directions : int or "auto", default="auto"
-        q. "auto": 32, or the number of features where that is smaller; with more features and ``rank="auto"``, 16 where
-        the held-out groups do not ask for more.
+        q. "auto": 16, or the number of features where that is smaller.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, on which the weights π depend.
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats. "auto" is a prior standard deviation s of
-        margins, mean‖d‖² / (s²Ω), with the s among 1, 1.6 and 2.5 that the held-out groups prefer. Where users
+        margins, mean‖d‖² / (s²Ω), with the s between 0.6 and 4 that the held-out groups prefer. Where users
         scatter more widely than that, so does the prior.
     gate_alpha : float or "auto", default="auto"
         L2 penalty of the gate's weights; its offsets are free. "auto" is the prior of `MixtureBradleyTerry`.
@@ -439,10 +437,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         tau = None if self.tau == "auto" else float(self.tau) * norm
         if q == 0:
             return (None,)
-        if self.rank == "auto":
-            ranks: tuple[int, ...] = (0, q) if q == n_features or self.n_directions != "auto" else (0, q // 2, q)
-        else:
-            ranks = (min(int(self.rank), q),)
+        ranks = (0, q) if self.rank == "auto" else (min(int(self.rank), q),)
         shapes: list[Shape | None] = []
         for rank in ranks:
             if rank == 0:

@@ -180,30 +180,45 @@ class _Search:
 
     def _heads(self, k: int) -> tuple[Tried, list[Population]]:
         """Heads of the likeliest prior, and the populations of all folds."""
-        scales = self.scales
+        found: dict[int, tuple[Tried, list[Population]]] = {}
         starts: list[Population | None] = [None] * len(self.folds)
-        found: list[tuple[Tried, list[Population]]] = []
-        for scale in scales:
-            candidate = Candidate(k, self.choices.alpha, scale, None)
-            populations = []
-            for i, (train, _, _) in enumerate(self.folds):
-                population = fit_heads(
-                    train,
-                    k,
-                    candidate.penalty(train),
-                    self.settings,
-                    start=starts[i],
-                    random=np.random.RandomState(self.seed),
-                    n_starts=_STARTS_TRIED,
-                )[0]
-                starts[i] = starts[i] or population
-                populations.append(without_dead_heads(train, population))
-            found.append((self._judge(candidate, populations), populations))
-        best = max(found, key=lambda one: self.total(one[0]))
+
+        def total(place: int) -> float:
+            if not 0 <= place < len(self.scales):
+                return -math.inf
+            if place not in found:
+                found[place] = self._heads_under(k, self.scales[place], starts)
+            return self.total(found[place][0])
+
+        place = len(self.scales) // 2
+        step = 1 if total(place + 1) > total(place) else -1
+        while total(place + step) > total(place):
+            place += step
+        best = found[place]
         self.tried.append(best[0])
         if k > 1:
-            self.scales = (best[0].candidate.prior_scale,)
+            self.scales = (self.scales[place],)
         return best
+
+    def _heads_under(
+        self, k: int, scale: float | None, starts: list[Population | None]
+    ) -> tuple[Tried, list[Population]]:
+        """Heads of one prior, from those of another where these are known."""
+        candidate = Candidate(k, self.choices.alpha, scale, None)
+        populations = []
+        for i, (train, _, _) in enumerate(self.folds):
+            population = fit_heads(
+                train,
+                k,
+                candidate.penalty(train),
+                self.settings,
+                start=starts[i],
+                random=np.random.RandomState(self.seed),
+                n_starts=_STARTS_TRIED,
+            )[0]
+            starts[i] = starts[i] or population
+            populations.append(without_dead_heads(train, population))
+        return self._judge(candidate, populations), populations
 
     def _scattered(self, heads: Candidate, populations: list[Population], shape: Shape) -> Tried:
         candidate = Candidate(heads.n_components, heads.alpha, heads.prior_scale, shape)

@@ -177,7 +177,9 @@ def test_from_a_file_to_a_judgement(here, run, world):
 
     done = run("route", "model", "labelled.jsonl")
     assert (done.code, done.err) == (0, "")
-    assert "200 labelled contexts, 0 votes; 0 users known\nsaved to model" in done.out
+    assert re.search(
+        r"200 labelled contexts, 0 votes; 0 users known\nalpha \S+, history temperature 1\nsaved to model", done.out
+    )
     done = run("route", "model", "history.jsonl", "--history-temperature", 2)
     assert "0 labelled contexts, 1000 votes; 100 users known" in done.out
 

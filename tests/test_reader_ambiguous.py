@@ -9,6 +9,7 @@ from reading_cases import texts, write_text
 
 from micropref import read_preferences
 from micropref.datasets import MalformedRowError
+from micropref.datasets._unoriented import refuse_contradictions
 
 PAIR = {"prompt": "Boat?", "response_a": "A canoe.", "response_b": "A brick."}
 SETTLED = {"prompt": "Boat?", "chosen": "A canoe.", "rejected": "A brick."}
@@ -48,6 +49,19 @@ def test_numbers_that_can_mean_only_one_response_are_read(column, cells, first):
 def test_the_number_1_beside_responses_that_are_numbered_from_1_is_the_first():
     row = {"prompt": "Boat?", "response_1": "A canoe.", "response_2": "A brick.", "choice": 1}
     assert read_preferences([row]).chosen == ["A canoe."]
+
+
+def test_a_mapping_of_the_tie_leaves_1_and_2_their_meaning():
+    table = read_preferences([{**PAIR, "winner": cell} for cell in (1, 2, 0)], labels={0: "tie"})
+    assert table.chosen == ["A canoe.", "A brick.", "A canoe.", "A brick."]
+
+
+def test_numbers_that_may_mean_either_response_contradict_no_y():
+    rows = [{**PAIR, "choice": cell} for cell in (0, 1)]
+    for first_is_preferred in ([True, False], [False, True]):
+        refuse_contradictions(rows, first_is_preferred)
+    with pytest.raises(ValueError, match="expected the label of the table and y to agree"):
+        refuse_contradictions([{**PAIR, "choice": "a"}], [False])
 
 
 def test_what_a_user_says_is_no_user():

@@ -164,14 +164,15 @@ def refuse_numbers_of_columns(source: Source, pair: tuple[str, str], column: str
     if not from_zero and (
         # Neither -1 nor 0.5 numbers a response, and where they are numbered from 1 the first of them is 1.
         {"-1", "0.5"} & spellings.keys()
-        or ("0" not in spellings and ("2" in spellings or re.sub(r"\D", "", pair[0]) == "1"))
+        or ("0" not in numbers and ("2" in spellings or re.sub(r"\D", "", pair[0]) == "1"))
     ):
         return
     if numbers:
         raise ValueError(
             f"{source.name}: expected labels that say which of {pair[0]!r} and {pair[1]!r} was preferred, got "
             f"{numbers[0]!r} in column {column!r}, which may be the number of a response or mean that the first was "
-            f"not preferred; say what they mean, such as {_fix_of({'0': 'first', '1': 'second'})}"
+            f"not preferred; say what they mean: if they are numbers, {_fix_of({'0': 'first', '1': 'second'})}; "
+            f"if 1 means the first, {_fix_of({'1': 'first', '0': 'second'})}"
         )
 
 

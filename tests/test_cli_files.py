@@ -227,6 +227,16 @@ def test_labels_of_another_scheme_are_never_skipped(here):
     assert np.all([one[0] in "xy" for one in table.chosen])
 
 
+def test_evaluate_by_takes_the_name_that_a_column_has_in_the_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    BY_NAME["arena"].write(tmp_path)
+    assert run("fit", BY_NAME["arena"].file, "model", "-k", 1)[0] == 0
+    shown = [run("evaluate", "model", BY_NAME["arena"].file, "--by", name, "--json") for name in ("judge", "group")]
+    rows = [json.loads(out)["rows"] for _, out, _ in shown]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) > 1
+
+
 if __name__ == "__main__":
     os.environ.setdefault("COLUMNS", "160")
     for one in BY_NAME.values():

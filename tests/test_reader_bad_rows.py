@@ -94,10 +94,11 @@ def test_a_bad_csv_row_is_where_it_begins(tmp_path, row, message, kept):
     assert not (tmp_path / "a.csv.rejected.jsonl").exists()
 
 
-def test_a_quote_that_is_never_closed_is_one_bad_row(tmp_path):
+def test_a_quote_that_is_never_closed_is_a_fault_of_the_file(tmp_path):
     path = write_text(tmp_path / "a.csv", 'prompt,chosen,rejected\np,a,b\np,"a,b\np,a,b\n')
-    with pytest.raises(MalformedRowError, match=r"line 3: .*got malformed CSV"):
-        read_preferences(path)
+    for skip_bad in (False, True):  # as one bad row, it would silently take all rows after it with it
+        with pytest.raises(MalformedRowError, match=r"line 3: .*a quote that is never closed and takes in the rest"):
+            read_preferences(path, skip_bad=skip_bad)
 
 
 def test_bad_rows_in_memory_are_kept_only_where_told(tmp_path, monkeypatch):

@@ -37,8 +37,17 @@ def _log_odds_by_stage(model: Any, table: PreferenceTable) -> dict[str, NDArray[
     return found
 
 
+def _own_name(table: PreferenceTable, name: str) -> str:
+    """The name in the table of a column that the source calls otherwise, such as "group" of "judge"."""
+    if name in table.extra or table.report is None:
+        return name
+    roles = [role for role, column in table.report.columns.items() if name in (role, column)]
+    return "group" if "user" in roles else (roles[0] if roles else name)
+
+
 def _column(table: PreferenceTable, name: str) -> Sequence[Any]:
-    column = getattr(table, name, None) if name in ("prompt", "context", "group") else table.extra.get(name)
+    own = _own_name(table, name)
+    column = getattr(table, own, None) if own in ("prompt", "context", "group") else table.extra.get(name)
     if column is None:
         present = ["prompt", *(n for n in ("context", "group") if getattr(table, n) is not None), *table.extra]
         raise ValueError(f"expected one of the columns {', '.join(map(repr, present))}, got {name!r}")

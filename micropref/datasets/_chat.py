@@ -102,10 +102,13 @@ def _read_message(message: object, column: str) -> Message:
 
 
 def _no_message(message: object, column: str) -> RowFault:
+    texts = (
+        "; of texts there is one in a cell, so that each pair of responses is a row" if isinstance(message, str) else ""
+    )
     return RowFault(
         "a message without role and content",
         f"expected an object with 'role' and 'content' (or 'from' and 'value'), got the message "
-        f"{reprlib.repr(message)} in column {column!r}",
+        f"{reprlib.repr(message)} in column {column!r}{texts}",
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from micropref.datasets._cells import is_conversation, unpacked
@@ -19,14 +21,25 @@ from micropref.datasets._names import (
     pairs_called,
     spelled,
 )
+from micropref.datasets._prompts import is_transcript
 from micropref.datasets._sources import Source
 from micropref.datasets._text import is_blank, listed
 from micropref.datasets._wide import hint_of_annotators
 
-__all__ = ["Named", "find_label", "find_prompt", "find_responses", "name_columns", "refuse_single_responses"]
+__all__ = [
+    "Named",
+    "find_label",
+    "find_prompt",
+    "find_responses",
+    "may_be_prompt",
+    "name_columns",
+    "refuse_single_responses",
+]
 
 _THIRD = {"a": "c", "1": "3", "first": "third", "one": "three"}
 _SINGLE_LABELS = ("label", "ktotag", "desirable", "score", "rating", "reward", "rank", "ranking")
+# Text about the comparison, which is no prompt.
+_REMARK = re.compile(r"reason|rational|explan|comment|feedback|justif|critique|note|title|analysis|model|date|time")
 # A conversation by these names is the prompt; text by them may be anything.
 _ONLY_CONVERSATIONS = ("conversation", "conversations", "dialogue", "dialog", "messages")
 
@@ -68,6 +81,8 @@ def name_columns(source: Source, renamed: Mapping[str, str]) -> Named:
     ValueError
         If a column is not there, gets two names, or a name is taken.
     """
+    if not isinstance(renamed, Mapping):
+        raise TypeError(f"columns: expected a mapping of names to columns, got {renamed!r}")
     present = source.columns
     if present:
         _check_renamed(source, renamed, present)
@@ -191,6 +206,19 @@ def find_prompt(named: Named, taken: set[str]) -> tuple[list[str], str]:
     )
 
 
+def may_be_prompt(named: Named, pair: tuple[str, str], unused: Sequence[str]) -> str:
+    """A note on an unused column of text where nothing is known of the prompt, empty where there is none."""
+    responses = [cell for name in pair if name in named.column_of for cell in named.cells(name)]
+    if any(is_transcript(cell) or _is_conversation_cell(cell, pair[0]) for cell in responses[:1]):
+        return ""
+    for name in unused:
+        cells = [cell for cell in named.cells(name) if not _is_empty(cell)]
+        n_texts = sum(isinstance(cell, str) and " " in cell.strip() for cell in cells)
+        if n_texts > len(cells) / 2 and not _REMARK.search(spelled(name)):
+            return f"no prompt: if {name} holds it, {ways_to_name({'prompt': named.column_of[name]})}"
+    return ""
+
+
 def _may_be_prompt(named: Named, name: str) -> bool:
     return spelled(name) not in _ONLY_CONVERSATIONS or _holds_conversations(named, name)
 
@@ -235,19 +263,36 @@ def expected_columns(named: Named, pairs: Sequence[tuple[str, str]], reader: Lab
     where = source.place(readable)
     if pairs:
         first, second = pairs[0]
-        hint = hint_of_annotators(source, reader) or _nearest_of(("label", "preference", "winner"), columns)
+        others = [name for name in columns if name not in (first, second)]
+        hint = hint_of_annotators(source, reader)
+        label = "NAME" if hint else _like(("label", "preference", "winner", "better", "choice"), others)
         return MalformedRowError(
             f"{where}: expected chosen and rejected, or {first} and {second} with a label, a column that says which "
-            f"was preferred (label, preference, winner, better, choice), got the columns {listed(columns)}{hint}; say "
-            f"which one it is: {ways_to_name({'label': 'NAME'})}"
+            f"was preferred (label, preference, winner, better, choice), got the columns {listed(columns)}"
+            f"{hint}; say which one it is: {ways_to_name({'label': label})}"
         )
-    names = {"response_a": "NAME", "response_b": "NAME", "label": "NAME"}
+    first, second = _numbered_alike(columns)
+    names = {"response_a": first, "response_b": second, "label": "NAME"}
     return MalformedRowError(
         f"{where}: expected chosen and rejected, or response_a and response_b (or the like) with a label, got the "
-        f"columns {listed(columns)}{_nearest_of(('chosen', 'rejected', 'response_a'), columns)}; say which is which: "
-        f"{ways_to_name({'chosen': 'NAME', 'rejected': 'NAME'})}, or {ways_to_name(names)}"
+        f"columns {listed(columns)}; say which is which: "
+        f"{ways_to_name({'chosen': _like(['chosen'], columns), 'rejected': _like(['rejected'], columns)})}, or "
+        f"{ways_to_name(names)}"
     )
 
 
-def _nearest_of(names: Sequence[str], columns: Sequence[str]) -> str:
-    return next((hint for name in names if name not in columns and (hint := nearest(name, columns))), "")
+def _like(names: Sequence[str], columns: Sequence[str]) -> str:
+    """The column whose name is nearest to one of several, or NAME."""
+    spellings = {spelled(column): column for column in columns}
+    held = next((column for key, column in spellings.items() if any(name in key for name in names)), None)
+    close = (match for name in names for match in get_close_matches(name, spellings, n=1, cutoff=0.75))
+    return held or next((spellings[match] for match in close), "NAME")
+
+
+def _numbered_alike(columns: Sequence[str]) -> tuple[str, str]:
+    """Two columns whose names differ in the last letter only, such as response_j and response_k, or NAME twice."""
+    alike: dict[str, list[str]] = defaultdict(list)
+    for name in columns:
+        alike[name[:-1]].append(name)
+    first, second = next((names for stem, names in alike.items() if len(stem) > 2 and len(names) == 2), ["NAME"] * 2)
+    return first, second

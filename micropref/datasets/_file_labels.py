@@ -134,31 +134,45 @@ def check_labels_of(source: Source, column: str, column_of_ties: str | None, rea
     _check_numbers(source, column, seen, reader)
 
 
+# Columns by these names say which response won; 0 and 1 in them may be its number.
+_NAMES_WINNER = re.compile(r"winner|winning|better|best|choice|chosen|preferred|select|index|idx", re.IGNORECASE)
+
+
 def are_numbered_from_zero(first: str, second: str) -> bool:
     """Whether two columns are called like ``response_0`` and ``response_1``."""
     return [re.sub(r"\D", "", name) for name in (first, second)] == ["0", "1"]
 
 
 def refuse_numbers_of_columns(source: Source, pair: tuple[str, str], column: str, reader: LabelReader) -> None:
-    """A ValueError for the labels 0 and 1 of responses that are called 0 and 1: 0 may be the first of these.
+    """A ValueError for the labels 0 and 1 where 0 may be the number of the first response.
+
+    It may be if the responses are called 0 and 1, or if the column names the winner, such as ``choice``.
 
     Raises
     ------
     ValueError
         If `labels` does not name them.
     """
-    if not are_numbered_from_zero(*pair):
+    from_zero = are_numbered_from_zero(*pair)
+    if not from_zero and not _NAMES_WINNER.search(column):
         return
     cells = [record.cells.get(column) for record in source.records if not record.fault]
     spellings = dict.fromkeys(
         _spelled(cell) for cell in cells if not reader.is_missing(cell, source.all_cells_are_text)
     )
     numbers = [one for one in spellings if re.sub(r"\D", "", one) in ("0", "1") and one not in reader.share_of_mapped]
+    if not from_zero and (
+        # Neither -1 nor 0.5 numbers a response, and where they are numbered from 1 the first of them is 1.
+        {"-1", "0.5"} & spellings.keys()
+        or ("0" not in numbers and ("2" in spellings or re.sub(r"\D", "", pair[0]) == "1"))
+    ):
+        return
     if numbers:
         raise ValueError(
             f"{source.name}: expected labels that say which of {pair[0]!r} and {pair[1]!r} was preferred, got "
             f"{numbers[0]!r} in column {column!r}, which may be the number of a response or mean that the first was "
-            f"not preferred; say what they mean, such as {_fix_of({'0': 'first', '1': 'second'})}"
+            f"not preferred; say what they mean: if they are numbers, {_fix_of({'0': 'first', '1': 'second'})}; "
+            f"if 1 means the first, {_fix_of({'1': 'first', '0': 'second'})}"
         )
 
 
@@ -187,6 +201,8 @@ def _check_numbers(source: Source, column: str, seen: Mapping[str, float], reade
 
 def _not_understood(source: Source, record: Record, column: str, reader: LabelReader) -> MalformedRowError:
     label = record.cells.get(column)
+    if source.annotators:
+        column = str(record.cells.get("group"))
     text = str(label).strip()
     key = text if text.isprintable() and len(text) <= _LONGEST_SHOWN else "..."
     return MalformedRowError(

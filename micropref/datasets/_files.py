@@ -189,9 +189,11 @@ def _text(file: io.BufferedReader, head: bytes, name: str, encoding: str | None)
     if encoding is None:
         encoding = marked or "utf-8"
         if marked is None and head.count(0) > len(head) / 4:
+            # Of the two bytes of a plain letter, the second is 0 in one order and the first in the other.
+            guess = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
             raise ValueError(
                 f"{name}: expected text in UTF-8, got bytes of which many are 0, as in UTF-16 without its mark; say "
-                "its encoding: encoding='utf-16-le', in the shell --encoding utf-16-le"
+                f"its encoding: encoding={guess!r}, in the shell --encoding {guess}"
             )
     elif marked == "utf-8-sig" and encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
         encoding = marked
@@ -216,15 +218,18 @@ def _lines_of_bytes(file: io.BufferedReader, name: str) -> Iterator[tuple[int, s
 
 
 def _decoded_lines(file: io.BufferedReader, name: str, encoding: str) -> Iterator[tuple[int, str]]:
-    lines = iter(io.TextIOWrapper(file, encoding=encoding, errors="strict", newline="\n"))
+    wrapper = io.TextIOWrapper(file, encoding=encoding, errors="strict", newline="\n")
+    lines = iter(wrapper)
     number = 0
     while True:
         number += 1
         try:
             yield number, next(lines).removesuffix("\n")
         except StopIteration:
+            wrapper.detach()
             return
         except UnicodeError as error:
+            wrapper.detach()
             raise MalformedRowError(
                 f"{name}, line {number} or after: expected text in the encoding {encoding}, got bytes that are not "
                 f"({error}); say which it is, such as encoding='utf-8', in the shell --encoding utf-8"

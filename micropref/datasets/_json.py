@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from sys import intern
 from typing import Any
 
+from micropref.datasets._cells import is_message
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._parsed import Parsed
 from micropref.datasets._records import Record, record_of_object, records_of_columns
@@ -36,6 +37,11 @@ def parse_json(lines: Iterable[tuple[int, str]], name: str) -> Parsed:
         ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: expected one list of objects, got JSON that cannot be read ({error})") from None
+    held = _list_held_in(rows)
+    if held is not None:
+        return Parsed(
+            [record_of_object(number, row) for number, row in enumerate(rows[held])], "row", notes=(f"rows: {held}",)
+        )
     if isinstance(rows, Mapping) and len(numbered) == 1 and rows and not _are_columns(rows):
         return Parsed([record_of_object(1, rows)], "line", notes=("one object on each line",))
     if isinstance(rows, Mapping) and _are_columns(rows):
@@ -44,6 +50,17 @@ def parse_json(lines: Iterable[tuple[int, str]], name: str) -> Parsed:
         keys = f" with the keys {listed(list(rows)[:8])}" if isinstance(rows, Mapping) else ""
         raise ValueError(f"{name}: expected one list of objects, got {reprlib.repr(rows)}{keys}")
     return Parsed([record_of_object(number, row) for number, row in enumerate(rows)], "row")
+
+
+def _list_held_in(value: Any) -> str | None:
+    """The key of the rows in an object with one list of objects and nothing else nested: ``{"data": [...]}``."""
+    if not isinstance(value, Mapping):
+        return None
+    lists = [key for key, held in value.items() if isinstance(held, list | Mapping)]
+    if len(lists) != 1 or not isinstance(value[lists[0]], list) or not value[lists[0]]:
+        return None
+    are_rows = all(isinstance(row, Mapping) and not is_message(row) for row in value[lists[0]])
+    return lists[0] if are_rows else None
 
 
 def _are_columns(value: Mapping[str, Any]) -> bool:

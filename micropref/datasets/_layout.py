@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import reprlib
 import warnings
 from collections.abc import Hashable, Mapping
@@ -18,6 +19,7 @@ from micropref.datasets._columns import (
     find_label,
     find_prompt,
     find_responses,
+    may_be_prompt,
     name_columns,
     refuse_single_responses,
 )
@@ -35,6 +37,8 @@ from micropref.datasets._text import is_blank, listed
 from micropref.datasets._unused import like_ids
 
 _CHOSEN = ("chosen", "rejected")
+# What no name of a user looks like: several words that end a sentence, several lines, or a long text.
+_SENTENCE = re.compile(r"\s.*[.?!]$|\n|.{100}", re.DOTALL)
 # What an extra column cannot be called in a table.
 _RESERVED = (*_CHOSEN, "prompt", "context", "group", "weight", "label", "tie")
 
@@ -202,6 +206,8 @@ def _layout_of(
     tie = "tie" if "tie" in column_of else None
     used = {*pair, *prompt, label, tie, system, context, group, weight}
     extra = {name: column for name, column in column_of.items() if name not in used}
+    if is_labelled and not prompt:
+        note = may_be_prompt(named, pair, list(extra))
     unused = like_ids(named.source, list(extra.values()), has_user=group is not None) if is_labelled else ()
     return Layout(
         first=column_of.get(pair[0], pair[0]),
@@ -248,11 +254,16 @@ def _refuse_two_answers(named: Named, pairs: list[tuple[str, str]], labels: list
     others -= kept
     if not others:
         return
+    by_label = "If"
+    if settled and labels and len(pairs) == 1:
+        first, second = (named.column_of[name] for name in pairs[0])
+        way = ways_to_name({"response_a": first, "response_b": second, "label": named.column_of[labels[0]]})
+        by_label = f"If it is {labels[0]!r}: {way}; if"
     claims = [name for name in named.column_of if name in kept | others]
     rename = {f"other_{name}": named.column_of[name] for name in named.column_of if name in others}
     raise ValueError(
         f"{named.source.name}: expected one answer to which response was preferred, got the columns {listed(claims)}; "
-        f"which one counts? If it is {' and '.join(map(repr, sorted(kept)))}, give the others other names: "
+        f"which one counts? {by_label} it is {' and '.join(map(repr, sorted(kept)))}, give the others other names: "
         f"{ways_to_name(rename)}"
     )
 
@@ -267,7 +278,21 @@ def _find_group(named: Named, taken: set[str]) -> str | None:
             stacklevel=level_of_caller(),
         )
         return None
+    if aliases and aliases[0] not in named.explicit:
+        _refuse_text_as_users(named, aliases[0])
     return aliases[0] if aliases else None
+
+
+def _refuse_text_as_users(named: Named, name: str) -> None:
+    """A ValueError for a column of users that holds what users say: each text would be a user."""
+    said = next((cell for cell in named.cells(name) if isinstance(cell, str) and _SENTENCE.search(cell.strip())), None)
+    if said is not None:
+        column = named.column_of[name]
+        raise ValueError(
+            f"{named.source.name}: expected names or numbers of users in column {column!r}, got {reprlib.repr(said)}; "
+            f"if it is the prompt: {ways_to_name({'prompt': column})}; "
+            f"if it names users: {ways_to_name({'user': column})}"
+        )
 
 
 def _or_empty(cell: Any) -> Any:

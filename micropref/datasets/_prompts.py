@@ -38,7 +38,8 @@ def divided(prompt: Speech | None, chosen: Speech, rejected: Speech) -> tuple[Sp
     Conversations lose their common leading messages: a system message or a history among these becomes part of the
     prompt. Transcripts (`is_transcript`) lose their common beginning up to the last ``"\n\nAssistant:"`` in it. Other
     texts lose the prompt where both begin with it, and share nothing else: a common beginning is no prompt. A
-    conversation beside a text loses the messages of the prompt.
+    conversation beside a text loses the messages of the prompt. A prompt loses the answer at its end that is one of the
+    responses. A response whose last answer is empty is empty.
 
     Parameters
     ----------
@@ -56,11 +57,19 @@ def divided(prompt: Speech | None, chosen: Speech, rejected: Speech) -> tuple[Sp
     RowFault
         If there is no prompt, and one response is text and the other a conversation.
     """
+    opening, *answers = _divided(prompt, chosen, rejected)
+    if isinstance(opening, list) and _stripped(opening[-1:]) in ([("assistant", text.strip())] for text in answers):
+        opening = opening[:-1]
+    return opening, answers[0], answers[1]
+
+
+def _divided(prompt: Speech | None, chosen: Speech, rejected: Speech) -> tuple[Speech, str, str]:
     if isinstance(chosen, str) and isinstance(rejected, str):
         if prompt is None:
             cut = _cut_of_transcripts(chosen, rejected)
-            return chosen[:cut], chosen[cut:], rejected[cut:]
-        return _divided_texts(prompt, chosen, rejected)
+            return chosen[:cut], _answered(chosen[cut:]), _answered(rejected[cut:])
+        opened, one, other = _divided_texts(prompt, chosen, rejected)
+        return opened, _answered(one), _answered(other)
     if isinstance(chosen, str) or isinstance(rejected, str):
         if prompt is None:
             raise RowFault(
@@ -74,13 +83,25 @@ def divided(prompt: Speech | None, chosen: Speech, rejected: Speech) -> tuple[Sp
     whole = _joined(opening, chosen[:shared])
     # What is shared may hold the prompt already; what follows may then say the same again.
     repeated = [] if _holds(_stripped(chosen[:shared]), _stripped(opening)) else opening
-    one, other = (render(_without(repeated, speech[shared:]), "assistant") for speech in (chosen, rejected))
+    one, other = (_answer(_without(repeated, speech[shared:])) for speech in (chosen, rejected))
     return prompt if prompt is not None and len(whole) == len(opening) else whole, one, other
 
 
 def without_prompt(prompt: Speech, response: Speech) -> str:
     """Text of a single response, which loses the messages of the prompt if it begins with them."""
-    return render(_without(_messages(prompt, "user"), response), "assistant")
+    return _answer(_without(_messages(prompt, "user"), response))
+
+
+def _answer(speech: Speech) -> str:
+    """Text of what follows the prompt, empty where its last message is."""
+    if not isinstance(speech, str) and speech and is_blank(speech[-1][1]):
+        return ""
+    return render(speech, "assistant")
+
+
+def _answered(text: str) -> str:
+    """What follows the prompt of a transcript, empty where its last answer is."""
+    return "" if text.rstrip().endswith(_ANSWER_STARTS) else text
 
 
 def with_system(system: str, prompt: Speech) -> Speech:

@@ -42,9 +42,14 @@ def opened_for_reading(
 
 
 def table_of(
-    source: Source, layout: Layout, *, skip_bad: bool = False, rejected_path: str | os.PathLike[str] | None = None
+    source: Source,
+    layout: Layout,
+    *,
+    skip_bad: bool = False,
+    rejected_path: str | os.PathLike[str] | None = None,
+    way_out: str = "",
 ) -> PreferenceTable:
-    """The comparisons of all good rows; a bad one is an error unless such rows are skipped."""
+    """The comparisons of all good rows; a bad one is an error that ends in `way_out`, unless such rows are skipped."""
     columns: dict[str, list[Any]] = {
         name: [] for name in ("prompt", "chosen", "rejected", "context", "group", "weight")
     }
@@ -55,7 +60,7 @@ def table_of(
             found = layout.comparisons(record)
         except ValueError as fault:
             if not skip_bad:
-                raise MalformedRowError(f"{source.place(record)}: {fault}") from None
+                raise MalformedRowError(f"{source.place(record)}: {fault}{way_out}") from None
             rejected.append((record, fault))
             continue
         for one in found:
@@ -79,7 +84,17 @@ def table_of(
             n_rows=len(source.records),
             n_rejected=len(rejected),
             faults=faults,
-            columns=layout.recognised(),
+            columns=_recognised(source, layout),
             notes=(*source.notes, *layout.notes),
         ),
     )
+
+
+def _recognised(source: Source, layout: Layout) -> dict[str, str]:
+    """Column of the source by what it was taken for; labels and users of several annotators have columns of theirs."""
+    found = layout.recognised()
+    if not source.annotators:
+        return found
+    return {role: column for role, column in found.items() if role not in ("label", "user")} | {
+        "annotators": ", ".join(source.annotators)
+    }

@@ -43,6 +43,8 @@ class Source:
         Whether the source has no types, as CSV.
     notes : tuple of str
         What was found out about how the source is written, such as its encoding.
+    annotators : tuple of str
+        Columns whose labels became rows of their own, with the columns ``label`` and ``group`` that the source lacks.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Source:
     path: Path | None = None
     all_cells_are_text: bool = False
     notes: tuple[str, ...] = ()
+    annotators: tuple[str, ...] = ()
 
     @cached_property
     def columns(self) -> list[str]:

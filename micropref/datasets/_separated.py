@@ -35,7 +35,7 @@ def parse_separated(lines: Iterable[tuple[int, str]], name: str, expected: str) 
     # The limit on a field, 131 072 characters, is module-wide: lifted to read and put back.
     limit = csv.field_size_limit(_LONGEST_FIELD)
     try:
-        rows = list(_separated_rows(lines, separator, start))
+        rows = list(_separated_rows(lines, separator, start, name))
     finally:
         csv.field_size_limit(limit)
     notes = () if separator == expected else (f"separated by {_SEPARATORS.get(separator, repr(separator))}",)
@@ -71,8 +71,14 @@ def _width(header: str, separator: str) -> int:
         return 1
 
 
-def _separated_rows(lines: Iterable[tuple[int, str]], separator: str, start: int) -> Iterator[Record]:
+def _separated_rows(lines: Iterator[tuple[int, str]], separator: str, start: int, name: str) -> Iterator[Record]:
     """Every record with its cells as a list, and the line where it begins."""
+    first = next(lines, None)
+    if first is None:
+        return
+    # Spaces after the separators of the header are no part of the cells, whose quotes they would hide.
+    is_spaced = re.search(rf"{re.escape(separator)}(?! )", first[1]) is None
+    lines = chain([first], lines)
     lines_of_record: list[str] = []
 
     def texts() -> Iterator[str]:
@@ -80,7 +86,7 @@ def _separated_rows(lines: Iterable[tuple[int, str]], separator: str, start: int
             lines_of_record.append(line + "\n")
             yield lines_of_record[-1]
 
-    reader = csv.reader(texts(), delimiter=separator, strict=True)
+    reader = csv.reader(texts(), delimiter=separator, strict=True, skipinitialspace=is_spaced)
     while True:
         number = start + reader.line_num + 1
         lines_of_record.clear()
@@ -90,6 +96,12 @@ def _separated_rows(lines: Iterable[tuple[int, str]], separator: str, start: int
         except StopIteration:
             return
         except csv.Error as error:
+            if "unexpected end of data" in str(error):
+                # All rows to the end of the file are in that cell: no fault of one row.
+                raise MalformedRowError(
+                    f"{name}, line {number}: expected CSV with doubled quotes in quoted cells, got a quote that is "
+                    "never closed and takes in the rest of the file; double it, or close it"
+                ) from None
             fault = f"expected CSV with doubled quotes in quoted cells, got malformed CSV ({error})"
         if fault:
             yield Record(number, "".join(lines_of_record).rstrip("\r\n"), fault, "malformed CSV")

@@ -8,7 +8,7 @@ from typing import Any
 
 from micropref.datasets._columns import find_label, find_responses, name_columns
 from micropref.datasets._faults import RowFault
-from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie
+from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie, refuse_numbers_of_columns
 from micropref.datasets._layout import Layout, find_layout
 from micropref.datasets._reading import opened_for_reading, table_of
 from micropref.datasets._sources import Record, Source
@@ -106,6 +106,11 @@ def _stated(source: Source) -> list[float | None]:
     pairs, settled = find_responses(named)
     labels = find_label(named, pairs[0] if pairs else None, settled, reader)
     column = named.column_of[labels[0]] if len(labels) == 1 else None
+    if column is not None and pairs:
+        try:
+            refuse_numbers_of_columns(source, pairs[0], column, reader)
+        except ValueError:  # what may mean either response contradicts nothing
+            column = None
     shares = [_share(record, column, named.column_of.get("tie"), reader) for record in source.records]
     if column is not None:
         understood = [

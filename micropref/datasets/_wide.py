@@ -56,7 +56,8 @@ def by_annotator(source: Source, annotators: str | Sequence[str], renamed: Mappi
             f"{source.name}: expected users in the columns of annotators= alone, got the column {found!r} with users "
             f"as well; give that one another name: columns={{'other': {found!r}}}, in the shell --column other={found}"
         )
-    return replace(source, records=[one for record in source.records for one in _rows_of(record, names)])
+    records = [one for record in source.records for one in _rows_of(record, names)]
+    return replace(source, records=records, annotators=tuple(names))
 
 
 def _rows_of(record: Record, names: list[str]) -> list[Record]:

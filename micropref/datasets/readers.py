@@ -17,6 +17,8 @@ __all__ = ["read_preferences"]
 
 __getattr__ = moved(__name__)
 
+_TO_SKIP = "; to leave such rows out: skip_bad=True, in the shell --skip-bad"
+
 
 def read_preferences(
     source: Any,
@@ -130,4 +132,4 @@ def read_preferences(
     if skip_bad:
         refuse_source_as_rejected(opened, rejected_path)
     layout = find_layout(opened, columns or {}, reader)
-    return table_of(opened, layout, skip_bad=skip_bad, rejected_path=rejected_path)
+    return table_of(opened, layout, skip_bad=skip_bad, rejected_path=rejected_path, way_out=_TO_SKIP)

@@ -32,7 +32,8 @@ def _fits(source: Source) -> bool:
 def _rewrite(source: Source) -> Source:
     columns = column_by_spelling(source)
     turns = [columns[name] for name in _TURNS] if columns.keys() >= set(_TURNS) else []
-    if not all(_turns_of(record.cells, turns) for record in source.records if not record.fault):
+    readable = [record for record in source.records if not record.fault]
+    if 2 * sum(_turns_of(record.cells, turns) is not None for record in readable) <= len(readable):
         turns = []
 
     def rows_of(record: Record) -> list[dict[str, Any]]:
@@ -45,6 +46,12 @@ def _rewrite(source: Source) -> Source:
             cells[columns["winner"]] = _winner(cells, columns)
         if turns:
             prompt, first, second = _turns_of(record.cells, turns) or ([], [], [])
+            if not prompt or not len(prompt) == len(first) == len(second):
+                raise RowFault(
+                    "turns that do not match",
+                    f"expected as many turns in {turns[0]!r}, {turns[1]!r} and {turns[2]!r}, as lists of text, got "
+                    f"{len(prompt)}, {len(first)} and {len(second)}",
+                )
             cells[turns[1]], cells[turns[2]] = _conversation(prompt, first), _conversation(prompt, second)
             del cells[turns[0]]
         return [cells]
@@ -82,9 +89,7 @@ def _turns_of(cells: Mapping[str, Any], turns: list[str]) -> tuple[list[str], li
         if not isinstance(cell, list) or not cell or not all(one is None or isinstance(one, str) for one in cell):
             return None
         lists.append([one or "" for one in cell])
-    if len(lists) != 3 or len({len(one) for one in lists}) != 1:
-        return None
-    return lists[0], lists[1], lists[2]
+    return (lists[0], lists[1], lists[2]) if lists else None
 
 
 def _conversation(questions: list[str], answers: list[str]) -> list[dict[str, str]]:

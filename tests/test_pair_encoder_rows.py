@@ -59,7 +59,7 @@ def labelled(rows, first, vocabulary=("a", "b")):
 
 
 def pipeline(encoder=SMALL, **parameters):
-    return make_pipeline(PairEncoder(encoder, **parameters), MixtureBradleyTerry(n_components=1))
+    return make_pipeline(PairEncoder(encoder, **parameters), MixtureBradleyTerry(n_components=1, alpha=1e-3))
 
 
 # -------------------------------------------------------------------------------------------------- fitted with y

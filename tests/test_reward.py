@@ -278,7 +278,7 @@ def test_rewards_differ_as_log_odds_where_one_head_dominates(routed, world):
     weights = routed.router.mixture_weights(X, groups=table.group)
     certain = weights.max(axis=1) > 1 - 1e-4
     assert certain.sum() > 20
-    np.testing.assert_allclose((chosen - rejected)[certain], odds[certain], atol=5e-3)
+    np.testing.assert_allclose((chosen - rejected)[certain], odds[certain], atol=1e-2, rtol=1e-2)
     # Otherwise the reward is the mean of the heads' margins, where the log-odds average probabilities.
     np.testing.assert_allclose(
         chosen - rejected, (weights * routed.mixture.component_scores(X[:, -768:])).sum(1), atol=1e-3

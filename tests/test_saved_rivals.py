@@ -88,7 +88,8 @@ def same(found, expected) -> None:
 
 def test_every_rival_is_tried():
     assert {name.partition(",")[0] for name in MAKE} == set(baselines.__all__)
-    assert set(_HOME) == {*baselines.__all__, "MixtureBradleyTerry", "HierarchicalBradleyTerry", "ContextRouter"}
+    others = {"MixtureBradleyTerry", "HierarchicalBradleyTerry", "ContextRouter", "ContextInteractions"}
+    assert set(_HOME) == {*baselines.__all__, *others}
 
 
 @pytest.mark.parametrize("asked_before", [False, True])

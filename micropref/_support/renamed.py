@@ -63,6 +63,7 @@ MOVED: dict[str, dict[str, str]] = {
         **_in("micropref.embed", "EmbeddingStore", "EncoderMismatchError", "encoder_config", "resolve_encoder"),
         **_in("micropref.datasets", "PreferenceTable", "read_preferences"),
         **_in("micropref.datasets._text", "is_blank"),
+        **_in("micropref.embed._texts", "check_texts"),
         **_in("micropref.pairs", "make_pairs"),
         **_in(_LAYOUT, "root_mean_square", "root_mean_square_norms"),
     },
@@ -85,8 +86,17 @@ MOVED: dict[str, dict[str, str]] = {
         "Arrays": "micropref._estimator.model_folder:Arrays",
         **_in("micropref", "ContextRouter", "MixtureBradleyTerry"),
     },
-    "micropref.reward": _in("micropref.metrics", "mean_interval"),
-    "micropref.router": _in(_LAYOUT, "PairReader", "root_mean_square_norms"),
+    "micropref.reward": {
+        **_in("micropref", "MixtureBradleyTerry"),
+        **_in("micropref.metrics", "mean_interval"),
+        **_in("micropref.persistence", "ModelFileError"),
+        **_in("micropref._estimator.model_folder", "read_folder", "write_folder"),
+        **_in("micropref._estimator.saveable", "pack", "unpack"),
+    },
+    "micropref.router": {
+        **_in("micropref._engine.gates", "GATES"),
+        **_in(_LAYOUT, "PairReader", "root_mean_square_norms"),
+    },
 }
 
 

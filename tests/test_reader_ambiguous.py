@@ -10,6 +10,7 @@ from reading_cases import texts, write_text
 from micropref import read_preferences
 from micropref.datasets import MalformedRowError
 from micropref.datasets._unoriented import refuse_contradictions
+from micropref.datasets.responses import read_responses
 
 PAIR = {"prompt": "Boat?", "response_a": "A canoe.", "response_b": "A brick."}
 SETTLED = {"prompt": "Boat?", "chosen": "A canoe.", "rejected": "A brick."}
@@ -170,3 +171,27 @@ def test_utf_16_without_its_mark_is_called_by_its_order(tmp_path, encoding):
     with pytest.raises(ValueError, match=f"in the shell --encoding {encoding}"):
         read_preferences(path)
     assert texts(read_preferences(path, encoding=encoding)) == [("Boät?", "a", "b")]
+
+
+@pytest.mark.parametrize("column", ["tie", "Tie", "is_tie"])
+def test_ties_are_read_whatever_the_case_of_their_column(column):
+    table = read_preferences([{**PAIR, "winner": "a", column: True}])
+    assert table.chosen == ["A canoe.", "A brick."]
+    with pytest.raises(ValueError, match="got a tie"):
+        refuse_contradictions([{**PAIR, "winner": "a", column: True}], [True])
+
+
+def test_the_last_message_of_a_conversation_is_what_is_scored():
+    rows = [{"messages": [said("user", "Boat?"), said("assistant", text)]} for text in ("A canoe.", "A brick.")]
+    with pytest.raises(MalformedRowError, match="--column response=messages"):
+        read_responses(rows)
+    table = read_responses(rows, columns={"response": "messages"})
+    assert (table.prompt, table.response) == (["Boat?", "Boat?"], ["A canoe.", "A brick."])
+    assert not table.report.notes
+    rows = [{"system": "Be brief.", "response": row["messages"]} for row in rows]
+    assert read_responses(rows).prompt[0] == "system: Be brief.\n\nuser: Boat?"
+
+
+def test_what_a_user_says_is_no_user_to_score_for():
+    with pytest.raises(ValueError, match=r"--column prompt=user; if it names users: .* --column user=user"):
+        read_responses([{"user": "What is a boat?", "response": "A canoe."}])

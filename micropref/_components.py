@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 
 from micropref._arrays.backend import Array
-from micropref._estimator.dead_heads import candidate_fits, dead_heads
+from micropref._engine.dead_heads import dead_heads
+from micropref._estimator.dead_heads import candidate_fits
 from micropref._estimator.parameters import AUTO
 from micropref._rows.groups import check_groups
 from micropref._support.progress import say
@@ -23,7 +24,8 @@ __all__ = ["fit_components"]
 _N_FOLDS = 5
 # Annotators who answer twice, from which on some can be held out.
 _LEAST_TO_CHOOSE = 10
-_STARTS_TO_CHOOSE = 2
+# Which number is best shows long before heads have settled.
+_STARTS_TO_CHOOSE, _TOL_TO_CHOOSE = 2, 1e-3
 
 
 def fit_components(
@@ -58,12 +60,14 @@ def fit_components(
         mixture.set_params(n_components=1)
         fitted = mixture.fit(X, **rows)
     else:
-        # Which number is best shows in fits from few starts; the heads themselves come from all of them.
-        quick = clone(mixture).set_params(n_init=min(mixture.n_init, _STARTS_TO_CHOOSE))
+        # The heads themselves come from all starts, and from the tolerance of the mixture.
+        quick = clone(mixture).set_params(
+            n_init=min(mixture.n_init, _STARTS_TO_CHOOSE), tol=max(mixture.tol, _TOL_TO_CHOOSE)
+        )
         found = select_n_components(quick, X, **rows)
         why = f"of {', '.join(map(str, found.candidates))}, chosen on annotators held out"
         mixture.set_params(n_components=found.n_components)
-        with candidate_fits():
+        with candidate_fits(last=True):
             fitted = mixture.fit(X, **rows)
             while (dead := dead_heads(fitted.weights_)).any():  # in the fit to all rows, which no fold has seen
                 mixture.set_params(n_components=int((~dead).sum()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,28 +12,28 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, like, to_numpy
+from micropref._arrays.backend import Array
 from micropref._engine.gates import GATES, unflatten
 from micropref._engine.gaussian_users import Scatter
-from micropref._engine.logistic_normal import expected_log_odds
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
-from micropref._engine.population import Population, Shape, beliefs_of, log_prior, unscaled
+from micropref._engine.population import Population, Shape, unscaled
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
-from micropref._engine.population_selection import Candidate, Choices, Tried, choose
-from micropref._engine.prediction import mean_weights, scatter_coordinates
+from micropref._engine.population_selection import Candidate, Choices, choose, records_of
+from micropref._engine.prediction import mean_weights
+from micropref._engine.priors import gate_penalty
 from micropref._engine.scaling import RunningNorms
 from micropref._engine.starts import parameter_scale
 from micropref._engine.user_votes import UserVotes
+from micropref._estimator.dead_heads import warn_of_dead_heads
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
-from micropref._estimator.gated_heads import GatedHeads, fitted_gate
-from micropref._estimator.parameters import LARGEST_PENALTY, check_choice, check_integer, check_real
+from micropref._estimator.gated_heads import fitted_gate
+from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
+from micropref._estimator.scattered_heads import ScatteredHeads
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.layout import PairReader
 from micropref._support.warnings import level_of_caller
 from micropref._users.scatter_stream import ScatterStream
 from micropref._users.stream import Stream
-from micropref.kernels._pointwise import posterior
 from micropref.kernels._threads import blas_threads
 
 __all__ = ["HierarchicalBradleyTerry"]
@@ -41,7 +41,7 @@ __all__ = ["HierarchicalBradleyTerry"]
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("n_components", "rank", "n_directions", "n_context_features", "gate", "hidden_units")
 _COMPONENTS = (1, 2, 3, 4, 6, 8)
-_PRIOR_SCALES = (1.6, 1.0, 2.5)
+_PRIOR_SCALES = (0.6, 1.0, 1.6, 2.5, 4.0)
 _DIRECTIONS = 16
 # Strengths of the prior under which users scatter alike in all directions, in numbers of users per direction.
 _SHRINKAGES = (8.0, 2.0, 0.5)
@@ -49,7 +49,7 @@ _STATE = ("rank_", "n_components_", "alpha_", "evidence_", "n_iter_", "converged
 _SCATTER = ("basis", "covariances", "residual")
 
 
-class HierarchicalBradleyTerry(GatedHeads):
+class HierarchicalBradleyTerry(ScatteredHeads):
     """Users who scatter around reward heads: a hierarchical prior for the rewards of users.
 
     A mixture says that every annotator has one of K rewards. Here the reward w_u of an annotator or user u is drawn
@@ -95,11 +95,11 @@ class HierarchicalBradleyTerry(GatedHeads):
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, on which the weights π depend.
     alpha : float or "auto", default="auto"
-        L2 penalty of the heads before EM, against the mean log-likelihood in nats. "auto" is a prior standard deviation
-        s of margins, mean‖d‖² / (s²Ω), with the s among 1, 1.6 and 2.5 that the held-out groups prefer. Within the
-        basis EM has no penalty.
-    gate_alpha : float, default=1e-3
-        L2 penalty of the gate's weights; its offsets are free.
+        L2 penalty of the heads, against the mean log-likelihood in nats. "auto" is a prior standard deviation s of
+        margins, mean‖d‖² / (s²Ω), with the s between 0.6 and 4 that the held-out groups prefer. Where users
+        scatter more widely than that, so does the prior.
+    gate_alpha : float or "auto", default="auto"
+        L2 penalty of the gate's weights; its offsets are free. "auto" is the prior of `MixtureBradleyTerry`.
     gate : {"linear", "mlp"}, default="linear"
     hidden_units : int, default=128
         As in `MixtureBradleyTerry`.
@@ -116,16 +116,16 @@ class HierarchicalBradleyTerry(GatedHeads):
 
     Attributes
     ----------
-    coef_ : ndarray of shape (n_components_, n_features)
+    coef_ : ndarray of shape (K, n_features)
         The heads w_k, the most frequent component first.
-    weights_ : ndarray of shape (n_components_,)
+    weights_ : ndarray of shape (K,)
         Mean mixture weights over the rows.
     gate_parameters_ : list of ndarray
         As in `MixtureBradleyTerry`.
     scatter_ : Scatter or None
         Basis (d, q), covariances (K, q, q) within it, and variance outside it per component; None where users sit on
         the heads.
-    tau_ : ndarray of shape (n_components_,)
+    tau_ : ndarray of shape (K,)
         τ_k.
     rank_ : int
         Directions with more variance than τ_k².
@@ -138,6 +138,8 @@ class HierarchicalBradleyTerry(GatedHeads):
     selection_ : list of dict
         Every candidate with its held-out evidence `nats_per_row`, the `standard_error` of its distance from the best,
         `numbers_per_user`, and whether it was `chosen`; empty where nothing was to be chosen.
+    selection_evidence_ : ndarray of shape (n_candidates, n_units)
+        The same evidence of every group, then of every ungrouped row, in nats: what paired comparisons need.
     n_iter_ : int
     converged_ : bool
     classes_ : ndarray of shape (2,)
@@ -188,7 +190,7 @@ class HierarchicalBradleyTerry(GatedHeads):
         n_directions: int | str = "auto",
         n_context_features: int = 0,
         alpha: float | str = "auto",
-        gate_alpha: float = 1e-3,
+        gate_alpha: float | str = "auto",
         gate: str = "linear",
         hidden_units: int = 128,
         max_iter: int = 200,
@@ -264,7 +266,8 @@ class HierarchicalBradleyTerry(GatedHeads):
         with blas_threads(False):
             candidate, tried = choose(votes, self._choices(votes, settings), settings, seed, report)
             self._fit_candidate(votes, candidate, settings, random)
-        self.selection_ = _selection(votes, candidate, tried)
+        self.selection_ = records_of(votes, candidate, tried)
+        self.selection_evidence_ = np.array([one.evidence for one in tried]).reshape(len(tried), votes.n_users)
         assert rows.classes is not None
         self.classes_ = rows.classes
         self._stream = None
@@ -330,9 +333,7 @@ class HierarchicalBradleyTerry(GatedHeads):
         if self.scatter_ is None:
             return Stream.create(self.n_components_, fitted=RunningNorms())
         learned = self._learned
-        shape = Shape(**{**learned["shape"], "shrinkage": learned["shape"]["shrinkage"] or 0.0})
-        if learned["shape"]["shrinkage"] is None:
-            shape = replace(shape, shrinkage=np.inf)
+        shape = Shape.from_json(learned["shape"])
         users = self.weights_ * learned["users"]
         return ScatterStream.create(
             self._scaled_population(), shape, norm=learned["norm"], users=users, mass=learned["mass"]
@@ -349,7 +350,8 @@ class HierarchicalBradleyTerry(GatedHeads):
         assert isinstance(stream, Stream)
         stream.observe(rows)
         gate = fitted_gate(self)
-        penalties = Penalties(self.alpha_, self.gate_alpha)
+        seen = stream.norms
+        penalties = Penalties(self.alpha_, gate_penalty(self.gate_alpha, gate, seen.context, seen.total_weight))
         objective = MixtureObjective(Comparisons(rows.reader), gate, penalties)
         scale = parameter_scale(objective, stream.feature_norms)
         vector, value = stream.descend(rows, gate, penalties, self._parameters(), scale)
@@ -365,8 +367,7 @@ class HierarchicalBradleyTerry(GatedHeads):
         scale = self._learned["prior_scale"]
         population, value = stream.learn(rows, population, scale, self.alpha_, self.gate_alpha)
         self.coef_, self.gate_parameters_ = population.heads, population.gate_parameters
-        self.scatter_ = unscaled(population.scatter, stream.norm)
-        self.tau_, self.rank_ = _isotropic_part(self.scatter_)
+        self._set_scatter(unscaled(population.scatter, stream.norm))
         self.weights_ = mean_weights(rows.context, population.gate, population.gate_parameters, rows.weight)
         self.evidence_, self.n_iter_, self.converged_, self._stream = value, stream.adam.count, False, stream
 
@@ -380,17 +381,18 @@ class HierarchicalBradleyTerry(GatedHeads):
             heads = without_dead_heads(votes, heads)
         population = heads
         if candidate.shape is not None:
-            found = fit_scatter(votes, heads, candidate.shape, settings)
+            found = fit_scatter(votes, heads, candidate.shape, alpha, settings)
             population, n_iter = found.population, found.n_iter
             converged = converged and found.converged
         self.alpha_, self.n_iter_, self.converged_ = alpha, n_iter, bool(converged)
         self._set_population(votes, population)
+        warn_of_dead_heads(self.weights_)
         self._learned = {
             "norm": votes.norm,
             "mass": votes.mass,
             "users": float(votes.outer.sum()),
             "prior_scale": candidate.prior_scale,
-            "shape": None if candidate.shape is None else _shape_for_json(candidate.shape),
+            "shape": None if candidate.shape is None else candidate.shape.to_json(),
         }
         if not converged:
             warnings.warn(
@@ -410,85 +412,8 @@ class HierarchicalBradleyTerry(GatedHeads):
         self.n_components_ = len(order)
         scatter = unscaled(population.scatter, votes.norm)
         scatter = Scatter(scatter.basis, scatter.covariances[order], scatter.residual[order])
-        self.scatter_ = scatter if scatter.n_directions else None
-        self.tau_, self.rank_ = _isotropic_part(scatter)
+        self._set_scatter(scatter)
         self.evidence_ = float(votes.outer @ self._evidence(UserVotes(votes.rows, 1.0))[0]) / votes.mass
-
-    # ------------------------------------------------------------------------------------------------------- answers
-
-    @predicting
-    def responsibilities(self, X: Array, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Array:
-        """Posterior probabilities of the components given the labels, the scatter of users included.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,), optional
-            As in `fit`.
-        groups : array-like of shape (n_samples,), optional
-            As in `fit`.
-
-        Returns
-        -------
-        responsibilities : array of shape (n_samples, n_components) or (n_units, n_components)
-            One row for every row of X; with `groups`, first one for every group in ascending order of its id (in order
-            of appearance where ids have no order), then one for every ungrouped row.
-        """
-        if self.scatter_ is None:
-            return super().responsibilities(X, y, groups)
-        return like(self._evidence(self._votes(X, y, None, groups))[1].T, X, None)
-
-    @predicting
-    def log_likelihood(
-        self,
-        X: Array,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Mean evidence per row, in nats: (1/Ω) (Σ_u ℓ_u + Σ_{ungrouped i} ω_i ℓ_i) of whole groups.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-        y : array-like of shape (n_samples,), optional
-        sample_weight : array-like of shape (n_samples,), optional
-        groups : array-like of shape (n_samples,), optional
-            All as in `fit`.
-
-        Returns
-        -------
-        log_likelihood : float
-        """
-        if self.scatter_ is None:
-            return super().log_likelihood(X, y, sample_weight, groups)
-        votes = self._votes(X, y, sample_weight, groups)
-        return float(votes.outer @ self._evidence(votes)[0]) / votes.mass
-
-    def _votes(self, X: Array, y: Any, sample_weight: Any, groups: Any) -> UserVotes:
-        check_is_fitted(self)
-        width = self.n_context_features_
-        kind: dict[str, Any] = {"first": False, "n_context_features": width, "classes": self.classes_, "host": True}
-        return UserVotes(Comparisons.read(self, X, y, sample_weight, groups, **kind), 1.0)
-
-    def _effective(self, reader: PairReader, margins: Array) -> Array:
-        """Margins that heads without scatter would need for the same probabilities of a new user."""
-        scatter = self.scatter_
-        if scatter is None:
-            return margins
-        variance = scatter.prior_variance(*scatter_coordinates(reader, scatter))
-        return like(expected_log_odds(to_numpy(margins), variance), margins, margins.dtype)
-
-    def _population(self) -> Population:
-        k, d = self.coef_.shape
-        scatter = Scatter.none(k, d) if self.scatter_ is None else self.scatter_
-        return Population(self.coef_, fitted_gate(self), self.gate_parameters_, scatter)
-
-    def _evidence(self, votes: UserVotes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Log-likelihood of every user, and the responsibilities (K, n_users)."""
-        population = self._population()
-        found = posterior(log_prior(votes, population), beliefs_of(votes, population).evidence)
-        return np.asarray(found[0]), np.asarray(found[1])
 
     # ----------------------------------------------------------------------------------------------------- internals
 
@@ -500,18 +425,13 @@ class HierarchicalBradleyTerry(GatedHeads):
         return Settings(q, self.gate, self.hidden_units, self.gate_alpha, self.max_iter, self.tol)
 
     def _choices(self, votes: UserVotes, settings: Settings) -> Choices:
-        numbers: tuple[int, ...]
-        if self.n_components == "auto":
-            numbers = tuple(k for k in _COMPONENTS if k <= votes.n_votes)
-        else:
-            numbers = (int(self.n_components),)
+        given = _COMPONENTS if self.n_components == "auto" else (int(self.n_components),)
+        numbers = tuple(k for k in given if k <= votes.n_votes or len(given) == 1)
         alpha = None if self.alpha == "auto" else float(self.alpha)
-        return Choices(
-            numbers,
-            alpha,
-            _PRIOR_SCALES,
-            self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions),
-        )
+        shapes = self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions)
+        if votes.rounds.counts.max() < 2 and None in shapes:
+            shapes = (None,)  # one vote says nothing of how users scatter
+        return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm
@@ -537,8 +457,7 @@ class HierarchicalBradleyTerry(GatedHeads):
         for name, minimum in (("n_context_features", 0), ("hidden_units", 1), ("max_iter", 1), ("n_init", 1)):
             check_integer(self, name, minimum)
         for name in ("alpha", "gate_alpha"):
-            if getattr(self, name) != "auto":
-                check_real(self, name, 0.0, LARGEST_PENALTY, smallest=0.0)
+            check_penalty(self, name)
         if self.tau != "auto":
             check_real(self, "tau", 0.0)
         check_real(self, "tol", 0.0, np.finfo(np.float64).max, above_minimum=True, smallest=0.0)
@@ -556,7 +475,7 @@ class HierarchicalBradleyTerry(GatedHeads):
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays, and what JSON can say, of the fitted model; what a stream remembers besides is left out."""
         check_is_fitted(self)
-        arrays = {"coef": self.coef_, "weights": self.weights_, "tau": self.tau_}
+        arrays = {"coef": self.coef_, "weights": self.weights_, "tau": self.tau_, "evidence": self.selection_evidence_}
         arrays.update(numbered("gate", self.gate_parameters_))
         if self.scatter_ is not None:
             arrays.update({f"scatter.{name}": getattr(self.scatter_, name) for name in _SCATTER})
@@ -567,45 +486,9 @@ class HierarchicalBradleyTerry(GatedHeads):
         """The model that `_export` described."""
         model = cls(**description["parameters"])
         model.coef_, model.weights_, model.tau_ = arrays["coef"], arrays["weights"], arrays["tau"]
-        model.gate_parameters_ = gathered("gate", arrays)
+        model.gate_parameters_, model.selection_evidence_ = gathered("gate", arrays), arrays["evidence"]
         scatters = "scatter.basis" in arrays
         model.scatter_ = Scatter(*(arrays[f"scatter.{name}"] for name in _SCATTER)) if scatters else None
         model._stream = None
         recover(model, description, _STATE)
         return model
-
-
-def _shape_for_json(shape: Shape) -> dict[str, Any]:
-    """The fields of a shape; JSON knows no infinity."""
-    return {**asdict(shape), "shrinkage": None if np.isinf(shape.shrinkage) else shape.shrinkage}
-
-
-def _isotropic_part(scatter: Scatter) -> tuple[NDArray[np.float64], int]:
-    """τ_k of every component, and the number of directions along which one of them has more variance than τ_k²."""
-    q, d = scatter.n_directions, len(scatter.basis)
-    if not q:
-        return np.sqrt(scatter.residual), 0
-    values = np.linalg.eigvalsh(scatter.covariances)
-    least = values[:, 0] if q == d else scatter.residual
-    least = np.maximum(least, 0.0)
-    return np.sqrt(least), int((values > least[:, None] + 1e-9 * values[:, -1:]).sum(axis=1).max())
-
-
-def _selection(votes: UserVotes, chosen: Candidate, tried: list[Tried]) -> list[dict[str, Any]]:
-    """What was tried, in nats per row."""
-    best = max((float(votes.outer @ one.evidence) for one in tried), default=0.0)
-    top = next((one for one in tried if float(votes.outer @ one.evidence) == best), None)
-    found = []
-    for one in tried:
-        assert top is not None
-        behind = votes.outer * (top.evidence - one.evidence)
-        found.append(
-            {
-                **one.candidate.describe(),
-                "numbers_per_user": one.size,
-                "nats_per_row": float(votes.outer @ one.evidence) / votes.mass,
-                "standard_error": float(np.sqrt(len(behind)) * behind.std()) / votes.mass,
-                "chosen": one.candidate == chosen,
-            }
-        )
-    return found

@@ -20,7 +20,7 @@ from micropref._engine.scaling import RunningNorms
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.vote_temperature import vote_temperature
-from micropref._estimator.dead_heads import warn_of_dead_heads
+from micropref._estimator.dead_heads import is_candidate_fit, warn_of_dead_heads
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
@@ -241,7 +241,9 @@ class MixtureBradleyTerry(UncertainHeads):
         objective = ranks.together(lambda: self._objective(rows, agreed, ranks))
         best = self._solve(objective, agreed)
         scale = parameter_scale(objective, agreed.norms)
-        self.history_temperature_ = vote_temperature(objective, best.vector, scale, agreed.n_samples)
+        self.history_temperature_ = (
+            1.0 if is_candidate_fit() else vote_temperature(objective, best.vector, scale, agreed.n_samples)
+        )
         self._set_fitted(best, objective, rows, ranks)
         return self
 

@@ -16,7 +16,8 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.parallel import Parallel, delayed
 
 from micropref._arrays.backend import Array
-from micropref._estimator.dead_heads import candidate_fits, dead_heads
+from micropref._engine.dead_heads import dead_heads
+from micropref._estimator.dead_heads import candidate_fits
 from micropref._rows.groups import check_groups
 from micropref._rows.units import number_units
 from micropref._rows.weights import check_sample_weight

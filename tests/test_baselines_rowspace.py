@@ -22,7 +22,7 @@ from micropref.baselines._rowspace import deviations, row_basis
     [
         (lambda rows: MeanVarianceObjective(rows, 0, 0.1, 0.2), 8),
         (lambda rows: MeanVarianceObjective(rows, 2, 0.1, 0.2), 16),
-        (lambda rows: CategoricalObjective(rows, np.array([0.5, 2.0, 3.0]), 0.1), 15),
+        (lambda rows: CategoricalObjective(rows, np.array([0.5, 2.0, 3.0]), 0.1, 0.3), 15),
         (lambda rows: ProfileObjective(rows, 0.1, 1.5), 4),
     ],
     ids=["diagonal", "low rank", "categorical", "profile"],

@@ -272,6 +272,7 @@ OTHER_VALUES = {
     "verbose": 1, "temperature": 0.01, "history_temperature": 0.01, "history_decay": 0.1, "solver": "hedge",
     "n_iter": 2, "n_neighbors": 1, "prefit": False, "context_norm": 9.0, "difference_norm": 9.0,
     "encoder": "none", "store": "none", "template": "Q {response}", "context": (), "norms": {"prompt": 9.0},
+    "interactions": True, "clauses": True, "length": True,
 }  # fmt: skip
 
 

@@ -111,7 +111,11 @@ def test_the_separator_of_the_name_stays_where_the_header_has_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
-@pytest.mark.parametrize("content", [JSONL, CSV, json.dumps(ROWS).encode(), gzip.compress(JSONL)], ids=repr)
+@pytest.mark.parametrize(
+    "content",
+    [JSONL, CSV, json.dumps(ROWS).encode(), gzip.compress(JSONL)],
+    ids=["jsonl", "csv", "json", "jsonl.gz"],
+)
 def test_standard_input(monkeypatch, name, content):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(content)))
     table = read_preferences(name)

@@ -77,6 +77,7 @@ for ax, world in zip(axes, ("points", "cloud"), strict=True):
     ax.set_title(f"users are {'points' if world == 'points' else 'a cloud'}", fontsize=10)
     ax.set_xlabel("answers of a new user")
 axes[0].set_ylabel("log-loss (nats)")
+axes[0].set_ylim(bottom=min(min(curve) for curve in losses.values()) - 0.03)
 axes[1].legend(fontsize=8)
 # %%
 # A posterior also says how sure it is: intervals of margins shrink with every answer.

@@ -30,10 +30,10 @@ __all__ = [
     "Scatter",
     "VoteRounds",
     "discounted",
-    "effective_margins",
     "filter_votes",
     "filter_work",
     "margin_moments",
+    "shrunken_margins",
 ]
 
 Floats = NDArray[np.float64]
@@ -310,7 +310,7 @@ def margin_moments(
     return mean, variance + outside_variance
 
 
-def effective_margins(
+def shrunken_margins(
     beliefs: Beliefs,
     index: NDArray[np.integer],
     margins: Floats,

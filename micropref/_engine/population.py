@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micropref._engine.gate_objective import GateObjective
-from micropref._engine.gates import Gate, flatten, unflatten
+from micropref._engine.gates import Gate, GatePenalty, flatten, unflatten
 from micropref._engine.gaussian_users import Beliefs, Scatter, filter_votes
 from micropref._engine.prediction import gate_log_weights
+from micropref._engine.priors import gate_penalty
 from micropref._engine.solvers import lbfgs
 from micropref._engine.user_votes import UserVotes
 from micropref._rows.comparisons import Comparisons
@@ -35,6 +37,7 @@ Floats = NDArray[np.float64]
 # A component that has less than this of a user has nothing to learn from.
 _LEAST_USERS = 1e-3
 _GATE_STEPS = 15
+_LEAST_PRECISION = 1e-8
 # Steps of EM grow by this factor as long as they gain (Salakhutdinov and Roweis, 2003).
 _GROWTH = 1.5
 _LARGEST_STRETCH = 10.0
@@ -86,10 +89,19 @@ class Shape:
     tau: float | None = None
     outside: bool = False
 
+    def to_json(self) -> dict[str, Any]:
+        """Its fields; JSON knows no infinity."""
+        return {**asdict(self), "shrinkage": None if math.isinf(self.shrinkage) else self.shrinkage}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Shape:
+        """What `to_json` took."""
+        return cls(**{**fields, "shrinkage": math.inf if fields["shrinkage"] is None else fields["shrinkage"]})
+
 
 @dataclass(frozen=True)
 class EMFit:
-    """Where EM stopped: the population, its log-likelihood in nats per row, and whether it had converged."""
+    """Where EM stopped: the population, its log-likelihood in nats per row, and whether nothing was left to gain."""
 
     population: Population
     value: float
@@ -126,7 +138,8 @@ def expectation_maximisation(
     start: Population,
     shape: Shape,
     *,
-    gate_alpha: float = 0.0,
+    alpha: float = 0.0,
+    gate_alpha: float | str = 0.0,
     max_iter: int,
     tol: float,
     compiled: bool | None = None,
@@ -139,15 +152,18 @@ def expectation_maximisation(
     start : Population
         Its basis and its residual stay.
     shape : Shape
-    gate_alpha : float
-        Penalty of the gate's weights, in nats per row.
+    alpha : float
+        Penalty of the heads, in nats per row. It is a prior N(0, I / (α Ω)); beside users who scatter more than that,
+        the prior is wider by their covariance, N(0, I / (α Ω) + S_k), which is worth one user at most.
+    gate_alpha : float or "auto"
+        Penalty of the gate's weights, in nats per row, as `gate_penalty` reads it.
     max_iter : int
     tol : float
         Stop once an iteration gains less, in nats per row.
     compiled : bool, optional
         As in `filter_votes`.
     """
-    state = _Filtered(votes, start, compiled)
+    state = _Filtered(votes, start, alpha, compiled)
     # The start need not have the shape; after a first step the population has.
     best = state.at(state.maximised(state.at(start), shape, gate_alpha))
     stretch, n_iter, converged = 1.0, 1, False
@@ -169,7 +185,7 @@ def expectation_maximisation(
 
 @dataclass(frozen=True)
 class _Expected:
-    """A population, its log-likelihood in nats per row, beliefs about its users, and each component's share in each."""
+    """A population, its penalised log-likelihood in nats per row, beliefs about users, and shares of components."""
 
     population: Population
     value: float
@@ -180,8 +196,10 @@ class _Expected:
 class _Filtered:
     """The E-step: what the votes are in one basis, whatever the rest of the population becomes."""
 
-    def __init__(self, votes: UserVotes, start: Population, compiled: bool | None):
+    def __init__(self, votes: UserVotes, start: Population, alpha: float, compiled: bool | None):
         self.votes, self.compiled = votes, compiled
+        # Of the heads, in units of `votes`; with no penalty at all they are as good as free.
+        self.variance = votes.norm**2 / max(alpha * votes.mass, _LEAST_PRECISION * votes.norm**2)
         self.z, self.outside = votes.coordinates(start.scatter)
         self.first, self.margins = start.heads, votes.margins(start.heads)
         self.basis = start.scatter.basis
@@ -204,12 +222,29 @@ class _Filtered:
         joint = log_prior(votes, population) + beliefs.evidence
         of_user = np.asarray(log_sum_exp(joint))
         share = np.exp(joint - of_user) * votes.outer
-        return _Expected(population, float(votes.outer @ of_user) / votes.mass, beliefs, share)
+        centre = self._centre(population)
+        penalty = 0.5 * float((centre * self._prior_solved(population, centre)).sum())
+        return _Expected(population, float(votes.outer @ of_user - penalty) / votes.mass, beliefs, share)
 
-    def maximised(self, at: _Expected, shape: Shape, gate_alpha: float) -> Population:
+    def _centre(self, population: Population) -> Floats:
+        """Coordinates (K, q) of the heads among users."""
+        return np.asarray(self.votes.norm * population.heads @ self.basis)
+
+    def _prior_solved(self, population: Population, vectors: Floats) -> Floats:
+        """Vectors (K, q) times the inverse of the prior covariances of the heads."""
+        prior = population.scatter.covariances + self.variance * np.eye(vectors.shape[1])
+        return np.asarray(np.linalg.solve(prior, vectors[..., None])[..., 0])
+
+    def maximised(self, at: _Expected, shape: Shape, gate_alpha: float | str) -> Population:
         """The M-step."""
-        shift, covariances = _maximised(at.beliefs, at.share, shape)
         population = at.population
+        mean, covariances = _maximised(at.beliefs, at.share, shape)
+        users = np.maximum(at.share.sum(axis=1), _LEAST_USERS)[:, None, None]
+        # (N S⁻¹ + C⁻¹) shift = N S⁻¹ mean − C⁻¹ centre with C the prior's covariance, times S, which may be singular.
+        before, q = population.scatter.covariances, self.basis.shape[1]
+        inside = np.matmul(before, np.linalg.inv(before + self.variance * np.eye(q)))
+        pull = np.matmul(inside, self._centre(population)[..., None])
+        shift = np.linalg.solve(users * np.eye(q) + inside, users * mean[..., None] - pull)[..., 0]
         return replace(
             population,
             heads=population.heads + shift @ self.basis.T / self.votes.norm,
@@ -270,18 +305,24 @@ def shaped(spread: Floats, users: Floats, shape: Shape) -> Floats:
     return np.asarray(np.einsum("kij,kj,klj->kil", vectors, kept, vectors) + rest[:, None, None] * np.eye(q))
 
 
-def gate_objective(votes: UserVotes, gate: Gate, found: Floats, gate_alpha: float) -> GateObjective:
-    """What a gate minimises, given the evidence (K, U) of all users; it is the mean over users, not over votes."""
+def gate_objective(
+    votes: UserVotes, gate: Gate, found: Floats, gate_alpha: float | str, total_weight: float
+) -> GateObjective:
+    """What a gate minimises, given the evidence (K, U) of all users: the mean over users of what J has per row.
+
+    `total_weight` is that of all rows, those of earlier batches included.
+    """
     contexts = votes.contexts
     # A gate's rows are contexts, and a reader's have a difference besides.
     reader = PairReader(np.column_stack([contexts, np.zeros(len(contexts), contexts.dtype)]), contexts.shape[1])
     rows = Comparisons(reader, weight=votes.outer)
-    alpha = gate_alpha * votes.mass / rows.total_weight
-    return GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=alpha)
+    penalty = gate_penalty(gate_alpha, gate, votes.rows.norms[0], total_weight)
+    per_user = GatePenalty(*(one * votes.mass / rows.total_weight for one in penalty))
+    return GateObjective(rows, gate, evidence=found, offset=np.zeros_like(found), alpha=per_user)
 
 
 def _refitted_gate(
-    votes: UserVotes, population: Population, found: Floats, share: Floats, gate_alpha: float
+    votes: UserVotes, population: Population, found: Floats, share: Floats, gate_alpha: float | str
 ) -> list[Floats]:
     """Parameters of the gate, given the evidence (K, U) of all users."""
     gate = population.gate
@@ -290,7 +331,7 @@ def _refitted_gate(
     if not gate.n_inputs:
         users = np.maximum(share.sum(axis=1), _LEAST_USERS)
         return [np.log(users / users.sum())]
-    objective = gate_objective(votes, gate, found, gate_alpha)
+    objective = gate_objective(votes, gate, found, gate_alpha, votes.mass)
     start = flatten(population.gate_parameters)
     minimum = lbfgs(objective.value_and_gradient, start, max_iter=_GATE_STEPS, tol=1e-6)
     return [np.array(p) for p in unflatten(minimum.vector, gate.shapes)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._engine.dead_heads import dead_heads
 from micropref._engine.gates import Gate, unflatten
 from micropref._engine.gaussian_users import Scatter, filter_work
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
@@ -21,6 +22,7 @@ from micropref._engine.population import (
     log_prior,
 )
 from micropref._engine.prediction import mean_weights
+from micropref._engine.priors import gate_penalty
 from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.user_axes import axes_of_differences, axes_of_users
@@ -38,7 +40,6 @@ _STARTS = (0.5, 2.0)
 _REACHES = (1.0, 3.0)
 # Passes over all votes that a fit takes, by which it chooses between the compiled filter and NumPy's.
 _PASSES = 100
-_LEAST_WEIGHT = 0.02
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Settings:
     n_directions: int
     gate: str
     hidden_units: int
-    gate_alpha: float
+    gate_alpha: float | str
     max_iter: int
     tol: float
     heads_max_iter: int = 300
@@ -76,7 +77,8 @@ def fit_heads(
 ) -> tuple[Population, Minimum]:
     """Heads and gate on which users sit: the minimum of J of `mixture_objective`, as `MixtureBradleyTerry` finds it."""
     gate = settings.gate_of(votes, n_components)
-    objective = MixtureObjective(votes.rows, gate, Penalties(alpha, settings.gate_alpha))
+    of_gate = gate_penalty(settings.gate_alpha, gate, votes.rows.norms[0], votes.mass)
+    objective = MixtureObjective(votes.rows, gate, Penalties(alpha, of_gate))
     scale = parameter_scale(objective, votes.rows.norms)
     given = None if start is None else np.concatenate([np.ravel(p) for p in (start.heads, *start.gate_parameters)])
     begin: Callable[[], Floats] = (lambda: random_start(objective, scale, random)) if given is None else (lambda: given)
@@ -98,7 +100,7 @@ def without_dead_heads(votes: UserVotes, population: Population) -> Population:
     """The population without the components that are less than 2 % of it."""
     context = votes.rows.context
     weights = mean_weights(context, population.gate, population.gate_parameters, votes.rows.outer_weight)
-    alive = weights >= _LEAST_WEIGHT
+    alive = ~dead_heads(weights)
     if alive.all():
         return population
     parameters = list(population.gate_parameters)
@@ -113,7 +115,7 @@ def without_dead_heads(votes: UserVotes, population: Population) -> Population:
     return Population(population.heads[alive], gate, parameters, scatter)
 
 
-def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
+def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, alpha: float, settings: Settings) -> EMFit:
     """How users scatter around heads, in at most `settings.n_directions` directions.
 
     With no more features than directions the basis is all of them. With more, it is made of the directions in which
@@ -122,20 +124,23 @@ def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, settings: Set
     """
     d, q = votes.rows.reader.n_features, settings.n_directions
     if q >= d:
-        return _fitted(votes, heads, np.eye(d), shape, settings)
+        return _fitted(votes, heads, np.eye(d), shape, alpha, settings)
     if shape.rank == 0:
         basis = axes_of_differences(votes, q, np.zeros((d, 0)))
-        return _fitted(votes, heads, basis, replace(shape, outside=True), settings)
-    return _in_axes_of_users(votes, heads, shape, settings)
+        return _fitted(votes, heads, basis, replace(shape, outside=True), alpha, settings)
+    return _in_axes_of_users(votes, heads, shape, alpha, settings)
 
 
-def _fitted(votes: UserVotes, heads: Population, basis: Floats, shape: Shape, settings: Settings) -> EMFit:
+def _fitted(
+    votes: UserVotes, heads: Population, basis: Floats, shape: Shape, alpha: float, settings: Settings
+) -> EMFit:
     """EM in one basis from the likelier of two isotropic starts."""
     start = _isotropic(votes, heads, basis, shape, settings)
     return expectation_maximisation(
         votes,
         start,
         shape,
+        alpha=alpha,
         gate_alpha=settings.gate_alpha,
         max_iter=settings.max_iter,
         tol=settings.tol,
@@ -154,7 +159,8 @@ def _isotropic(
     """The likeliest of the populations whose users have margins of these deviations, alike in all directions."""
     k, q = heads.n_components, basis.shape[1]
     z = votes.coordinates(Scatter(basis, np.zeros((k, q, q)), np.zeros(k)))[0]
-    size = float(np.square(z).sum(axis=1).mean())
+    weight = votes.rows.outer_weight
+    size = float(weight @ np.square(z).sum(axis=1)) / float(weight.sum())
     found: list[tuple[float, Population]] = []
     for deviation in deviations:
         variance = deviation**2 / size if shape.tau is None or shape.rank else shape.tau**2
@@ -168,7 +174,7 @@ def _isotropic(
     return max(found, key=lambda one: one[0])[1]
 
 
-def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, settings: Settings) -> EMFit:
+def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: float, settings: Settings) -> EMFit:
     """Scatter along axes that the users choose.
 
     How far apart they lie along them, the users who chose them say too high: the variances along the axes of one half
@@ -176,7 +182,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, setting
     """
     k, q = heads.n_components, settings.n_directions
     margins = _own_margins(votes, heads)
-    half = np.arange(votes.n_users) % 2 == 0
+    half = votes.drawn_parts(2, 0) == 0
     reaches: tuple[float, ...] = _REACHES
     variances, n_iter, converged = np.zeros(shape.rank), 0, True
     for choosers in (half, ~half):
@@ -193,6 +199,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, setting
             others,
             best[2],
             replace(shape, rank=shape.rank, shrinkage=0.0),
+            alpha=alpha,
             gate_alpha=settings.gate_alpha,
             max_iter=settings.max_iter,
             tol=settings.tol,

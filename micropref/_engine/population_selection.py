@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from micropref._engine.population import Population, Shape, evidence
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
+from micropref._engine.priors import head_penalty
 from micropref._engine.user_votes import UserVotes
 
-__all__ = ["Candidate", "Choices", "Tried", "choose", "prior_penalty"]
+__all__ = ["Candidate", "Choices", "Tried", "choose", "records_of"]
 
 Floats = NDArray[np.float64]
 
@@ -43,7 +44,7 @@ class Candidate:
         if self.alpha is not None:
             return self.alpha
         assert self.prior_scale is not None
-        return prior_penalty(votes.norm, self.prior_scale, votes.mass)
+        return head_penalty("auto", votes.norm, votes.mass, self.prior_scale)
 
     def describe(self) -> dict[str, Any]:
         """What is printed, and what `selection_` says of it."""
@@ -84,11 +85,6 @@ class Tried:
     size: int
 
 
-def prior_penalty(norm: float, deviation: float, total_weight: float) -> float:
-    """Penalty of heads under which margins have this deviation a priori: mean‖d‖² / (s² Ω), in nats per row."""
-    return norm**2 / (deviation**2 * total_weight)
-
-
 def choose(
     votes: UserVotes, choices: Choices, settings: Settings, seed: int, report: Callable[[str], None] | None = None
 ) -> tuple[Candidate, list[Tried]]:
@@ -109,6 +105,13 @@ def choose(
     best = max(allowed, key=search.total)
     near = [one for one in allowed if not search.is_better(best, one)]
     return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
+
+
+def _difference(votes: UserVotes, one: Tried, other: Tried) -> tuple[float, float]:
+    """By how much the first has more evidence, and the standard error of that, both in nats of all users."""
+    each = one.evidence - other.evidence
+    gain = float(votes.outer @ each)
+    return gain, math.sqrt(float(votes.outer @ np.square(each - gain / votes.outer.sum())))
 
 
 class _Search:
@@ -139,9 +142,8 @@ class _Search:
 
     def is_better(self, one: Tried, other: Tried) -> bool:
         """Whether the first has more evidence than the second beyond the paired standard error, and beyond a trifle."""
-        each = self.votes.outer * (one.evidence - other.evidence)
-        error = math.sqrt(len(each)) * float(each.std())
-        return float(each.sum()) > max(error, _GAIN * self.votes.mass)
+        gain, error = _difference(self.votes, one, other)
+        return gain > max(error, _GAIN * self.votes.mass)
 
     def run(self) -> None:
         patience, best = _PATIENCE, None
@@ -178,35 +180,50 @@ class _Search:
 
     def _heads(self, k: int) -> tuple[Tried, list[Population]]:
         """Heads of the likeliest prior, and the populations of all folds."""
-        scales = self.scales
+        found: dict[int, tuple[Tried, list[Population]]] = {}
         starts: list[Population | None] = [None] * len(self.folds)
-        found: list[tuple[Tried, list[Population]]] = []
-        for scale in scales:
-            candidate = Candidate(k, self.choices.alpha, scale, None)
-            populations = []
-            for i, (train, _, _) in enumerate(self.folds):
-                population = fit_heads(
-                    train,
-                    k,
-                    candidate.penalty(train),
-                    self.settings,
-                    start=starts[i],
-                    random=np.random.RandomState(self.seed),
-                    n_starts=_STARTS_TRIED,
-                )[0]
-                starts[i] = starts[i] or population
-                populations.append(without_dead_heads(train, population))
-            found.append((self._judge(candidate, populations), populations))
-        best = max(found, key=lambda one: self.total(one[0]))
+
+        def total(place: int) -> float:
+            if not 0 <= place < len(self.scales):
+                return -math.inf
+            if place not in found:
+                found[place] = self._heads_under(k, self.scales[place], starts)
+            return self.total(found[place][0])
+
+        place = len(self.scales) // 2
+        step = 1 if total(place + 1) > total(place) else -1
+        while total(place + step) > total(place):
+            place += step
+        best = found[place]
         self.tried.append(best[0])
         if k > 1:
-            self.scales = (best[0].candidate.prior_scale,)
+            self.scales = (self.scales[place],)
         return best
+
+    def _heads_under(
+        self, k: int, scale: float | None, starts: list[Population | None]
+    ) -> tuple[Tried, list[Population]]:
+        """Heads of one prior, from those of another where these are known."""
+        candidate = Candidate(k, self.choices.alpha, scale, None)
+        populations = []
+        for i, (train, _, _) in enumerate(self.folds):
+            population = fit_heads(
+                train,
+                k,
+                candidate.penalty(train),
+                self.settings,
+                start=starts[i],
+                random=np.random.RandomState(self.seed),
+                n_starts=_STARTS_TRIED,
+            )[0]
+            starts[i] = starts[i] or population
+            populations.append(without_dead_heads(train, population))
+        return self._judge(candidate, populations), populations
 
     def _scattered(self, heads: Candidate, populations: list[Population], shape: Shape) -> Tried:
         candidate = Candidate(heads.n_components, heads.alpha, heads.prior_scale, shape)
         found = [
-            fit_scatter(train, population, shape, self.settings).population
+            fit_scatter(train, population, shape, heads.penalty(train), self.settings).population
             for (train, _, _), population in zip(self.folds, populations, strict=True)
         ]
         tried = self._judge(candidate, found)
@@ -231,8 +248,9 @@ def _folds(votes: UserVotes, seed: int) -> list[tuple[UserVotes, UserVotes, NDAr
     n_folds = min(_FOLDS if votes.n_votes <= _MANY_VOTES else _FOLDS_OF_MANY, votes.n_users)
     if n_folds < 2:
         return []
-    fold = np.empty(votes.n_users, int)
-    fold[np.random.RandomState(seed).permutation(votes.n_users)] = np.arange(votes.n_users) % n_folds
+    fold = votes.drawn_parts(n_folds, seed)
+    if (np.bincount(fold, minlength=n_folds) == 0).any():  # a handful of rows, by chance in fewer parts
+        return []
     return list(_cut(votes, fold, n_folds))
 
 
@@ -243,3 +261,22 @@ def _cut(
         train = votes.part(fold != f)
         held = UserVotes(votes.rows.part(np.flatnonzero(fold[votes.index] == f)), train.norm)
         yield train, held, np.flatnonzero(fold == f)
+
+
+def records_of(votes: UserVotes, chosen: Candidate, tried: list[Tried]) -> list[dict[str, Any]]:
+    """What was tried, in nats per row, as an estimator shows it."""
+    best = max((float(votes.outer @ one.evidence) for one in tried), default=0.0)
+    top = next((one for one in tried if float(votes.outer @ one.evidence) == best), None)
+    found = []
+    for one in tried:
+        assert top is not None
+        found.append(
+            {
+                **one.candidate.describe(),
+                "numbers_per_user": one.size,
+                "nats_per_row": float(votes.outer @ one.evidence) / votes.mass,
+                "standard_error": _difference(votes, top, one)[1] / votes.mass,
+                "chosen": one.candidate == chosen,
+            }
+        )
+    return found

@@ -26,7 +26,9 @@ HEAD_DEVIATION = 1.75
 GATE_DEVIATION = 5.5
 
 
-def head_penalty(alpha: float | str, difference_norm: float, total_weight: float) -> float:
+def head_penalty(
+    alpha: float | str, difference_norm: float, total_weight: float, deviation: float = HEAD_DEVIATION
+) -> float:
     """The L2 penalty of a reward head.
 
     Parameters
@@ -37,8 +39,10 @@ def head_penalty(alpha: float | str, difference_norm: float, total_weight: float
         Root mean square norm of the differences, `Comparisons.norms[1]`.
     total_weight : float
         Ω; of all ranks, and in a stream of all rows so far.
+    deviation : float, optional
+        s, where it is chosen.
     """
-    return _penalty(alpha, difference_norm, HEAD_DEVIATION, total_weight)
+    return _penalty(alpha, difference_norm, deviation, total_weight)
 
 
 def gate_penalty(alpha: float | str, gate: Gate, context_norm: float, total_weight: float) -> GatePenalty:

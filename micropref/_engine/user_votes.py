@@ -19,6 +19,8 @@ __all__ = ["UserVotes"]
 
 Floats = NDArray[np.float64]
 
+_ROWS = 1 << 12
+
 
 class UserVotes:
     """Comparisons by who answered; an ungrouped row is a user of one vote.
@@ -101,6 +103,27 @@ class UserVotes:
         c = self.rows.reader.n_context_features
         difference = np.asarray(self.rows.reader.X[some][:, c:], np.float64) / self.norm
         return difference if self.rows.signs is None else difference * self.rows.signs[some, None]
+
+    def drawn_parts(self, n_parts: int, seed: int) -> NDArray[np.intp]:
+        """A part of `n_parts` for every user, at random: of groups by their place, of ungrouped rows by their content.
+
+        Two equal rows are in one part, so that a repeated row equals a row of weight 2.
+        """
+        random = np.random.RandomState(seed)
+        n_groups = self.units.n_groups
+        part = np.empty(self.n_users, np.intp)
+        part[random.permutation(n_groups)] = np.arange(n_groups) % n_parts
+        alone = np.flatnonzero(self.index >= n_groups)
+        if len(alone):
+            X = self.rows.reader.X
+            direction = random.normal(size=X.shape[1])
+            signs = self.rows.dense_signs
+            for start in range(0, len(alone), _ROWS):
+                some = alone[start : start + _ROWS]
+                # Row by row, so that a sum does not depend on its neighbours.
+                said = (np.asarray(X[some], np.float64) * direction).sum(axis=1) + signs[some]
+                part[self.index[some]] = np.floor(np.modf(np.abs(said) * 1e3 / max(self.norm, 1e-300))[0] * n_parts)
+        return part
 
     def part(self, users: NDArray[np.bool_]) -> UserVotes:
         """The votes of some users, in the order of all."""

@@ -10,23 +10,18 @@ from contextvars import ContextVar
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._engine.dead_heads import dead_heads
 from micropref._support.warnings import level_of_caller
 
-__all__ = ["candidate_fits", "dead_heads", "warn_of_dead_heads"]
+__all__ = ["candidate_fits", "is_candidate_fit", "warn_of_dead_heads"]
 
-_LEAST_WEIGHT = 0.02
-_is_candidate: ContextVar[bool] = ContextVar("is_candidate", default=False)
-
-
-def dead_heads(weights: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which heads have less than 2 % of the weight, or, of more than 25 heads, less than half of an equal share."""
-    return np.asarray(weights < min(_LEAST_WEIGHT, 0.5 / len(weights)))
+_kind: ContextVar[str] = ContextVar("kind", default="of a caller")
 
 
 def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:
     """A UserWarning where a fit has left heads without weight."""
     dead = dead_heads(weights)
-    if not dead.any() or _is_candidate.get():
+    if not dead.any() or _kind.get() != "of a caller":
         return
     n_dead, n_left = int(dead.sum()), int((~dead).sum())
     shown = ", ".join(f"{weight:.2g}" for weight in weights[dead])
@@ -39,11 +34,22 @@ def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:
     )
 
 
+def is_candidate_fit() -> bool:
+    """Whether the present fit only tries out a number of heads: nothing but its likelihood is asked for."""
+    return _kind.get() == "candidate"
+
+
 @contextmanager
-def candidate_fits() -> Iterator[None]:
-    """Inside of this, fits try out a number of heads and warn of none that is dead."""
-    token = _is_candidate.set(True)
+def candidate_fits(*, last: bool = False) -> Iterator[None]:
+    """Inside of this, fits try out a number of heads and warn of none that is dead.
+
+    Parameters
+    ----------
+    last : bool, default=False
+        The fit may be kept, and needs all that a fit finds.
+    """
+    token = _kind.set("last candidate" if last else "candidate")
     try:
         yield
     finally:
-        _is_candidate.reset(token)
+        _kind.reset(token)

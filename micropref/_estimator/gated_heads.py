@@ -52,7 +52,7 @@ class GatedHeads(PreferenceClassifier):
         """
         reader = self._reader(X)
         margins, log_weights = self._forward(reader)
-        return log_odds(log_weights, self._effective(reader, margins))
+        return log_odds(log_weights, self._shrunken(reader, margins))
 
     @predicting
     def component_scores(self, X: Array) -> Array:
@@ -106,7 +106,7 @@ class GatedHeads(PreferenceClassifier):
         if rows.groups is not None:
             return MixtureObjective(rows, fitted_gate(self)).responsibilities(self._parameters()).T
         margins, log_weights = self._forward(rows.reader)
-        margins = self._effective(rows.reader, margins)
+        margins = self._shrunken(rows.reader, margins)
         if rows.signs is not None:
             margins = margins * like(rows.signs, margins, margins.dtype)
         return posterior(log_weights, log_sigmoid(margins))[1].T
@@ -185,7 +185,7 @@ class GatedHeads(PreferenceClassifier):
         """
         return int(self.n_features_in_ - self.coef_.shape[1])
 
-    def _effective(self, reader: PairReader, margins: Array) -> Array:
+    def _shrunken(self, reader: PairReader, margins: Array) -> Array:
         """Margins that have the probabilities of a user of each component."""
         return margins
 

@@ -17,8 +17,8 @@ __all__ = ["arrays_with_prefix", "pack", "unpack"]
 # Imported when asked for: they import this module, for estimators that hold others.
 _HOME = {
     "MixtureBradleyTerry": "micropref.mixture",
-    "HierarchicalBradleyTerry": "micropref.hierarchical",
     "ContextRouter": "micropref.router",
+    "HierarchicalBradleyTerry": "micropref.hierarchical",
     "ContextInteractions": "micropref.features.interactions",
     "CategoricalRewards": "micropref.baselines.categorical",
     "ContextNeighbors": "micropref.baselines.neighbors",

@@ -29,7 +29,9 @@ def check_sample_weight(
     if weight.ndim != 1:
         raise ValueError("Sample weights must be 1D array or scalar")
     if weight.shape != (n_samples,):
-        raise ValueError(f"{name}.shape == {weight.shape}, expected {(n_samples,)}!")
+        if name == "sample_weight":  # as scikit-learn words it
+            raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n_samples,)}!")
+        raise ValueError(f"{name}: expected one number for each of {n_samples} rows, got shape {weight.shape}")
     if not np.isfinite(weight).all():
         raise ValueError(
             f"{name}: expected finite numbers, got NaN or infinity in row {int(np.argmin(np.isfinite(weight)))}"

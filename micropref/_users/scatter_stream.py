@@ -13,6 +13,7 @@ from micropref._engine.gates import flatten, unflatten
 from micropref._engine.gaussian_users import Beliefs, filter_votes, margin_moments
 from micropref._engine.logistic_normal import moments
 from micropref._engine.population import Population, Shape, gate_objective, log_prior, shaped
+from micropref._engine.priors import head_penalty
 from micropref._engine.scaling import gate_scale, gate_step, head_scale, head_step
 from micropref._engine.solvers import Adam
 from micropref._engine.user_votes import UserVotes
@@ -75,7 +76,12 @@ class ScatterStream:
         return replace(self, adam=copy(self.adam), table=self.table.copy())
 
     def learn(
-        self, rows: Comparisons, population: Population, prior_scale: float | None, alpha: float, gate_alpha: float
+        self,
+        rows: Comparisons,
+        population: Population,
+        prior_scale: float | None,
+        alpha: float,
+        gate_alpha: float | str,
     ) -> tuple[Population, float]:
         """The population after one step for every 512 rows, and the evidence of the last of them, in nats per row."""
         value = np.nan
@@ -86,12 +92,12 @@ class ScatterStream:
             votes = UserVotes(part, self.norm)
             self.mass += votes.mass
             if prior_scale is not None:
-                alpha = self.norm**2 / (prior_scale**2 * self.mass)
+                alpha = head_penalty("auto", self.norm, self.mass, prior_scale)
             population, value = self._step(votes, population, alpha, gate_alpha)
         return population, value
 
     def _step(
-        self, votes: UserVotes, population: Population, alpha: float, gate_alpha: float
+        self, votes: UserVotes, population: Population, alpha: float, gate_alpha: float | str
     ) -> tuple[Population, float]:
         beliefs = self._take(votes, population)
         joint = log_prior(votes, population) + beliefs.evidence
@@ -121,7 +127,7 @@ class ScatterStream:
         return population, float(votes.outer @ of_user) / votes.mass
 
     def _head_gradient(self, votes: UserVotes, population: Population, beliefs: Beliefs, share: Floats) -> Floats:
-        """Of −(1/Ω) Σ_u ℓ_u in the heads, by Fisher's identity: E σ(−m) under what is believed of each user."""
+        """Of −(1/Ω) Σ_u ℓ_u in the heads, by Fisher's identity: E σ(−m) under the belief about each user."""
         margins = votes.margins(population.heads)
         z, outside = votes.coordinates(population.scatter)
         variance = population.scatter.residual[:, None] * outside
@@ -136,10 +142,12 @@ class ScatterStream:
         found = linear_gradient(per_row.astype(X.dtype), X, reader.n_context_features, reader.n_features)
         return -np.asarray(found, np.float64) / votes.mass
 
-    def _gate_gradient(self, votes: UserVotes, population: Population, found: Floats, gate_alpha: float) -> Floats:
+    def _gate_gradient(
+        self, votes: UserVotes, population: Population, found: Floats, gate_alpha: float | str
+    ) -> Floats:
         if not population.gate.shapes:
             return np.zeros(0)
-        objective = gate_objective(votes, population.gate, found, gate_alpha)
+        objective = gate_objective(votes, population.gate, found, gate_alpha, self.mass)
         gradient = objective.value_and_gradient(flatten(population.gate_parameters))[1]
         return np.asarray(gradient * (objective.total_weight / votes.mass))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import softmax
 
+from micropref._estimator.dead_heads import candidate_fits
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.mixture import MixtureBradleyTerry
 from micropref.theory._bounds import IrreducibleErrorBounds, irreducible_error_bounds
@@ -165,11 +166,12 @@ def _after_pairs(m: int, k: int, scale: float, n_annotators: int, seed: int) -> 
     own = np.take_along_axis(margins, kind[:, None, None], axis=2)[..., 0]
     signs = np.where(random.uniform(size=own.shape) < sigmoid(own), 1.0, -1.0)
     train = slice(0, n_annotators)
-    mixture = MixtureBradleyTerry(k, alpha=1e-2, max_iter=1000, random_state=seed).fit(
-        difference[train].reshape(-1, _WIDTH),
-        signs[train].ravel(),
-        groups=np.repeat(np.arange(n_annotators), m),
-    )
+    with candidate_fits():  # a head that so few pairs leave without weight is what the sweep is about
+        mixture = MixtureBradleyTerry(k, alpha=1e-2, max_iter=1000, random_state=seed).fit(
+            difference[train].reshape(-1, _WIDTH),
+            signs[train].ravel(),
+            groups=np.repeat(np.arange(n_annotators), m),
+        )
     new, answers = difference[n_annotators:], signs[n_annotators:, : m - 1, None]
 
     def judged(coef: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -202,7 +202,7 @@ def _layout_of(source: Source, renamed: Mapping[str, str]) -> _Layout:
         raise MalformedRowError(
             f"{source.name}, {source.unit} {_first_readable(source)}: expected 'response' or 'responses', got the "
             f"columns {listed(column_of)}{nearest('response', column_of)}; say which one it is: "
-            f"{ways_to_name({'response': _conversation_of(named)})}"
+            f"{ways_to_name({'response': 'NAME'})}"
         )
     prompt, note = find_prompt(named, {name for name in (response, responses) if name})
     if column_of and not prompt and not (response and holds_conversations(named, response)):
@@ -251,12 +251,6 @@ def _without_prompt(named: Named, taken: set[str | None]) -> str:
             f"{ways_to_name({'prompt': named.column_of[texts[0]]})}"
         )
     return "no prompt: all responses are ranked against one another"
-
-
-def _conversation_of(named: Named) -> str:
-    """The one column of conversations, whose last messages may be the responses, or NAME."""
-    found = [named.column_of[name] for name in named.column_of if holds_conversations(named, name)]
-    return found[0] if len(found) == 1 else "NAME"
 
 
 def _first_readable(source: Source) -> int:

@@ -10,6 +10,7 @@ from reading_cases import texts, write_text
 from micropref import read_preferences
 from micropref.datasets import MalformedRowError
 from micropref.datasets._unoriented import refuse_contradictions
+from micropref.datasets.responses import read_responses
 
 PAIR = {"prompt": "Boat?", "response_a": "A canoe.", "response_b": "A brick."}
 SETTLED = {"prompt": "Boat?", "chosen": "A canoe.", "rejected": "A brick."}
@@ -170,3 +171,55 @@ def test_utf_16_without_its_mark_is_called_by_its_order(tmp_path, encoding):
     with pytest.raises(ValueError, match=f"in the shell --encoding {encoding}"):
         read_preferences(path)
     assert texts(read_preferences(path, encoding=encoding)) == [("Boät?", "a", "b")]
+
+
+@pytest.mark.parametrize("column", ["tie", "Tie", "is_tie"])
+def test_ties_are_read_whatever_the_case_of_their_column(column):
+    table = read_preferences([{**PAIR, "winner": "a", column: True}])
+    assert table.chosen == ["A canoe.", "A brick."]
+    with pytest.raises(ValueError, match="got a tie"):
+        refuse_contradictions([{**PAIR, "winner": "a", column: True}], [True])
+
+
+def test_the_last_message_of_a_conversation_is_what_is_scored():
+    rows = [{"messages": [said("user", "Boat?"), said("assistant", text)]} for text in ("A canoe.", "A brick.")]
+    with pytest.raises(MalformedRowError, match="--column response=NAME"):
+        read_responses(rows)
+    table = read_responses(rows, columns={"response": "messages"})
+    assert (table.prompt, table.response) == (["Boat?", "Boat?"], ["A canoe.", "A brick."])
+    assert not table.report.notes
+    rows = [{"system": "Be brief.", "response": row["messages"]} for row in rows]
+    assert read_responses(rows).prompt[0] == "system: Be brief.\n\nuser: Boat?"
+
+
+def test_what_a_user_says_is_no_user_to_score_for():
+    with pytest.raises(ValueError, match=r"--column prompt=user; if it names users: .* --column user=user"):
+        read_responses([{"user": "What is a boat?", "response": "A canoe."}])
+
+
+def test_numbers_of_several_annotators_are_refused_by_the_names_of_their_columns():
+    rows = [{**PAIR, "choice_1": 0, "choice_2": 1}]
+    with pytest.raises(ValueError, match="got '0' in column 'choice_1, choice_2', which may be the number"):
+        read_preferences(rows, annotators="choice_1,choice_2")
+    rows = [{**PAIR, "label_1": 0, "label_2": 2}]
+    with pytest.raises(ValueError, match="got both 0 and 2 in column 'label_1, label_2'"):
+        read_preferences(rows, annotators="label_1,label_2")
+
+
+@pytest.mark.parametrize(
+    ("shown", "chosen"), [("text-1,text-2", "x"), ("answer1,answer2", "x"), ("answer2,answer1", "y")]
+)
+def test_the_side_of_a_pairwise_export_is_that_of_the_response_shown_there(shown, chosen):
+    assert read_preferences([task(shown)]).chosen == [chosen]
+
+
+def test_sides_in_no_order_need_a_mapping():
+    with pytest.raises(MalformedRowError, match=r"got the label 'low' .* --label low=first"):
+        read_preferences([task("low, high")])
+    assert read_preferences([task("low, high")], labels={"low": "second"}).chosen == ["y"]
+
+
+def task(shown):
+    result = {"type": "pairwise", "to_name": shown, "value": {"selected": "left"}}
+    data = {"prompt": "Boat?", "answer1": "x", "answer2": "y"}
+    return {"data": data, "annotations": [{"completed_by": 7, "result": [result]}]}

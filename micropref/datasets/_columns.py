@@ -31,6 +31,7 @@ __all__ = [
     "find_label",
     "find_prompt",
     "find_responses",
+    "holds_conversations",
     "may_be_prompt",
     "name_columns",
     "refuse_single_responses",
@@ -38,6 +39,7 @@ __all__ = [
 
 _THIRD = {"a": "c", "1": "3", "first": "third", "one": "three"}
 _SINGLE_LABELS = ("label", "ktotag", "desirable", "score", "rating", "reward", "rank", "ranking")
+_OF_LABELS = ("label", "preference", "winner", "better", "choice", "chosen", "prefer", "best", "vote", "select")
 # Text about the comparison, which is no prompt.
 _REMARK = re.compile(r"reason|rational|explan|comment|feedback|justif|critique|note|title|analysis|model|date|time")
 # A conversation by these names is the prompt; text by them may be anything.
@@ -191,7 +193,7 @@ def find_prompt(named: Named, taken: set[str]) -> tuple[list[str], str]:
     spellings = [spelled(name) for name in found]
     if not found:
         context = next((name for name in named.called("context") if name not in taken), None)
-        if context is not None and "context" not in named.explicit and _holds_conversations(named, context):
+        if context is not None and "context" not in named.explicit and holds_conversations(named, context):
             return [context], "prompt: the conversation in context"
         return [], ""
     if spellings[0] == "prompt" or len(found) == 1:
@@ -220,10 +222,10 @@ def may_be_prompt(named: Named, pair: tuple[str, str], unused: Sequence[str]) ->
 
 
 def _may_be_prompt(named: Named, name: str) -> bool:
-    return spelled(name) not in _ONLY_CONVERSATIONS or _holds_conversations(named, name)
+    return spelled(name) not in _ONLY_CONVERSATIONS or holds_conversations(named, name)
 
 
-def _holds_conversations(named: Named, name: str) -> bool:
+def holds_conversations(named: Named, name: str) -> bool:
     """Whether every cell that is not empty is a conversation, and there is one."""
     cells = [cell for cell in named.cells(name) if not _is_empty(cell)]
     return bool(cells) and all(_is_conversation_cell(cell, name) for cell in cells)
@@ -265,14 +267,15 @@ def expected_columns(named: Named, pairs: Sequence[tuple[str, str]], reader: Lab
         first, second = pairs[0]
         others = [name for name in columns if name not in (first, second)]
         hint = hint_of_annotators(source, reader)
-        label = "NAME" if hint else _like(("label", "preference", "winner", "better", "choice"), others)
+        label = "NAME" if hint else _like(_OF_LABELS, others)
         return MalformedRowError(
             f"{where}: expected chosen and rejected, or {first} and {second} with a label, a column that says which "
             f"was preferred (label, preference, winner, better, choice), got the columns {listed(columns)}"
             f"{hint}; say which one it is: {ways_to_name({'label': label})}"
         )
     first, second = _numbered_alike(columns)
-    names = {"response_a": first, "response_b": second, "label": "NAME"}
+    label = _like(_OF_LABELS, [name for name in columns if name not in (first, second)])
+    names = {"response_a": first, "response_b": second, "label": label}
     return MalformedRowError(
         f"{where}: expected chosen and rejected, or response_a and response_b (or the like) with a label, got the "
         f"columns {listed(columns)}; say which is which: "

@@ -153,10 +153,11 @@ def refuse_numbers_of_columns(source: Source, pair: tuple[str, str], column: str
     ValueError
         If `labels` does not name them.
     """
+    cells = [record.cells.get(column) for record in source.records if not record.fault]
+    column = ", ".join(source.annotators) or column
     from_zero = are_numbered_from_zero(*pair)
     if not from_zero and not _NAMES_WINNER.search(column):
         return
-    cells = [record.cells.get(column) for record in source.records if not record.fault]
     spellings = dict.fromkeys(
         _spelled(cell) for cell in cells if not reader.is_missing(cell, source.all_cells_are_text)
     )
@@ -185,6 +186,7 @@ def reads_as_labels(source: Source, column: str, reader: LabelReader) -> bool:
 
 def _check_numbers(source: Source, column: str, seen: Mapping[str, float], reader: LabelReader) -> None:
     """Beside another number of the same meaning, one that the mapping does not name may mean anything."""
+    column = ", ".join(source.annotators) or column
     numbers = [spelled for spelled in (*_DOUBTFUL, *seen) if spelled in seen and _NUMBER.fullmatch(spelled)]
     for number in numbers:
         if number not in _DOUBTFUL or number in reader.share_of_mapped:

@@ -203,7 +203,7 @@ def _layout_of(
     system = next((name for name in named.called("system") if name not in taken), None)
     weight = next(iter(named.called("weight")), None)
     group = _find_group(named, taken) if is_labelled else None
-    tie = "tie" if "tie" in column_of else None
+    tie = next(iter(named.called("tie")), None)
     used = {*pair, *prompt, label, tie, system, context, group, weight}
     extra = {name: column for name, column in column_of.items() if name not in used}
     if is_labelled and not prompt:
@@ -279,11 +279,11 @@ def _find_group(named: Named, taken: set[str]) -> str | None:
         )
         return None
     if aliases and aliases[0] not in named.explicit:
-        _refuse_text_as_users(named, aliases[0])
+        refuse_text_as_users(named, aliases[0])
     return aliases[0] if aliases else None
 
 
-def _refuse_text_as_users(named: Named, name: str) -> None:
+def refuse_text_as_users(named: Named, name: str) -> None:
     """A ValueError for a column of users that holds what users say: each text would be a user."""
     said = next((cell for cell in named.cells(name) if isinstance(cell, str) and _SENTENCE.search(cell.strip())), None)
     if said is not None:
@@ -312,4 +312,4 @@ def _weight(cell: Any, column: str) -> float:
     return weight
 
 
-__all__ = ["Comparison", "Layout", "find_layout", "user_of_cell"]
+__all__ = ["Comparison", "Layout", "find_layout", "refuse_text_as_users", "user_of_cell"]

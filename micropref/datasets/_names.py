@@ -33,7 +33,7 @@ NAMES: dict[str, tuple[str, ...]] = {
         *("bestresponse", "chosenresponse", "preferredanswer", "betteranswer", "humanpreference", "preferencelabel"),
         *("preferredoutput", "chosen"),
     ),
-    "tie": ("tie",),
+    "tie": ("tie", "istie"),
     "context": ("context",),
     "group": (
         *("group", "user", "userid", "worker", "workerid", "annotator", "annotatorid", "labeler", "labelerid"),

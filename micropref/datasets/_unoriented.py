@@ -111,7 +111,8 @@ def _stated(source: Source) -> list[float | None]:
             refuse_numbers_of_columns(source, pairs[0], column, reader)
         except ValueError:  # what may mean either response contradicts nothing
             column = None
-    shares = [_share(record, column, named.column_of.get("tie"), reader) for record in source.records]
+    tie = next((named.column_of[name] for name in named.called("tie")), None)
+    shares = [_share(record, column, tie, reader) for record in source.records]
     if column is not None:
         understood = [
             record
@@ -119,7 +120,7 @@ def _stated(source: Source) -> list[float | None]:
             if share is not None and not record.fault
         ]
         # A fault of labels together, such as 0 beside -1, is an error here.
-        check_labels_of(replace(source, records=understood), column, named.column_of.get("tie"), reader)
+        check_labels_of(replace(source, records=understood), column, tie, reader)
     return shares
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from micropref._support.renamed import moved
 from micropref.datasets._cells import parsed
 from micropref.datasets._chat import read_speech, render
-from micropref.datasets._columns import Named, find_prompt, name_columns
+from micropref.datasets._columns import Named, find_prompt, holds_conversations, name_columns
 from micropref.datasets._faults import MalformedRowError, ways_to_name
 from micropref.datasets._formats import file_kind
-from micropref.datasets._layout import user_of_cell
+from micropref.datasets._layout import refuse_text_as_users, user_of_cell
 from micropref.datasets._names import columns_called, nearest
 from micropref.datasets._prompts import with_system, without_prompt
 from micropref.datasets._report import ReadReport
@@ -74,7 +74,8 @@ def read_responses(
     source : path, "-", DataFrame, Dataset, list or iterator of dicts, or dict of columns
         With the column `response`, or `responses` with a list of candidates per row; optionally a prompt, a `context`,
         and a user, under every name that `read_preferences` knows; of several users the first that a row fills.
-        Texts are strings or chat messages; a response that repeats the prompt's messages loses them.
+        Texts are strings or chat messages; a response that repeats the prompt's messages loses them. Without a prompt,
+        it is what a conversation says before its last message.
     columns : dict of str to str, optional
         New name to name in the source, for columns called otherwise: ``{"prompt": "task"}``.
     format : str, optional
@@ -151,16 +152,21 @@ class _Layout:
         cells = {name: cell for name, cell in record.cells.items() if not _is_missing(cell)}
         parts = [read_speech(cells.get(name, ""), name) for name in self.prompt]
         opening = parts[0] if len(parts) == 1 else "\n\n".join(filter(None, (render(part, "user") for part in parts)))
-        shown = opening
+        system = ""
         if self.system is not None:
-            shown = with_system(render(read_speech(cells.get(self.system, ""), self.system), "system"), opening)
-        prompt = render(shown, "user")
+            system = render(read_speech(cells.get(self.system, ""), self.system), "system")
+        prompt = render(with_system(system, opening), "user")
         answers = []
         for candidate in self._candidates(cells):
-            text = without_prompt(opening, read_speech(candidate, self.response or "response"))
+            speech = read_speech(candidate, self.response or "response")
+            asked = prompt
+            if not self.prompt and not isinstance(speech, str) and len(speech) > 1:
+                # Without a column for the prompt, it is all that is said before the last message.
+                asked, speech = render(with_system(system, speech[:-1]), "user"), speech[-1:]
+            text = without_prompt(opening, speech)
             if is_blank(text):
                 raise ValueError("expected text, got an empty response")
-            answers.append((prompt, text))
+            answers.append((asked, text))
         context = None
         if self.context in cells:
             context = render(read_speech(cells[self.context], self.context or ""), "user")
@@ -199,8 +205,11 @@ def _layout_of(source: Source, renamed: Mapping[str, str]) -> _Layout:
             f"{ways_to_name({'response': 'NAME'})}"
         )
     prompt, note = find_prompt(named, {name for name in (response, responses) if name})
-    if column_of and not prompt:
+    if column_of and not prompt and not (response and holds_conversations(named, response)):
         note = _without_prompt(named, {response, responses})
+    for name in named.called("group"):
+        if name not in named.explicit:
+            refuse_text_as_users(named, name)
     context = next((name for name in named.called("context") if name not in prompt), None)
     system = next(iter(named.called("system")), None)
     return _Layout(

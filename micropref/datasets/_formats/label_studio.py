@@ -82,10 +82,19 @@ def _verdict(annotation: Mapping[str, Any], pairs: list[tuple[str, str]]) -> Any
 
 
 def _side(selected: Any, shown: str, pairs: list[tuple[str, str]]) -> Any:
-    """Left or right, turned where the second response was shown on the left."""
+    """Left or right, turned where the second response was shown on the left.
+
+    What is shown may have names of its own. Where these are in no order, such as "text-2,text-1", it is the name of
+    what was selected, whose meaning, if that is not known, is for the caller to say.
+    """
     names = [spelled(name) for name in shown.split(",")]
-    if selected in _SIDES and pairs and names == [spelled(pairs[0][1]), spelled(pairs[0][0])]:
+    if selected not in _SIDES or not pairs or len(names) != 2:
+        return selected
+    first, second = map(spelled, pairs[0])
+    if names == [second, first]:
         return _SIDES[1 - _SIDES.index(selected)]
+    if names != [first, second] and names != sorted(names):
+        return shown.split(",")[_SIDES.index(selected)].strip()
     return selected
 
 

@@ -50,16 +50,10 @@ def run(*arguments: object) -> tuple[int, str, str]:
     """Exit code, standard output and standard error of the command, run in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
-        from micropref.cli import _app
-
-        # The console of errors was made with the stream of its time.
-        before, _app.err.file = _app.err.file, err
         try:
             main([str(one) for one in arguments])
         except SystemExit as leaving:
             code = int(leaving.code or 0)
-        finally:
-            _app.err.file = before
     return code, out.getvalue(), err.getvalue()
 
 

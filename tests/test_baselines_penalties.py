@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from baseline_cases import RIVALS, each, rows
+from baseline_cases import RIVALS, rows
 from heads_cases import drawn_labels, training_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -380,9 +380,9 @@ def test_the_needed_gain_is_where_the_evidence_is_enough():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("k", "n", "seeds", "called"), [(1, 6000, 3, 0), (2, 16_000, 1, 1)])
+@pytest.mark.parametrize(("k", "n", "seeds", "called"), [(1, 6000, 3, 0), (2, 40_000, 1, 1)])
 def test_size_and_power_at_768_features(k, n, seeds, called):
-    """One reward is never called several; two groups are noticed once there are twenty comparisons for each feature."""
+    """One reward is never called several; two groups are noticed once there are fifty comparisons for each feature."""
     estimator = MixtureBradleyTerry(2, alpha=1e-4, random_state=0, n_init=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

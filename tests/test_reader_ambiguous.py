@@ -82,6 +82,28 @@ def test_text_that_may_be_the_prompt_is_mentioned_where_none_is_known():
         assert "no prompt" not in str(read_preferences([{**row, **known, **other}]).report)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["What is a boat?", "Boat?", "如何入睡", "เรือคืออะไร", [said("user", "Boat?")]],
+    ids=["words", "mark", "chinese", "thai", "messages"],
+)
+def test_a_prompt_under_an_unknown_name_is_noticed_in_every_script(text):
+    pair = {"chosen": "A canoe.", "rejected": "A brick."}
+    assert "no prompt: if aufgabe holds it" in str(read_preferences([{**pair, "aufgabe": text}]).report)
+    rows = [{"response": "A canoe.", "aufgabe": text}] * 2
+    with pytest.raises(ValueError, match=r"if aufgabe holds it: .*--column prompt=aufgabe; if nothing does, leave"):
+        read_responses(rows)
+    assert read_responses(rows, columns={"prompt": "aufgabe"}).prompt[0] in (text, "Boat?")
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"), [("id", "q-17"), ("model", "GPT 4"), ("created", 5), ("comment", "I liked it.")]
+)
+def test_what_is_no_text_or_a_remark_may_stand_beside_responses_without_prompt(name, cell):
+    report = read_responses([{"response": "A canoe.", name: cell}] * 2).report
+    assert "no prompt: all responses are ranked against one another" in str(report)
+
+
 def test_the_label_can_count_instead_of_the_names_chosen_and_rejected():
     row = {**SETTLED, "label": 0}
     with pytest.raises(ValueError, match=r"If it is 'label': .*--column response_b=rejected --column label=label; if"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -23,7 +23,7 @@ from micropref.datasets._names import (
 )
 from micropref.datasets._prompts import is_transcript
 from micropref.datasets._sources import Source
-from micropref.datasets._text import is_blank, listed
+from micropref.datasets._text import is_blank, listed, reads_like_text
 from micropref.datasets._wide import hint_of_annotators
 
 __all__ = [
@@ -208,17 +208,17 @@ def find_prompt(named: Named, taken: set[str]) -> tuple[list[str], str]:
     )
 
 
-def may_be_prompt(named: Named, pair: tuple[str, str], unused: Sequence[str]) -> str:
-    """A note on an unused column of text where nothing is known of the prompt, empty where there is none."""
-    responses = [cell for name in pair if name in named.column_of for cell in named.cells(name)]
-    if any(is_transcript(cell) or _is_conversation_cell(cell, pair[0]) for cell in responses[:1]):
-        return ""
+def may_be_prompt(named: Named, responses: Iterable[str], unused: Iterable[str]) -> str | None:
+    """An unused column of text where nothing is known of the prompt; None where there is none."""
+    known = [named.cells(name)[:1] for name in responses if name in named.column_of]
+    if any(is_transcript(cell) or _is_conversation_cell(cell, "response") for cells in known for cell in cells):
+        return None
     for name in unused:
         cells = [cell for cell in named.cells(name) if not _is_empty(cell)]
-        n_texts = sum(isinstance(cell, str) and " " in cell.strip() for cell in cells)
+        n_texts = sum(reads_like_text(cell) or _is_conversation_cell(cell, name) for cell in cells)
         if n_texts > len(cells) / 2 and not _REMARK.search(spelled(name)):
-            return f"no prompt: if {name} holds it, {ways_to_name({'prompt': named.column_of[name]})}"
-    return ""
+            return name
+    return None
 
 
 def _may_be_prompt(named: Named, name: str) -> bool:

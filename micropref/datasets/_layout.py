@@ -38,7 +38,7 @@ from micropref.datasets._unused import like_ids
 
 _CHOSEN = ("chosen", "rejected")
 # What no name of a user looks like: several words that end a sentence, several lines, or a long text.
-_SENTENCE = re.compile(r"\s.*[.?!]$|\n|.{100}", re.DOTALL)
+_SENTENCE = re.compile(r"\s.*[.?!…]$|[。？！]$|\n|.{100}", re.DOTALL)
 # What an extra column cannot be called in a table.
 _RESERVED = (*_CHOSEN, "prompt", "context", "group", "weight", "label", "tie")
 
@@ -206,8 +206,8 @@ def _layout_of(
     tie = next(iter(named.called("tie")), None)
     used = {*pair, *prompt, label, tie, system, context, group, weight}
     extra = {name: column for name, column in column_of.items() if name not in used}
-    if is_labelled and not prompt:
-        note = may_be_prompt(named, pair, list(extra))
+    if is_labelled and not prompt and (column := may_be_prompt(named, pair, extra)):
+        note = f"no prompt: if {column} holds it, {ways_to_name({'prompt': column_of[column]})}"
     unused = like_ids(named.source, list(extra.values()), has_user=group is not None) if is_labelled else ()
     return Layout(
         first=column_of.get(pair[0], pair[0]),

@@ -13,7 +13,7 @@ import numpy as np
 from micropref._support.renamed import moved
 from micropref.datasets._cells import parsed
 from micropref.datasets._chat import read_speech, render
-from micropref.datasets._columns import Named, find_prompt, holds_conversations, name_columns
+from micropref.datasets._columns import Named, find_prompt, holds_conversations, may_be_prompt, name_columns
 from micropref.datasets._faults import MalformedRowError, ways_to_name
 from micropref.datasets._formats import file_kind
 from micropref.datasets._layout import refuse_text_as_users, user_of_cell
@@ -204,9 +204,10 @@ def _layout_of(source: Source, renamed: Mapping[str, str]) -> _Layout:
             f"columns {listed(column_of)}{nearest('response', column_of)}; say which one it is: "
             f"{ways_to_name({'response': 'NAME'})}"
         )
-    prompt, note = find_prompt(named, {name for name in (response, responses) if name})
+    taken = {name for name in (response, responses) if name}
+    prompt, note = find_prompt(named, taken)
     if column_of and not prompt and not (response and holds_conversations(named, response)):
-        note = _without_prompt(named, {response, responses})
+        note = _without_prompt(named, taken)
     for name in named.called("group"):
         if name not in named.explicit:
             refuse_text_as_users(named, name)
@@ -235,20 +236,15 @@ def _only(named: Named, role: str) -> str | None:
     return found[0] if found else None
 
 
-def _without_prompt(named: Named, taken: set[str | None]) -> str:
+def _without_prompt(named: Named, taken: set[str]) -> str:
     """A note that all responses are ranked together; a ValueError where another column may hold the prompt."""
-    texts = [
-        name
-        for name in named.column_of
-        if name not in taken
-        and not {name} & {*named.called("context"), *named.called("group"), *named.called("system")}
-        and any(isinstance(cell, str | list) and " " in str(cell).strip() for cell in named.cells(name))
-    ]
-    if texts:
+    known = {*named.called("context"), *named.called("group"), *named.called("system")}
+    column = may_be_prompt(named, taken, [name for name in named.column_of if name not in taken | known])
+    if column is not None:
         raise ValueError(
             f"{named.source.name}: expected a column with the prompt, within which responses are ranked, got the "
-            f"columns {listed(named.column_of)}; say which one it is: "
-            f"{ways_to_name({'prompt': named.column_of[texts[0]]})}"
+            f"columns {listed(named.column_of)}; if {column} holds it: "
+            f"{ways_to_name({'prompt': named.column_of[column]})}; if nothing does, leave {column} out"
         )
     return "no prompt: all responses are ranked against one another"
 

@@ -17,6 +17,7 @@ from micropref._engine.vote_temperature import TEMPERATURES, _clearly_best, _mix
 from micropref.distributed._groups import hash_ids
 from micropref.embed import HashingEncoder
 from micropref.persistence import load, save
+from micropref.selection import _choose, _Fold
 
 N, PAIRS, D, C = 120, 5, 4, 3
 
@@ -273,6 +274,24 @@ def test_another_temperature_needs_more_than_its_standard_error():
 
 
 # -------------------------------------------------------------------------------------------------------- what it says
+
+
+@pytest.mark.parametrize(
+    ("n_dead", "without_dead", "living"),
+    [
+        ([0, 0, 0], [-0.60, -0.61, -0.62], 4),
+        ([1, 1, 0], [-0.60, -0.61, -0.62], 3),  # no loss without it, and dead in most folds
+        ([2, 2, 2], [-0.59, -0.61, -0.62], 2),
+        ([1, 0, 0], [-0.60, -0.61, -0.62], 4),
+        ([1, 1, 1], [-0.61, -0.62, -0.63], 4),  # rare, and missed where it is left out
+    ],
+)
+def test_dead_heads_are_never_counted(n_dead, without_dead, living):
+    own = (-0.60, -0.61, -0.62)
+    four = [_Fold(*each) for each in zip(own, without_dead, [1.0] * 3, n_dead, strict=True)]
+    one = [_Fold(value - 0.1, value - 0.1, 1.0, 0) for value in own]
+    for rule in ("one_se", "best"):
+        assert _choose([1, 4], [one, four], rule)[0] == living
 
 
 def test_a_dead_head_warns_and_says_what_to_do():

@@ -143,6 +143,22 @@ def test_auto_chooses_a_gaussian_where_people_scatter(world):
     assert chosen[0]["nats_per_row"] > max(one["nats_per_row"] for one in model.selection_ if not one["scatter"])
 
 
+def test_the_smallest_that_is_within_a_standard_error_of_the_best_is_chosen():
+    """In worlds so small that the best is often the best by chance."""
+    is_best = []
+    for seed in range(4):
+        X, y, groups, _ = people(seed, users=40, votes=5, tau=0.5)
+        tried = HierarchicalBradleyTerry(random_state=0, n_init=1).fit(X, y, groups=groups).selection_
+        best = max(one["nats_per_row"] for one in tried)
+        near = [one for one in tried if best - one["nats_per_row"] <= max(one["standard_error"], 2e-4)]
+        (chosen,) = (one for one in tried if one["chosen"])
+        smallest = min(one["numbers_per_user"] for one in near)
+        assert chosen in near
+        assert chosen["numbers_per_user"] == smallest
+        is_best.append(chosen["nats_per_row"] == best)
+    assert not all(is_best)
+
+
 def test_auto_chooses_heads_where_people_are_points():
     X, y, groups, _ = people(users=300, votes=8, heads=2, tau=0.0, size=2.5)
     model = HierarchicalBradleyTerry(random_state=0, n_init=2).fit(X, y, groups=groups)

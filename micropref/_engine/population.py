@@ -101,7 +101,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class EMFit:
-    """Where EM stopped: the population, its log-likelihood in nats per row, and whether nothing was left to gain."""
+    """Where EM stopped: the population, its penalised log-likelihood in nats per row, and whether it had converged."""
 
     population: Population
     value: float

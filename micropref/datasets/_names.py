@@ -12,56 +12,47 @@ __all__ = ["CHOSEN_PAIRS", "GIVEN_PAIRS", "NAMES", "canonical", "nearest", "spel
 
 #: Names of each role as `spelled` writes them; the first is the library's own.
 NAMES: dict[str, tuple[str, ...]] = {
-    "prompt": (
-        *("prompt", "question", "instruction", "query", "input", "userprompt", "userquery", "userinput", "inputtext"),
-        *(
-            "prompttext",
-            "questiontext",
-            "promptmessages",
-            "inputmessages",
-            "post",
-            "body",
-            "history",
-            "dialoguehistory",
-        ),
-        *("chathistory", "conversation", "conversations", "dialogue", "dialog", "messages"),
-    ),
-    "system": ("system", "systemprompt", "systemmessage", "systeminstruction", "systemtext"),
-    "label": (
-        *("label", "preference", "winner", "better", "choice", "labels", "preferred", "pairwise", "comparison"),
-        *("verdict", "vote", "judgment", "judgement", "selected", "selection", "preferredresponse", "betterresponse"),
-        *("bestresponse", "chosenresponse", "preferredanswer", "betteranswer", "humanpreference", "preferencelabel"),
-        *("preferredoutput", "chosen"),
-    ),
-    "tie": ("tie", "istie"),
-    "context": ("context",),
-    "group": (
-        *("group", "user", "userid", "worker", "workerid", "annotator", "annotatorid", "labeler", "labelerid"),
-        *("labeller", "labellerid", "judge", "judgeid", "rater", "raterid", "completedby", "evaluator", "evaluatorid"),
-        *("assessor", "assessorid", "participant", "participantid", "respondent", "respondentid", "voter", "voterid"),
-        *("crowdworker", "crowdworkerid", "username", "annotatorname"),
-    ),
-    "weight": ("weight", "sampleweight"),
-    "response": (
-        *("response", "completion", "output", "answer", "reply", "generation", "candidate", "text", "continuation"),
-        *("modeloutput", "modelresponse"),
-    ),
-    "responses": ("responses", "completions", "outputs", "answers", "candidates", "generations"),
+    role: tuple(names.split())
+    for role, names in {
+        "prompt": """
+            prompt question instruction query input userprompt userquery userinput inputtext prompttext questiontext
+            promptmessages inputmessages post body history dialoguehistory chathistory conversation conversations
+            dialogue dialog messages
+        """,
+        "system": "system systemprompt systemmessage systeminstruction systemtext",
+        "label": """
+            label preference winner better choice labels preferred pairwise comparison verdict vote judgment judgement
+            selected selection preferredresponse betterresponse bestresponse chosenresponse preferredanswer
+            betteranswer humanpreference preferencelabel preferredoutput chosen
+        """,
+        "tie": "tie istie",
+        "context": "context",
+        "group": """
+            group user userid worker workerid annotator annotatorid labeler labelerid labeller labellerid judge
+            judgeid rater raterid completedby evaluator evaluatorid assessor assessorid participant participantid
+            respondent respondentid voter voterid crowdworker crowdworkerid username annotatorname
+        """,
+        "weight": "weight sampleweight",
+        "response": """
+            response completion output answer reply generation candidate text continuation modeloutput modelresponse
+        """,
+        "responses": "responses completions outputs answers candidates generations",
+    }.items()
 }
 
-_NOUNS = (
-    *("response", "answer", "completion", "output", "reply", "generation", "continuation", "candidate", "conversation"),
-    *("dialogue", "dialog", "chat", "summary", "text", "message", "messages", "passage", "story", "sample", "solution"),
-    *("translation", "result", "resp", "ans", "out", "humanref", "modeloutput", "modelresponse", "modelanswer"),
-    *("assistant", "assistantresponse", "responsetext", "option", "item", "argument", "sentence", "document"),
-)
+_NOUNS = """
+    response answer completion output reply generation continuation candidate conversation dialogue dialog chat
+    summary text message messages passage story sample solution translation result resp ans out humanref modeloutput
+    modelresponse modelanswer assistant assistantresponse responsetext option item argument sentence document
+""".split()
 _MARKS = (("a", "b"), ("1", "2"), ("0", "1"), ("first", "second"), ("left", "right"), ("one", "two"))
-_CHOSEN = (
-    *(("chosen", "rejected"), ("chosen", "reject"), ("preferred", "rejected"), ("preferred", "dispreferred")),
-    *(("preferred", "nonpreferred"), ("preferred", "unpreferred"), ("preferred", "notpreferred")),
-    *(("accepted", "rejected"), ("better", "worse"), ("winner", "loser"), ("win", "lose"), ("winning", "losing")),
-    *(("best", "worst"), ("selected", "rejected")),
-)
+# The preferred one and the other.
+_CHOSEN_WORDS = """
+    chosen/rejected chosen/reject preferred/rejected preferred/dispreferred preferred/nonpreferred
+    preferred/unpreferred preferred/notpreferred accepted/rejected better/worse winner/loser win/lose
+    winning/losing best/worst selected/rejected
+""".split()
+_CHOSEN = tuple((good, bad) for good, _, bad in (words.partition("/") for words in _CHOSEN_WORDS))
 _OF_CHOSEN = (*_NOUNS[:8], "summary", "text", "messages")
 
 

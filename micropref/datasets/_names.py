@@ -10,9 +10,14 @@ from itertools import product
 
 __all__ = ["CHOSEN_PAIRS", "GIVEN_PAIRS", "NAMES", "canonical", "nearest", "spelled"]
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 #: Names of each role as `spelled` writes them; the first is the library's own.
 NAMES: dict[str, tuple[str, ...]] = {
-    role: tuple(names.split())
+    role: _words(names)
     for role, names in {
         "prompt": """
             prompt question instruction query input userprompt userquery userinput inputtext prompttext questiontext
@@ -40,18 +45,18 @@ NAMES: dict[str, tuple[str, ...]] = {
     }.items()
 }
 
-_NOUNS = """
+_NOUNS = _words("""
     response answer completion output reply generation continuation candidate conversation dialogue dialog chat
     summary text message messages passage story sample solution translation result resp ans out humanref modeloutput
     modelresponse modelanswer assistant assistantresponse responsetext option item argument sentence document
-""".split()
+""")
 _MARKS = (("a", "b"), ("1", "2"), ("0", "1"), ("first", "second"), ("left", "right"), ("one", "two"))
 # The preferred one and the other.
-_CHOSEN_WORDS = """
+_CHOSEN_WORDS = _words("""
     chosen/rejected chosen/reject preferred/rejected preferred/dispreferred preferred/nonpreferred
     preferred/unpreferred preferred/notpreferred accepted/rejected better/worse winner/loser win/lose
     winning/losing best/worst selected/rejected
-""".split()
+""")
 _CHOSEN = tuple((good, bad) for good, _, bad in (words.partition("/") for words in _CHOSEN_WORDS))
 _OF_CHOSEN = (*_NOUNS[:8], "summary", "text", "messages")
 

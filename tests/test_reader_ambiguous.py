@@ -245,3 +245,39 @@ def task(shown):
     result = {"type": "pairwise", "to_name": shown, "value": {"selected": "left"}}
     data = {"prompt": "Boat?", "answer1": "x", "answer2": "y"}
     return {"data": data, "annotations": [{"completed_by": 7, "result": [result]}]}
+
+
+@pytest.mark.parametrize(
+    ("document", "note"),
+    [
+        ([SETTLED, SETTLED], ""),
+        ({"data": [SETTLED, SETTLED]}, "rows: data"),
+        ({"features": [{"name": "prompt"}], "rows": [{"row_idx": i, "row": SETTLED} for i in (0, 1)]}, "rows: rows"),
+        ({name: [cell, cell] for name, cell in SETTLED.items()}, "one object of columns"),
+        ({name: {"0": cell, "1": cell} for name, cell in SETTLED.items()}, "one object of columns"),
+        ({"columns": list(SETTLED), "index": [0, 1], "data": [list(SETTLED.values())] * 2}, "one object of columns"),
+        ({"0": SETTLED, "1": SETTLED}, "rows by their number"),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_rows_in_every_usual_way_to_write_a_document(document, note, indent, tmp_path):
+    table = read_preferences(write_text(tmp_path / "rows.json", json.dumps(document, indent=indent)))
+    assert (table.prompt, table.chosen, table.rejected) == tuple([SETTLED[k]] * 2 for k in SETTLED)
+    assert note in str(table.report)
+
+
+def test_a_document_with_several_tables_is_refused_with_the_line_that_takes_one(tmp_path):
+    path = write_text(tmp_path / "rows.json", json.dumps({"train": [SETTLED], "test": [SETTLED]}))
+    with pytest.raises(
+        ValueError, match=r"several in 'train', 'test'; .*\['train'\]\), in the shell: jq '\.\[\"train\"\]'"
+    ):
+        read_preferences(path)
+    assert len(read_preferences(json.loads(path.read_text())["train"])) == 1
+
+
+def test_all_labels_without_a_meaning_are_named():
+    rows = [{**PAIR, "label": cell} for cell in (-3, 1, 3, -3, "?")]
+    with pytest.raises(MalformedRowError, match=r"all without a meaning: '-3', '3', '\?'; say what each means"):
+        read_preferences(rows)
+    with pytest.raises(MalformedRowError, match="in column 'label'; say what it means"):
+        read_preferences([{**PAIR, "label": -3}])

@@ -16,6 +16,7 @@ from micropref._rows.ids import NO_USER_CELLS, integer_of_float
 from micropref._rows.vocabulary import meaning_of
 from micropref.datasets._faults import MalformedRowError, RowFault
 from micropref.datasets._sources import Record, Source
+from micropref.datasets._text import listed
 
 EXPECTED_LABEL = (
     "1, true or a name of the first response ('a', 'model_a', 'first', ...); 0, -1, 2, false or a name of the second; "
@@ -32,6 +33,8 @@ _IS_TIE = {**dict.fromkeys(("1", "true"), True), **dict.fromkeys(("0", "false", 
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 # Numbers with a meaning of their own that files use for other things, too: 0 and 2 may be ties, 1 the second response.
 _DOUBTFUL = ("0", "-1", "2", "1")
+# Labels that a message lists.
+_MOST_SHOWN = 8
 _LONGEST_SHOWN = 80
 
 
@@ -203,15 +206,28 @@ def _check_numbers(source: Source, column: str, seen: Mapping[str, float], reade
 
 def _not_understood(source: Source, record: Record, column: str, reader: LabelReader) -> MalformedRowError:
     label = record.cells.get(column)
+    unknown = _without_meaning(source, column, reader)
+    others = f"; all without a meaning: {listed(unknown[:_MOST_SHOWN])}" if len(unknown) > 1 else ""
     if source.annotators:
         column = str(record.cells.get("group"))
     text = str(label).strip()
     key = text if text.isprintable() and len(text) <= _LONGEST_SHOWN else "..."
     return MalformedRowError(
         f"{source.place(record)}: expected {reader.expected}, got the label {reprlib.repr(label)} in column "
-        f"{column!r}; say what it means, such as {_fix_of({key: 'first'})} "
+        f"{column!r}{others}; say what {'each' if others else 'it'} means, such as {_fix_of({key: 'first'})} "
         f"(if the column says something else, give it another name: columns={{'other': {column!r}}})"
     )
+
+
+def _without_meaning(source: Source, column: str, reader: LabelReader) -> list[str]:
+    """The distinct labels that are not understood, those too long to be labels aside."""
+    cells = (record.cells.get(column) for record in source.records if not record.fault)
+    unknown = (
+        str(cell).strip()
+        for cell in cells
+        if not reader.is_missing(cell, source.all_cells_are_text) and reader.share_of_first(cell) is None
+    )
+    return [text for text in dict.fromkeys(unknown) if text.isprintable() and len(text) <= _LONGEST_SHOWN]
 
 
 def _fix_of(meanings: Mapping[str, str]) -> str:

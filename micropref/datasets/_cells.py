@@ -18,7 +18,7 @@ _BEGINS_AS_MESSAGES = re.compile(
     r"""\s*(\[\s*)?\{\s*(?P<quote>['"])(role|content|from|value|messages|conversations?)(?P=quote)\s*:"""
 )
 _TOKEN = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\}(?=\s*\{)""", re.DOTALL)
-_STARTS = ("[", "{")
+_BEGINS_NESTED = re.compile(r"\s*[\[{]")
 _HELD_IN = ("messages", "conversations", "conversation")
 
 
@@ -59,8 +59,7 @@ def unpacked(cell: object, column: str) -> object:
     """
     if not isinstance(cell, str):
         return cell
-    start = cell[:1]
-    if (start.isspace() and cell.lstrip()[:1] not in _STARTS) or not (start.isspace() or start in _STARTS):
+    if _BEGINS_NESTED.match(cell) is None:
         return cell
     begins = _BEGINS_AS_MESSAGES.match(cell)
     if begins is None and cell.lstrip().startswith("{") and not any(name in cell for name in _HELD_IN):

@@ -173,7 +173,7 @@ def _read_part(part: object, column: str) -> str:
 
 
 def _checked(text: str, column: str) -> str:
-    if not is_unicode(text):
+    if not (text.isascii() or is_unicode(text)):
         raise RowFault(
             "text that is no Unicode",
             f"expected text that can be written as UTF-8, got a lone surrogate in column {column!r}",

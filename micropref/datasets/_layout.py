@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from micropref._rows.ids import text_id, user_id
+from micropref._support.cached import cached_property
 from micropref._support.warnings import level_of_caller
 from micropref.datasets._chat import Speech, read_speech, render
 from micropref.datasets._columns import (
@@ -79,8 +80,8 @@ class Layout:
         if record.fault:
             raise RowFault(record.kind or "a row that cannot be read", record.fault)
         cells = record.cells
-        missing = [name for name in (self.first, self.second, *self.prompt, self.weight) if name and name not in cells]
-        if missing:
+        if not self._needed.keys() <= cells.keys():
+            missing = [name for name in self._needed if name not in cells]
             raise RowFault("a column missing", f"expected the columns {listed(missing)} too, got {listed(cells)}")
         prompt, first, second = self._texts(cells)
         context = self._context(cells)
@@ -91,6 +92,12 @@ class Layout:
             weight /= 2
         orders = [(first, second)] * (share > 0) + [(second, first)] * (share < 1)
         return [Comparison(prompt, better, worse, context, group, weight, cells) for better, worse in orders]
+
+    @cached_property
+    def _needed(self) -> dict[str, None]:
+        """Columns without which a row holds no comparison."""
+        names = (self.first, self.second, *self.prompt, self.weight)
+        return dict.fromkeys(name for name in names if name)
 
     def _texts(self, cells: Mapping[str, Any]) -> tuple[str, str, str]:
         one, other = read_speech(cells[self.first], self.first), read_speech(cells[self.second], self.second)

@@ -8,7 +8,7 @@ from typing import Any
 
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._formats import file_kind, rewritten
-from micropref.datasets._layout import Layout
+from micropref.datasets._layout import Comparison, Layout
 from micropref.datasets._report import ReadReport, report_rejected
 from micropref.datasets._sources import Record, Source, open_source
 from micropref.datasets._wide import by_annotator
@@ -50,34 +50,25 @@ def table_of(
     way_out: str = "",
 ) -> PreferenceTable:
     """The comparisons of all good rows; a bad one is an error that ends in `way_out`, unless such rows are skipped."""
-    columns: dict[str, list[Any]] = {
-        name: [] for name in ("prompt", "chosen", "rejected", "context", "group", "weight")
-    }
-    extra: dict[str, list[Any]] = {name: [] for name in layout.extra}
+    found: list[Comparison] = []
     rejected: list[tuple[Record, ValueError]] = []
     for record in source.records:
         try:
-            found = layout.comparisons(record)
+            found += layout.comparisons(record)
         except ValueError as fault:
             if not skip_bad:
                 raise MalformedRowError(f"{source.place(record)}: {fault}{way_out}") from None
             rejected.append((record, fault))
-            continue
-        for one in found:
-            for column, cell in zip(columns.values(), one, strict=False):  # the cells of the row come last
-                column.append(cell)
-            for name, column in extra.items():
-                column.append(one.cells.get(layout.extra[name]))
     faults = report_rejected(source, rejected, rejected_path) if rejected else {}
-    is_weighted = layout.weight is not None or any(weight != 1.0 for weight in columns["weight"])
+    is_weighted = layout.weight is not None or any(one.weight != 1.0 for one in found)
     return PreferenceTable(
-        prompt=columns["prompt"],
-        chosen=columns["chosen"],
-        rejected=columns["rejected"],
-        context=None if layout.context is None else columns["context"],
-        group=None if layout.group is None else columns["group"],
-        weight=columns["weight"] if is_weighted else None,
-        extra=extra,
+        prompt=[one.prompt for one in found],
+        chosen=[one.chosen for one in found],
+        rejected=[one.rejected for one in found],
+        context=None if layout.context is None else [one.context for one in found],
+        group=None if layout.group is None else [one.group for one in found],
+        weight=[one.weight for one in found] if is_weighted else None,
+        extra={name: [one.cells.get(column) for one in found] for name, column in layout.extra.items()},
         n_rejected=len(rejected),
         report=ReadReport(
             source=source.name,

@@ -15,7 +15,7 @@ from micropref._engine.gaussian_users import (
     filter_votes,
     shrunken_margins,
 )
-from micropref._engine.logistic_normal import expected_log_odds
+from micropref._engine.logistic_normal import expected_log_odds, moments
 from micropref.kernels import use_path
 from micropref.kernels._pointwise import log_sigmoid
 
@@ -59,7 +59,7 @@ def test_the_compiled_loop_is_numpys(seed, k, q, weighted):
     assert_same(*found, rtol=1e-9, atol=1e-10)
 
 
-@pytest.mark.parametrize(("n_votes", "tolerance"), [(1, 2e-5), (3, 2e-2), (31, 2e-2)])
+@pytest.mark.parametrize(("n_votes", "tolerance"), [(1, 2e-5), (3, 5e-3), (31, 2e-3)])
 def test_evidence_and_moments_are_those_of_quadrature(n_votes, tolerance):
     """One direction: after one vote exactly, up to the mixture of normals; after more as well as a normal can."""
     rng = np.random.default_rng(n_votes)
@@ -86,15 +86,89 @@ def test_one_vote_at_a_time_is_all_at_once(seed):
     scatter = scatter_of(rng, 2, 4, 3)
     users = rng.integers(0, 5, 30)
     differences, margins = votes_of(rng, 2, 4, 30)
-    at_once = filtered(scatter, users, margins, differences, 5)
     singly = Beliefs.prior(scatter, 5)
     z, outside = scatter.coordinates(differences)
+    at_once = filtered(scatter, users, margins, differences, 5, passes=1)
     for i in range(30):
         one = slice(i, i + 1)
         filter_votes(
             singly, VoteRounds(users[one], 5), margins[:, one], z[one], scatter.residual[:, None] * outside[one]
         )
     assert_same(at_once, singly, rtol=1e-10, atol=1e-12)
+
+
+def mean_by_sampling(covariance, z, n=200_000):
+    """Mean of u ~ N(0, covariance) after votes, by importance sampling from the prior."""
+    u = np.random.default_rng(9).normal(size=(n, len(covariance))) @ np.linalg.cholesky(covariance).T
+    share = np.exp(log_sigmoid(u @ z.T).sum(axis=1))
+    return share @ u / share.sum()
+
+
+@pytest.mark.parametrize("path", ["reference", "numba"])
+def test_a_second_pass_comes_nearer_to_the_posterior(path):
+    """Wide scatter and votes without noise, the hard case for one pass: the error of the mean falls to a third."""
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(10):
+        z = rng.normal(size=(6, 2))
+        z *= np.sign(z @ rng.normal(size=2))[:, None]
+        scatter = Scatter(np.eye(2), 25.0 * np.eye(2)[None], np.zeros(1))
+        mean = mean_by_sampling(scatter.covariances[0], z)
+        with use_path(path):
+            found = [filtered(scatter, np.zeros(6, int), np.zeros((1, 6)), z, 1, passes=p) for p in (1, 2, 10)]
+        errors.append([np.linalg.norm(one.means[0, 0] - mean) for one in found])
+    once, twice, often = np.mean(errors, axis=0)
+    assert once > 0.2
+    assert max(twice, often) < once / 3
+
+
+@pytest.mark.parametrize("path", ["reference", "numba"])
+def test_evidence_is_the_integral_of_what_votes_say(path):
+    """log Z of passes that have settled is that of prior and sites, whose factors the last pass leaves alone."""
+    rng = np.random.default_rng(1)
+    scatter = scatter_of(rng, 1, 3, 3)
+    differences, margins = votes_of(rng, 1, 3, 8)
+    with use_path(path):
+        found = filtered(scatter, np.zeros(8, int), margins, differences, 1, passes=40)
+    mean, covariance, prior = found.means[0, 0], found.covariances[0, 0], scatter.covariances[0]
+    z = scatter.coordinates(differences)[0]
+    s, v = z @ mean, np.einsum("ni,ij,nj->n", z, covariance, z)
+    # The precision and shift of every site solve p = −∂² and r = ∂ + p m of the cavity: found from the belief alone.
+    p = np.zeros(8)
+    r = np.zeros(8)
+    for _ in range(400):
+        aside = v / (1 - p * v)
+        centre = (s - r * v) / (1 - p * v)
+        _, slope, curvature = moments(margins[0] + centre, aside)
+        p, r = curvature / (1 - curvature * aside), (slope + curvature * centre) / (1 - curvature * aside)
+    aside, centre = v / (1 - p * v), (s - r * v) / (1 - p * v)
+    log_z = moments(margins[0] + centre, aside)[0]
+    # Z = ∫ prior Π sites; each site integrates to its own Z_i beside the cavity.
+    constants = log_z - (r * centre + r**2 * aside / 2 - p * centre**2 / 2) / (1 + p * aside) + np.log1p(p * aside) / 2
+    inverse = np.linalg.inv(covariance)
+    total = constants.sum() + 0.5 * mean @ inverse @ mean
+    total += 0.5 * np.linalg.slogdet(covariance)[1] - 0.5 * np.linalg.slogdet(prior)[1]
+    np.testing.assert_allclose(np.linalg.inv(prior) + z.T @ (p[:, None] * z), inverse, rtol=1e-6)
+    np.testing.assert_allclose(found.evidence[0, 0], total, rtol=1e-7)
+
+
+@given(SEEDS)
+def test_with_more_passes_the_order_of_votes_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    scatter = scatter_of(rng, 2, 4, 3)
+    users = rng.integers(0, 3, 20)
+    differences, margins = votes_of(rng, 2, 4, 20)
+    weight = rng.choice([0.5, 1.0, 2.0], 20)
+    order = rng.permutation(20)
+
+    def apart(passes: int) -> float:
+        one = filtered(scatter, users, margins, differences, 3, weight=weight, passes=passes)
+        votes = users[order], margins[:, order], differences[order]
+        other = filtered(scatter, *votes, 3, weight=weight[order], passes=passes)
+        return max(np.abs(one.evidence - other.evidence).max(), np.abs(one.means - other.means).max())
+
+    assert apart(30) < 1e-6
+    assert apart(1) > apart(2)
 
 
 @given(SEEDS)
@@ -145,7 +219,7 @@ def test_decay_forgets(seed):
     prior = scatter.covariances
     differences, margins = votes_of(rng, 2, 3, 60)
     users = np.zeros(60, int)
-    plain = filtered(scatter, users, margins, differences, 1)
+    plain = filtered(scatter, users, margins, differences, 1, passes=1)
     kept = filtered(scatter, users, margins, differences, 1, decay=1 - 1e-12, prior=prior)
     assert_same(plain, kept, rtol=1e-6, atol=1e-7)
     whole = filtered(scatter, users, margins, differences, 1, decay=0.5, prior=prior)

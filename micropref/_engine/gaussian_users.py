@@ -9,7 +9,11 @@ two moments of the posterior (assumed-density filtering: Opper, 1998; Minka, 200
 
     h = V z        log Z += log E σ        mean += slope · h        V −= curvature · h hᵀ
 
-All at once is one at a time, by construction. The order of a user's votes matters a little; that of users does not.
+That is exact for one vote, up to the mixture of normals. Of several, each was judged by what was known before it: votes
+that are filtered together are therefore judged again, in a second pass, by what all others say (expectation propagation:
+Minka, 2001). A vote i is remembered as exp(c_i + r_i s − ½ p_i s²) of s = zᵀu, what it has said is taken out of the
+belief and of log Z, and the moments at what is left give its new (c, r, p). Votes that come one at a time cannot be
+judged again: what is kept of a user does not grow with their number.
 """
 
 from __future__ import annotations
@@ -41,8 +45,12 @@ Indices = NDArray[np.intp]
 
 # A vote of a larger weight counts as these many votes and a last one of all the weight that is left.
 MOST_REPEATS = 64
+# Times that votes which are filtered together are judged. A third moves log-odds no further.
+PASSES = 2
 # Rows whose beliefs are gathered at once.
 _ROWS = 1 << 12
+# What is left of a variance without one vote, at least.
+_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,7 @@ def filter_votes(
     decay: float = 1.0,
     prior: Floats | None = None,
     compiled: bool | None = None,
+    passes: int = PASSES,
 ) -> None:
     """Take votes into beliefs, in place.
 
@@ -184,32 +193,42 @@ def filter_votes(
         and precision-weighted mean that it would add (power EP: Minka, 2004).
     decay : float, default=1.0
         Before each vote of a user all earlier ones are discounted by it: the evidence, and what the votes added to the
-        natural parameters of the prior.
+        natural parameters of the prior. With decay there is one pass: votes have an order.
     prior : ndarray of shape (K, q, q), optional
         Covariances of the prior; only for ``decay`` below 1.
     compiled : bool, optional
         Whether to filter in a compiled loop, where numba is installed; None: where there are enough votes for it.
+    passes : int, default=2
+        Times that every vote is judged.
     """
     if decay < 1.0 and prior is None:
         raise ValueError(f"expected the covariances of the prior to decay towards, got prior=None with decay={decay!r}")
     k, _, q = beliefs.means.shape
     arrays = (beliefs.evidence, beliefs.means, beliefs.covariances)
     plain = decay == 1.0 and all(array.flags.c_contiguous for array in arrays)
+    passes = passes if decay == 1.0 and q else 1
     if plain and (wants_compiled(filter_work(rounds.n_votes, k, q)) if compiled is None else compiled):
         order = rounds.order, rounds.starts, rounds.counts
         votes = margins, coordinates, outside_variance
         path = import_module("micropref.kernels._numba_users")
-        path.filter_votes(arrays, order, votes, weight, (SCALES, WEIGHTS), MOST_REPEATS)
+        path.filter_votes(arrays, order, votes, weight, (SCALES, WEIGHTS), MOST_REPEATS, passes)
         return
-    for users, rows in rounds:
-        if decay < 1.0:
-            assert prior is not None
-            _discount(beliefs, users, decay, prior)
-        some = margins[:, rows], coordinates[rows], outside_variance[:, rows]
-        if weight is None:
-            _vote(beliefs, users, *some, None)
-        else:
-            _vote_weighted(beliefs, users, some, weight[rows])
+    casts = _Casts(rounds, weight)
+    sites = np.zeros((3, k, len(casts.rows)))
+    for again in range(passes):
+        for users, places in casts.rounds:
+            if again:
+                # A single vote was judged exactly. What is left of a weight beyond all repeats is many votes, of which
+                # none is known without the others.
+                more = (casts.rounds.counts[users] > 1) & (casts.share[places] <= 1.0)
+                users, places = users[more], places[more]
+            rows = casts.rows[places]
+            if decay < 1.0:
+                assert prior is not None
+                first = users[casts.first[places]]
+                _discount(beliefs, first, decay, prior)
+            votes = margins[:, rows], coordinates[rows], outside_variance[:, rows], casts.share[places]
+            sites[:, :, places] = _judged(beliefs, users, votes, sites[:, :, places] if again else None)
 
 
 def filter_work(n_votes: int, n_components: int, n_directions: int) -> int:
@@ -217,34 +236,69 @@ def filter_work(n_votes: int, n_components: int, n_directions: int) -> int:
     return n_votes * n_components * (n_directions**2 + 16)
 
 
-def _vote_weighted(beliefs: Beliefs, users: Indices, votes: tuple[Floats, Floats, Floats], weight: Floats) -> None:
-    """One vote of each of these users, as often as its weight says."""
-    repeats = np.minimum(np.floor(weight), MOST_REPEATS)
-    for t in range(int(repeats.max(initial=0))):
-        some = np.flatnonzero(repeats > t)
-        _vote(beliefs, users[some], votes[0][:, some], votes[1][some], votes[2][:, some], None)
-    rest = weight - repeats
-    some = np.flatnonzero(rest)
-    if len(some):
-        _vote(beliefs, users[some], votes[0][:, some], votes[1][some], votes[2][:, some], rest[some])
+class _Casts:
+    """Votes as often as their weights say: each a whole vote, the last of its row perhaps a share of one.
+
+    Attributes
+    ----------
+    rounds : VoteRounds
+        Of the casts.
+    rows, first, share : ndarray of shape (n_casts,)
+        The row of each, whether it is the first of its row, and how much of a vote it is.
+    """
+
+    def __init__(self, rounds: VoteRounds, weight: Floats | None):
+        n = rounds.n_votes
+        if weight is None:
+            self.rounds, self.rows = rounds, np.arange(n)
+            self.first, self.share = np.ones(n, bool), np.ones(n)
+            return
+        whole = np.minimum(np.floor(weight), MOST_REPEATS)
+        rest = weight - whole
+        times = (whole + (rest > 0)).astype(np.intp)
+        self.rows = np.repeat(np.arange(n), times)
+        place = np.arange(len(self.rows)) - np.repeat(np.cumsum(times) - times, times)
+        self.first, self.share = place == 0, np.where(place < whole[self.rows], 1.0, rest[self.rows])
+        index = np.empty(n, np.intp)
+        index[rounds.order] = np.repeat(np.arange(rounds.n_users), rounds.counts)
+        self.rounds = VoteRounds(index[self.rows], rounds.n_users)
 
 
-def _vote(beliefs: Beliefs, users: Indices, margins: Floats, z: Floats, outside: Floats, weight: Floats | None) -> None:
-    """One vote of each of these users; `weight` where it counts as another number of votes than one."""
+def _judged(
+    beliefs: Beliefs, users: Indices, votes: tuple[Floats, Floats, Floats, Floats], before: Floats | None
+) -> Floats:
+    """Take one vote of each of these users into their beliefs; what it says, (c, r, p), of shape (3, K, n).
+
+    `before` is what it said in the last pass, which is taken out.
+    """
+    margins, z, outside, share = votes
     means, covariances = beliefs.means[:, users], beliefs.covariances[:, users]
     h = np.matmul(covariances, z[None, :, :, None])[..., 0]
-    inside = np.maximum((h * z).sum(axis=-1), 0.0)
-    log_z, slope, curvature = moments(margins + (means * z).sum(axis=-1), inside + outside)
-    if weight is not None:
-        log_z = log_z * weight
-        # Of the vote's own factor in the coordinate zᵀu: its precision, and its share of the natural mean.
-        left = np.maximum(1.0 - curvature * inside, 1e-12)
-        shrink = left / (left + weight * curvature * inside)
-        slope = weight * slope / left * shrink
-        curvature = weight * curvature / left * shrink
-    beliefs.evidence[:, users] += log_z
-    beliefs.means[:, users] = means + slope[..., None] * h
-    beliefs.covariances[:, users] = covariances - (curvature[..., None] * h)[..., None] * h[..., None, :]
+    variance, mean = np.maximum((h * z).sum(axis=-1), 0.0), (means * z).sum(axis=-1)
+    constant, shift, precision = np.zeros((3, *margins.shape)) if before is None else before
+    # Of the belief without this vote.
+    left = np.maximum(1.0 - precision * variance, _LEAST)
+    aside, centre = variance / left, (mean - shift * variance) / left
+    log_z, slope, curvature = moments(margins + centre, aside + outside)
+    left = np.maximum(1.0 - curvature * aside, _LEAST)
+    said = np.empty((3, *margins.shape))
+    said[1], said[2] = share * (slope + curvature * centre) / left, share * curvature / left
+    said[0] = share * log_z - _log_integral(centre, aside, said[1], said[2])
+    taken_out = constant + _log_integral(centre, aside, shift, precision)
+    more = said[2] - precision
+    shrink = 1.0 / np.maximum(1.0 + more * variance, _LEAST)
+    gain = (said[1] - shift - more * mean) * shrink
+    beliefs.evidence[:, users] += share * log_z - taken_out
+    beliefs.means[:, users] = means + gain[..., None] * h
+    beliefs.covariances[:, users] = covariances - ((more * shrink)[..., None] * h)[..., None] * h[..., None, :]
+    return said
+
+
+def _log_integral(mean: Floats, variance: Floats, shift: Floats, precision: Floats) -> Floats:
+    """log E exp(r s − ½ p s²) of s ~ N(mean, variance)."""
+    scale = 1.0 + precision * variance
+    exponent = shift * mean + 0.5 * shift**2 * variance - 0.5 * precision * mean**2
+    return np.asarray(exponent / scale - 0.5 * np.log(scale))
 
 
 def _discount(beliefs: Beliefs, users: Indices, decay: float, prior: Floats) -> None:

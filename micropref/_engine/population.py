@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, GatePenalty, flatten, unflatten
-from micropref._engine.gaussian_users import Beliefs, Scatter, filter_votes
+from micropref._engine.gaussian_users import PASSES, Beliefs, Scatter, filter_votes
 from micropref._engine.prediction import gate_log_weights
 from micropref._engine.priors import gate_penalty
 from micropref._engine.solvers import lbfgs
@@ -115,21 +115,24 @@ def log_prior(votes: UserVotes, population: Population) -> Floats:
     return np.asarray(log_weights, np.float64)
 
 
-def beliefs_of(votes: UserVotes, population: Population, compiled: bool | None = None) -> Beliefs:
+def beliefs_of(
+    votes: UserVotes, population: Population, compiled: bool | None = None, passes: int = PASSES
+) -> Beliefs:
     """Beliefs about all users after their votes."""
     scatter = population.scatter
     z, outside = votes.coordinates(scatter)
     beliefs = Beliefs.prior(scatter, votes.n_users)
     variance = scatter.residual[:, None] * outside
+    margins = votes.margins(population.heads)
     filter_votes(
-        beliefs, votes.rounds, votes.margins(population.heads), z, variance, weight=votes.weight, compiled=compiled
+        beliefs, votes.rounds, margins, z, variance, weight=votes.weight, compiled=compiled, passes=passes
     )
     return beliefs
 
 
-def evidence(votes: UserVotes, population: Population, compiled: bool | None = None) -> Floats:
+def evidence(votes: UserVotes, population: Population, compiled: bool | None = None, passes: int = PASSES) -> Floats:
     """ℓ_u = log Σ_k π_k Z_uk of every user, not multiplied by their weights."""
-    found = beliefs_of(votes, population, compiled).evidence
+    found = beliefs_of(votes, population, compiled, passes).evidence
     return np.asarray(log_sum_exp(log_prior(votes, population) + found))
 
 
@@ -143,6 +146,7 @@ def expectation_maximisation(
     max_iter: int,
     tol: float,
     compiled: bool | None = None,
+    passes: int = PASSES,
 ) -> EMFit:
     """Fit weights, heads within the basis, and S_k, to the filtered moments of all users.
 
@@ -160,10 +164,10 @@ def expectation_maximisation(
     max_iter : int
     tol : float
         Stop once an iteration gains less, in nats per row.
-    compiled : bool, optional
+    compiled, passes
         As in `filter_votes`.
     """
-    state = _Filtered(votes, start, alpha, compiled)
+    state = _Filtered(votes, start, alpha, compiled, passes)
     # The start need not have the shape; after a first step the population has.
     best = state.at(state.maximised(state.at(start), shape, gate_alpha))
     stretch, n_iter, converged = 1.0, 1, False
@@ -196,8 +200,8 @@ class _Expected:
 class _Filtered:
     """The E-step: what the votes are in one basis, whatever the rest of the population becomes."""
 
-    def __init__(self, votes: UserVotes, start: Population, alpha: float, compiled: bool | None):
-        self.votes, self.compiled = votes, compiled
+    def __init__(self, votes: UserVotes, start: Population, alpha: float, compiled: bool | None, passes: int):
+        self.votes, self.compiled, self.passes = votes, compiled, passes
         # Of the heads, in units of `votes`; with no penalty at all they are as good as free.
         self.variance = votes.norm**2 / max(alpha * votes.mass, _LEAST_PRECISION * votes.norm**2)
         self.z, self.outside = votes.coordinates(start.scatter)
@@ -218,6 +222,7 @@ class _Filtered:
             variance,
             weight=votes.weight,
             compiled=self.compiled,
+            passes=self.passes,
         )
         joint = log_prior(votes, population) + beliefs.evidence
         of_user = np.asarray(log_sum_exp(joint))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from micropref._engine.dead_heads import dead_heads
 from micropref._engine.gates import Gate, unflatten
-from micropref._engine.gaussian_users import Scatter, filter_work
+from micropref._engine.gaussian_users import PASSES, Scatter, filter_work
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.population import (
     EMFit,
@@ -54,6 +54,7 @@ class Settings:
     tol: float
     heads_max_iter: int = 300
     heads_tol: float = 1e-5
+    passes: int = PASSES
 
     def gate_of(self, votes: UserVotes, n_components: int) -> Gate:
         width = votes.rows.reader.n_context_features
@@ -145,6 +146,7 @@ def _fitted(
         max_iter=settings.max_iter,
         tol=settings.tol,
         compiled=settings.compiled(votes, heads.n_components),
+        passes=settings.passes,
     )
 
 
@@ -167,7 +169,7 @@ def _isotropic(
         residual = np.full(k, variance if shape.outside else 0.0)
         scatter = Scatter(basis, np.repeat(variance * np.eye(q)[None], k, axis=0), residual)
         population = replace(heads, scatter=scatter)
-        value = votes.outer @ evidence(votes, population, settings.compiled(votes, k))
+        value = votes.outer @ evidence(votes, population, settings.compiled(votes, k), settings.passes)
         if found and value < found[-1][0]:
             break
         found.append((float(value), population))
@@ -192,7 +194,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: 
         for reach in reaches:  # by the evidence of those who did not choose the axes
             basis = axes_of_users(theirs, chosen, reach**2, shape.rank)
             population = _isotropic(others, heads, basis, shape, settings, deviations=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0))
-            found.append((float(others.outer @ evidence(others, population)), reach, population))
+            found.append((float(others.outer @ evidence(others, population, passes=settings.passes)), reach, population))
         best = max(found, key=lambda one: one[0])
         reaches = (best[1],)
         fit = expectation_maximisation(
@@ -204,6 +206,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: 
             max_iter=settings.max_iter,
             tol=settings.tol,
             compiled=settings.compiled(others, k),
+            passes=settings.passes,
         )
         share = np.exp(log_prior(others, fit.population)).mean(axis=1)
         variances += 0.5 * np.einsum("k,kii->i", share, fit.population.scatter.covariances)

@@ -127,9 +127,14 @@ class _Search:
         report: Callable[[str], None] | None,
     ):
         self.votes, self.folds, self.choices = votes, folds, choices
-        # To choose by, a fit need not be as close.
+        # To choose by, a fit need not be as close, and votes need not be judged twice.
         self.settings = replace(
-            settings, tol=5 * settings.tol, max_iter=min(settings.max_iter, 40), heads_tol=1e-4, heads_max_iter=100
+            settings,
+            tol=5 * settings.tol,
+            max_iter=min(settings.max_iter, 40),
+            heads_tol=1e-4,
+            heads_max_iter=100,
+            passes=1,
         )
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
@@ -233,7 +238,8 @@ class _Search:
     def _judge(self, candidate: Candidate, populations: list[Population]) -> Tried:
         each = np.empty(self.votes.n_users)
         for (_, held, users), population in zip(self.folds, populations, strict=True):
-            each[users] = evidence(held, population, self.settings.compiled(self.votes, candidate.n_components))
+            compiled = self.settings.compiled(self.votes, candidate.n_components)
+            each[users] = evidence(held, population, compiled, self.settings.passes)
         q = populations[0].scatter.n_directions
         live = max(population.n_components for population in populations)
         tried = Tried(candidate, each, live * (1 + q + q * (q + 1) // 2))

@@ -16,6 +16,8 @@ from micropref.kernels import _threads
 
 _LEAST = 1e-250
 _LARGEST = 1e8
+# What is left of a variance without one vote, at least.
+_LEAST_LEFT = 1e-12
 _ROOT_HALF = math.sqrt(0.5)
 _ROOT_TWO_PI = math.sqrt(2 * math.pi)
 # Operations of one vote besides those on its covariance, in numbers of X as `_threads.split` counts them.
@@ -82,51 +84,103 @@ def moments(mean, variance, scales, weights):
 
 
 @njit(nogil=True, cache=True)
-def _vote(mean, covariance, margin, z, outside, share, h, scales, weights):
-    """Take one vote, or a share of one, into mean and covariance; its log Z."""
+def _log_integral(mean, variance, shift, precision):
+    """log E exp(r s − ½ p s²) of s ~ N(mean, variance)."""
+    scale = 1.0 + precision * variance
+    exponent = shift * mean + 0.5 * shift * shift * variance - 0.5 * precision * mean * mean
+    return exponent / scale - 0.5 * math.log(scale)
+
+
+@njit(nogil=True, cache=True)
+def _judge(belief, vote, site, h, scales, weights):
+    """Take one vote, or a share of one, into a belief, and what it said before out of it; the change of log Z."""
+    mean, covariance = belief
+    margin, z, outside, share = vote
     q = z.shape[0]
-    inside = 0.0
-    centre = margin
+    variance = centre = 0.0
     for i in range(q):
         total = 0.0
         for j in range(q):
             total += covariance[i, j] * z[j]
         h[i] = total
-        inside += total * z[i]
+        variance += total * z[i]
         centre += mean[i] * z[i]
-    inside = max(inside, 0.0)
-    log_z, slope, curvature = moments(centre, inside + outside, scales, weights)
-    if share != 1.0:
-        left = max(1.0 - curvature * inside, 1e-12)
-        shrink = share / (left + share * curvature * inside)
-        log_z, slope, curvature = share * log_z, slope * shrink, curvature * shrink
+    variance = max(variance, 0.0)
+    constant, shift, precision = site[0], site[1], site[2]
+    left = max(1.0 - precision * variance, _LEAST_LEFT)
+    aside = variance / left
+    without = (centre - shift * variance) / left
+    log_z, slope, curvature = moments(margin + without, aside + outside, scales, weights)
+    left = max(1.0 - curvature * aside, _LEAST_LEFT)
+    site[1] = share * (slope + curvature * without) / left
+    site[2] = share * curvature / left
+    site[0] = share * log_z - _log_integral(without, aside, site[1], site[2])
+    taken_out = constant + _log_integral(without, aside, shift, precision)
+    more = site[2] - precision
+    shrink = 1.0 / max(1.0 + more * variance, _LEAST_LEFT)
+    gain = (site[1] - shift - more * centre) * shrink
     for i in range(q):
-        mean[i] += slope * h[i]
+        mean[i] += gain * h[i]
         for j in range(q):
-            covariance[i, j] -= curvature * h[i] * h[j]
-    return log_z
+            covariance[i, j] -= more * shrink * h[i] * h[j]
+    return share * log_z - taken_out
 
 
 @njit(nogil=True, cache=True)
-def _filter(
-    first, last, evidence, means, covariances, order, starts, counts, margins, coordinates, outside, weight,
-    scales, weights, most_repeats,
-):  # fmt: skip
+def _judge_all(belief, votes, row, share, sites, first, h, normals, most_repeats, again):
+    """All casts of one row, whose sites begin with the `first`; the change of log Z and the next one's first site."""
+    margins, coordinates, outside = votes
+    change = 0.0
+    repeats = int(min(math.floor(share), most_repeats))
+    rest = share - repeats
+    for _ in range(repeats):
+        vote = (margins[row], coordinates[row], outside[row], 1.0)
+        change += _judge(belief, vote, sites[first], h, normals[0], normals[1])
+        first += 1
+    if again and rest > 1.0:  # many votes, of which none is known without the others
+        first += 1
+    elif rest > 0.0:
+        vote = (margins[row], coordinates[row], outside[row], rest)
+        change += _judge(belief, vote, sites[first], h, normals[0], normals[1])
+        first += 1
+    return change, first
+
+
+@njit(nogil=True, cache=True)
+def _filter(users, beliefs, rounds, votes, weight, normals, most_repeats, passes):
+    evidence, means, covariances = beliefs
+    order, starts, counts = rounds
+    margins, coordinates, outside = votes
     n_components, q = means.shape[0], means.shape[2]
-    h = np.zeros(q)
-    for k in range(n_components):
-        for user in range(first, last):
-            mean, covariance = means[k, user], covariances[k, user]
-            log_z = evidence[k, user]
+    most = 0
+    for user in range(users[0], users[1]):
+        casts = counts[user]
+        if weight.shape[0]:
+            casts = 0
             for place in range(starts[user], starts[user] + counts[user]):
-                row = order[place]
-                margin, z, variance = margins[k, row], coordinates[row], outside[k, row]
-                share = weight[row] if weight.shape[0] else 1.0
-                repeats = min(math.floor(share), most_repeats)
-                for _ in range(repeats):
-                    log_z += _vote(mean, covariance, margin, z, variance, 1.0, h, scales, weights)
-                if share > repeats:
-                    log_z += _vote(mean, covariance, margin, z, variance, share - repeats, h, scales, weights)
+                share = weight[order[place]]
+                repeats = int(min(math.floor(share), most_repeats))
+                casts += repeats + (share > repeats)
+        most = max(most, casts)
+    h, sites = np.zeros(q), np.zeros((most, 3))
+    for k in range(n_components):
+        of_component = (margins[k], coordinates, outside[k])
+        for user in range(users[0], users[1]):
+            belief = (means[k, user], covariances[k, user])
+            log_z = evidence[k, user]
+            casts = 0
+            sites[:] = 0.0
+            for again in range(passes):
+                if again and casts < 2:
+                    break
+                casts = 0
+                for place in range(starts[user], starts[user] + counts[user]):
+                    row = order[place]
+                    share = weight[row] if weight.shape[0] else 1.0
+                    change, casts = _judge_all(
+                        belief, of_component, row, share, sites, casts, h, normals, most_repeats, again
+                    )  # fmt: skip
+                    log_z += change
             evidence[k, user] = log_z
 
 
@@ -137,6 +191,7 @@ def filter_votes(
     weight: Any,
     normals: tuple[Any, Any],
     most_repeats: int,
+    passes: int,
 ) -> None:
     """`micropref._engine.gaussian_users.filter_votes` of contiguous beliefs, in place, without decay.
 
@@ -147,19 +202,16 @@ def filter_votes(
     votes : (margins, coordinates, outside_variance)
     weight : as there
     normals : (scales, weights) of the logistic function as a mixture
-    most_repeats : int
+    most_repeats, passes : int
     """
-    order, starts, counts = (np.ascontiguousarray(a, np.intp) for a in rounds)
-    margins, coordinates, outside = (np.ascontiguousarray(a, np.float64) for a in votes)
+    rounds = tuple(np.ascontiguousarray(a, np.intp) for a in rounds)  # type: ignore[assignment]
+    votes = tuple(np.ascontiguousarray(a, np.float64) for a in votes)  # type: ignore[assignment]
     weight = np.ascontiguousarray(np.zeros(0) if weight is None else weight, np.float64)
     k, q = beliefs[1].shape[0], beliefs[1].shape[2]
 
     def part(some: slice) -> None:
-        _filter(
-            some.start, some.stop, *beliefs, order, starts, counts, margins, coordinates, outside, weight,
-            *normals, most_repeats,
-        )  # fmt: skip
+        _filter((some.start, some.stop), beliefs, rounds, votes, weight, normals, most_repeats, passes)
 
-    n_users = len(counts)
-    slices = _threads.split(max(n_users, 1), len(order) * k * (q * q + _VOTE) // max(n_users, 1))
+    n_users = len(rounds[2])
+    slices = _threads.split(max(n_users, 1), passes * len(rounds[0]) * k * (q * q + _VOTE) // max(n_users, 1))
     _threads.run(part, [some for some in slices if some.start < n_users])

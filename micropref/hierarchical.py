@@ -42,7 +42,9 @@ __all__ = ["HierarchicalBradleyTerry"]
 _SHAPE = ("n_components", "rank", "n_directions", "n_context_features", "gate", "hidden_units")
 _COMPONENTS = (1, 2, 3, 4, 6, 8)
 _PRIOR_SCALES = (0.6, 1.0, 1.6, 2.5, 4.0)
+# Directions with which the kind of a population is chosen; more, and fewer, that are tried once it is.
 _DIRECTIONS = 16
+_WIDER, _NARROWER = (32,), (8, 4)
 # Strengths of the prior under which users scatter alike in all directions, in numbers of users per direction.
 _SHRINKAGES = (8.0, 2.0, 0.5)
 _STATE = ("rank_", "n_components_", "alpha_", "evidence_", "n_iter_", "converged_", "selection_", "_learned")
@@ -91,7 +93,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
         0 or the likeliest value; with more features than directions and a rank it is 0.
     n_directions : int or "auto", default="auto"
-        q. "auto": 16, or the number of features where that is smaller.
+        q. "auto": the number of features, if there are at most 16; else 16, unless the rank is chosen, too, and users
+        scatter: then 32 where the groups held out prefer them, or 8 or 4 where these are as good.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, on which the weights π depend.
     alpha : float or "auto", default="auto"
@@ -431,7 +434,11 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         shapes = self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions)
         if votes.rounds.counts.max() < 2 and None in shapes:
             shapes = (None,)  # one vote says nothing of how users scatter
-        return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
+        searched = self.n_directions == self.rank == "auto" and any(shape is not None and shape.rank for shape in shapes)
+        if not searched or settings.n_directions >= votes.rows.reader.n_features:
+            return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
+        wider = tuple(q for q in _WIDER if q < votes.rows.reader.n_features)
+        return Choices(numbers, alpha, _PRIOR_SCALES, shapes, wider, _NARROWER)
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm

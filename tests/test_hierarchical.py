@@ -160,6 +160,50 @@ def test_the_smallest_that_is_within_a_standard_error_of_the_best_is_chosen():
     assert not all(is_best)
 
 
+def within(directions: int, d: int, size: float, users: int = 150, votes: int = 20):
+    """Votes of users who differ in the first directions of d alone."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(users), votes)
+    X, tastes = rng.normal(size=(len(groups), d)), np.zeros((users, d))
+    tastes[:, :directions] = rng.normal(size=(users, directions)) * size / np.sqrt(directions)
+    margins = (X * (rng.normal(size=d) * 0.3 + tastes[groups])).sum(axis=1)
+    return X, (rng.random(len(groups)) < 1 / (1 + np.exp(-margins))).astype(int), groups
+
+
+@pytest.mark.parametrize(("directions", "kind", "tried"), [(2, (2, 20, 3.0), [16, 8, 4]), (32, (36, 36, 6.0, 150, 30), [16, 32])])
+def test_auto_chooses_the_number_of_directions(directions, kind, tried):
+    """Fewer than 16 where users differ in few, more where they differ in many; none besides a given number."""
+    X, y, groups = within(*kind)
+    model = HierarchicalBradleyTerry(1, tau=0.0, alpha=0.003, random_state=0).fit(X, y, groups=groups)
+    assert [one["rank"] for one in model.selection_ if one["scatter"]] == tried
+    assert model.scatter_.n_directions == model.rank_ == max(directions, 4)
+    given = HierarchicalBradleyTerry(1, tau=0.0, alpha=0.003, n_directions=16, random_state=0).fit(X, y, groups=groups)
+    assert [one["rank"] for one in given.selection_ if one["scatter"]] == [16]
+    assert given.scatter_.n_directions == 16
+
+
+def test_without_scatter_no_directions_are_tried():
+    X, y, groups, _ = people(users=100, votes=6, d=20, tau=0.0, size=0.5)
+    model = HierarchicalBradleyTerry(1, tau=0.0, alpha=0.003, random_state=0).fit(X, y, groups=groups)
+    assert model.scatter_ is None
+    assert {one["rank"] for one in model.selection_} == {0, 16}
+
+
+def test_more_heads_have_more_to_say():
+    """The prior that is right for two heads of four is too narrow for all of them, and would choose too few."""
+    rng = np.random.default_rng(1)
+    groups = np.repeat(np.arange(300), 6)
+    X = rng.normal(size=(len(groups), 12))
+    heads = rng.normal(size=(4, 12))
+    heads = (heads - heads.mean(axis=0)) * 2.5 / np.sqrt(12)
+    margins = (X * heads[groups % 4]).sum(axis=1)
+    y = (rng.random(len(groups)) < 1 / (1 + np.exp(-margins))).astype(int)
+    model = HierarchicalBradleyTerry(rank=0, tau=0.0, random_state=0).fit(X, y, groups=groups)
+    scales = {one["n_components"]: one["prior_scale"] for one in model.selection_}
+    assert scales[2] < scales[4]
+    assert model.n_components_ == 4
+
+
 def test_auto_chooses_heads_where_people_are_points():
     X, y, groups, _ = people(users=300, votes=8, heads=2, tau=0.0, size=2.5)
     model = HierarchicalBradleyTerry(random_state=0, n_init=2).fit(X, y, groups=groups)

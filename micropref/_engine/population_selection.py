@@ -60,18 +60,33 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choices:
-    """What to choose between: numbers of heads, rising; prior deviations of margins; ways to scatter, None for none."""
+    """What to choose between.
+
+    Attributes
+    ----------
+    n_components : tuple of int
+        Numbers of heads, rising.
+    alpha : float, optional
+    prior_scales : tuple of float
+        Prior deviations of margins.
+    shapes : tuple
+        Ways to scatter, None for none.
+    wider, narrower : tuple of int
+        Numbers of directions to try besides that of the shapes, each the next to try.
+    """
 
     n_components: tuple[int, ...]
     alpha: float | None
     prior_scales: tuple[float, ...]
     shapes: tuple[Shape | None, ...]
+    wider: tuple[int, ...] = ()
+    narrower: tuple[int, ...] = ()
 
     @property
     def only(self) -> Candidate | None:
         """The one candidate, where there is one."""
         scales = (None,) if self.alpha is not None else self.prior_scales
-        if len(self.n_components) * len(scales) * len(self.shapes) > 1:
+        if len(self.n_components) * len(scales) * len(self.shapes) > 1 or self.wider or self.narrower:
             return None
         return Candidate(self.n_components[0], self.alpha, scales[0], self.shapes[0])
 
@@ -101,10 +116,8 @@ def choose(
         return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), []
     search = _Search(votes, folds, choices, settings, seed, report)
     search.run()
-    allowed = [one for one in search.tried if one.candidate.shape in choices.shapes]
-    best = max(allowed, key=search.total)
-    near = [one for one in allowed if not search.is_better(best, one)]
-    return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
+    search.try_directions()
+    return search.smallest().candidate, search.tried
 
 
 def _difference(votes: UserVotes, one: Tried, other: Tried) -> tuple[float, float]:
@@ -138,8 +151,10 @@ class _Search:
         )
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
-        # One head may have nothing to say where two have; what two ask for serves more of them, too.
+        # Heads of every number of components, one population per fold.
+        self.populations: dict[int, list[Population]] = {}
         self.scales: tuple[float | None, ...] = (None,) if choices.alpha is not None else choices.prior_scales
+        self.place = len(self.scales) // 2
 
     def total(self, one: Tried) -> float:
         """Evidence of all users."""
@@ -178,6 +193,36 @@ class _Search:
                 return
             fewer = heads if supported else fewer
 
+    def smallest(self) -> Tried:
+        """Of what was tried, and may be chosen, the smallest that is as good as the best."""
+        allowed = [one for one in self.tried if one.candidate.shape is not None or None in self.choices.shapes]
+        best = max(allowed, key=self.total)
+        near = [one for one in allowed if not self.is_better(best, one)]
+        return min(near, key=lambda one: (one.size, -self.total(one)))
+
+    def try_directions(self) -> None:
+        """Other numbers of directions, for a population that would be chosen with the usual one.
+
+        More of them, and where these gain nothing, fewer, until too few. Which kind of population it is was decided
+        before: many directions fit the very pairs that groups have in common, be they held out or not.
+        """
+        usual = self.smallest()
+        candidate, shape = usual.candidate, usual.candidate.shape
+        if shape is None or not shape.rank:
+            return
+        populations = self.populations[candidate.n_components]
+        for rank in self.choices.wider:
+            more = self._scattered(candidate, populations, replace(shape, rank=rank))
+            if not self.is_better(more, usual):
+                break
+            usual = more
+        if usual.candidate != candidate:
+            return
+        for rank in self.choices.narrower:
+            fewer = self._scattered(candidate, populations, replace(shape, rank=rank))
+            if self.is_better(usual, fewer):
+                break
+
     def _narrowed(self, found: list[Tried]) -> list[Shape]:
         best = max((one for one in found if one.candidate.shape is not None), key=self.total)
         assert best.candidate.shape is not None
@@ -195,14 +240,16 @@ class _Search:
                 found[place] = self._heads_under(k, self.scales[place], starts)
             return self.total(found[place][0])
 
-        place = len(self.scales) // 2
-        step = 1 if total(place + 1) > total(place) else -1
+        # One head may have nothing to say where two have. The more heads, the more each of them has to say: what two ask
+        # for is the least for more.
+        place = self.place if k > 2 else len(self.scales) // 2
+        step = 1 if k > 2 or total(place + 1) > total(place) else -1
         while total(place + step) > total(place):
             place += step
         best = found[place]
+        self.place = place
         self.tried.append(best[0])
-        if k > 1:
-            self.scales = (self.scales[place],)
+        self.populations[k] = best[1]
         return best
 
     def _heads_under(

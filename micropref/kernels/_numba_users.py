@@ -133,6 +133,8 @@ def _judge_all(belief, votes, row, share, sites, first, h, normals, most_repeats
     change = 0.0
     repeats = int(min(math.floor(share), most_repeats))
     rest = share - repeats
+    if not again:
+        sites[first : first + repeats + 1] = 0.0
     for _ in range(repeats):
         vote = (margins[row], coordinates[row], outside[row], 1.0)
         change += _judge(belief, vote, sites[first], h, normals[0], normals[1])
@@ -169,7 +171,6 @@ def _filter(users, beliefs, rounds, votes, weight, normals, most_repeats, passes
             belief = (means[k, user], covariances[k, user])
             log_z = evidence[k, user]
             casts = 0
-            sites[:] = 0.0
             for again in range(passes):
                 if again and casts < 2:
                     break

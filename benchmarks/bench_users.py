@@ -2,12 +2,12 @@
 
     python benchmarks/bench_users.py --data FOLDER [--seeds 2] [--sets dsp sushi2500 ukpconvarg1] [--output FILE]
 
-FOLDER holds ``dsp`` and ``ukpconvarg1`` as `micropref.datasets.load_folder` reads them, and ``sushi2500/orders.npy``, of
-every person ten kinds of sushi in order of preference. One Gaussian population of users in q = 4, 8, 16 and 32 directions,
-and what "auto" makes of everything, are asked about pairs on which nobody taught them: of each user the first labels,
-then other pairs. On dsp a user answers under one criterion, and queries are new; on ukpconvarg1 users are workers of 40 and
-more votes, of whom one in five is held out with half of the pairs. Nats are mean log-losses; gains are those over q = 16,
-or over all directions where these are fewer, paired by user.
+FOLDER holds ``dsp`` and ``ukpconvarg1`` as `micropref.datasets.load_folder` reads them, and ``sushi2500/orders.npy``,
+ten kinds of sushi in the order that each person prefers. One Gaussian population of users in q = 4, 8, 16 and 32
+directions, and what "auto" makes of everything, get the first labels of new users and are asked about other pairs of
+theirs. On dsp a user answers under one criterion, and the queries asked about are new; on ukpconvarg1 users are workers
+of 40 and more votes, of whom one in five is held out, with half of all pairs. Nats are mean log-losses; gains are those
+over q = 16, or over all directions where these are fewer, paired by user.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ def sushi2500(folder: Path, rng: np.random.Generator) -> Split:
 def dsp(folder: Path, rng: np.random.Generator) -> Split:
     data = load_folder(folder)
     table = data.train
+    assert table is not None
     X = make_pairs(data.vectors(table.chosen), data.vectors(table.rejected))
     queries, criterion = np.unique(table.prompt, return_inverse=True)[1], np.asarray(table.context)
     test = np.isin(queries, rng.permutation(queries.max() + 1)[: (queries.max() + 1) // 5])
@@ -82,6 +83,8 @@ def dsp(folder: Path, rng: np.random.Generator) -> Split:
 def ukpconvarg1(folder: Path, rng: np.random.Generator) -> Split:
     data = load_folder(folder)
     table = data.train
+    assert table is not None
+    assert table.group is not None
     X = make_pairs(data.vectors(table.chosen), data.vectors(table.rejected))
     worker = np.unique(table.group, return_inverse=True)[1]
     rows_of = [sorted(pair) for pair in zip(data.rows(table.chosen), data.rows(table.rejected), strict=True)]

@@ -64,7 +64,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
 
         J = −(1/Ω) Σ_u g_u ℓ_u,        ℓ_u = log Σ_k π_k(c̄_u) ∫ N(w; w_k, Σ_k) Π_{i∈u} σ(s_i wᵀd_i)^{ω_i} dw,
 
-    by EM, with the integrals and the posteriors of assumed-density filtering (`micropref._engine.gaussian_users`). Its
+    by EM, with the integrals and the posteriors of expectation propagation (`micropref._engine.gaussian_users`). Its
     limits are other models: τ = 0 and rank 0 is `MixtureBradleyTerry`; one component with rank 0 a Gaussian prior for
     the rewards of users; one component with τ = 0 a low-rank subspace of rewards.
 
@@ -77,7 +77,12 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     those in which annotators differ most, of which one half of the annotators chooses the axes and the other says how
     far apart they lie along them; where τ is given, the leading axes of the differences besides. Variance outside the
     basis counts in every probability and is never learned of a user. `ContextRouter` on this model keeps a posterior of
-    every user, K(1 + q + q(q + 1)/2) numbers.
+    every user, K(1 + q + q(q + 1)/2) single-precision numbers: 60 bytes per head at q = 4, 180 at 8, 612 at 16, 2 244
+    at 32. What fewer directions lose is in the guide, under "Points or clouds?".
+
+    Votes that a user gives in one call are judged together, each by what all others say; after one vote that is exact.
+    Given one by one, the first are judged by less: where answers have no noise at all, complete rankings of sushi, that
+    costs 0.001 nats at ten votes, 0.004 at twenty and 0.006 at 31.
 
     The computation is NumPy's, with numba where it is installed; torch tensors are read as arrays, and the answers are
     tensors again. Groups of one, or no groups, cannot tell scatter from noise.
@@ -434,11 +439,11 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         shapes = self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions)
         if votes.rounds.counts.max() < 2 and None in shapes:
             shapes = (None,)  # one vote says nothing of how users scatter
-        searched = self.n_directions == self.rank == "auto" and any(shape is not None and shape.rank for shape in shapes)
-        if not searched or settings.n_directions >= votes.rows.reader.n_features:
+        d = votes.rows.reader.n_features
+        fixed = self.n_directions != "auto" or self.rank != "auto" or shapes == (None,)
+        if fixed or settings.n_directions >= d:
             return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
-        wider = tuple(q for q in _WIDER if q < votes.rows.reader.n_features)
-        return Choices(numbers, alpha, _PRIOR_SCALES, shapes, wider, _NARROWER)
+        return Choices(numbers, alpha, _PRIOR_SCALES, shapes, tuple(q for q in _WIDER if q < d), _NARROWER)
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm

@@ -170,7 +170,9 @@ def within(directions: int, d: int, size: float, users: int = 150, votes: int = 
     return X, (rng.random(len(groups)) < 1 / (1 + np.exp(-margins))).astype(int), groups
 
 
-@pytest.mark.parametrize(("directions", "kind", "tried"), [(2, (2, 20, 3.0), [16, 8, 4]), (32, (36, 36, 6.0, 150, 30), [16, 32])])
+@pytest.mark.parametrize(
+    ("directions", "kind", "tried"), [(2, (2, 20, 3.0), [16, 8, 4]), (32, (36, 36, 6.0, 150, 30), [16, 32])]
+)
 def test_auto_chooses_the_number_of_directions(directions, kind, tried):
     """Fewer than 16 where users differ in few, more where they differ in many; none besides a given number."""
     X, y, groups = within(*kind)

@@ -9,11 +9,11 @@ two moments of the posterior (assumed-density filtering: Opper, 1998; Minka, 200
 
     h = V z        log Z += log E σ        mean += slope · h        V −= curvature · h hᵀ
 
-That is exact for one vote, up to the mixture of normals. Of several, each was judged by what was known before it: votes
-that are filtered together are therefore judged again, in a second pass, by what all others say (expectation propagation:
-Minka, 2001). A vote i is remembered as exp(c_i + r_i s − ½ p_i s²) of s = zᵀu, what it has said is taken out of the
-belief and of log Z, and the moments at what is left give its new (c, r, p). Votes that come one at a time cannot be
-judged again: what is kept of a user does not grow with their number.
+That is exact for one vote, up to the mixture of normals. Of several, each was judged by what was known before it:
+votes that are filtered together are therefore judged again, in a second pass, by what all others say (expectation
+propagation: Minka, 2001). A vote i is remembered as exp(c_i + r_i s − ½ p_i s²) of s = zᵀu, what it has said is taken
+out of the belief and of log Z, and the moments at what is left give its new (c, r, p). Votes that come one at a time
+cannot be judged again: what is kept of a user does not grow with their number.
 """
 
 from __future__ import annotations
@@ -227,8 +227,8 @@ def filter_votes(
                 assert prior is not None
                 first = users[casts.first[places]]
                 _discount(beliefs, first, decay, prior)
-            votes = margins[:, rows], coordinates[rows], outside_variance[:, rows], casts.share[places]
-            sites[:, :, places] = _judged(beliefs, users, votes, sites[:, :, places] if again else None)
+            some = margins[:, rows], coordinates[rows], outside_variance[:, rows], casts.share[places]
+            sites[:, :, places] = _judged(beliefs, users, some, sites[:, :, places] if again else None)
 
 
 def filter_work(n_votes: int, n_components: int, n_directions: int) -> int:

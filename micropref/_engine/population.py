@@ -115,18 +115,14 @@ def log_prior(votes: UserVotes, population: Population) -> Floats:
     return np.asarray(log_weights, np.float64)
 
 
-def beliefs_of(
-    votes: UserVotes, population: Population, compiled: bool | None = None, passes: int = PASSES
-) -> Beliefs:
+def beliefs_of(votes: UserVotes, population: Population, compiled: bool | None = None, passes: int = PASSES) -> Beliefs:
     """Beliefs about all users after their votes."""
     scatter = population.scatter
     z, outside = votes.coordinates(scatter)
     beliefs = Beliefs.prior(scatter, votes.n_users)
     variance = scatter.residual[:, None] * outside
     margins = votes.margins(population.heads)
-    filter_votes(
-        beliefs, votes.rounds, margins, z, variance, weight=votes.weight, compiled=compiled, passes=passes
-    )
+    filter_votes(beliefs, votes.rounds, margins, z, variance, weight=votes.weight, compiled=compiled, passes=passes)
     return beliefs
 
 

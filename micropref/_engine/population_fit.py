@@ -194,7 +194,9 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: 
         for reach in reaches:  # by the evidence of those who did not choose the axes
             basis = axes_of_users(theirs, chosen, reach**2, shape.rank)
             population = _isotropic(others, heads, basis, shape, settings, deviations=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0))
-            found.append((float(others.outer @ evidence(others, population, passes=settings.passes)), reach, population))
+            found.append(
+                (float(others.outer @ evidence(others, population, passes=settings.passes)), reach, population)
+            )
         best = max(found, key=lambda one: one[0])
         reaches = (best[1],)
         fit = expectation_maximisation(

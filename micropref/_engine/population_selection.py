@@ -240,8 +240,8 @@ class _Search:
                 found[place] = self._heads_under(k, self.scales[place], starts)
             return self.total(found[place][0])
 
-        # One head may have nothing to say where two have. The more heads, the more each of them has to say: what two ask
-        # for is the least for more.
+        # One head may have nothing to say where two have. The more heads there are, the more each has to say: what two
+        # ask for is the least for more.
         place = self.place if k > 2 else len(self.scales) // 2
         step = 1 if k > 2 or total(place + 1) > total(place) else -1
         while total(place + step) > total(place):

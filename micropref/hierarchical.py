@@ -78,11 +78,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     far apart they lie along them; where τ is given, the leading axes of the differences besides. Variance outside the
     basis counts in every probability and is never learned of a user. `ContextRouter` on this model keeps a posterior of
     every user, K(1 + q + q(q + 1)/2) single-precision numbers: 60 bytes per head at q = 4, 180 at 8, 612 at 16, 2 244
-    at 32. What fewer directions lose is in the guide, under "Points or clouds?".
-
-    Votes that a user gives in one call are judged together, each by what all others say; after one vote that is exact.
-    Given one by one, the first are judged by less: where answers have no noise at all, complete rankings of sushi, that
-    costs 0.001 nats at ten votes, 0.004 at twenty and 0.006 at 31.
+    at 32. The guide says what fewer directions lose, and what votes do that come one by one, not in one call.
 
     The computation is NumPy's, with numba where it is installed; torch tensors are read as arrays, and the answers are
     tensors again. Groups of one, or no groups, cannot tell scatter from noise.
@@ -98,8 +94,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
         0 or the likeliest value; with more features than directions and a rank it is 0.
     n_directions : int or "auto", default="auto"
-        q. "auto": the number of features, if there are at most 16; else 16, unless the rank is chosen, too, and users
-        scatter: then 32 where the groups held out prefer them, or 8 or 4 where these are as good.
+        q. "auto": all if there are at most 16 features; else 16, and where users scatter and the rank is "auto", 32 if
+        the groups held out prefer them, or 8 or 4 if these are as good.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, on which the weights π depend.
     alpha : float or "auto", default="auto"
@@ -267,7 +263,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         rows.refuse_all_zero()
         votes = UserVotes(rows)
         random = check_random_state(self.random_state)
-        seed = int(random.randint(1 << 31)) if self._chooses() else 0
+        chooses = "auto" in (self.n_components, self.rank, self.tau) or self.alpha == "auto"
+        seed = int(random.randint(1 << 31)) if chooses else 0
         settings = self._settings(rows.reader.n_features)
         report = print if self.verbose else None
         # Products are of few columns: threads of BLAS would only wait for each other.
@@ -424,9 +421,6 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         self.evidence_ = float(votes.outer @ self._evidence(UserVotes(votes.rows, 1.0))[0]) / votes.mass
 
     # ----------------------------------------------------------------------------------------------------- internals
-
-    def _chooses(self) -> bool:
-        return "auto" in (self.n_components, self.rank, self.tau) or self.alpha == "auto"
 
     def _settings(self, n_features: int) -> Settings:
         q = min(_DIRECTIONS, n_features) if self.n_directions == "auto" else min(int(self.n_directions), n_features)

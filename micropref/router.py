@@ -92,7 +92,8 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
     n_neighbors : int, optional
         Neighbours of the "knn" gate, counted by weight; None: the square root of the total weight, at least 5.
     prefit : bool, default=True
-        Use the fitted mixture as it is. False makes the router a whole two-stage estimator.
+        Use the fitted mixture as it is. False makes the router a whole two-stage estimator. In a stream of both stages
+        users keep the scatter that the first batch shows: let it be large, or fit the mixture first.
     device : str or torch.device, optional
         Where to fit; None: where X is.
     random_state : int, RandomState instance or None, default=None

@@ -70,9 +70,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
 
     What is "auto" is chosen by the evidence of groups that did not teach: all groups are held out once (five folds, two
     beyond 20 000 rows), and of the candidates within one paired standard error of the best the one with the fewest
-    numbers per user is fitted to all; none, where one head is a candidate, that predicts users without votes worse than
-    that by 0.001 nats. With few users a full covariance is drawn towards τ² I, with a strength that is
-    chosen in the same way.
+    numbers per user is fitted to all. Where one head is a candidate, none is chosen that predicts users without votes
+    worse than it does, by more than a standard error and 0.001 nats. With few users a full covariance is drawn towards
+    τ² I, with a strength that is chosen in the same way.
 
     Users differ in a basis of q directions: all of them where there are no more features than `n_directions`; else
     those in which annotators differ most, of which one half of the annotators chooses the axes and the other says how

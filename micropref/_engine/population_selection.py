@@ -26,7 +26,7 @@ _GAIN = 2e-4
 # Numbers of heads that gain nothing over fewer, after which no larger one is tried.
 _PATIENCE = 2
 _STARTS_TRIED = 2
-# In nats per row, what a population may predict the first vote of a user worse than one head does.
+# In nats per row, up to which populations predict the first vote of a user equally well.
 _LOSS = 1e-3
 # Steps of the size of the last, in which heads alone could still come level with the best candidate.
 _WITHIN_REACH = 3.0
@@ -109,7 +109,7 @@ def choose(
 
     Every user is held out once. The error is that of the difference between two candidates, paired by user. Where one
     head is a candidate, none is chosen that predicts users who have not voted worse than that: what later votes gain is
-    no reason to serve new users badly.
+    no reason to serve new users badly. Of two that are level, the one that predicts them better is chosen.
     """
     only = choices.only
     if only is not None:
@@ -125,21 +125,33 @@ def choose(
         allowed = [one for one in allowed if not _fails_new_users(votes, one, search.tried)]
     best = max(allowed, key=search.total)
     near = [one for one in allowed if not search.is_better(best, one)]
+    # What is level with votes may differ before any.
+    near = [one for one in near if not any(_serves_new_users_better(votes, other, one) for other in near)]
     return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
 
 
 def _difference(votes: UserVotes, one: Tried, other: Tried) -> tuple[float, float]:
     """By how much the first has more evidence, and the standard error of that, both in nats of all users."""
-    each = one.evidence - other.evidence
+    return _sum_and_error(votes, one.evidence - other.evidence)
+
+
+def _sum_and_error(votes: UserVotes, each: Floats) -> tuple[float, float]:
+    """The sum over users, and its standard error."""
     gain = float(votes.outer @ each)
     return gain, math.sqrt(float(votes.outer @ np.square(each - gain / votes.outer.sum())))
+
+
+def _serves_new_users_better(votes: UserVotes, one: Tried, other: Tried) -> bool:
+    """Whether the first predicts first votes better, beyond the paired standard error and beyond a trifle."""
+    gain, error = _sum_and_error(votes, one.first - other.first)
+    return gain > max(error, _LOSS * votes.mass)
 
 
 def _fails_new_users(votes: UserVotes, one: Tried, tried: list[Tried]) -> bool:
     """Whether first votes are predicted worse than by one head on which all users sit, where that was tried."""
     heads = (other for other in tried if other.candidate.n_components == 1 and other.candidate.shape is None)
     single = next(heads, None)
-    return single is not None and float(votes.outer @ (single.first - one.first)) > _LOSS * votes.mass
+    return single is not None and _serves_new_users_better(votes, single, one)
 
 
 class _Search:

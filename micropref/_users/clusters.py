@@ -28,7 +28,7 @@ _WINDOW, _WINDOW_OF_FEW = 0.1, 3.0
 _DEEPEST = 6
 # Least share of the contexts that repeat, and of those that do so outside of the largest cluster.
 _LEAST_REPEATED, _LEAST_OUTSIDE = 0.5, 0.05
-# Distances, as shares of the contexts' scale and of the cut, that count as equal: rounding must not decide between them.
+# Distances, as shares of the contexts' scale and of the cut, that are equal: rounding must not decide between them.
 _EQUAL = 2.0**-30
 _TOLERANCE = 1e-7
 # Steps, as shares of that scale, of the numbers by which contexts are ordered.

@@ -184,6 +184,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     _learned: dict[str, Any]
 
     _LEARNS_FROM = ("_stream",)
+    # Whether, of populations that are level, the one that serves users without votes better is chosen.
+    _NEW_USERS_FIRST: bool = False
 
     def __init__(
         self,
@@ -435,7 +437,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         shapes = self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions)
         if votes.rounds.counts.max() < 2 and None in shapes:
             shapes = (None,)  # one vote says nothing of how users scatter
-        return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
+        return Choices(numbers, alpha, _PRIOR_SCALES, shapes, self._NEW_USERS_FIRST)
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm

@@ -64,13 +64,15 @@ class Candidate:
 class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
-    The last of the deviations is the usual one.
+    The last of the deviations is the usual one. Populations that are level may differ for users who have not voted, which
+    `new_users_first` lets decide before their size does.
     """
 
     n_components: tuple[int, ...]
     alpha: float | None
     prior_scales: tuple[float, ...]
     shapes: tuple[Shape | None, ...]
+    new_users_first: bool = False
 
     @property
     def only(self) -> Candidate | None:
@@ -109,7 +111,8 @@ def choose(
 
     Every user is held out once. The error is that of the difference between two candidates, paired by user. Where one
     head is a candidate, none is chosen that predicts users who have not voted worse than that: what later votes gain is
-    no reason to serve new users badly. Of two that are level, the one that predicts them better is chosen.
+    no reason to serve new users badly. With `new_users_first`, of two that are level the one that predicts them better is
+    chosen.
     """
     only = choices.only
     if only is not None:
@@ -125,8 +128,8 @@ def choose(
         allowed = [one for one in allowed if not _fails_new_users(votes, one, search.tried)]
     best = max(allowed, key=search.total)
     near = [one for one in allowed if not search.is_better(best, one)]
-    # What is level with votes may differ before any.
-    near = [one for one in near if not any(_serves_new_users_better(votes, other, one) for other in near)]
+    if choices.new_users_first:
+        near = [one for one in near if not any(_serves_new_users_better(votes, other, one) for other in near)]
     return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
 
 

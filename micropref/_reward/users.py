@@ -108,7 +108,7 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
 
     One reward, heads, and users around heads are what a `HierarchicalBradleyTerry` chooses from, by the evidence of
     people held out, the simplest unless another is better by more than the standard error, and none that serves users
-    without votes worse than one reward does. Without scatter it is a mixture, which then is fitted as one.
+    without votes worse than one reward does; of those that are level, the one that serves them best. Without scatter it is a mixture, which then is fitted as one.
 
     Where no annotator answers twice, nothing is chosen: rows held out may share prompts with those that teach, and say
     little of people.
@@ -122,7 +122,9 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
         k = parameters.get("n_components", AUTO)
         heads = MixtureBradleyTerry(1 if k == AUTO else k, **shared)
         return heads.fit(X, sample_weight=weight, groups=groups), _without_choice(len(heads.coef_))
-    found = HierarchicalBradleyTerry(**parameters).fit(X, sample_weight=weight, groups=groups)
+    found = HierarchicalBradleyTerry(**parameters)
+    found._NEW_USERS_FIRST = True
+    found.fit(X, sample_weight=weight, groups=groups)
     choice = _choice(found)
     if choice.chosen == "hierarchical":
         return found, choice

@@ -64,8 +64,8 @@ class Candidate:
 class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
-    The last of the deviations is the usual one. Populations that are level may differ for users who have not voted, which
-    `new_users_first` lets decide before their size does.
+    The last of the deviations is the usual one. Populations that are level may differ for users who have not voted;
+    `new_users_first` lets that decide before their size does.
     """
 
     n_components: tuple[int, ...]
@@ -111,8 +111,8 @@ def choose(
 
     Every user is held out once. The error is that of the difference between two candidates, paired by user. Where one
     head is a candidate, none is chosen that predicts users who have not voted worse than that: what later votes gain is
-    no reason to serve new users badly. With `new_users_first`, of two that are level the one that predicts them better is
-    chosen.
+    no reason to serve new users badly. With `new_users_first`, of two that are level the one that predicts them better
+    is chosen.
     """
     only = choices.only
     if only is not None:

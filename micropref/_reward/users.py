@@ -107,8 +107,9 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
     """The first stage that predicts people held out best.
 
     One reward, heads, and users around heads are what a `HierarchicalBradleyTerry` chooses from, by the evidence of
-    people held out, the simplest unless another is better by more than the standard error, and none that serves users
-    without votes worse than one reward does; of those that are level, the one that serves them best. Without scatter it is a mixture, which then is fitted as one.
+    people held out: the simplest unless another is better by more than the standard error. None is chosen that serves
+    users without votes worse than one reward does, and of those that are level the one that serves them best. Without
+    scatter it is a mixture, which then is fitted as one.
 
     Where no annotator answers twice, nothing is chosen: rows held out may share prompts with those that teach, and say
     little of people.

@@ -321,6 +321,16 @@ def test_a_stream_learns_what_a_fit_learns():
     assert model.log_likelihood(X, y, groups=groups) > first.log_likelihood(X, y, groups=groups)
 
 
+def test_a_stream_learns_the_size_of_the_scatter_that_its_first_batch_does_not_show():
+    X, y, groups, _ = people(users=600, votes=15, d=4)
+    order = np.random.default_rng(0).permutation(len(y))  # hardly a user answers twice in the first batch
+    stream = HierarchicalBradleyTerry(1, rank=4, random_state=0)
+    for rows in np.split(order, range(300, len(y), 300)):
+        stream.partial_fit(X[rows], y[rows], groups=groups[rows])
+    fit = HierarchicalBradleyTerry(1, rank=4, random_state=0).fit(X, y, groups=groups)
+    assert stream.log_likelihood(X, y, groups=groups) > fit.log_likelihood(X, y, groups=groups) - 0.02
+
+
 def test_what_an_annotator_has_said_is_remembered():
     """Half of every annotator's votes, then the other half: the beliefs are those of all at once."""
     from micropref._users.scatter_stream import ScatterStream

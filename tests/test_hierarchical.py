@@ -7,6 +7,10 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 
 from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, load, save
+from micropref._engine.population import Shape, shaped
+from micropref._engine.user_axes import _leading, axes_of_differences
+from micropref._engine.user_votes import UserVotes
+from micropref._rows.comparisons import Comparisons
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.pairs import swap_pairs
 
@@ -124,6 +128,43 @@ def test_axes_of_users_are_found_where_features_are_many():
 
 
 # ------------------------------------------------------------------------------------------------- what is recovered
+
+
+@pytest.mark.parametrize(
+    ("width", "n_axes", "rows"), [(20, 5, 60), (20, 20, 60), (300, 0, 400), (300, 6, 400), (300, 6, 3)]
+)
+def test_leading_axes_are_eigenvectors_however_many_columns(width, n_axes, rows):
+    X = np.random.default_rng(0).normal(size=(rows, width)) * np.geomspace(3, 1, width)
+    moment = X.T @ X
+    axes = _leading(moment, n_axes)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(n_axes), atol=1e-10)
+    expected = np.linalg.eigvalsh(moment)[::-1][:n_axes]
+    np.testing.assert_allclose(np.einsum("ik,ij,jk->k", axes, moment, axes), expected, atol=1e-8 * moment.max())
+
+
+def test_axes_of_differences_are_those_beside_the_axes_that_are_given():
+    X = np.random.default_rng(0).normal(size=(80, 6)) * np.arange(1, 7)
+    votes = UserVotes(Comparisons.read(MixtureBradleyTerry(1), X, None, None, None, first=True, host=True), 1.0)
+    beside = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 2)))[0]
+    outside = np.eye(6) - beside @ beside.T
+    expected = np.linalg.eigh(outside @ X.T @ X @ outside)[1][:, :-4:-1]
+    axes = axes_of_differences(votes, 3, beside)
+    np.testing.assert_allclose(axes @ axes.T, expected @ expected.T, atol=1e-9)
+
+
+@pytest.mark.parametrize("rank", [0, 2, 5])
+@pytest.mark.parametrize("tau", [None, 0.5])
+def test_a_covariance_of_a_rank_keeps_its_largest_directions(rank, tau):
+    rng = np.random.default_rng(0)
+    roots = rng.normal(size=(2, 5, 9))
+    users = np.array([3.0, 7.0])
+    spread = roots @ roots.swapaxes(1, 2)
+    free = spread / users[:, None, None]
+    found = shaped(spread, users, Shape(rank, tau=tau))
+    for before, after in zip(np.linalg.eigvalsh(free)[:, ::-1], np.linalg.eigvalsh(found)[:, ::-1], strict=True):
+        rest = before[rank:].mean() if tau is None and rank < 5 else (tau or 0.0) ** 2
+        np.testing.assert_allclose(after[:rank], np.maximum(before[:rank], rest))
+        np.testing.assert_allclose(after[rank:], rest)
 
 
 def test_planted_scatter_is_recovered(scattered, world):
@@ -341,8 +382,6 @@ def test_what_an_annotator_has_said_is_remembered():
     assert isinstance(stream, ScatterStream)
     population = model._scaled_population()
     half = np.arange(len(y)) % 10 < 5
-    from micropref._engine.user_votes import UserVotes
-
     votes = model._votes(X, y, None, groups).rows
     stream._take(UserVotes(votes.part(np.flatnonzero(half)), stream.norm), population)
     again = stream._take(UserVotes(votes.part(np.flatnonzero(~half)), stream.norm), population)

@@ -5,7 +5,7 @@ over that time, as a share of the bandwidth of a copy measured in the same run (
 beyond the inputs. Half of the width is context. On CUDA a converged fit is measured too.
 
     python benchmarks/bench_kernels.py                                     # this machine's CPU
-    python -m pytest tests/test_kernels.py && python benchmarks/bench_kernels.py --device cuda
+    python -m pytest tests/test_kernels*.py && python benchmarks/bench_kernels.py --device cuda
 """
 
 from __future__ import annotations
@@ -157,7 +157,6 @@ def main() -> None:
     }
     given.output.mkdir(exist_ok=True)
     path = given.output / f"kernels_{given.device}.csv"
-    compiled = torch.compile(nll)
     writer = None
     adding = given.append and path.exists()
     with path.open("a" if adding else "w", newline="") as file:
@@ -173,6 +172,9 @@ def main() -> None:
                         )
                         bandwidth = copy_bandwidth(X, given.device, given.repeats)
                         arguments = (X, W, V, b, c)
+                        # One shape at a time: after eight of them torch would run the rest as they are written.
+                        torch._dynamo.reset()
+                        compiled = torch.compile(nll, dynamic=False)
                         methods = {
                             "autograd": autograd(nll, *arguments),
                             "torch.compile": autograd(compiled, *arguments),

@@ -99,6 +99,15 @@ def test_a_rank_is_a_subspace(world):
     np.testing.assert_allclose(model.tau_, 0, atol=1e-6)
 
 
+def test_a_rank_beyond_the_directions_is_kept_or_refused():
+    X, y, groups, _ = people(users=40, votes=6, d=20)
+    fixed = {"tau": 0.0, "alpha": 0.01, **QUICK, "max_iter": 300}
+    assert HierarchicalBradleyTerry(1, rank=18, **fixed).fit(X, y, groups=groups).scatter_.basis.shape == (20, 18)
+    assert HierarchicalBradleyTerry(1, rank=99, **fixed).fit(X, y, groups=groups).scatter_.basis.shape == (20, 20)
+    with pytest.raises(ValueError, match=r"n_directions: expected at least the 8 directions .*got 5"):
+        HierarchicalBradleyTerry(1, rank=8, n_directions=5, **fixed).fit(X, y, groups=groups)
+
+
 def test_with_few_directions_the_rest_is_variance():
     X, y, groups, _ = people(d=6)
     model = HierarchicalBradleyTerry(1, rank=0, tau=1.0, n_directions=2, alpha=1e-3, **QUICK).fit(X, y, groups=groups)

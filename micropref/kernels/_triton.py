@@ -1,10 +1,9 @@
-"""The CUDA path: one Triton kernel that reads X from device memory once.
+"""The CUDA path: one Triton kernel for likelihood and gradient.
 
 Every program takes every P-th tile of rows, in order, and adds their gradients to sums of its own; the sums of the P
 programs are then added in a fixed order, so that the same call gives the same bits. A tile is read twice in pieces of
-columns, for its margins and for its gradient; it is so small that the second time it comes from the cache of its
-multiprocessor (up to 2 048 columns) or from L2. Products of float32 are made of three products on tensor cores, exact
-to about 2^-22.
+columns, for its margins and for its gradient, the second time from a cache where the tiles of all programs fit one.
+Products run on tensor cores, exact to about 2^-22. docs/kernels.md says what was measured and tried.
 """
 
 from __future__ import annotations
@@ -58,16 +57,18 @@ def _narrow(a, b, total):
 def _dot(a, b, total):
     """``total + a @ b`` of rows as they are stored and values in single precision, in either order, to about 2^-22.
 
-    Tensor cores take half precision as it is, and the single precision beside it in as many parts as it has digits: three
-    of bfloat16, two of tf32 beside float16, which tf32 holds exactly. Rows in single precision take three products.
+    Tensor cores take half precision as it is, and the single precision beside it in as many parts as its digits need:
+    three of bfloat16, or two of tf32 beside float16, which tf32 holds exactly. Rows in single precision take three
+    products of tf32.
     """
+    # The compiler follows branches on types only as one statement.
     if a.dtype == tl.bfloat16:
         first = b.to(tl.bfloat16)
         rest = b - first.to(tl.float32)
         second = rest.to(tl.bfloat16)
         third = (rest - second.to(tl.float32)).to(tl.bfloat16)
         return _narrow(a, first, _narrow(a, second, _narrow(a, third, total)))
-    elif b.dtype == tl.bfloat16:
+    elif b.dtype == tl.bfloat16:  # noqa: RET505
         first = a.to(tl.bfloat16)
         rest = a - first.to(tl.float32)
         second = rest.to(tl.bfloat16)

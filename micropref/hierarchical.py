@@ -89,12 +89,12 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Number K of heads. "auto" tries 1, 2, 3, 4, 6, 8, with and without scatter, and ends where two numbers in a row
         gain nothing; components of less than 2 % are dropped.
     rank : int or "auto", default="auto"
-        Columns of every F_k.
+        Columns of every F_k; as many as there are features stand for more. "auto" is 0 or q.
     tau : float or "auto", default="auto"
         Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
         0 or the likeliest value; with more features than directions and a rank it is 0.
     n_directions : int or "auto", default="auto"
-        q. "auto": 16, or the number of features where that is smaller.
+        q, at least the rank. "auto": 16, or a larger rank, but at most the number of features.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, on which the weights π depend.
     alpha : float or "auto", default="auto"
@@ -427,7 +427,13 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         return "auto" in (self.n_components, self.rank, self.tau) or self.alpha == "auto"
 
     def _settings(self, n_features: int) -> Settings:
-        q = min(_DIRECTIONS, n_features) if self.n_directions == "auto" else min(int(self.n_directions), n_features)
+        rank = 0 if self.rank == "auto" else min(int(self.rank), n_features)
+        q = min(max(_DIRECTIONS, rank) if self.n_directions == "auto" else int(self.n_directions), n_features)
+        if rank > q:
+            raise ValueError(
+                f"n_directions: expected at least the {rank} directions in which users differ (rank={self.rank}), got "
+                f"{self.n_directions}"
+            )
         return Settings(q, self.gate, self.hidden_units, self.gate_alpha, self.max_iter, self.tol)
 
     def _choices(self, votes: UserVotes, settings: Settings) -> Choices:

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from micropref import ContextRouter, MixtureBradleyTerry, PreferenceModel, load_demo
+from micropref._engine.dead_heads import dead_heads
 from micropref._engine.gates import Gate
 from micropref._engine.priors import GATE_DEVIATION, HEAD_DEVIATION, gate_penalty, head_penalty
 from micropref._engine.vote_temperature import TEMPERATURES, _clearly_best, _mixed
+from micropref._estimator.dead_heads import warn_of_dead_heads
 from micropref.distributed._groups import hash_ids
 from micropref.embed import HashingEncoder
 from micropref.persistence import load, save
@@ -348,6 +350,26 @@ def test_dead_heads_are_never_counted(n_dead, without_dead, living):
     one = [_Fold(value - 0.1, value - 0.1, 1.0, 0) for value in own]
     for rule in ("one_se", "best"):
         assert _choose([1, 4], [one, four], rule)[0] == living
+
+
+@pytest.mark.parametrize(
+    ("weights", "n_dead"),
+    [
+        ([1.0], 0),
+        ([0.5, 0.479, 0.021], 0),
+        ([0.5, 0.481, 0.019], 1),
+        ([0.0, 0.0, 1.0], 2),
+        ([1 / 60] * 60, 0),  # an equal share each
+        ([1 / 50] * 48 + [0.032, 0.008], 1),
+    ],
+)
+def test_a_head_is_dead_below_two_percent_or_half_an_equal_share(weights, n_dead):
+    assert dead_heads(np.array(weights)).sum() == n_dead
+
+
+def test_the_warning_says_below_which_weight_a_head_is_dead():
+    with pytest.warns(UserWarning, match=r"a weight of less than 1 % \(0.008\)"):
+        warn_of_dead_heads(np.array([1 / 50] * 48 + [0.032, 0.008]))
 
 
 def test_a_dead_head_warns_and_says_what_to_do():

@@ -214,6 +214,15 @@ def test_a_model_of_texts_on_users_around_heads(demo, tmp_path):
     np.testing.assert_array_equal(loaded.reward(*asked, [""] * 2, [user] * 2), first)
 
 
+def test_one_reward_of_a_hierarchical_model_has_no_deviation_and_says_which_model_has(demo):
+    agreed = hierarchical(n_components=1, n_directions=0, tau=0.0, alpha=0.01)
+    model = PreferenceModel.fit(demo.train, mixture=agreed)
+    with pytest.raises(ValueError, match="fit with users='one', and call estimate_uncertainty"):
+        model.reward(["How?"], ["So."], return_std=True)
+    with pytest.raises(TypeError, match="HierarchicalBradleyTerry; fit with users='one'"):
+        model.estimate_uncertainty(demo.train)
+
+
 @pytest.mark.parametrize("kind", ["one", "heads", "hierarchical"])
 def test_users_name_the_first_stage(demo, kind):
     table = demo.train[np.arange(200)]

@@ -117,13 +117,13 @@ def without_dead_heads(votes: UserVotes, population: Population) -> Population:
 
 
 def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, alpha: float, settings: Settings) -> EMFit:
-    """How users scatter around heads, in at most `settings.n_directions` directions, or as many as the rank says.
+    """How users scatter around heads, in at most `settings.n_directions` directions.
 
     With no more features than directions the basis is all of them. With more, it is made of the directions in which
     users differ most, `shape.rank` of them; where the others have a variance, of the leading axes of the differences
     besides.
     """
-    d, q = votes.rows.reader.n_features, max(settings.n_directions, shape.rank)
+    d, q = votes.rows.reader.n_features, settings.n_directions
     if q >= d:
         return _fitted(votes, heads, np.eye(d), shape, alpha, settings)
     if shape.rank == 0:
@@ -182,7 +182,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: 
     How far apart they lie along them, the users who chose them say too high: the variances along the axes of one half
     of the users are those of the other half, and both halves choose by turns.
     """
-    k, q = heads.n_components, max(settings.n_directions, shape.rank)
+    k, q = heads.n_components, settings.n_directions
     margins = _own_margins(votes, heads)
     half = votes.drawn_parts(2, 0) == 0
     reaches: tuple[float, ...] = _REACHES

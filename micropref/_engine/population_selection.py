@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._engine.population import Population, Shape, evidence
+from micropref._engine.population import Population, Shape, evidence, evidence_of_first_votes
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.priors import head_penalty
 from micropref._engine.user_votes import UserVotes
@@ -26,6 +26,8 @@ _GAIN = 2e-4
 # Numbers of heads that gain nothing over fewer, after which no larger one is tried.
 _PATIENCE = 2
 _STARTS_TRIED = 2
+# In nats per row, up to which populations predict the first vote of a user equally well.
+_LOSS = 1e-3
 # Steps of the size of the last, in which heads alone could still come level with the best candidate.
 _WITHIN_REACH = 3.0
 
@@ -60,43 +62,45 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choices:
-    """What to choose between.
+    """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
-    Attributes
-    ----------
-    n_components : tuple of int
-        Numbers of heads, rising.
-    alpha : float, optional
-    prior_scales : tuple of float
-        Prior deviations of margins.
-    shapes : tuple
-        Ways to scatter, None for none.
-    wider, narrower : tuple of int
-        Numbers of directions to try besides that of the shapes, each the next to try.
+    The last of the deviations is the usual one. Populations that are level may differ for users who have not voted;
+    `new_users_first` lets that decide before their size does.
     """
 
     n_components: tuple[int, ...]
     alpha: float | None
     prior_scales: tuple[float, ...]
     shapes: tuple[Shape | None, ...]
-    wider: tuple[int, ...] = ()
-    narrower: tuple[int, ...] = ()
+    new_users_first: bool = False
 
     @property
     def only(self) -> Candidate | None:
         """The one candidate, where there is one."""
         scales = (None,) if self.alpha is not None else self.prior_scales
-        if len(self.n_components) * len(scales) * len(self.shapes) > 1 or self.wider or self.narrower:
+        if len(self.n_components) * len(scales) * len(self.shapes) > 1:
             return None
         return Candidate(self.n_components[0], self.alpha, scales[0], self.shapes[0])
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate with the evidence ℓ_u of every user, from a fit to others; numbers of a user's state; live heads."""
+    """A candidate, and what a fit to others says of every user.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    evidence : ndarray of shape (n_users,)
+        ℓ_u.
+    first : ndarray of shape (n_users,)
+        Log-likelihood of the same votes, each as if it were the first of its user.
+    size : int
+        Numbers of a user's state.
+    """
 
     candidate: Candidate
     evidence: Floats
+    first: Floats
     size: int
 
 
@@ -105,26 +109,52 @@ def choose(
 ) -> tuple[Candidate, list[Tried]]:
     """The smallest candidate within a standard error of the best, and all that were tried.
 
-    Every user is held out once. The error is that of the difference between two candidates, paired by user.
+    Every user is held out once. The error is that of the difference between two candidates, paired by user. Where one
+    head is a candidate, none is chosen that predicts users who have not voted worse than that: what later votes gain is
+    no reason to serve new users badly. With `new_users_first`, of two that are level the one that predicts them better
+    is chosen.
     """
     only = choices.only
     if only is not None:
         return only, []
     folds = _folds(votes, seed)
     if not folds:  # one user alone
-        scale = choices.prior_scales[0] if choices.alpha is None else None
+        scale = choices.prior_scales[-1] if choices.alpha is None else None
         return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), []
     search = _Search(votes, folds, choices, settings, seed, report)
     search.run()
-    search.try_directions()
-    return search.smallest().candidate, search.tried
+    allowed = [one for one in search.tried if one.candidate.shape in choices.shapes]
+    if None in choices.shapes:
+        allowed = [one for one in allowed if not _fails_new_users(votes, one, search.tried)]
+    best = max(allowed, key=search.total)
+    near = [one for one in allowed if not search.is_better(best, one)]
+    if choices.new_users_first:
+        near = [one for one in near if not any(_serves_new_users_better(votes, other, one) for other in near)]
+    return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
 
 
 def _difference(votes: UserVotes, one: Tried, other: Tried) -> tuple[float, float]:
     """By how much the first has more evidence, and the standard error of that, both in nats of all users."""
-    each = one.evidence - other.evidence
+    return _sum_and_error(votes, one.evidence - other.evidence)
+
+
+def _sum_and_error(votes: UserVotes, each: Floats) -> tuple[float, float]:
+    """The sum over users, and its standard error."""
     gain = float(votes.outer @ each)
     return gain, math.sqrt(float(votes.outer @ np.square(each - gain / votes.outer.sum())))
+
+
+def _serves_new_users_better(votes: UserVotes, one: Tried, other: Tried) -> bool:
+    """Whether the first predicts first votes better, beyond the paired standard error and beyond a trifle."""
+    gain, error = _sum_and_error(votes, one.first - other.first)
+    return gain > max(error, _LOSS * votes.mass)
+
+
+def _fails_new_users(votes: UserVotes, one: Tried, tried: list[Tried]) -> bool:
+    """Whether first votes are predicted worse than by one head on which all users sit, where that was tried."""
+    heads = (other for other in tried if other.candidate.n_components == 1 and other.candidate.shape is None)
+    single = next(heads, None)
+    return single is not None and _serves_new_users_better(votes, single, one)
 
 
 class _Search:
@@ -151,10 +181,8 @@ class _Search:
         )
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
-        # Heads of every number of components, one population per fold.
-        self.populations: dict[int, list[Population]] = {}
+        # One head may have nothing to say where two have; what two ask for serves more of them, too.
         self.scales: tuple[float | None, ...] = (None,) if choices.alpha is not None else choices.prior_scales
-        self.place = len(self.scales) // 2
 
     def total(self, one: Tried) -> float:
         """Evidence of all users."""
@@ -193,36 +221,6 @@ class _Search:
                 return
             fewer = heads if supported else fewer
 
-    def smallest(self) -> Tried:
-        """Of what was tried, and may be chosen, the smallest that is as good as the best."""
-        allowed = [one for one in self.tried if one.candidate.shape is not None or None in self.choices.shapes]
-        best = max(allowed, key=self.total)
-        near = [one for one in allowed if not self.is_better(best, one)]
-        return min(near, key=lambda one: (one.size, -self.total(one)))
-
-    def try_directions(self) -> None:
-        """Other numbers of directions, for a population that would be chosen with the usual one.
-
-        More of them, and where these gain nothing, fewer, until too few. Which kind of population it is was decided
-        before: many directions fit the very pairs that groups have in common, be they held out or not.
-        """
-        usual = self.smallest()
-        candidate, shape = usual.candidate, usual.candidate.shape
-        if shape is None or not shape.rank:
-            return
-        populations = self.populations[candidate.n_components]
-        for rank in self.choices.wider:
-            more = self._scattered(candidate, populations, replace(shape, rank=rank))
-            if not self.is_better(more, usual):
-                break
-            usual = more
-        if usual.candidate != candidate:
-            return
-        for rank in self.choices.narrower:
-            fewer = self._scattered(candidate, populations, replace(shape, rank=rank))
-            if self.is_better(usual, fewer):
-                break
-
     def _narrowed(self, found: list[Tried]) -> list[Shape]:
         best = max((one for one in found if one.candidate.shape is not None), key=self.total)
         assert best.candidate.shape is not None
@@ -240,16 +238,15 @@ class _Search:
                 found[place] = self._heads_under(k, self.scales[place], starts)
             return self.total(found[place][0])
 
-        # One head may have nothing to say where two have. The more heads there are, the more each has to say: what two
-        # ask for is the least for more.
-        place = self.place if k > 2 else len(self.scales) // 2
-        step = 1 if k > 2 or total(place + 1) > total(place) else -1
-        while total(place + step) > total(place):
-            place += step
+        place = usual = len(self.scales) - 1
+        while total(place - 1) > total(place):
+            place -= 1
+        # Another prior than the usual one needs a reason.
+        place = place if self.is_better(found[place][0], found[usual][0]) else usual
         best = found[place]
-        self.place = place
         self.tried.append(best[0])
-        self.populations[k] = best[1]
+        if k > 1:
+            self.scales = (self.scales[place],)
         return best
 
     def _heads_under(
@@ -283,13 +280,14 @@ class _Search:
         return tried
 
     def _judge(self, candidate: Candidate, populations: list[Population]) -> Tried:
-        each = np.empty(self.votes.n_users)
+        each, first = np.empty((2, self.votes.n_users))
         for (_, held, users), population in zip(self.folds, populations, strict=True):
             compiled = self.settings.compiled(self.votes, candidate.n_components)
             each[users] = evidence(held, population, compiled, self.settings.passes)
+            first[users] = evidence_of_first_votes(held, population)
         q = populations[0].scatter.n_directions
         live = max(population.n_components for population in populations)
-        tried = Tried(candidate, each, live * (1 + q + q * (q + 1) // 2))
+        tried = Tried(candidate, each, first, live * (1 + q + q * (q + 1) // 2))
         if self.report is not None:
             said = ", ".join(f"{name}={value}" for name, value in candidate.describe().items())
             self.report(f"{said}: {self.total(tried) / self.votes.mass:.5f} nats per row")
@@ -328,7 +326,9 @@ def records_of(votes: UserVotes, chosen: Candidate, tried: list[Tried]) -> list[
                 **one.candidate.describe(),
                 "numbers_per_user": one.size,
                 "nats_per_row": float(votes.outer @ one.evidence) / votes.mass,
+                "nats_of_first_votes": float(votes.outer @ one.first) / votes.mass,
                 "standard_error": _difference(votes, top, one)[1] / votes.mass,
+                "fails_new_users": _fails_new_users(votes, one, tried),
                 "chosen": one.candidate == chosen,
             }
         )

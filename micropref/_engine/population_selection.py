@@ -64,8 +64,8 @@ class Candidate:
 class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
-    The last of the deviations is the usual one. Populations that are level may differ for users who have not voted;
-    `new_users_first` lets that decide before their size does.
+    The last of the deviations is the usual one. `new_users_first` is for models that serve users who have not voted: their
+    predictions then decide before the size of a population does.
     """
 
     n_components: tuple[int, ...]
@@ -109,10 +109,9 @@ def choose(
 ) -> tuple[Candidate, list[Tried]]:
     """The smallest candidate within a standard error of the best, and all that were tried.
 
-    Every user is held out once. The error is that of the difference between two candidates, paired by user. Where one
-    head is a candidate, none is chosen that predicts users who have not voted worse than that: what later votes gain is
-    no reason to serve new users badly. With `new_users_first`, of two that are level the one that predicts them better
-    is chosen.
+    Every user is held out once. The error is that of the difference between two candidates, paired by user. With
+    `new_users_first`, none is chosen that predicts users who have not voted worse than one head does, whatever later
+    votes gain, and of two that are level the one that predicts them better is chosen.
     """
     only = choices.only
     if only is not None:
@@ -124,7 +123,7 @@ def choose(
     search = _Search(votes, folds, choices, settings, seed, report)
     search.run()
     allowed = [one for one in search.tried if one.candidate.shape in choices.shapes]
-    if None in choices.shapes:
+    if choices.new_users_first and None in choices.shapes:
         allowed = [one for one in allowed if not _fails_new_users(votes, one, search.tried)]
     best = max(allowed, key=search.total)
     near = [one for one in allowed if not search.is_better(best, one)]

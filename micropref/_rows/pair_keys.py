@@ -1,0 +1,100 @@
+"""Which rows are the same pair: 64 bits for every difference, the same for a pair that stands the other way round."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from numbers import Integral
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._arrays.backend import Array, to_numpy
+
+__all__ = ["askable_rows", "check_n_queries", "pair_keys", "row_keys"]
+
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
+_BLOCK_ROWS = 4096
+
+
+def pair_keys(differences: Array) -> NDArray[np.uint64]:
+    """A key for every row; two rows have the same key if they are equal in single precision up to their sign.
+
+    Others share one by chance alone, once in 2⁶⁴ pairs of rows.
+
+    Parameters
+    ----------
+    differences : array of shape (n, n_features)
+
+    Returns
+    -------
+    keys : ndarray of uint64 of shape (n,)
+    """
+    n, width = differences.shape
+    keys = np.empty(n, dtype=np.uint64)
+    factors = _factors(width)
+    for start in range(0, n, _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = np.asarray(to_numpy(differences[rows]), dtype=np.float32)
+        leading = block[np.arange(len(block)), (block != 0).argmax(axis=1)]
+        # Adding zero makes the negative zero the positive one.
+        block = block * np.where(leading < 0, np.float32(-1), np.float32(1))[:, None] + np.float32(0)
+        bits = block.view(np.uint32).astype(np.uint64)
+        mixed = (bits + np.uint64(1)) * factors
+        mixed ^= mixed >> _HALF
+        total = (mixed * factors[::-1]).sum(axis=1, dtype=np.uint64)
+        total ^= total >> _HALF
+        keys[rows] = total * _ODD
+    return keys
+
+
+def row_keys(contexts: Array, differences: Array) -> NDArray[np.uint64]:
+    """A key for every row, the same only for the same pair in the same context."""
+    contexts = np.asarray(to_numpy(contexts), dtype=np.float32)
+    # A context and its negative differ: the constant fixes the sign.
+    fixed = np.concatenate([np.ones((len(contexts), 1), dtype=np.float32), contexts], axis=1)
+    keys: NDArray[np.uint64] = pair_keys(differences) * _ODD + pair_keys(fixed)
+    return keys
+
+
+def askable_rows(
+    keys: NDArray[np.uint64], n_queries: object, answered: NDArray[np.uint64] | None = None
+) -> NDArray[np.intp]:
+    """Rows that can be asked: the first one of every key that was not answered.
+
+    Parameters
+    ----------
+    keys : ndarray of uint64 of shape (n,)
+    n_queries : int
+        Number of questions.
+    answered : ndarray of uint64, optional
+        Keys of the pairs that were answered.
+
+    Raises
+    ------
+    ValueError
+        Unless `n_queries` is an integer between 1 and the number of these rows.
+    """
+    rows = np.sort(np.unique(keys, return_index=True)[1])
+    if answered is not None and len(answered):
+        rows = rows[~np.isin(keys[rows], answered)]
+    check_n_queries(n_queries, len(rows))
+    return np.asarray(rows, dtype=np.intp)
+
+
+def check_n_queries(n_queries: object, n_askable: int) -> None:
+    """A ValueError unless this is the number of questions that can be asked of so many pairs."""
+    number = int(n_queries) if isinstance(n_queries, Integral) and not isinstance(n_queries, bool) else 0
+    if not 1 <= number <= n_askable:
+        raise ValueError(
+            f"n_queries: expected an integer from 1 to {n_askable}, the number of distinct candidates that "
+            f"have not been answered, got {n_queries!r}"
+        )
+
+
+@lru_cache(maxsize=8)
+def _factors(width: int) -> NDArray[np.uint64]:
+    """Odd numbers, one for each column."""
+    words = np.random.RandomState(0).randint(0, 1 << 32, size=(2, width), dtype=np.uint64)
+    return (words[0] << _HALF) | words[1] | np.uint64(1)

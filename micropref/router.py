@@ -450,7 +450,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         of_mixture, mixture = pack(self.mixture_)
         arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
         arrays.update(self._context_gate.export())
-        arrays["answered"] = self.history_.export_answered()
+        arrays.update({f"answered.{name}": array for name, array in self.history_.export_answered().items()})
         users, arrays["history"] = self.history_.export()
         # In a stream of both stages, users keep the scatter around which their votes were read.
         own = self.history_.scatter
@@ -484,6 +484,5 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
             # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
             users, numbers = merged_users(users, numbers)
         router.history_.restore(users, numbers)
-        if "answered" in arrays:
-            router.history_.answered.restore(arrays["answered"])
+        router.history_.answered.restore(arrays_with_prefix("answered", arrays))
         return router

@@ -254,9 +254,11 @@ class AskingHeads(RoutedHeads):
 
     def _remember_pairs(self, reader: PairReader, users: Groups, voted: NDArray[np.bool_]) -> None:
         """Remember which pairs users have answered, as far back as anything is remembered."""
-        rows = np.flatnonzero(voted)[-self.history_.answered.size :]
-        differences = reader.X[index_like(rows, reader.X)][:, reader.n_context_features :]
-        self.history_.remember(users.ids.tolist(), users.index[rows], pair_keys(differences))
+        index, X = users.index, reader.X
+        if len(index) > 1 or not voted[0]:
+            rows = np.flatnonzero(voted)[-self.history_.answered.size :]
+            index, X = index[rows], X[index_like(rows, X)]
+        self.history_.remember(users.ids.tolist(), index, pair_keys(X[:, reader.n_context_features :]))
 
 
 class _Seen(NamedTuple):

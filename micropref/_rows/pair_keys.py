@@ -14,13 +14,14 @@ __all__ = ["askable_rows", "check_n_queries", "pair_keys", "row_keys"]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
+_WORD = (1 << 64) - 1
 _BLOCK_ROWS = 4096
 
 
 def pair_keys(differences: Array) -> NDArray[np.uint64]:
     """A key for every row; two rows have the same key if they are equal in single precision up to their sign.
 
-    Others share one by chance alone, once in 2⁶⁴ pairs of rows.
+    Others share one by chance alone, once in 2⁴⁰ pairs of rows or less.
 
     Parameters
     ----------
@@ -31,19 +32,23 @@ def pair_keys(differences: Array) -> NDArray[np.uint64]:
     keys : ndarray of uint64 of shape (n,)
     """
     n, width = differences.shape
+    if n == 1 and isinstance(differences, np.ndarray):
+        return _key_of_one(differences[0])
     keys = np.empty(n, dtype=np.uint64)
-    factors = _factors(width)
+    n_words = (width + 1) // 2
+    factors = _factors(n_words)
     for start in range(0, n, _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
         with np.errstate(over="ignore", invalid="ignore"):
             block = np.asarray(to_numpy(differences[rows]), dtype=np.float32)
-        leading = block[np.arange(len(block)), (block != 0).argmax(axis=1)]
-        # Adding zero makes the negative zero the positive one.
-        block = block * np.where(leading < 0, np.float32(-1), np.float32(1))[:, None] + np.float32(0)
-        bits = block.view(np.uint32).astype(np.uint64)
-        mixed = (bits + np.uint64(1)) * factors
-        mixed ^= mixed >> _HALF
-        total = (mixed * factors[::-1]).sum(axis=1, dtype=np.uint64)
+        leading = block[:, 0]
+        if not leading.all():
+            leading = block[np.arange(len(block)), (block != 0).argmax(axis=1)]
+        words = np.zeros((len(block), 2 * n_words), dtype=np.float32)
+        np.multiply(block, np.where(leading < 0, np.float32(-1), np.float32(1))[:, None], out=words[:, :width])
+        # The negative zero becomes the positive one.
+        words += np.float32(0)
+        total = np.einsum("ij,j->i", words.view(np.uint64), factors)
         total ^= total >> _HALF
         keys[rows] = total * _ODD
     return keys
@@ -93,8 +98,26 @@ def check_n_queries(n_queries: object, n_askable: int) -> None:
         )
 
 
+def _key_of_one(difference: NDArray[np.floating]) -> NDArray[np.uint64]:
+    """The same of one row: a running service learns one vote at a time."""
+    n_words = (len(difference) + 1) // 2
+    row = np.zeros(2 * n_words, dtype=np.float32)
+    if difference.dtype == np.float64:
+        with np.errstate(over="ignore", invalid="ignore"):
+            row[: len(difference)] = difference
+    else:
+        row[: len(difference)] = difference
+    leading = row[0] if row[0] else row[(row != 0).argmax()]
+    if leading < 0:
+        np.negative(row, out=row)
+    row += np.float32(0)
+    total = int(np.dot(row.view(np.uint64), _factors(n_words)))
+    return np.array([((total ^ (total >> 32)) * int(_ODD)) & _WORD], dtype=np.uint64)
+
+
 @lru_cache(maxsize=8)
-def _factors(width: int) -> NDArray[np.uint64]:
-    """Odd numbers, one for each column."""
-    words = np.random.RandomState(0).randint(0, 1 << 32, size=(2, width), dtype=np.uint64)
-    return (words[0] << _HALF) | words[1] | np.uint64(1)
+def _factors(n_words: int) -> NDArray[np.uint64]:
+    """Odd numbers, one for each pair of columns."""
+    words = np.random.RandomState(0).randint(0, 1 << 32, size=(2, n_words), dtype=np.uint64)
+    factors: NDArray[np.uint64] = (words[0] << _HALF) | words[1] | np.uint64(1)
+    return factors

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -35,6 +35,10 @@ class AnsweredPairs:
         users, pairs = users[-self.size :], pairs[-self.size :]
         if len(users) and not len(self._users):
             self._users, self._pairs = np.full(self.size, -1, dtype=np.int32), np.zeros(self.size, dtype=np.uint64)
+        if len(users) == 1:
+            self._users[self._next], self._pairs[self._next] = users[0], pairs[0]
+            self._next = (self._next + 1) % self.size
+            return
         places = (self._next + np.arange(len(users))) % self.size
         self._users[places], self._pairs[places] = users, pairs
         self._next = (self._next + len(users)) % self.size
@@ -50,16 +54,16 @@ class AnsweredPairs:
         other._users, other._pairs, other._next = self._users.copy(), self._pairs.copy(), self._next
         return other
 
-    def export(self) -> NDArray[np.int64]:
-        """Users and keys (2, n_votes), oldest first, for saving."""
+    def export(self) -> dict[str, NDArray[Any]]:
+        """Rows of users and keys of pairs, oldest first, for saving."""
         order = (self._next + np.arange(len(self._users))) % self.size
         order = order[self._users[order] >= 0]
-        return np.stack([self._users[order].astype(np.int64), self._pairs[order].view(np.int64)])
+        return {"users": self._users[order], "pairs": self._pairs[order].view(np.int64)}
 
-    def restore(self, values: NDArray[np.int64]) -> None:
-        """Take back what `export` gave."""
-        users, pairs = np.ascontiguousarray(values, dtype=np.int64)
-        self.add(users, pairs.view(np.uint64))
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what `export` gave; nothing where there is nothing."""
+        if "users" in arrays:
+            self.add(arrays["users"], np.asarray(arrays["pairs"], dtype=np.int64).view(np.uint64))
 
 
 class RemembersPairs:
@@ -81,7 +85,7 @@ class RemembersPairs:
         with self._lock:
             return self.answered.of(-1 if user is None else int(self._table.rows([user])[0]))
 
-    def export_answered(self) -> NDArray[np.int64]:
-        """Rows of users and keys of pairs (2, n_votes), for saving."""
+    def export_answered(self) -> dict[str, NDArray[Any]]:
+        """What `answered.restore` takes, for saving."""
         with self._lock:
             return self.answered.export()

@@ -136,7 +136,7 @@ class UserStore(Protocol):
     def answered_by(self, user: Hashable | None) -> NDArray[np.uint64]:
         """Keys of the pairs that a user has answered, as far as they are remembered."""
 
-    def export_answered(self) -> NDArray[np.int64]:
+    def export_answered(self) -> dict[str, NDArray[Any]]:
         """What `answered.restore` takes, for saving."""
 
     def copy(self) -> Self:

@@ -141,7 +141,7 @@ def _along_margins(weights: Floats, means: Floats, deviations: Floats, rule: tup
     wrong = small / (1.0 + small)
     noise = np.einsum("kgn,g,kn->n", np.log1p(small) + size * wrong, shares, weights)
     first = np.einsum("kgn,g,kn->n", np.where(margins > 0, 1.0 - wrong, wrong), shares, weights)
-    return np.maximum(entr(first) + entr(1.0 - first) - noise, 0.0)
+    return np.asarray(np.maximum(entr(first) + entr(1.0 - first) - noise, 0.0))
 
 
 def hypotheses_of_normals(
@@ -210,6 +210,6 @@ def _normal_rule(kind: int) -> tuple[Floats, Floats]:
     else:
         # The rule of equal steps is the better one where the function is steeper than the density.
         steps = int(np.ceil(_REACH * _WIDTHS[kind])) if kind < len(_WIDTHS) else _MOST_STEPS
-        nodes = np.arange(-steps, steps + 1) * (_REACH / steps)
+        nodes = np.linspace(-_REACH, _REACH, 2 * steps + 1)
         shares = np.exp(-0.5 * nodes**2)
     return nodes, shares / shares.sum()

@@ -19,7 +19,7 @@ from micropref._engine.questions import Hypotheses, hypotheses_of_normals, infor
 from micropref._estimator.fitting import predicting
 from micropref._estimator.routed_heads import RoutedHeads
 from micropref._rows.groups import Groups, check_groups, ids_array
-from micropref._rows.ids import user_id
+from micropref._rows.ids import user_of
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_matrix
 from micropref._rows.pair_keys import askable_rows, pair_keys, row_keys
@@ -127,7 +127,7 @@ class AskingHeads(RoutedHeads):
         if strategy not in _STRATEGIES:
             raise ValueError(f"strategy: expected one of {', '.join(map(repr, _STRATEGIES))}, got {strategy!r}")
         random = check_random_state(random_state)
-        user = _read_user(group)
+        user = user_of(group, "group")
         X = check_matrix(self, X, reset=False)
         keys = pair_keys(X[:, self.n_context_features_ :])
         rows = askable_rows(keys, n_queries, self.history_.answered_by(user))
@@ -285,10 +285,3 @@ class _Seen(NamedTuple):
     def part(self, rows: NDArray[np.intp]) -> _Seen:
         variances = None if self.variances is None else self.variances[:, rows]
         return _Seen(self.user, self.pairs.part(rows), self.weights[:, rows], self.means[:, rows], variances)
-
-
-def _read_user(group: Hashable | None) -> Hashable | None:
-    try:
-        return user_id(group)
-    except ValueError as error:
-        raise ValueError(f"group: {error}") from None

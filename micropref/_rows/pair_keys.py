@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, to_numpy
 
-__all__ = ["askable_rows", "check_n_queries", "pair_keys", "row_keys"]
+__all__ = ["NoQuestionLeftError", "askable_rows", "check_n_queries", "pair_keys", "row_keys"]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
 _WORD = (1 << 64) - 1
 _BLOCK_ROWS = 4096
+
+
+class NoQuestionLeftError(ValueError):
+    """All candidates have been answered."""
 
 
 def pair_keys(differences: Array) -> NDArray[np.uint64]:
@@ -78,8 +82,10 @@ def askable_rows(
 
     Raises
     ------
+    NoQuestionLeftError
+        If there are no such rows.
     ValueError
-        Unless `n_queries` is an integer between 1 and the number of these rows.
+        Unless `n_queries` is an integer between 1 and their number.
     """
     rows = np.sort(np.unique(keys, return_index=True)[1])
     if answered is not None and len(answered):
@@ -90,11 +96,13 @@ def askable_rows(
 
 def check_n_queries(n_queries: object, n_askable: int) -> None:
     """A ValueError unless this is the number of questions that can be asked of so many pairs."""
+    if not n_askable:
+        raise NoQuestionLeftError("expected candidates that have not been answered, got none")
     number = int(n_queries) if isinstance(n_queries, Integral) and not isinstance(n_queries, bool) else 0
     if not 1 <= number <= n_askable:
         raise ValueError(
-            f"n_queries: expected an integer from 1 to {n_askable}, the number of distinct candidates that "
-            f"have not been answered, got {n_queries!r}"
+            f"n_queries: expected an integer between 1 and {n_askable}, the number of distinct candidates that have "
+            f"not been answered, got {n_queries!r}"
         )
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, to_numpy
 
-__all__ = ["NoQuestionLeftError", "askable_rows", "check_n_queries", "pair_keys", "row_keys"]
+__all__ = ["NoQuestionLeftError", "askable_rows", "check_n_queries", "owned_keys", "pair_keys", "row_keys"]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
@@ -65,6 +65,12 @@ def row_keys(contexts: Array, differences: Array) -> NDArray[np.uint64]:
     fixed = np.concatenate([np.ones((len(contexts), 1), dtype=np.float32), contexts], axis=1)
     keys: NDArray[np.uint64] = pair_keys(differences) * _ODD + pair_keys(fixed)
     return keys
+
+
+def owned_keys(owners: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Keys of pairs together with a number for whom they are."""
+    mixed: NDArray[np.uint64] = keys * _ODD + (owners + np.uint64(1)) * (_ODD ^ (_ODD >> np.uint64(7)))
+    return mixed
 
 
 def askable_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Integral
@@ -176,13 +176,8 @@ def budget_curve(
     if members is None or judged is None:
         where = "groups" if members is None else "groups_test"
         raise ValueError(f"{where}: expected the user of every row, got None, NaN or -1 in every row")
-    available = _available(members, judged)
-    if short == "raise" and max(numbers) > available.min():
-        fewest = int(available.argmin())
-        raise ValueError(
-            f"budgets: expected at most {available[fewest]}, the labelled rows of group "
-            f"{judged.ids.tolist()[fewest]!r}, got {max(numbers)}; use smaller budgets, or short='use_all'"
-        )
+    if short == "raise":
+        _refuse_short(_available(members, judged), judged, max(numbers))
     labels = None if y is None else np.asarray(to_numpy(y))
     check_labels(labels, len(X), classes=estimator.classes_)
     signs, _ = check_labels(y_test, len(X_test), classes=estimator.classes_)
@@ -190,16 +185,18 @@ def budget_curve(
     margins = np.empty((n_draws, len(numbers), len(X_test)))
     got = np.zeros((n_draws, len(numbers), judged.n_groups))
     for draw in range(n_draws):
-        if asks is None:
-            adapted = _drawn(estimator, X, labels, members, numbers, random)
-        else:
-            adapted = asked_copies(estimator, asks, (X, labels, members), numbers, judged, random)
-        for j, (one, count) in enumerate(adapted):
+        rows = X, labels, members
+        copies = (
+            _drawn_copies(estimator, rows, numbers, random)
+            if asks is None
+            else asked_copies(estimator, asks, rows, numbers, judged, random)
+        )
+        for j, (adapted, count) in enumerate(copies):
             got[draw, j] = [count.get(user, 0) for user in judged.ids.tolist()]
             if draw and not numbers[j]:
                 margins[draw, j] = margins[0, j]
                 continue
-            odds = check_log_odds(one.decision_function(X_test, groups=groups_test))
+            odds = check_log_odds(adapted.decision_function(X_test, groups=groups_test))
             margins[draw, j] = odds if signs is None else odds * signs
     right, loss = tie_half(margins), -log_sigmoid(margins)
     over = groups_test if clusters is None else clusters
@@ -233,6 +230,16 @@ def _check_numbers(budgets: Sequence[int], n_draws: int, short: str) -> list[int
     return [int(b) for b in numbers]
 
 
+def _refuse_short(available: np.ndarray, judged: Groups, budget: int) -> None:
+    """A ValueError where a group has fewer rows than the budget."""
+    fewest = int(available.argmin())
+    if budget > available[fewest]:
+        raise ValueError(
+            f"budgets: expected at most {available[fewest]}, the labelled rows of group "
+            f"{judged.ids.tolist()[fewest]!r}, got {budget}; use smaller budgets, or short='use_all'"
+        )
+
+
 def _available(members: Groups, judged: Groups) -> np.ndarray:
     """Rows from which labels of every test group can be drawn."""
     count = dict(zip(members.ids.tolist(), np.bincount(members.index[members.index >= 0]).tolist(), strict=True))
@@ -251,15 +258,14 @@ def _ranks(members: Groups, random: np.random.RandomState) -> np.ndarray:
     return rank
 
 
-def _drawn(
+def _drawn_copies(
     estimator: Any,
-    X: Array,
-    labels: np.ndarray | None,
-    members: Groups,
+    rows: tuple[Array, np.ndarray | None, Groups],
     budgets: Sequence[int],
     random: np.random.RandomState,
-) -> Iterator[tuple[Any, dict[Any, int]]]:
+) -> Iterator[tuple[Any, dict[Hashable, int]]]:
     """For each budget a copy that has learned from the first rows of a random order, and the rows of every group."""
+    X, labels, members = rows
     rank = _ranks(members, random)
     for budget in budgets:
         rows = np.flatnonzero((rank < budget) & (members.index >= 0))

@@ -198,15 +198,19 @@ def budget_curve(
                 continue
             odds = check_log_odds(adapted.decision_function(X_test, groups=groups_test))
             margins[draw, j] = odds if signs is None else odds * signs
-    right, loss = tie_half(margins), -log_sigmoid(margins)
     over = groups_test if clusters is None else clusters
     seed = check_random_state(random_state).randint(2**31 - 1)
+    settings = {"level": level, "n_resamples": n_resamples, "random_state": seed}
+    return _curve(numbers, margins, got, over, settings)
+
+
+def _curve(
+    numbers: list[int], margins: np.ndarray, got: np.ndarray, over: Any, settings: dict[str, Any]
+) -> BudgetCurve:
+    """The curve of margins (n_draws, n_budgets, n_test) and of numbers of labels (n_draws, n_budgets, n_groups)."""
+    right, loss = tie_half(margins), -log_sigmoid(margins)
     accuracies, losses = (
-        tuple(
-            mean_interval(values, over, level=level, n_resamples=n_resamples, random_state=seed)
-            for values in figure.mean(axis=0)
-        )
-        for figure in (right, loss)
+        tuple(mean_interval(values, over, **settings) for values in figure.mean(axis=0)) for figure in (right, loss)
     )
     return BudgetCurve(
         tuple(numbers),
@@ -268,12 +272,10 @@ def _drawn_copies(
     X, labels, members = rows
     rank = _ranks(members, random)
     for budget in budgets:
-        rows = np.flatnonzero((rank < budget) & (members.index >= 0))
-        count = np.bincount(members.index[rows], minlength=members.n_groups)
-        yield (
-            _adapted(estimator, X, labels, members, rows),
-            dict(zip(members.ids.tolist(), count.tolist(), strict=True)),
-        )
+        drawn = np.flatnonzero((rank < budget) & (members.index >= 0))
+        count = np.bincount(members.index[drawn], minlength=members.n_groups).tolist()
+        adapted = _adapted(estimator, X, labels, members, drawn)
+        yield adapted, dict(zip(members.ids.tolist(), count, strict=True))
 
 
 def _adapted(estimator: Any, X: Array, labels: np.ndarray | None, members: Groups, rows: np.ndarray) -> Any:

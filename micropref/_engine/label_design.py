@@ -59,7 +59,7 @@ class LinearLabels:
 
     def features(self) -> Floats:
         """a_i ⊗ x_i, (n, K c)."""
-        return np.asarray(np.einsum("nk,nc->nkc", self.slopes, self.inputs).reshape(len(self), -1))
+        return np.asarray(np.einsum("nk,nc->nkc", self.slopes, self.inputs).reshape(len(self), self.n_parameters))
 
 
 class LabelDesign:

@@ -24,6 +24,9 @@ __all__ = ["LabelDesign", "LinearLabels"]
 
 Floats = NDArray[np.float64]
 
+# The largest squared correlation of two labels: each has noise of its own.
+_CORRELATED = 1.0 - 1e-12
+
 
 class LinearLabels:
     """Rows whose labels depend on linear parameters.
@@ -56,6 +59,11 @@ class LinearLabels:
 
     def part(self, rows: Any) -> LinearLabels:
         return LinearLabels(self.slopes[rows], self.inputs[rows])
+
+    def with_more(self, others: LinearLabels) -> LinearLabels:
+        """These rows and others after them."""
+        slopes, inputs = (np.concatenate(two) for two in ((self.slopes, others.slopes), (self.inputs, others.inputs)))
+        return LinearLabels(slopes, inputs)
 
     def features(self) -> Floats:
         """a_i ⊗ x_i, (n, K c)."""
@@ -103,12 +111,44 @@ class LabelDesign:
         self._known = np.column_stack([self._known, column])
         self._variance = np.maximum(self._variance - column**2, 0.0)
 
-    def choose(self, n_queries: int, random: np.random.RandomState) -> NDArray[np.intp]:
-        """Rows to label together, the first one first."""
+    def choose(
+        self,
+        n_queries: int,
+        random: np.random.RandomState,
+        targets: NDArray[np.intp] | None = None,
+        n_askable: int | None = None,
+    ) -> NDArray[np.intp]:
+        """Rows to label together, the first one first.
+
+        Parameters
+        ----------
+        n_queries : int
+        random : RandomState
+            Chooses among equal ones.
+        targets : ndarray of int, optional
+            Candidates whose labels are asked about; None: the parameters are.
+        n_askable : int, optional
+            Only the first candidates, so many, can be labelled; None: all.
+        """
         left = np.zeros(len(self._candidates))
+        left[len(left) if n_askable is None else n_askable :] = -np.inf
+        shared = None if targets is None else self._covariances(targets)
         chosen: list[int] = []
         for _ in range(n_queries):
-            chosen.append(pick(self.gains() + left, random))
+            gains = self.gains() if targets is None or shared is None else self._target_gains(shared, targets)
+            chosen.append(pick(gains + left, random))
             left[chosen[-1]] = -np.inf
             self.label(chosen[-1])
+            if shared is not None and targets is not None:
+                shared -= np.outer(self._known[targets, -1], self._known[:, -1])
         return np.array(chosen, dtype=np.intp)
+
+    def _covariances(self, targets: NDArray[np.intp]) -> Floats:
+        """Of what the labels of targets and of all candidates depend on, (n_targets, n)."""
+        base = self._candidates.part(targets).products(self._candidates)
+        return np.asarray(base - self._known[targets] @ self._known.T)
+
+    def _target_gains(self, shared: Floats, targets: NDArray[np.intp]) -> Floats:
+        """Mean over targets t of I(y_j; y_t) = −½ log(1 − ρ²), ρ the correlation of the labels."""
+        size = (1.0 + self._variance) * (1.0 + self._variance[targets])[:, None]
+        return np.asarray(-0.5 * np.log1p(-np.minimum(shared**2 / size, _CORRELATED)).mean(axis=0))

@@ -22,7 +22,7 @@ from micropref._rows.groups import Groups, check_groups, ids_array
 from micropref._rows.ids import user_of
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_matrix
-from micropref._rows.pair_keys import askable_rows, pair_keys, row_keys
+from micropref._rows.pair_keys import askable_rows, best_of_each_pair, pair_keys, row_keys
 from micropref._users.posteriors import UserPosteriors
 from micropref._users.store import Answer, Pairs
 from micropref.kernels._pointwise import sigmoid
@@ -31,7 +31,7 @@ __all__ = ["AskingHeads"]
 
 _STRATEGIES = ("information", "epig")
 # Of the pairs whose answers are asked for, these many are taken.
-_MOST_TARGETS = 128
+_MOST_TARGETS, _MOST_CONTEXTS = 128, 512
 # Below, a temperature asks which head wins a pair.
 _COLDEST = 1e-3
 
@@ -131,6 +131,9 @@ class AskingHeads(RoutedHeads):
         X = check_matrix(self, X, reset=False)
         keys = pair_keys(X[:, self.n_context_features_ :])
         rows = askable_rows(keys, n_queries, self.history_.answered_by(user))
+        if self.n_context_features_ and len(rows) < len(X):
+            # Of a pair that stands in several contexts, the context in which it says most.
+            rows = best_of_each_pair(keys, rows, self._information(self._seen_by(X, user)))
         seen = self._seen_by(X if len(rows) == len(X) else X[index_like(rows, X)], user)
         if target is None and strategy == "information":
             gain = self._information(seen)
@@ -148,18 +151,26 @@ class AskingHeads(RoutedHeads):
 
     @predicting
     def suggest_contexts(
-        self, X: Array, n_queries: int = 1, *, labelled: Array | None = None, random_state: Any = 0
+        self,
+        X: Array,
+        n_queries: int = 1,
+        *,
+        labelled: Array | None = None,
+        target: Array | None = None,
+        random_state: Any = 0,
     ) -> NDArray[np.intp]:
         """The rows to label next, so that f learns most about which contexts have which heads.
 
         A label says something of the gate's weights where heads disagree on the pair and the gate is undecided
         between them, and as far as no label in a like context has said it. With the gradient
-        a_ik = f_k(c_i) (σ_ik − p_i) of the probability p_i = Σ_k f_k σ_ik in the logits of the gate, labels S have
+        a_ik = f_k(c_i) (σ_ik − p_i) of the probability p_i = Σ_k f_k σ_ik in the logits of the gate, labels depend on a
+        linear gate with the prior of ``alpha="auto"``, s = 5.5, with the covariance
 
-            I(y_S; weights) = ½ log det(I + K_S),  K_ij = s² (1 + c_iᵀc_j / mean ‖c‖²) a_iᵀa_j / √(p_i q_i p_j q_j)
+            K_ij = s² (1 + c_iᵀc_j / mean ‖c‖²) a_iᵀa_j / √(p_i q_i p_j q_j),        q = 1 − p,
 
-        nats about a linear gate with the prior of ``alpha="auto"``, s = 5.5, by Laplace's approximation, q = 1 − p.
-        Rows are chosen one after the other by what they add, also for the other gates.
+        by Laplace's approximation. Given what has been labelled, a row is chosen by what its label says of the labels
+        of the targets t, the mean of I(y_i; y_t) = −½ log(1 − K_it² / ((1 + K_ii)(1 + K_tt))); rows are chosen one
+        after the other, also for the other gates.
 
         Parameters
         ----------
@@ -168,8 +179,10 @@ class AskingHeads(RoutedHeads):
         n_queries : int, default=1
         labelled : array of shape (n_labelled, n_features_in_), optional
             Rows that have labels, which the router does not keep. They are not suggested again.
+        target : array of shape (n_targets, n_features_in_), optional
+            Rows such as the router will be asked about; None: the candidates. Of more than 512 a seeded draw is taken.
         random_state : int, RandomState instance or None, default=0
-            Seed of the choice among rows that are equally good.
+            Seed of the choice among rows that are equally good, and of that draw.
 
         Returns
         -------
@@ -186,15 +199,18 @@ class AskingHeads(RoutedHeads):
         X = check_matrix(self, X, reset=False)
         known = None if labelled is None or not len(labelled) else check_matrix(self, labelled, reset=False)
         width = self.n_context_features_
-        rows = askable_rows(
-            row_keys(X[:, :width], X[:, width:]),
-            n_queries,
-            None if known is None else row_keys(known[:, :width], known[:, width:]),
-        )
+        keys, answered = (None if one is None else row_keys(one[:, :width], one[:, width:]) for one in (X, known))
+        assert keys is not None
+        rows = askable_rows(keys, n_queries, answered)
         X = X[index_like(rows, X)]
         norm = float(np.sqrt((to_numpy(X[:, :width]).astype(np.float64) ** 2).sum(axis=1).mean()))
-        design = LabelDesign(self._gate_labels(X, norm), None if known is None else self._gate_labels(known, norm))
-        return rows[design.choose(n_queries, random)]
+        candidates = self._gate_labels(X, norm)
+        if target is not None:
+            candidates = candidates.with_more(self._gate_labels(check_matrix(self, target, reset=False), norm))
+        targets = np.arange(0 if target is None else len(rows), len(candidates))
+        targets = np.sort(random.permutation(targets)[:_MOST_CONTEXTS])
+        design = LabelDesign(candidates, None if known is None else self._gate_labels(known, norm))
+        return rows[design.choose(n_queries, random, targets, len(rows))]
 
     # ------------------------------------------------------------------------------------------------------ internals
 

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, to_numpy
 
-__all__ = ["NoQuestionLeftError", "askable_rows", "check_n_queries", "owned_keys", "pair_keys", "row_keys"]
+__all__ = [
+    "NoQuestionLeftError",
+    "askable_rows",
+    "best_of_each_pair",
+    "check_n_queries",
+    "owned_keys",
+    "pair_keys",
+    "row_keys",
+]
 
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
@@ -98,6 +106,16 @@ def askable_rows(
         rows = rows[~np.isin(keys[rows], answered)]
     check_n_queries(n_queries, len(rows))
     return np.asarray(rows, dtype=np.intp)
+
+
+def best_of_each_pair(
+    keys: NDArray[np.uint64], rows: NDArray[np.intp], values: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """For each of these rows, all of different keys, the row of the same key with the largest value."""
+    order = np.lexsort((-values, keys))
+    first = np.flatnonzero(np.append(True, keys[order][1:] != keys[order][:-1]))
+    best = order[first]
+    return np.sort(best[np.isin(keys[best], keys[rows])])
 
 
 def check_n_queries(n_queries: object, n_askable: int) -> None:

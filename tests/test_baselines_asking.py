@@ -143,3 +143,13 @@ def test_questions_teach_more_than_drawn_pairs(model):
 
 def test_a_method_without_a_rule_has_none():
     assert not hasattr(DecomposedRewards(), "suggest")
+
+
+@pytest.mark.parametrize("name", ["users", "pref"])
+def test_a_batch_asks_in_several_directions(name, rows):
+    """Each question counts as answered before the next one is chosen."""
+    model = make(name, rows)
+    best = rows[0][model.suggest(rows[0][:200], 1)]
+    alike = best * np.array([[1.0], [1.001], [0.999]])
+    others = np.random.default_rng(2).normal(size=(20, D))
+    assert set(model.suggest(np.concatenate([alike, others]), 3).tolist()) - {0, 1, 2}

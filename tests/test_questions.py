@@ -13,6 +13,7 @@ from scipy.special import entr, expit
 from micropref._engine.label_design import LabelDesign, LinearLabels
 from micropref._engine.question_batches import (
     EXACT_ANSWERS,
+    _Answers,
     choose_questions,
     expected_answers_information,
     joint_information,
@@ -291,3 +292,13 @@ def test_gains_of_labels_are_differences_of_determinants(n_labelled):
     np.testing.assert_allclose(design.gains(), expected, atol=1e-10)
     chosen = LabelDesign(candidates, labelled).choose(3, np.random.RandomState(0))
     assert len(set(chosen.tolist())) == 3
+
+
+def test_drawn_answers_are_unbiased():
+    """Of all combinations of answers together, and of the heads that they speak for."""
+    hypotheses, weights, _ = pool(6, k=4, n=14)
+    answers = _Answers(hypotheses, 64, np.random.RandomState(0))
+    for first, second in zip(hypotheses.first.T, hypotheses.second.T, strict=True):
+        answers.ask(first, second)
+    assert len(answers.factor) <= 64
+    assert answers.factor @ (weights @ answers.likelihood) == pytest.approx(1.0, abs=0.05)

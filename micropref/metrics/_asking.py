@@ -65,6 +65,7 @@ def asked_copies(
     budgets: Sequence[int],
     judged: Groups,
     random: np.random.RandomState,
+    weight: np.ndarray | None = None,
 ) -> Iterator[tuple[Any, dict[Hashable, int]]]:
     """For each budget a copy that has asked so many questions of every group, and how many it has asked of each.
 
@@ -79,6 +80,8 @@ def asked_copies(
     judged : Groups
         Of the test rows: others are not asked.
     random : RandomState
+    weight : ndarray of shape (n,), optional
+        Weights of the rows.
     """
     X, labels, members = rows
     ask, pool = asks
@@ -97,7 +100,8 @@ def asked_copies(
         if chosen:
             some = np.array(list(chosen.values()))
             answers = None if labels is None else labels[some]
-            learner.partial_fit(take_rows(X, some), answers, groups=ids_array(list(chosen)))
+            weighted = {} if weight is None else {"sample_weight": weight[some]}
+            learner.partial_fit(take_rows(X, some), answers, groups=ids_array(list(chosen)), **weighted)
         if asked in budgets:
             done[asked] = deepcopy(learner), dict(count)
     for budget in budgets:

@@ -32,7 +32,7 @@ def test_who_can_ask():
             check_settings(kind, {"labels": "best"})
 
 
-@pytest.mark.parametrize("kind", ["micro_history", "hyre_micro", "lore", "reward_factorization", "user_rewards"])
+@pytest.mark.parametrize("kind", ["micro_history", "hyre_micro", "reward_factorization", "user_rewards"])
 def test_labels_that_are_asked_for(kind, task):
     found = {}
     for labels in ("drawn", "asked"):

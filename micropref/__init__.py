@@ -25,6 +25,7 @@ _HOME = {
     "make_preferences": "datasets",
     "load_demo": "datasets",
     "PreferenceModel": "reward",
+    "suggest_annotations": "heads",
     "save": "persistence",
     "load": "persistence",
 }
@@ -46,6 +47,7 @@ __all__ = [
     "read_preferences",
     "save",
     "split_pairs",
+    "suggest_annotations",
     "swap_pairs",
 ]
 
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from micropref.datasets import load_demo, make_preferences, read_preferences
     from micropref.embed import EmbeddingStore, PairEncoder
     from micropref.features import ContextInteractions
+    from micropref.heads import suggest_annotations
     from micropref.hierarchical import HierarchicalBradleyTerry
     from micropref.mixture import MixtureBradleyTerry
     from micropref.pairs import PairScaler, make_pairs, split_pairs, swap_pairs

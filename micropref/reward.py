@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.gated_heads import GatedHeads
+from micropref._reward.asking import AskingModel
 from micropref._reward.evaluation import scores_by_stage
 from micropref._reward.folder import read_model, write_model
 from micropref._reward.rewards import rewards_of, with_uncertainty
@@ -37,7 +38,7 @@ __getattr__ = moved(__name__)
 _DOUBLE_ENTRIES = 1 << 23
 
 
-class PreferenceModel:
+class PreferenceModel(AskingModel):
     """Rewards of texts, for a context and a user.
 
     Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or

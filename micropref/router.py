@@ -16,10 +16,10 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._arrays.backend import Array
 from micropref._engine.gate_solvers import TOL, tempered
 from micropref._engine.gaussian_users import Scatter
+from micropref._estimator.asking_heads import AskingHeads
 from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
-from micropref._estimator.routed_heads import RoutedHeads
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons, covering_classes
@@ -44,7 +44,7 @@ _SCATTER = ("basis", "covariances", "residual")
 _STATE = ("history_temperature_", "objective_", "n_iter_", "converged_")
 
 
-class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
+class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     """Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
 
     Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With
@@ -326,6 +326,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         votes = Votes(pairs.part(np.flatnonzero(voted)), None if rows.weight is None else rows.weight[voted])
         settings = self.history_decay, self.history_temperature_
         self.history_.update(users.ids.tolist(), users.index[voted], votes, *settings)
+        self._remember_pairs(rows.reader, users, voted)
 
     def _step(self, rows: Comparisons, pairs: Pairs) -> None:
         """Learn f from labelled pairs of a stream."""
@@ -450,6 +451,7 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
         of_mixture, mixture = pack(self.mixture_)
         arrays = {f"mixture.{name}": array for name, array in of_mixture.items()}
         arrays.update(self._context_gate.export())
+        arrays.update({f"answered.{name}": array for name, array in self.history_.export_answered().items()})
         users, arrays["history"] = self.history_.export()
         # In a stream of both stages, users keep the scatter around which their votes were read.
         own = self.history_.scatter
@@ -483,4 +485,5 @@ class ContextRouter(MetaEstimatorMixin, RoutedHeads):  # type: ignore[misc]
             # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
             users, numbers = merged_users(users, numbers)
         router.history_.restore(users, numbers)
+        router.history_.answered.restore(arrays_with_prefix("answered", arrays))
         return router

@@ -182,7 +182,7 @@ def test_a_batch_of_questions_does_not_ask_the_same_twice():
 def test_a_number_of_questions_that_cannot_be(n_queries):
     D, y, users, _, _ = subspace(0, n_users=20)
     model = RewardFactorization(2, refine=False).fit(D, y, groups=users)
-    with pytest.raises(ValueError, match="n_queries: expected an integer between 1 and 3, got"):
+    with pytest.raises(ValueError, match=r"n_queries: expected an integer between 1 and 3, .* got"):
         model.suggest(D[:3], n_queries)
 
 

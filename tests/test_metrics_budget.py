@@ -16,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 
 import micropref.metrics._budget
 from micropref import ContextRouter, MixtureBradleyTerry
+from micropref._rows.pair_keys import NoQuestionLeftError
 from micropref.baselines._base import PersonalRewards
 from micropref.metrics import budget_curve, mean_interval
 
@@ -270,3 +271,83 @@ def test_examples_run():
     failed, attempted = doctest.testmod(micropref.metrics._budget)
     assert attempted > 5
     assert failed == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- asking
+
+
+class Asker(Notebook):
+    """Asks about the row with the largest second column."""
+
+    def __deepcopy__(self, memo):
+        copy = Asker(self.seen)
+        copy.known = dict(self.known)
+        return copy
+
+    def suggest(self, X, n_queries=1, group=None, *, random_state=0):
+        assert isinstance(random_state, int)
+        if X[:, 1].max() < 0:
+            raise NoQuestionLeftError("expected candidates that have not been answered, got none")
+        return np.array([X[:, 1].argmax()])
+
+
+def asked_rows(**settings):
+    """What a notebook asked four users of five rows each, in rounds."""
+    X = np.stack([np.arange(20.0), np.random.default_rng(0).permutation(20)], axis=1)
+    X[3::4, 1] = [1, -1, -1, 2, -1]  # the last user has two questions alone
+    book = Asker([])
+    curve = budget_curve(
+        book, X, np.arange(20) % 2, NAMES[np.arange(20) % 4], X_test=np.zeros((4, 1)), groups_test=NAMES[:4],
+        strategy="information", **{"budgets": (0, 1, 3), "n_draws": 1, **settings},
+    )  # fmt: skip
+    assert not book.known
+    return X, book.seen, curve
+
+
+def test_questions_are_asked_one_after_the_other():
+    X, seen, curve = asked_rows()
+    assert len(seen) == 3
+    for place, (rows, labels, groups) in enumerate(seen):
+        assert groups == ["ann", "bob", "cal", "dee"][: len(rows)]
+        np.testing.assert_array_equal(labels, rows % 2)
+        for row in rows:
+            own = np.sort(X[int(row) % 4 :: 4, 1])[::-1]
+            assert X[int(row), 1] == own[place]
+    assert [len(rows) for rows, _, _ in seen] == [4, 4, 3]
+    assert curve.mean_labels.tolist() == [0.0, 1.0, (3 + 3 + 3 + 2) / 4]
+    assert curve.min_labels.tolist() == [0, 1, 2]
+
+
+def test_pools_are_drawn_and_budgets_do_not_change_them():
+    _, seen, _ = asked_rows(n_draws=4, pool=2, budgets=(2,))
+    first = [tuple(rows) for rows, _, _ in seen[::2]]
+    assert len(set(first)) > 1
+    _, again, _ = asked_rows(n_draws=4, pool=2, budgets=(0, 1, 2))
+    assert [tuple(rows) for rows, _, _ in again] == [tuple(rows) for rows, _, _ in seen]
+
+
+def test_a_router_that_asks_needs_fewer_labels(world):
+    rows, test = halves(world)
+    router = ContextRouter(world.mixture).partial_fit(world.X[:1], world.y[:1], groups=["another"])
+    curves = {
+        strategy: budget_curve(router, *rows, budgets=(0, 1, 2), n_draws=2, strategy=strategy, **test)
+        for strategy in ("random", "information", "epig")
+    }
+    for asked in ("information", "epig"):
+        assert curves[asked].log_loss[0] == curves["random"].log_loss[0]
+        for b in (1, 2):
+            assert curves[asked].log_loss[b].mean < curves["random"].log_loss[b].mean
+
+
+def test_who_cannot_ask(world):
+    rows, test = halves(world)
+    with pytest.raises(TypeError, match="expected an estimator with a rule for what to ask, `suggest`, got a OneDir"):
+        budget_curve(OneDirection().fit(world.X, world.y), *rows, strategy="information", **test)
+    with pytest.raises(ValueError, match="strategy: expected 'random' or 'information' of a Asker"):
+        budget_curve(Asker([]), *rows, strategy="epig", **test)
+    router = ContextRouter(world.mixture).partial_fit(world.X[:1], world.y[:1], groups=["another"])
+    with pytest.raises(ValueError, match="strategy: expected one of 'information', 'epig', got 'best'"):
+        budget_curve(router, *rows, strategy="best", **test)
+    for pool in (0, 1.5, True):
+        with pytest.raises(ValueError, match="pool: expected an integer of at least 1"):
+            budget_curve(router, *rows, strategy="information", pool=pool, **test)

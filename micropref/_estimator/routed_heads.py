@@ -15,7 +15,7 @@ from micropref._engine.prediction import head_margins, scatter_coordinates
 from micropref._estimator.base import PersonalPreferenceClassifier
 from micropref._estimator.context_gates import ContextClusterGate, ContextGate
 from micropref._estimator.fitting import predicting
-from micropref._rows.groups import check_groups
+from micropref._rows.groups import Groups, check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
 from micropref._users.clusters import ContextClusters
@@ -251,8 +251,12 @@ class RoutedHeads(PersonalPreferenceClassifier):
         """As `_forward`, of rows that are checked already."""
         users = check_groups(groups, X.shape[0])
         reader = PairReader(X, self.n_context_features_)
-        pairs = self._pairs(reader)
-        log_weights = self._context_gate.log_weights(X[:, : self.n_context_features_], self._log_prior(reader))
+        return self._answer_pairs(reader, self._pairs(reader), users)
+
+    def _answer_pairs(self, reader: PairReader, pairs: Pairs, users: Groups | None) -> tuple[Array, Answer]:
+        """As `_answer`, of pairs as the heads see them."""
+        contexts = reader.X[:, : self.n_context_features_]
+        log_weights = self._context_gate.log_weights(contexts, self._log_prior(reader))
         if users is None:
             return log_weights, self._of_population(pairs)
         found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature_)

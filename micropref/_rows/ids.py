@@ -23,6 +23,7 @@ __all__ = [
     "storable_id",
     "text_id",
     "user_id",
+    "user_of",
 ]
 
 #: Digits of the longest integer: Python refuses to convert longer ones to and from text.
@@ -75,6 +76,14 @@ def user_id(value: object) -> Hashable | None:
     """
     found = _read(value)
     return None if type(found) is int and found == -1 else found
+
+
+def user_of(value: object, name: str) -> Hashable | None:
+    """`user_id` of an argument, by whose name errors begin."""
+    try:
+        return user_id(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def text_id(cell: str) -> Hashable | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from micropref._engine.gaussian_users import Scatter
 from micropref._support.locks import Lock
+from micropref._users.answered import RemembersPairs
 from micropref._users.evidence import EvidenceTable
 from micropref._users.store import Answer, Pairs, Votes
 
@@ -18,7 +19,7 @@ __all__ = ["UserHistory"]
 _CERTAIN = 1e30
 
 
-class UserHistory:
+class UserHistory(RemembersPairs):
     """H_uk = Σ_{i seen from u} decay^{age_i} ω_i log σ(m_ik), with the age counted in later votes of the same user.
 
     The `UserStore` of heads on which users sit exactly: K numbers per user. A user never seen has zeros, that is no
@@ -33,6 +34,7 @@ class UserHistory:
     scatter: Scatter | None = None
 
     def __init__(self, n_components: int):
+        super().__init__()
         self._table = EvidenceTable(n_components)
         self._lock = Lock()
 
@@ -80,7 +82,7 @@ class UserHistory:
         """A history of the same votes that changes on its own, made in a time that hardly depends on its size."""
         other = UserHistory(self._table.n_components)
         with self._lock:
-            other._table = self._table.copy()
+            other._table, other.answered = self._table.copy(), self.answered.copy()
         return other
 
     def export(self) -> tuple[list[Any], np.ndarray]:
@@ -95,7 +97,8 @@ class UserHistory:
 
     def __getstate__(self) -> dict[str, Any]:
         # The table of a copy: pickle reads the state after the lock has been released.
-        return {"_table": self.copy()._table}
+        other = self.copy()
+        return {"_table": other._table, "answered": other.answered}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=Lock())

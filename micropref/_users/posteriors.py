@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from micropref._arrays.backend import to_numpy
 from micropref._engine.gaussian_users import Beliefs, Scatter, VoteRounds, filter_votes, margin_moments
 from micropref._support.locks import Lock
+from micropref._users.answered import RemembersPairs
 from micropref._users.evidence import EvidenceTable
 from micropref._users.store import Answer, Pairs, Votes
 
 __all__ = ["UserPosteriors"]
 
 
-class UserPosteriors:
+class UserPosteriors(RemembersPairs):
     """A belief about the reward of every user: per component, log Z of their votes and the normal distribution of u.
 
     The `UserStore` of heads around which users scatter: a user of component k has the reward w_k + B u with
@@ -32,6 +33,7 @@ class UserPosteriors:
     """
 
     def __init__(self, scatter: Scatter):
+        super().__init__()
         self.scatter = scatter
         k, q = scatter.n_components, scatter.n_directions
         self._table = EvidenceTable(k * (1 + q + q * (q + 1) // 2))
@@ -92,11 +94,17 @@ class UserPosteriors:
         evidence[:, index >= 0] = beliefs.evidence[:, index[index >= 0]]
         return Answer(evidence, *moments)
 
+    def belief(self, user: Hashable) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Means (K, q) and covariances (K, q, q) of u for one user, known or not, under each component."""
+        with self._lock:
+            beliefs = self._beliefs(self._table.get(self._table.rows([user])))
+        return beliefs.means[:, 0], beliefs.covariances[:, 0]
+
     def copy(self) -> UserPosteriors:
         """Posteriors of the same users that change on their own, made in a time that hardly depends on their number."""
         other = UserPosteriors(self.scatter)
         with self._lock:
-            other._table = self._table.copy()
+            other._table, other.answered = self._table.copy(), self.answered.copy()
         return other
 
     def export(self) -> tuple[list[Any], np.ndarray]:
@@ -137,11 +145,12 @@ class UserPosteriors:
 
     def __getstate__(self) -> dict[str, Any]:
         # The table of a copy: pickle reads the state after the lock has been released.
-        return {"scatter": self.scatter, "_table": self.copy()._table}
+        other = self.copy()
+        return {"scatter": self.scatter, "_table": other._table, "answered": other.answered}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["scatter"])  # type: ignore[misc]
-        self._table = state["_table"]
+        self._table, self.answered = state["_table"], state["answered"]
 
 
 def _in_double(pairs: Pairs) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, index_like, like, to_numpy
 from micropref._engine.gaussian_users import Scatter
+from micropref._users.answered import AnsweredPairs
 from micropref.kernels._pointwise import log_sigmoid
 
 __all__ = ["Answer", "Pairs", "UserStore", "Votes"]
@@ -90,7 +91,11 @@ class UserStore(Protocol):
     ----------
     scatter : Scatter or None
         How users scatter around the heads, as their votes were read; None where they sit on them.
+    answered : AnsweredPairs
+        Their last votes.
     """
+
+    answered: AnsweredPairs
 
     @property
     def scatter(self) -> Scatter | None: ...
@@ -124,6 +129,15 @@ class UserStore(Protocol):
 
     def answer(self, users: Sequence[Hashable], index: NDArray[Any], pairs: Pairs, temperature: float = 1.0) -> Answer:
         """What the votes of the user of every row say; an unknown user and index -1 have cast none."""
+
+    def remember(self, users: Sequence[Hashable], index: NDArray[Any], pairs: NDArray[np.uint64]) -> None:
+        """Remember which pairs users have answered, by their keys."""
+
+    def answered_by(self, user: Hashable | None) -> NDArray[np.uint64]:
+        """Keys of the pairs that a user has answered, as far as they are remembered."""
+
+    def export_answered(self) -> dict[str, NDArray[Any]]:
+        """What `answered.restore` takes, for saving."""
 
     def copy(self) -> Self:
         """A store of the same users that changes on its own, made in a time that hardly depends on its size."""

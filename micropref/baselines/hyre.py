@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from micropref._estimator.parameters import check_choice, check_integer
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
+from micropref.baselines._asking import AskingRewards, Disagreement
 from micropref.baselines._heads import ReweightedHeads, diversity, scaled_to_margin, uniform
 from micropref.baselines.shared_base import SharedBaseEnsemble
 
@@ -24,7 +26,7 @@ __all__ = ["HypothesisReweighting"]
 _PRIORS = ("uniform", "heads")
 
 
-class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignore[misc]
+class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):  # type: ignore[misc]
     """Weights the heads of an ensemble, any ensemble, by a few labels.
 
     HyRe (Lee et al., 2024). From heads w_k with prior weights π_k, and with the loss
@@ -37,8 +39,11 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
     `partial_fit` takes in votes: rows with a group are that user's, rows without one the population's. `fit` learns the
     heads, or, where they are given, only looks at the shape of X; given heads need no `fit` before `partial_fit`.
 
+    **Questions.** `query_scores` and `suggest` ask where the heads disagree, by the information in the answer about the
+    head, I = H(Σ_k π_uk p_k) − Σ_k π_uk H(p_k) in nats, p_k = σ(w_kᵀd / τ).
+
     What differs from the paper: votes may have weights; a temperature; prior weights; heads from any source. Heads are
-    linear on frozen features. The paper's active choice of what to ask is left out.
+    linear on frozen features.
 
     Parameters
     ----------
@@ -194,6 +199,9 @@ class HypothesisReweighting(MetaEstimatorMixin, ReweightedHeads):  # type: ignor
         # Not every estimator with heads knows what annotators are.
         annotators = {} if rows.groups is None else {"groups": rows.groups.index}
         return heads.fit(X, rows.dense_signs, sample_weight=rows.weight, **annotators)
+
+    def _rule(self, user: Hashable | None) -> Disagreement:
+        return Disagreement(self._describe(user), self.temperature)
 
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         arrays, description = super()._export()

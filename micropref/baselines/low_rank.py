@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
+from micropref.baselines._asking import AskingRewards, Ellipsoid
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._cross_fitting import adapted_losses, most_cautious
 from micropref.baselines._heads import HeadRewards
@@ -32,6 +34,8 @@ _START_LOGIT = 2.0
 # How precisely one user's weights are solved.
 _WEIGHT_ITERATIONS = 500
 _WEIGHT_TOL = 1e-8
+# Of the prior of a user's logits where there is no penalty: next to none.
+_LEAST_PRECISION = 1e-2
 # Penalties of users' logits among which "auto" chooses, and the one that is taken without evidence;
 # iterations of the basis by which it chooses.
 _PENALTIES = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3, 0.1)
@@ -40,7 +44,7 @@ _ITERATIONS = 100
 _MOST_USERS = 100
 
 
-class LowRankRewards(HeadRewards):
+class LowRankRewards(AskingRewards, HeadRewards):
     """A basis of K reward heads, learned together with every annotator's weights of them.
 
     LoRe (Bose et al., 2025). User u has the reward r_u(φ) = Σ_k π_uk b_kᵀ φ with π_u in the simplex: a combination of
@@ -242,3 +246,11 @@ class LowRankRewards(HeadRewards):
         found = lbfgs(objective.value_and_gradient, start, max_iter=_WEIGHT_ITERATIONS, tol=_WEIGHT_TOL)
         log_weights: np.ndarray = np.log(softmax(found.vector))
         return log_weights
+
+    def _rule(self, user: Hashable | None) -> Ellipsoid:
+        """With the precision weight_penalty · I + Σ_{i∈u} ω_i σ'(m_i) g_i g_iᵀ of the logits θ_u of the weights."""
+        weights = np.exp(self._describe(user))
+        penalty = max(self._in_force("weight_penalty"), _LEAST_PRECISION)
+        # ∂π/∂θ of π = softmax(θ).
+        slopes = np.diag(weights) - np.outer(weights, weights)
+        return Ellipsoid(weights, penalty * np.eye(len(weights)), slopes).after(self._votes_of.get(user))

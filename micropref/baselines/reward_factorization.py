@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 import numpy as np
-from numpy.typing import ArrayLike
-from sklearn.utils.validation import check_is_fitted
 
-from micropref._arrays.backend import Array, compute_dtype, precision
+from micropref._arrays.backend import compute_dtype, precision
 from micropref._engine.priors import head_penalty
 from micropref._engine.solvers import lbfgs
-from micropref._estimator.fitting import predicting, twin
+from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_choice, check_integer, check_real
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.groups import Groups, check_groups
+from micropref._rows.groups import Groups
+from micropref.baselines._asking import AskingRewards, Ellipsoid
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._cross_fitting import adapted_losses, most_cautious
 from micropref.baselines._factor_objective import FactorObjective
@@ -25,7 +24,6 @@ from micropref.baselines._population import Population, cholesky
 from micropref.baselines._rowspace import deviations
 from micropref.baselines._voters import held_out_users, in_order_of_votes
 from micropref.baselines._votes import Votes
-from micropref.kernels._pointwise import sigmoid
 from micropref.kernels._products import linear_products
 from micropref.kernels._threads import blas_threads
 
@@ -44,7 +42,7 @@ _EXACT = 1e-7
 _NEGLIGIBLE = 1e-9
 
 
-class RewardFactorization(LinearRewards):
+class RewardFactorization(AskingRewards, LinearRewards):
     """Rewards λ_uᵀ B φ: a shared basis B of K reward heads and weights λ_u of every user, of either sign.
 
     PReF (Shenfeld et al., 2025). Where `LowRankRewards` weights heads by a simplex, weights are free here, so that
@@ -70,7 +68,9 @@ class RewardFactorization(LinearRewards):
     Users without votes have the mean weights; rows without a group in `partial_fit` move them. Without annotators in
     `fit`, this is the Bradley-Terry model with penalty `alpha`.
 
-    **Questions.** `query_scores` and `suggest` are the paper's rule for what to ask a user next.
+    **Questions.** `query_scores` and `suggest` are the paper's rule for what to ask a user next: the score of a pair d
+    is σ'(λ_uᵀ z)² zᵀ M_u⁻¹ z with z = B d, to first order the variance of p(first preferred) over the ellipsoid
+    M_u = P + Σ_{i∈u} ω_i σ'(λ_uᵀ z_i) z_i z_iᵀ of weights that the user's votes leave plausible.
 
     What differs from the paper: rewards are linear on frozen features, where the paper trains a language model's head
     by stochastic steps; the common reward is a head of its own; missing answers are zeros rather than imputed;
@@ -301,102 +301,9 @@ class RewardFactorization(LinearRewards):
 
     # ---------------------------------------------------------------------------------------------------- questions
 
-    @predicting
-    def query_scores(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
-        """How uncertain the answer of every row's user is: the paper's score of a question.
-
-            score(d) = σ'(λ_uᵀ z)² zᵀ M_u⁻¹ z,        z = B d,        M_u = P + Σ_{i∈u} ω_i σ'(λ_uᵀ z_i) z_i z_iᵀ,
-
-        with σ' = σ (1 − σ) and P of `user_prior`: to first order the variance of p(first preferred) over the ellipsoid
-        of weights that the user's votes leave plausible. It is large where the ellipsoid is long in the direction of
-        the pair and the answer is not clear.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-            Pairs that could be asked.
-        groups : array-like of shape (n_samples,), optional
-            User of every row, as in `decision_function`.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples,)
-            Not negative; swapping a pair changes nothing.
-        """
-        check_is_fitted(self)
-        values = self._represent(*self._checked(X)).astype(np.float64)
-        users = check_groups(groups, len(values))
-        index = np.full(len(values), -1) if users is None else users.index
-        scores = np.zeros(len(values))
-        for position in np.unique(index):
-            mine = index == position
-            user = None if users is None or position < 0 else users.ids.tolist()[position]
-            scores[mine] = _ellipsoid_scores(values[mine], *self._ellipsoid(user))
-        return scores
-
-    @predicting
-    def suggest(self, X: Array, n_queries: int = 1, group: Hashable | None = None) -> np.ndarray:
-        """The pairs to ask a user next, by `query_scores`.
-
-        Several are chosen one after the other: a question counts as answered, whatever the answer, before the next one
-        is chosen, so that no two of them say the same.
-
-        Parameters
-        ----------
-        X : array of shape (n_samples, n_features_in_)
-            Pairs that could be asked.
-        n_queries : int, default=1
-            Number of questions, at most n_samples.
-        group : hashable, optional
-            The user; None, or one who is not known: a user of the population.
-
-        Returns
-        -------
-        rows : ndarray of int of shape (n_queries,)
-            Positions in X, the first question first.
-
-        Raises
-        ------
-        ValueError
-            If `n_queries` is not between 1 and the number of rows.
-        """
-        check_is_fitted(self)
-        values = self._represent(*self._checked(X)).astype(np.float64)
-        if isinstance(n_queries, bool) or not 1 <= int(n_queries) == n_queries <= len(values):
-            raise ValueError(f"n_queries: expected an integer between 1 and {len(values)}, got {n_queries!r}")
-        column = np.empty(1, dtype=object)
-        column[0] = group
-        users = check_groups(column, 1)
-        known = users is not None and users.n_groups > 0
-        weights, precision = self._ellipsoid(users.ids.tolist()[0] if users is not None and known else None)
-        chosen: list[int] = []
-        for _ in range(int(n_queries)):
-            scores = _ellipsoid_scores(values, weights, precision)
-            scores[chosen] = -1.0
-            chosen.append(int(scores.argmax()))
-            asked = values[chosen[-1]]
-            precision = precision + float(_slope(weights @ asked)) * np.outer(asked, asked)
-        return np.array(chosen)
-
-    def _ellipsoid(self, user: Hashable | None) -> tuple[np.ndarray, np.ndarray]:
-        """A user's weights λ_u (K,) and the precision M_u (K, K) to which they are known."""
+    def _rule(self, user: Hashable | None) -> Ellipsoid:
+        """With precision M_u = P + Σ_{i∈u} ω_i σ'(λ_uᵀ z_i) z_i z_iᵀ of λ_u, P of `user_prior`: the paper's rule."""
         votes = self._votes_of.get(user)
         weights = self._describe(user)
-        root = self._prior(votes, weights)[1]
-        inverse = np.linalg.inv(root)
-        precision = inverse.T @ inverse
-        if votes is not None:
-            values = votes.values.astype(np.float64)
-            precision = precision + (values * (votes.weight * _slope(values @ weights))[:, None]).T @ values
-        return weights, precision
-
-
-def _slope(margins: np.ndarray) -> np.ndarray:
-    slope: np.ndarray = sigmoid(margins) * sigmoid(-margins)
-    return slope
-
-
-def _ellipsoid_scores(values: np.ndarray, weights: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    spread = np.einsum("nk,nk->n", values, np.linalg.solve(precision, values.T).T)
-    scores: np.ndarray = _slope(values @ weights) ** 2 * np.maximum(spread, 0.0)
-    return scores
+        inverse = np.linalg.inv(self._prior(votes, weights)[1])
+        return Ellipsoid(weights, inverse.T @ inverse).after(votes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 
 from micropref._arrays.backend import precision
@@ -11,6 +13,7 @@ from micropref._engine.solvers import lbfgs
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
+from micropref.baselines._asking import AskingRewards, Ellipsoid
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._cross_fitting import most_cautious, shrunk_losses
 from micropref.baselines._linear import LinearRewards, bradley_terry, remember_annotators, shrunk_reward
@@ -30,7 +33,7 @@ _USUAL_DEVIATION = 1.0
 _MOST_USERS = 200
 
 
-class UserRewards(LinearRewards):
+class UserRewards(AskingRewards, LinearRewards):
     """One reward per user, w_u = w_0 + v_u, with a Gaussian prior around the common reward w_0.
 
     With margins s_i w_uᵀd_i for the rows of user u and s_i w_0ᵀd_i for rows without a user, w_0 and all v_u minimise
@@ -171,3 +174,9 @@ class UserRewards(LinearRewards):
 
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         return shrunk_reward(votes, start, self._in_force("user_alpha"))
+
+    def _rule(self, user: Hashable | None) -> Ellipsoid:
+        """With the precision user_alpha · I + Σ_{i∈u} ω_i σ'(m_i) d_i d_iᵀ of the user's reward."""
+        reward = self._describe(user)
+        prior = self._in_force("user_alpha") * np.eye(len(reward))
+        return Ellipsoid(reward, prior).after(self._votes_of.get(user))

@@ -15,6 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from micropref.bench._methods.steps import NotApplicable, Run, Stages
+from micropref.bench._specs import ASKED
 from micropref.bench._tasks import Task
 
 _THREADS = "OMP_NUM_THREADS"
@@ -68,7 +69,9 @@ def run_cell(
             inputs = task.inputs
             if n_draws:
                 inputs = replace(inputs, ranks=inputs.ranks[:n_draws])
-            odds = np.asarray(run(inputs, settings, stages), dtype=np.float64)
+            inputs = replace(inputs, asked=settings.get("labels") == ASKED)
+            own = {name: value for name, value in settings.items() if name != "labels"}
+            odds = np.asarray(run(inputs, own, stages), dtype=np.float64)
             if not np.isfinite(odds).all():
                 raise ValueError(f"expected finite log-odds, got {int((~np.isfinite(odds)).sum())} that are not")
             arrays["log_odds"] = (odds * task.test_sign).astype(np.float32)

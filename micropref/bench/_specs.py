@@ -216,9 +216,13 @@ class MethodKind:
         return used
 
 
+# How the labels of a target are chosen, for methods with a rule for what to ask: drawn, as for all others, or asked.
+DRAWN, ASKED = "drawn", "asked"
+_LABELS_OF = {"labels": DRAWN}
+
 _HEADS = {"n_components": 4, "alpha": "auto"}
 _GATED = {**_HEADS, "training_contexts": False}
-_HISTORY = {**_GATED, "history_temperature": "auto", "permute": ""}
+_HISTORY = {**_GATED, "history_temperature": "auto", "permute": "", "labels": DRAWN}
 _ROUTED = {**_GATED, "gate": "linear", "gate_alpha": "auto", "history": False, "history_temperature": "auto"}
 _REWEIGHTED = {"temperature": 1.0, "average": "rewards"}
 _DECOMPOSED = {"n_components": 20, "margin": math.sqrt(2), "prior": "population", **_REWEIGHTED}
@@ -242,14 +246,14 @@ KINDS: dict[str, MethodKind] = {
     ),
     "micro_history": MethodKind(_HISTORY, _USERS, "micro", "MiCRo, labels are history"),
     "hierarchical": MethodKind(
-        {"n_components": "auto", "rank": "auto"},
+        {"n_components": "auto", "rank": "auto", **_LABELS_OF},
         _USERS,
         "micro",
         "users who scatter around heads, labels are history",
         has_own_size=True,
     ),
     "auto": MethodKind(
-        {"n_components": "auto"},
+        {"n_components": "auto", **_LABELS_OF},
         _USERS,
         "micro",
         "one reward, heads or scattered users, by evidence",
@@ -266,13 +270,13 @@ KINDS: dict[str, MethodKind] = {
         has_own_size=True,
     ),
     "hyre": MethodKind(
-        {"n_components": 100, "prior_margin": 3.0, **_REWEIGHTED, "alpha": "auto"},
+        {"n_components": 100, "prior_margin": 3.0, **_REWEIGHTED, "alpha": "auto", **_LABELS_OF},
         _LABELS,
         "rival",
         "HyRe on a shared-base ensemble",
         has_own_size=True,
     ),
-    "hyre_micro": MethodKind({**_HEADS, **_REWEIGHTED}, _USERS, "rival", "HyRe on MiCRo heads"),
+    "hyre_micro": MethodKind({**_HEADS, **_REWEIGHTED, **_LABELS_OF}, _USERS, "rival", "HyRe on MiCRo heads"),
     "hyre_random": MethodKind(
         {"n_components": 100, **_REWEIGHTED}, _LABELS, "control", "HyRe on random heads", has_own_size=True
     ),
@@ -286,20 +290,29 @@ KINDS: dict[str, MethodKind] = {
     "drm": MethodKind(_DECOMPOSED, _LABELS, "rival", "decomposed rewards (PCA)", has_own_size=True),
     "drm_random": MethodKind(_DECOMPOSED, _LABELS, "control", "decomposed rewards, random basis", has_own_size=True),
     "lore": MethodKind(
-        {"n_components": 4, "alpha": "auto", "weight_penalty": "auto", "n_init": 1},
+        {"n_components": 4, "alpha": "auto", "weight_penalty": "auto", "n_init": 1, **_LABELS_OF},
         _USERS,
         "rival",
         "low-rank rewards (LoRe)",
     ),
     "reward_factorization": MethodKind(
-        {"n_components": 6, "init": "auto", "refine": "auto", "user_prior": "population", "alpha": "auto"},
+        {
+            "n_components": 6,
+            "init": "auto",
+            "refine": "auto",
+            "user_prior": "population",
+            "alpha": "auto",
+            **_LABELS_OF,
+        },
         _USERS,
         "rival",
         "reward factorization (PReF)",
         has_own_size=True,
     ),
     "hard_em": MethodKind({**_HEADS, "n_init": 4}, _USERS, "rival", "hard EM (MaxMin)"),
-    "user_rewards": MethodKind({"user_alpha": "auto", "alpha": "auto"}, _USERS, "rival", "user rewards with shrinkage"),
+    "user_rewards": MethodKind(
+        {"user_alpha": "auto", "alpha": "auto", **_LABELS_OF}, _USERS, "rival", "user rewards with shrinkage"
+    ),
     "mean_variance": MethodKind(
         {"rank": 0, "alpha": "auto", "variance_alpha": "auto"}, _LABELS, "rival", "mean-variance rewards (DPL)"
     ),
@@ -331,6 +344,8 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{key}: expected a setting of the kind {kind!r} ({names}), got {key!r}")
+        if key == "labels" and value not in (DRAWN, ASKED):
+            raise ValueError(f"labels: expected {DRAWN!r} or {ASKED!r}, got {value!r}")
         if value == "auto" and (key in _AUTOMATIC or known[key] == "auto"):
             continue
         kinds: Any = type(known[key])

@@ -82,6 +82,8 @@ class MethodInputs:
     test_target : ndarray of int of shape (n_test,)
     budgets : tuple of int
     seed : int
+    asked : bool
+        Whether methods that have a rule for it choose the rows to label; else the ranks do.
     """
 
     train: BenchRows
@@ -97,6 +99,7 @@ class MethodInputs:
     seed: int
     test_known: np.ndarray | None = None
     width: int = 0
+    asked: bool = False
 
     @property
     def has_contexts(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Integral
@@ -19,6 +19,7 @@ from micropref._rows.groups import Groups, check_groups
 from micropref._rows.labels import check_labels
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics._accuracy import tie_half
+from micropref.metrics._asking import asked_copies, asking
 from micropref.metrics._groups import check_log_odds
 from micropref.metrics._intervals import Interval, mean_interval
 
@@ -88,6 +89,8 @@ def budget_curve(
     groups_test: ArrayLike,
     n_draws: int = 5,
     short: str = "use_all",
+    strategy: str = "random",
+    pool: int = 200,
     clusters: ArrayLike | None = None,
     level: float = 0.95,
     n_resamples: int = 1000,
@@ -95,9 +98,10 @@ def budget_curve(
 ) -> BudgetCurve:
     """Accuracy and log-loss against the number of labels of each user that an estimator has seen.
 
-    For each draw every group's rows are put in a random order. For each budget b a copy of the estimator learns from
-    the first b of every group by `partial_fit`, and predicts the test rows. A larger budget of a draw contains the
-    smaller ones.
+    For each draw every group's rows are put in an order. For each budget b a copy of the estimator learns from the
+    first b of every group by `partial_fit`, and predicts the test rows. A larger budget of a draw contains the smaller
+    ones. The order is random, or the estimator asks: `suggest` chooses one row after the other from those of the group,
+    and `partial_fit` learns its label before the next.
 
     Parameters
     ----------
@@ -106,8 +110,8 @@ def budget_curve(
         `ContextRouter` or one of `micropref.baselines`. It is not changed. Budget 0 is the estimator as it is, with
         what it may know of the test groups already.
     X : array-like of shape (n_samples, n_features)
-        Rows from which labels are drawn. Those of one draw and budget are learned in the order of these rows, which is
-        taken to be that of time.
+        Rows from which labels are taken. Those that are drawn are learned in the order of these rows, which is taken to
+        be that of time; those that are asked for, in the order of the questions.
     y : array-like of shape (n_samples,), optional
         None: the first response is preferred in every row.
     groups : array-like of shape (n_samples,)
@@ -123,6 +127,11 @@ def budget_curve(
     short : {"use_all", "raise"}, default="use_all"
         Where a group of the test rows has fewer labels than the budget: use all that it has, the actual numbers being
         reported, or a ValueError.
+    strategy : str, default="random"
+        "random"; "information": what ``estimator.suggest`` asks, by its own rule if it is one of
+        `micropref.baselines`; or another strategy of that method, such as "epig" of a `ContextRouter`.
+    pool : int, default=200
+        Where the estimator asks: from so many rows of a group, drawn anew for every draw, at most.
     clusters : array-like of shape (n_test,), optional
         What intervals resample as a whole, such as the prompt of every test row; None: the users of `groups_test`.
     level : float, default=0.95
@@ -141,7 +150,9 @@ def budget_curve(
     ------
     ValueError
         For budgets that are not whole numbers of at least 0, fewer than two test clusters, groups that do not fit the
-        rows, and with ``short="raise"`` for a group that is short.
+        rows, an unknown strategy, and with ``short="raise"`` for a group that is short.
+    TypeError
+        If the estimator should ask and has no `suggest`.
 
     Examples
     --------
@@ -160,44 +171,55 @@ def budget_curve(
     """
     numbers = _check_numbers(budgets, n_draws, short)
     check_is_fitted(estimator)
+    asks = None if strategy == "random" else asking(estimator, strategy, pool)
     members, judged = check_groups(groups, len(X)), check_groups(groups_test, len(X_test))
     if members is None or judged is None:
         where = "groups" if members is None else "groups_test"
         raise ValueError(f"{where}: expected the user of every row, got None, NaN or -1 in every row")
-    available = _available(members, judged)
-    if short == "raise" and max(numbers) > available.min():
-        fewest = int(available.argmin())
-        raise ValueError(
-            f"budgets: expected at most {available[fewest]}, the labelled rows of group "
-            f"{judged.ids.tolist()[fewest]!r}, got {max(numbers)}; use smaller budgets, or short='use_all'"
-        )
+    if short == "raise":
+        _refuse_short(_available(members, judged), judged, max(numbers))
     labels = None if y is None else np.asarray(to_numpy(y))
     check_labels(labels, len(X), classes=estimator.classes_)
     signs, _ = check_labels(y_test, len(X_test), classes=estimator.classes_)
     random = check_random_state(random_state)
     margins = np.empty((n_draws, len(numbers), len(X_test)))
+    got = np.zeros((n_draws, len(numbers), judged.n_groups))
     for draw in range(n_draws):
-        rank = _ranks(members, random)
-        for j, budget in enumerate(numbers):
-            if draw and not budget:
+        rows = X, labels, members
+        copies = (
+            _drawn_copies(estimator, rows, numbers, random)
+            if asks is None
+            else asked_copies(estimator, asks, rows, numbers, judged, random)
+        )
+        for j, (adapted, count) in enumerate(copies):
+            got[draw, j] = [count.get(user, 0) for user in judged.ids.tolist()]
+            if draw and not numbers[j]:
                 margins[draw, j] = margins[0, j]
                 continue
-            adapted = _adapted(estimator, X, labels, members, np.flatnonzero((rank < budget) & (members.index >= 0)))
             odds = check_log_odds(adapted.decision_function(X_test, groups=groups_test))
             margins[draw, j] = odds if signs is None else odds * signs
-    right, loss = tie_half(margins), -log_sigmoid(margins)
     over = groups_test if clusters is None else clusters
     seed = check_random_state(random_state).randint(2**31 - 1)
+    settings = {"level": level, "n_resamples": n_resamples, "random_state": seed}
+    return _curve(numbers, margins, got, over, settings)
+
+
+def _curve(
+    numbers: list[int], margins: np.ndarray, got: np.ndarray, over: Any, settings: dict[str, Any]
+) -> BudgetCurve:
+    """The curve of margins (n_draws, n_budgets, n_test) and of numbers of labels (n_draws, n_budgets, n_groups)."""
+    right, loss = tie_half(margins), -log_sigmoid(margins)
     accuracies, losses = (
-        tuple(
-            mean_interval(values, over, level=level, n_resamples=n_resamples, random_state=seed)
-            for values in figure.mean(axis=0)
-        )
-        for figure in (right, loss)
+        tuple(mean_interval(values, over, **settings) for values in figure.mean(axis=0)) for figure in (right, loss)
     )
-    got = np.minimum(available[None, :], np.array(numbers)[:, None])
     return BudgetCurve(
-        tuple(numbers), got.mean(axis=1), got.min(axis=1), accuracies, losses, right.mean(axis=2), loss.mean(axis=2)
+        tuple(numbers),
+        got.mean(axis=(0, 2)),
+        got.min(axis=(0, 2)).astype(int),
+        accuracies,
+        losses,
+        right.mean(axis=2),
+        loss.mean(axis=2),
     )
 
 
@@ -210,6 +232,16 @@ def _check_numbers(budgets: Sequence[int], n_draws: int, short: str) -> list[int
     if short not in _SHORT:
         raise ValueError(f"short: expected one of {', '.join(map(repr, _SHORT))}, got {short!r}")
     return [int(b) for b in numbers]
+
+
+def _refuse_short(available: np.ndarray, judged: Groups, budget: int) -> None:
+    """A ValueError where a group has fewer rows than the budget."""
+    fewest = int(available.argmin())
+    if budget > available[fewest]:
+        raise ValueError(
+            f"budgets: expected at most {available[fewest]}, the labelled rows of group "
+            f"{judged.ids.tolist()[fewest]!r}, got {budget}; use smaller budgets, or short='use_all'"
+        )
 
 
 def _available(members: Groups, judged: Groups) -> np.ndarray:
@@ -228,6 +260,22 @@ def _ranks(members: Groups, random: np.random.RandomState) -> np.ndarray:
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order)) - start
     return rank
+
+
+def _drawn_copies(
+    estimator: Any,
+    rows: tuple[Array, np.ndarray | None, Groups],
+    budgets: Sequence[int],
+    random: np.random.RandomState,
+) -> Iterator[tuple[Any, dict[Hashable, int]]]:
+    """For each budget a copy that has learned from the first rows of a random order, and the rows of every group."""
+    X, labels, members = rows
+    rank = _ranks(members, random)
+    for budget in budgets:
+        drawn = np.flatnonzero((rank < budget) & (members.index >= 0))
+        count = np.bincount(members.index[drawn], minlength=members.n_groups).tolist()
+        adapted = _adapted(estimator, X, labels, members, drawn)
+        yield adapted, dict(zip(members.ids.tolist(), count, strict=True))
 
 
 def _adapted(estimator: Any, X: Array, labels: np.ndarray | None, members: Groups, rows: np.ndarray) -> Any:

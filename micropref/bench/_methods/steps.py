@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from micropref._rows.groups import check_groups
 from micropref.bench._tasks import MethodInputs
+from micropref.metrics._asking import asked_copies, asking
+
+# Of so many rows of a context or user, drawn anew for every draw, those to label are chosen.
+ASKED_FROM = 200
+_NO_TARGET = ("no", "target")
 
 
 class NotApplicable(Exception):
@@ -58,6 +64,8 @@ def predict_after_labels(
     `unknown` are the log-odds before the first label, for a model that cannot predict then.
     """
     test = inputs.test.pairs() if contexts else inputs.test.difference
+    if inputs.asked:
+        return _after_questions(inputs, start, test, contexts=contexts, unknown=unknown)
     found = []
     for draw in range(len(inputs.ranks)):
         model, has_labels = start(), False
@@ -71,4 +79,36 @@ def predict_after_labels(
                 found.append(unknown)
             else:
                 found.append(model.decision_function(test, groups=inputs.test_target))
+    return np.reshape(found, (len(inputs.ranks), len(inputs.budgets), len(test)))
+
+
+def _after_questions(
+    inputs: MethodInputs, start: Callable[[], Any], test: np.ndarray, *, contexts: bool, unknown: np.ndarray | None
+) -> np.ndarray:
+    """Log-odds of a model that asks for its labels, by its own rule, each after the answer to the one before."""
+    X, pool = inputs.pool.pairs() if contexts else inputs.pool.difference, inputs.pool
+    judged = check_groups(inputs.test_target, len(test))
+    found = []
+    for draw, ranks in enumerate(inputs.ranks):
+        model = start()
+        if not hasattr(model, "classes_"):
+            # A router starts with a vote; of one who is no target it uses nothing.
+            model.partial_fit(X[:1], np.ones(1, dtype=int), groups=[_NO_TARGET])
+        members = check_groups(np.where(ranks < ASKED_FROM, inputs.pool_target, -1), len(X))
+        assert members is not None
+        assert judged is not None
+        copies = asked_copies(
+            model,
+            asking(model, "information", ASKED_FROM),
+            (X, pool.y, members),
+            inputs.budgets,
+            judged,
+            np.random.RandomState(inputs.seed * 1000 + draw),
+            pool.weight,
+        )
+        for budget, (adapted, _) in zip(inputs.budgets, copies, strict=True):
+            if unknown is not None and not budget:
+                found.append(unknown)
+            else:
+                found.append(adapted.decision_function(test, groups=inputs.test_target))
     return np.reshape(found, (len(inputs.ranks), len(inputs.budgets), len(test)))

@@ -1,0 +1,47 @@
+"""Labels that methods ask for in a suite: the setting, the steps, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from bench_cases import WORLD
+
+from micropref.bench._evaluation import run_cell
+from micropref.bench._loading import load_data
+from micropref.bench._methods.registry import RUNNERS
+from micropref.bench._methods.steps import Stages
+from micropref.bench._specs import KINDS, DatasetSpec, check_settings, resolve_settings
+from micropref.bench._tasks import make_task
+
+ASKING = sorted(kind for kind, value in KINDS.items() if "labels" in value.settings)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    spec = DatasetSpec(**WORLD)
+    data = load_data(spec, tmp_path_factory.mktemp("world"))
+    return make_task(data, spec, seed=0, budgets=(0, 1, 2), n_draws=2)
+
+
+def test_who_can_ask():
+    assert {"micro_history", "hierarchical", "reward_factorization", "lore", "user_rewards", "hyre"} <= set(ASKING)
+    for kind in ASKING:
+        assert KINDS[kind].settings["labels"] == "drawn"
+        check_settings(kind, {"labels": "asked"})
+        with pytest.raises(ValueError, match="labels: expected 'drawn' or 'asked', got 'best'"):
+            check_settings(kind, {"labels": "best"})
+
+
+@pytest.mark.parametrize("kind", ["micro_history", "hyre_micro", "reward_factorization", "user_rewards"])
+def test_labels_that_are_asked_for(kind, task):
+    found = {}
+    for labels in ("drawn", "asked"):
+        settings = resolve_settings(kind, {"labels": labels}, {"n_components": 2})
+        arrays, meta = run_cell(RUNNERS[kind], task, settings, Stages())
+        assert meta["status"] == "done", meta
+        found[labels] = arrays["log_odds"]
+        assert found[labels].shape == (2, 3, len(task.test_sign))
+    np.testing.assert_array_equal(found["drawn"][:, 0], found["asked"][:, 0])
+    assert not np.array_equal(found["drawn"][:, 2], found["asked"][:, 2])
+    again = run_cell(RUNNERS[kind], task, resolve_settings(kind, {"labels": "asked"}, {"n_components": 2}), Stages())
+    np.testing.assert_array_equal(again[0]["log_odds"], found["asked"])

@@ -70,9 +70,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
 
     What is "auto" is chosen by the evidence of groups that did not teach: all groups are held out once (five folds, two
     beyond 20 000 rows), and of the candidates within one paired standard error of the best the one with the fewest
-    numbers per user is fitted to all. Where one head is a candidate, none is chosen that predicts users without votes
-    worse than it does, by more than a standard error and 0.001 nats. With few users a full covariance is drawn towards
-    τ² I, with a strength that is chosen in the same way.
+    numbers per user is fitted to all. With few users a full covariance is drawn towards τ² I, with a strength that is
+    chosen in the same way.
 
     Users differ in a basis of q directions: all of them where there are no more features than `n_directions`; else
     those in which annotators differ most, of which one half of the annotators chooses the axes and the other says how
@@ -140,8 +139,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Log-likelihood of the groups that taught, in nats per row.
     selection_ : list of dict
         Every candidate with its held-out evidence `nats_per_row`; the same with every vote as if it were the first of
-        its user, `nats_of_first_votes`, and whether by these it `fails_new_users`; the `standard_error` of its distance
-        from the best, `numbers_per_user`, and whether it was `chosen`. Empty where nothing was to be chosen.
+        its user, `nats_of_first_votes`, and whether that is worse than of one head, `fails_new_users`; the
+        `standard_error` of its distance from the best, `numbers_per_user`, and whether it was `chosen`. May be empty.
     selection_evidence_ : ndarray of shape (n_candidates, n_units)
         The same evidence of every group, then of every ungrouped row, in nats: what paired comparisons need.
     n_iter_ : int
@@ -184,8 +183,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     _learned: dict[str, Any]
 
     _LEARNS_FROM = ("_stream",)
-    # Whether, of populations that are level, the one that serves users without votes better is chosen.
-    _NEW_USERS_FIRST: bool = False
+    _NEW_USERS_FIRST: bool = False  # of a model that serves users without votes too
 
     def __init__(
         self,
@@ -430,10 +428,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         rank = 0 if self.rank == "auto" else min(int(self.rank), n_features)
         q = min(max(_DIRECTIONS, rank) if self.n_directions == "auto" else int(self.n_directions), n_features)
         if rank > q:
-            raise ValueError(
-                f"n_directions: expected at least the {rank} directions in which users differ (rank={self.rank}), got "
-                f"{self.n_directions}"
-            )
+            raise ValueError(f"n_directions: expected at least the rank, {rank}, got {self.n_directions}")
         return Settings(q, self.gate, self.hidden_units, self.gate_alpha, self.max_iter, self.tol)
 
     def _choices(self, votes: UserVotes, settings: Settings) -> Choices:
@@ -452,14 +447,13 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         ranks = (0, q) if self.rank == "auto" else (min(int(self.rank), q),)
         shapes: list[Shape | None] = []
         for rank in ranks:
-            if rank == 0:
-                if tau is None:
-                    shapes += [None, Shape(0, np.inf)]
-                else:
-                    shapes.append(None if tau == 0 else Shape(0, 0.0, tau))
-            else:
+            if rank:
                 strengths = _SHRINKAGES if q == n_features else (0.0,)
                 shapes += [Shape(rank, strength * q, tau) for strength in strengths]
+            elif tau is None:
+                shapes += [None, Shape(0, np.inf)]
+            else:
+                shapes.append(None if tau == 0 else Shape(0, 0.0, tau))
         return tuple(shapes)
 
     def _check_parameters(self) -> None:

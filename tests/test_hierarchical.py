@@ -105,7 +105,7 @@ def test_a_rank_beyond_the_directions_is_kept_or_refused():
     fixed = {"tau": 0.0, "alpha": 0.01, **QUICK, "max_iter": 300}
     assert HierarchicalBradleyTerry(1, rank=18, **fixed).fit(X, y, groups=groups).scatter_.basis.shape == (20, 18)
     assert HierarchicalBradleyTerry(1, rank=99, **fixed).fit(X, y, groups=groups).scatter_.basis.shape == (20, 20)
-    with pytest.raises(ValueError, match=r"n_directions: expected at least the 8 directions .*got 5"):
+    with pytest.raises(ValueError, match=r"n_directions: expected at least the rank, 8, got 5"):
         HierarchicalBradleyTerry(1, rank=8, n_directions=5, **fixed).fit(X, y, groups=groups)
 
 

@@ -64,8 +64,8 @@ class Candidate:
 class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
-    The last of the deviations is the usual one. `new_users_first` is for models that serve users who have not voted: their
-    predictions then decide before the size of a population does.
+    The last of the deviations is the usual one. `new_users_first` is for models that serve users who have not voted:
+    their predictions then decide before the size of a population does.
     """
 
     n_components: tuple[int, ...]

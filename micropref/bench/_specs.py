@@ -250,14 +250,21 @@ KINDS: dict[str, MethodKind] = {
         {"n_components": "auto", "rank": "auto"},
         _USERS,
         "micro",
-        "users who scatter around heads, labels are history",
+        "users around heads, labels are history",
+        has_own_size=True,
+    ),
+    "hierarchical_permuted": MethodKind(
+        {"n_components": "auto", "rank": "auto"},
+        _USERS,
+        "control",
+        "users around heads, label owners permuted",
         has_own_size=True,
     ),
     "auto": MethodKind(
         {"n_components": "auto"},
         _USERS,
         "micro",
-        "one reward, heads or scattered users, by evidence",
+        "one reward, heads or users around heads, by evidence",
         has_own_size=True,
     ),
     "micro_permuted": MethodKind(
@@ -268,6 +275,13 @@ KINDS: dict[str, MethodKind] = {
         frozenset({TRAINING_CONTEXTS, CONTEXTS}),
         "micro",
         "contexts times responses, one reward",
+        has_own_size=True,
+    ),
+    "interactions_permuted": MethodKind(
+        {"n_components": 1, "alpha": "auto"},
+        frozenset({TRAINING_CONTEXTS, CONTEXTS}),
+        "control",
+        "contexts times responses, test contexts permuted",
         has_own_size=True,
     ),
     "hyre": MethodKind(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,15 +70,20 @@ def bench(
 
 
 def _shown(name: str, budgets: tuple[int, ...], rows: list[dict[str, Any]]) -> Table:
+    """Accuracy by method and budget, methods grouped by what they use."""
     table = Table(title=f"{name}: accuracy by labels per context or user")
     table.add_column("method", no_wrap=True)
-    table.add_column("information")
     for budget in budgets:
         table.add_column(str(budget), justify="right")
-    for method in dict.fromkeys(row["method"] for row in rows):
-        by_budget = [row for row in rows if row["method"] == method]
-        cells = [f"{row['accuracy']:.3f}" if row["status"] == "done" else "" for row in by_budget]
-        if by_budget[0]["status"] != "done":
-            cells[0] = by_budget[0]["status"]
-        table.add_row(method, by_budget[0]["information"], *cells)
+    for information in dict.fromkeys(row["information"] for row in rows):
+        of = [row for row in rows if row["information"] == information]
+        table.add_section()
+        for i, text in enumerate(textwrap.wrap(f"uses {information}", 24)):
+            table.add_row(f"[italic]{text if i == 0 else '  ' + text}[/italic]")
+        for method in dict.fromkeys(row["method"] for row in of):
+            by_budget = [row for row in of if row["method"] == method]
+            cells = [f"{row['accuracy']:.3f}" if row["status"] == "done" else "" for row in by_budget]
+            if by_budget[0]["status"] != "done":
+                cells[0] = by_budget[0]["status"]
+            table.add_row(method, *cells)
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from kernel_cases import cases, error, truth
+from kernel_cases import DEVICE, cases, error, truth
 
 from micropref.kernels import MixtureNLL, mixture_nll, use_path
 from micropref.kernels._torch_op import _mixture_nll
@@ -43,7 +43,7 @@ def test_upstream_gradients(case, path):
     upstream = float(torch.randn((), generator=torch.Generator().manual_seed(case.n)))
     assert upstream not in (0.0, 1.0)
     true = [gradient * upstream for gradient in truth(tensors, case.c)[1:]]
-    X, W, V, b, weight = tensors
+    X, W, V, b, weight = (t if t is None or path != "triton" else t.to(DEVICE) for t in tensors)
     leaves = [t.requires_grad_() for t in (W, V, b, X) if t is not None]
     with use_path(path):
         gradients = torch.autograd.grad(mixture_nll(X, W, V, b, case.c, weight) * upstream, leaves)

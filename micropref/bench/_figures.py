@@ -47,7 +47,7 @@ def draw(path: Path, suite: Suite, result: DatasetResult) -> None:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     rows, seeds = counted(len(result.weight), "test row"), counted(len(result.seeds), "seed")
     figure.suptitle(f"{result.name}: {rows}, {seeds}", fontsize=11)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, dpi=90, metadata={"Software": None})
 
 
 def _lines(suite: Suite, result: DatasetResult) -> list[tuple[Pooled, dict[str, Any]]]:

@@ -46,9 +46,14 @@ def glossary(suite: Suite) -> Grid:
 
 
 def _what_it_is(method: MethodSpec) -> str:
-    named = {"history": "and history", "training_contexts": "gate learned with the heads"}
-    more = [named.get(key, f"{key} {value}") for key, value in method.settings.items()]
-    return "; ".join([KINDS[method.kind].label, *more])
+    label, named = (
+        KINDS[method.kind].label,
+        {"history": "and history", "training_contexts": "gate learned with the heads"},
+    )
+    if method.settings.get("permute") == "labels":
+        label = label.replace("annotators", "label owners")
+    more = [named.get(key, f"{key} {value}") for key, value in method.settings.items() if key != "permute"]
+    return "; ".join([label, *more])
 
 
 def who_wins(result: DatasetResult) -> list[Block]:

@@ -168,7 +168,7 @@ def _protocol(spec: DatasetSpec) -> str:
         )
     part = f"{spec.test_rows} random rows" if spec.test_rows else "units that are not in training,"
     other = "other rows" if spec.test_rows else "training units"
-    limit = f" {spec.n_users} of the" if spec.n_users else " those"
+    limit = f" {spec.n_users} of those" if spec.n_users else " those"
     return (
         f"Test: {part} of new users (a share {spec.new_users:g} of{limit} with "
         f"{counted(spec.min_votes, 'vote')} or more), whose votes are all left out of training; labels are their votes "

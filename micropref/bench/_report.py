@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,12 @@ def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figu
     blocks += against_best_rival(result)
     blocks += at_the_largest_budget(result)
     blocks += losses(result)
-    warned = [f"{one.method.name}: {text}" for one in result.methods for text in one.warnings]
+    # Seeds differ in the figures of a warning, and its advice is for the author of a model.
+    warned = dict.fromkeys(
+        f"{one.method.name}: {re.split(r' [(]|[.:] ', text.partition(': ')[2])[0]}"
+        for one in result.methods
+        for text in one.warnings
+    )
     if warned:
         blocks.append(Paragraph("Warnings while fitting: " + "; ".join(warned) + "."))
     return blocks

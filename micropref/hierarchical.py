@@ -20,7 +20,7 @@ from micropref._engine.population import Population, Shape, unscaled
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.population_selection import Candidate, Choices, choose, records_of
 from micropref._engine.prediction import mean_weights
-from micropref._engine.priors import gate_penalty
+from micropref._engine.priors import HEAD_DEVIATION, gate_penalty
 from micropref._engine.scaling import RunningNorms
 from micropref._engine.starts import parameter_scale
 from micropref._engine.user_votes import UserVotes
@@ -41,7 +41,9 @@ __all__ = ["HierarchicalBradleyTerry"]
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("n_components", "rank", "n_directions", "n_context_features", "gate", "hidden_units")
 _COMPONENTS = (1, 2, 3, 4, 6, 8)
-_PRIOR_SCALES = (0.6, 1.0, 1.6, 2.5, 4.0)
+# Of margins, in nats. A wider prior than the usual one is not tried: votes held out may be about the prompts of those
+# that teach, which then speak for heads that predict no other prompts.
+_PRIOR_SCALES = (0.6, 1.0, HEAD_DEVIATION)
 _DIRECTIONS = 16
 # Strengths of the prior under which users scatter alike in all directions, in numbers of users per direction.
 _SHRINKAGES = (8.0, 2.0, 0.5)
@@ -68,8 +70,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
 
     What is "auto" is chosen by the evidence of groups that did not teach: all groups are held out once (five folds, two
     beyond 20 000 rows), and of the candidates within one paired standard error of the best the one with the fewest
-    numbers per user is fitted to all. With few users a full covariance is drawn towards τ² I, with a strength that is
-    chosen in the same way.
+    numbers per user is fitted to all. Where one head is a candidate, none is chosen that predicts users without votes
+    worse than it does, by more than a standard error and 0.001 nats. With few users a full covariance is drawn towards
+    τ² I, with a strength that is chosen in the same way.
 
     Users differ in a basis of q directions: all of them where there are no more features than `n_directions`; else
     those in which annotators differ most, of which one half of the annotators chooses the axes and the other says how
@@ -86,18 +89,18 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Number K of heads. "auto" tries 1, 2, 3, 4, 6, 8, with and without scatter, and ends where two numbers in a row
         gain nothing; components of less than 2 % are dropped.
     rank : int or "auto", default="auto"
-        Columns of every F_k.
+        Columns of every F_k; as many as there are features stand for more. "auto" is 0 or q.
     tau : float or "auto", default="auto"
         Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
         0 or the likeliest value; with more features than directions and a rank it is 0.
     n_directions : int or "auto", default="auto"
-        q. "auto": 16, or the number of features where that is smaller.
+        q, at least the rank. "auto": 16, or a larger rank, but at most the number of features.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context, on which the weights π depend.
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats. "auto" is a prior standard deviation s of
-        margins, mean‖d‖² / (s²Ω), with the s between 0.6 and 4 that the held-out groups prefer. Where users
-        scatter more widely than that, so does the prior.
+        margins, mean‖d‖² / (s²Ω), with s = 1.75 nats, as in `MixtureBradleyTerry`, unless the held-out groups prefer
+        0.6 or 1 by more than a standard error. Where users scatter more widely than that, so does the prior.
     gate_alpha : float or "auto", default="auto"
         L2 penalty of the gate's weights; its offsets are free. "auto" is the prior of `MixtureBradleyTerry`.
     gate : {"linear", "mlp"}, default="linear"
@@ -136,8 +139,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     evidence_ : float
         Log-likelihood of the groups that taught, in nats per row.
     selection_ : list of dict
-        Every candidate with its held-out evidence `nats_per_row`, the `standard_error` of its distance from the best,
-        `numbers_per_user`, and whether it was `chosen`; empty where nothing was to be chosen.
+        Every candidate with its held-out evidence `nats_per_row`; the same with every vote as if it were the first of
+        its user, `nats_of_first_votes`, and whether by these it `fails_new_users`; the `standard_error` of its distance
+        from the best, `numbers_per_user`, and whether it was `chosen`. Empty where nothing was to be chosen.
     selection_evidence_ : ndarray of shape (n_candidates, n_units)
         The same evidence of every group, then of every ungrouped row, in nats: what paired comparisons need.
     n_iter_ : int
@@ -180,6 +184,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     _learned: dict[str, Any]
 
     _LEARNS_FROM = ("_stream",)
+    # Whether, of populations that are level, the one that serves users without votes better is chosen.
+    _NEW_USERS_FIRST: bool = False
 
     def __init__(
         self,
@@ -421,7 +427,13 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         return "auto" in (self.n_components, self.rank, self.tau) or self.alpha == "auto"
 
     def _settings(self, n_features: int) -> Settings:
-        q = min(_DIRECTIONS, n_features) if self.n_directions == "auto" else min(int(self.n_directions), n_features)
+        rank = 0 if self.rank == "auto" else min(int(self.rank), n_features)
+        q = min(max(_DIRECTIONS, rank) if self.n_directions == "auto" else int(self.n_directions), n_features)
+        if rank > q:
+            raise ValueError(
+                f"n_directions: expected at least the {rank} directions in which users differ (rank={self.rank}), got "
+                f"{self.n_directions}"
+            )
         return Settings(q, self.gate, self.hidden_units, self.gate_alpha, self.max_iter, self.tol)
 
     def _choices(self, votes: UserVotes, settings: Settings) -> Choices:
@@ -431,7 +443,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         shapes = self._shapes_tried(votes.norm, votes.rows.reader.n_features, settings.n_directions)
         if votes.rounds.counts.max() < 2 and None in shapes:
             shapes = (None,)  # one vote says nothing of how users scatter
-        return Choices(numbers, alpha, _PRIOR_SCALES, shapes)
+        return Choices(numbers, alpha, _PRIOR_SCALES, shapes, self._NEW_USERS_FIRST)
 
     def _shapes_tried(self, norm: float, n_features: int, q: int) -> tuple[Shape | None, ...]:
         tau = None if self.tau == "auto" else float(self.tau) * norm

@@ -115,7 +115,8 @@ class PreferenceModel:
             Let the weights of the heads depend on the prompt.
         interactions : bool or ContextInteractions, optional
             Let contexts act on the responses, as `PairEncoder` does with the same parameter. By default, where rows
-            state contexts, which a `UserWarning` says; False leaves contexts to `route` alone.
+            state contexts, which a `UserWarning` says; False leaves contexts to `route`, and to the `clauses` of a
+            `PairEncoder` that has them.
         users : {"heads", "one", "hierarchical", "auto"}, default="heads"
             What the annotators are taken for: each has one of K rewards (`MixtureBradleyTerry`); all have one; each has
             a reward of their own near one of K (`HierarchicalBradleyTerry`); or whichever of these predicts annotators

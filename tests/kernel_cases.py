@@ -60,8 +60,12 @@ class Case:
 
     @property
     def tolerance(self) -> float:
-        """What the kernel may err more than eager torch: sums in another order, and margins of this size rounded."""
-        return 5e-6 + self.size * 2**-23
+        """What the kernel may err more than eager torch: sums in another order, and margins of this size rounded.
+
+        Twice the rounding of one margin: processors differ in the order of a sum, and one with wider vectors was found
+        1.6 roundings beyond torch.
+        """
+        return 5e-6 + self.size * 2**-22
 
 
 def cases() -> list[Case]:

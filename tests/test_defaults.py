@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from micropref import ContextRouter, MixtureBradleyTerry, PreferenceModel, load_demo
+from micropref._engine.dead_heads import dead_heads
 from micropref._engine.gates import Gate
 from micropref._engine.priors import GATE_DEVIATION, HEAD_DEVIATION, gate_penalty, head_penalty
 from micropref._engine.vote_temperature import TEMPERATURES, _clearly_best, _mixed
+from micropref._estimator.dead_heads import warn_of_dead_heads
 from micropref.distributed._groups import hash_ids
 from micropref.embed import HashingEncoder
 from micropref.persistence import load, save
@@ -92,6 +94,30 @@ ROUTERS = {
     "router, hedge": {"solver": "hedge", "n_iter": 5},
     "router, mlp": {"gate": "mlp", "hidden_units": 4, "random_state": 0},
     "router, knn": {"gate": "knn"},
+    "router, cluster": {"gate": "cluster"},
+}
+
+
+def around(centers: np.ndarray, spread: float, n: int, rng) -> np.ndarray:
+    """Contexts near some centres, the same number for each."""
+    return centers[rng.permutation(np.arange(n) % len(centers))] + spread * rng.normal(size=(n, centers.shape[1]))
+
+
+def far_apart(n: int, rng) -> np.ndarray:
+    return 10 * np.linalg.qr(rng.normal(size=(8, n)))[0].T
+
+
+# Contexts (n, 8) of worlds whose clusters are clear, doubtful, nested, or all equally far from each other, so that
+# distances are equal up to rounding.
+CONTEXTS = {
+    "clear": lambda n, rng: around(far_apart(4, rng), 0.2, n, rng),
+    "doubtful": lambda n, rng: around(rng.normal(size=(5, 8)), 0.35, n, rng),
+    "nested": lambda n, rng: around((far_apart(4, rng)[:, None] + rng.normal(size=(3, 8))).reshape(12, 8), 0.1, n, rng),
+    "far from the origin": lambda n, rng: 1000 + around(rng.normal(size=(6, 8)), 0.1, n, rng),
+    "repeated": lambda n, rng: around(rng.normal(size=(20, 8)), 0.0, n, rng),
+    "one of six": lambda n, rng: 0.3 * around(np.eye(8)[:6], 0.0, n, rng),
+    "on a grid": lambda n, rng: 0.1 * rng.integers(0, 3, size=(n, 8)) * (np.arange(8) < 3),
+    "smooth": lambda n, rng: rng.normal(size=(n, 8)),
 }
 
 
@@ -122,6 +148,38 @@ def test_features_ten_times_as_large_change_no_prediction_of_a_router(name, scal
     expected = routed(features()).predict_proba(features(), groups=GROUPS)
     found = routed(features(*scales)).predict_proba(features(*scales), groups=GROUPS)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def two_heads():
+    return mixture(n_context_features=0).fit(DIFFERENCE, Y, groups=GROUPS)
+
+
+@pytest.mark.parametrize("kind", CONTEXTS)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(10, 80),
+    scale=st.sampled_from([10.0, 1e-3, 3.7]),
+    learn=st.sampled_from(["fit", "fit and more", "batches", "with unlabelled"]),
+)
+@settings(max_examples=15, deadline=None)
+def test_no_prediction_of_the_cluster_gate_depends_on_the_unit_of_contexts(two_heads, kind, seed, n, scale, learn):
+    rng = np.random.default_rng(seed)
+    contexts, rows = CONTEXTS[kind](2 * n, rng), rng.integers(len(Y), size=2 * n)
+
+    def answers(contexts):
+        X, y, router = np.hstack([contexts, DIFFERENCE[rows]]), Y[rows], ContextRouter(two_heads, gate="cluster")
+        if learn == "batches":
+            router.partial_fit(X[: n // 2], y[: n // 2]).partial_fit(X[n // 2 : n], y[n // 2 : n])
+        else:
+            first = n // 2 if learn == "fit and more" else n
+            router.fit(X[:first], y[:first], contexts=contexts if learn == "with unlabelled" else None)
+            router = router.partial_fit(X[first:n], y[first:n]) if first < n else router
+        return router.predict_proba(X)[:, 1], 0 if router.clusters_ is None else len(router.clusters_)
+
+    (expected, n_clusters), (found, n_found) = answers(contexts), answers(scale * contexts)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    assert n_found == n_clusters
 
 
 def test_a_row_twice_is_a_row_of_weight_two():
@@ -292,6 +350,26 @@ def test_dead_heads_are_never_counted(n_dead, without_dead, living):
     one = [_Fold(value - 0.1, value - 0.1, 1.0, 0) for value in own]
     for rule in ("one_se", "best"):
         assert _choose([1, 4], [one, four], rule)[0] == living
+
+
+@pytest.mark.parametrize(
+    ("weights", "n_dead"),
+    [
+        ([1.0], 0),
+        ([0.5, 0.479, 0.021], 0),
+        ([0.5, 0.481, 0.019], 1),
+        ([0.0, 0.0, 1.0], 2),
+        ([1 / 60] * 60, 0),  # an equal share each
+        ([1 / 50] * 48 + [0.032, 0.008], 1),
+    ],
+)
+def test_a_head_is_dead_below_two_percent_or_half_an_equal_share(weights, n_dead):
+    assert dead_heads(np.array(weights)).sum() == n_dead
+
+
+def test_the_warning_says_below_which_weight_a_head_is_dead():
+    with pytest.warns(UserWarning, match=r"a weight of less than 1 % \(0.008\)"):
+        warn_of_dead_heads(np.array([1 / 50] * 48 + [0.032, 0.008]))
 
 
 def test_a_dead_head_warns_and_says_what_to_do():

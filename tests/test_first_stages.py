@@ -12,6 +12,8 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from micropref import ContextRouter, MixtureBradleyTerry, PreferenceModel, load_demo, make_pairs, plotting
+from micropref._engine import population_selection
+from micropref._engine.population import evidence_of_first_votes
 from micropref._reward.users import UserChoice, fit_first_stage
 from micropref._users.posteriors import UserPosteriors
 from micropref.heads import audit_heads, mask_heads, merge_heads
@@ -212,6 +214,15 @@ def test_a_model_of_texts_on_users_around_heads(demo, tmp_path):
     np.testing.assert_array_equal(loaded.reward(*asked, [""] * 2, [user] * 2), first)
 
 
+def test_one_reward_of_a_hierarchical_model_has_no_deviation_and_says_which_model_has(demo):
+    agreed = hierarchical(n_components=1, n_directions=0, tau=0.0, alpha=0.01)
+    model = PreferenceModel.fit(demo.train, mixture=agreed)
+    with pytest.raises(ValueError, match="fit with users='one', and call estimate_uncertainty"):
+        model.reward(["How?"], ["So."], return_std=True)
+    with pytest.raises(TypeError, match="HierarchicalBradleyTerry; fit with users='one'"):
+        model.estimate_uncertainty(demo.train)
+
+
 @pytest.mark.parametrize("kind", ["one", "heads", "hierarchical"])
 def test_users_name_the_first_stage(demo, kind):
     table = demo.train[np.arange(200)]
@@ -279,6 +290,84 @@ def test_no_scatter_is_seen_where_no_annotator_answers_twice():
         assert choice.chosen == "one"
         assert isinstance(stage, MixtureBradleyTerry)
         assert "no annotator answers twice" in choice.reason
+
+
+# ------------------------------------------------------------------------------------------- users who have not voted
+
+
+WORLDS = {
+    "one taste": lambda n, mean, rng: np.tile(mean, (n, 1)),
+    "two tastes": lambda n, mean, rng: np.where(rng.random((n, 1)) < 0.3, -mean, mean),
+    "a cloud": lambda n, mean, rng: mean + rng.normal(size=(n, len(mean))),
+    "surer and less sure": lambda n, mean, rng: mean * np.exp(0.8 * rng.normal(size=(n, 1))),
+}
+
+
+@pytest.mark.parametrize("size", [(60, 5, 3), pytest.param((40, 20, 10), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.parametrize("kind", WORLDS)
+def test_new_users_are_served_as_well_as_by_one_reward(kind, size):
+    n, votes, d = size
+    found = []
+    for seed in range(2):
+        rng = np.random.default_rng(seed)
+        users = WORLDS[kind](n + 400, rng.normal(size=d) * 3 / np.sqrt(d), rng)
+        rows = rng.normal(size=(n + 400, votes, d))
+        first = np.einsum("ujf,uf->uj", rows, users) + rng.logistic(size=rows.shape[:2]) > 0
+        rows = np.where(first[..., None], rows, -rows)
+        X, new, groups = rows[:n].reshape(-1, d), rows[n:].reshape(-1, d), np.repeat(np.arange(n), votes)
+        stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, groups))
+        found.append(stage.log_likelihood(new) - MixtureBradleyTerry(1).fit(X).log_likelihood(new))
+        if choice.chosen == "one":
+            assert abs(found[-1]) < 0.01
+    assert np.mean(found) > -0.002
+
+
+def test_what_fails_new_users_is_not_chosen(monkeypatch):
+    """However much is gained from votes."""
+    rng = np.random.default_rng(3)
+    users = people("hierarchical", 100, rng)
+    rows = rng.normal(size=(100, 10, 3))
+    first = np.einsum("ujf,uf->uj", rows, users) + rng.logistic(size=(100, 10)) > 0
+    X, groups = np.where(first, 1, -1).reshape(-1, 1) * rows.reshape(-1, 3), np.repeat(np.arange(100), 10)
+
+    def worse(votes, population):
+        loss = 0.0 if population.n_components == 1 and not population.scatter.n_directions else 0.01
+        return evidence_of_first_votes(votes, population) - loss * np.bincount(votes.index)
+
+    monkeypatch.setattr(population_selection, "evidence_of_first_votes", worse)
+    choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, groups))[1]
+    assert choice.chosen == "one"
+    assert choice.log_likelihood["hierarchical"] > choice.log_likelihood["one"] + 0.02
+    assert choice.reason.endswith("users around heads are worse for users who have not voted")
+
+
+def test_first_votes_are_predicted_by_the_population():
+    """By quadrature over the users of every component."""
+    rng = np.random.default_rng(4)
+    rows, users = rng.normal(size=(12, 2)), rng.normal(size=(200_000, 2))
+    model = HierarchicalBradleyTerry(2, rank=0, tau=0.7, alpha=0.01, random_state=0)
+    model.fit(DIFFERENCES[:, :2], Y, groups=GROUPS)
+    votes = model._votes(rows, None, None, np.arange(12) // 4)
+    each = [
+        weight / (1 + np.exp(-rows @ (head + 0.7 * users).T))
+        for head, weight in zip(model.coef_, model.weights_, strict=True)
+    ]
+    expected = np.log(np.sum(each, axis=0).mean(axis=1)).reshape(3, 4).sum(axis=1)
+    np.testing.assert_allclose(evidence_of_first_votes(votes, model._population()), expected, atol=0.03)
+
+
+def test_prompts_that_repeat_choose_no_wider_prior():
+    """Rows held out are about the prompts of those that teach, and say nothing of others."""
+    rng = np.random.default_rng(5)
+    prompts, reward, d = rng.normal(size=(100, 40)), rng.normal(size=40), 40
+    sign = np.where(prompts @ reward + 4 * rng.normal(size=100) > 0, 1, -1)
+    X = np.repeat(prompts * sign[:, None], 4, axis=0) + 0.1 * rng.normal(size=(400, d))
+    one = MixtureBradleyTerry(1).fit(X)
+    stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, None))
+    assert choice.chosen == "one"
+    np.testing.assert_array_equal(stage.coef_, one.coef_)
+    stage, _ = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, rng.permutation(400) // 5))
+    assert stage.alpha_ >= one.alpha_ * (1 - 1e-9)
 
 
 def test_a_choice_is_saved_with_the_model(demo, tmp_path):

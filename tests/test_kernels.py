@@ -363,15 +363,12 @@ def test_import_is_free():
         kernels.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("width", [1, 64, 768, 2048, 4096, 100_000])
-@pytest.mark.parametrize("itemsize", [2, 4])
-def test_block_sizes(width, itemsize):
-    size = block_sizes(width, 10, itemsize)
-    assert size.components == 16
-    assert 16 <= size.rows <= 64
-    assert size.rows & (size.rows - 1) == 0
-    assert size.rows == 16 or size.rows * width * itemsize <= 1 << 16
-    assert block_sizes(width, 33, itemsize).components == 64
+@pytest.mark.parametrize(
+    ("k", "rows", "components"), [(1, 128, 16), (16, 128, 16), (17, 64, 32), (33, 32, 64), (1000, 16, 1024)]
+)
+def test_block_sizes(k, rows, components):
+    size = block_sizes(k)
+    assert (size.rows, size.components) == (rows, components)
 
 
 # -------------------------------------------------------------------------------------------------------------- errors

@@ -158,3 +158,19 @@ def test_a_fork_of_a_two_stage_router_leaves_the_stream_of_the_original():
         fork.partial_fit(D, FIRST, groups=user + 1000)
     assert len(router.mixture_._stream.forked().evidence) == before
     assert len(fork.mixture_._stream.forked().evidence) == 2 * before
+
+
+@pytest.mark.parametrize("gate", ["linear", "mlp", "cluster"])
+def test_a_fork_of_a_router_leaves_the_stream_of_the_original(gate):
+    rng = np.random.default_rng(0)
+    user = np.arange(200) // 2
+    opposed = np.where(user % 2, FIRST, 1 - FIRST)
+    heads = MixtureBradleyTerry(2, random_state=0).fit(D, opposed, groups=user)
+    X, y = np.hstack([rng.normal(size=(200, 3)), D]), rng.integers(2, size=200)
+    router, alone = (ContextRouter(heads, gate=gate, hidden_units=4, random_state=0) for _ in "ab")
+    for one in (router, alone):
+        one.partial_fit(X, y)
+    router._forked().partial_fit(10 * X[::2], 1 - y[::2])
+    for one in (router, alone):
+        one.partial_fit(X[:50], y[:50])
+    np.testing.assert_array_equal(router.mixture_weights(X), alone.mixture_weights(X))

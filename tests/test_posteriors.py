@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit, log_expit, logsumexp, ndtr
 
-from micropref import ContextRouter, MixtureBradleyTerry, make_pairs
+from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, make_pairs
 from micropref._engine.gaussian_users import Scatter
 from micropref._engine.normal_mixtures import lower_quantile
 from micropref._users.posteriors import UserPosteriors
@@ -588,6 +588,29 @@ def test_intervals_cover_what_they_promise(n_components, width):
         )
         for level in (0.5, 0.8, 0.95):
             low, high = router.margin_interval(asked.reshape(-1, D), groups=who, level=level).T
+            assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(level, abs=0.03), (n_votes, level)
+
+
+def test_intervals_of_a_fitted_model_cover_what_they_promise():
+    """Of new users, where the head and the scatter are those that were learned from others."""
+    rng = np.random.default_rng(11)
+    head, deviation = rng.normal(size=4) * 1.5, 1.0
+
+    def votes(n_users, n_votes):
+        rewards = head + deviation * rng.normal(size=(n_users, 4))
+        X = rng.normal(size=(n_users, n_votes, 4))
+        y = rng.random((n_users, n_votes)) < expit(np.einsum("uvd,ud->uv", X, rewards))
+        return X.reshape(-1, 4), y.ravel(), np.repeat(np.arange(n_users), n_votes), rewards
+
+    X, y, groups, _ = votes(800, 20)
+    model = HierarchicalBradleyTerry(1, random_state=0).fit(X, y, groups=groups)
+    for n_votes in (1, 5, 31):
+        X, y, groups, rewards = votes(1000, n_votes)
+        router = ContextRouter(model).partial_fit(X, y, groups=groups)
+        asked, who = rng.normal(size=(4000, 4)), np.repeat(np.arange(1000), 4)
+        truth = np.einsum("nd,nd->n", asked, rewards[who])
+        for level in (0.5, 0.8, 0.95):
+            low, high = router.margin_interval(asked, groups=who, level=level).T
             assert np.mean((low <= truth) & (truth <= high)) == pytest.approx(level, abs=0.03), (n_votes, level)
 
 

@@ -226,6 +226,15 @@ def test_equal_features_are_known_together_only(kind):
     assert np.isinf(model.rewards(asked, return_std=True)[1]).all()
 
 
+def test_nearly_equal_features_are_known_apart():
+    X, y, groups = clustered_rows(5)
+    X[:, 1] = X[:, 0] + 1e-3 * X[:, 1]
+    model = uncertain(X, y, kind="model", groups=groups)
+    p = 1 / (1 + np.exp(-X @ one_head(X, y).coef_[0]))
+    inverse = np.linalg.inv(X.T @ (X * (p * (1 - p))[:, None]))
+    np.testing.assert_allclose(model.standard_errors_[0], np.sqrt(np.diag(inverse)), rtol=1e-3)
+
+
 @given(powers=st.lists(st.integers(-12, 12), min_size=4, max_size=4))
 def test_units_of_features(powers):
     X, y, groups = clustered_rows(6, n=120)

@@ -62,12 +62,12 @@ for world in (points, cloud):
         losses[world.__name__, name] = curve
         print(f"  {name}: " + ", ".join(f"{loss:.3f}" for loss in curve) + " nats")
     hierarchical = models["users around heads"]
-    print(f"  the evidence chose {len(hierarchical.coef_)} heads, scatter {np.round(hierarchical.tau_, 2)}")
+    print(f"  heads chosen by the evidence: {len(hierarchical.coef_)}, scatter {np.round(hierarchical.tau_, 2)}")
     losses[world.__name__, "own reward, known"] = [np.logaddexp(0, -np.sum(asked * new[asked_user], axis=1)).mean()]
 
 # %%
-# Where users are points, both find them, and one answer or two say which. Where users are a cloud, a mixture stops
-# learning about a person as soon as it knows the nearest head; a posterior goes on.
+# Where users are points, both find them, and about ten answers say which head is a person's. Where users are a cloud, the
+# mixture can only learn which head is nearest; a posterior goes on towards the person's own reward.
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained", sharey=True)
 for ax, world in zip(axes, ("points", "cloud"), strict=True):
     for name, style in (("three heads", "o-"), ("users around heads", "s-")):

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, GatePenalty, flatten, unflatten
 from micropref._engine.gaussian_users import Beliefs, Scatter, filter_votes
+from micropref._engine.logistic_normal import moments
 from micropref._engine.prediction import gate_log_weights
 from micropref._engine.priors import gate_penalty
 from micropref._engine.solvers import lbfgs
 from micropref._engine.user_votes import UserVotes
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
-from micropref.kernels._pointwise import log_sum_exp
+from micropref.kernels._pointwise import log_sigmoid, log_sum_exp
 
 __all__ = [
     "EMFit",
@@ -26,6 +27,7 @@ __all__ = [
     "Shape",
     "beliefs_of",
     "evidence",
+    "evidence_of_first_votes",
     "expectation_maximisation",
     "log_prior",
     "shaped",
@@ -131,6 +133,17 @@ def evidence(votes: UserVotes, population: Population, compiled: bool | None = N
     """ℓ_u = log Σ_k π_k Z_uk of every user, not multiplied by their weights."""
     found = beliefs_of(votes, population, compiled).evidence
     return np.asarray(log_sum_exp(log_prior(votes, population) + found))
+
+
+def evidence_of_first_votes(votes: UserVotes, population: Population) -> Floats:
+    """Σ_i ω_i log Σ_k π_k E σ(wᵀd_i) of every user: their votes, each as if nothing else were known of them."""
+    margins = votes.margins(population.heads)
+    each = log_sigmoid(margins)
+    if population.scatter.n_directions:
+        each = moments(margins, population.scatter.prior_variance(*votes.coordinates(population.scatter)))[0]
+    found = np.asarray(log_sum_exp(log_prior(votes, population)[:, votes.index] + each), np.float64)
+    weighted = found if votes.weight is None else found * votes.weight
+    return np.bincount(votes.index, weighted, votes.n_users).astype(np.float64)
 
 
 def expectation_maximisation(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._engine.population import Population, Shape, evidence
+from micropref._engine.population import Population, Shape, evidence, evidence_of_first_votes
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.priors import head_penalty
 from micropref._engine.user_votes import UserVotes
@@ -26,6 +26,8 @@ _GAIN = 2e-4
 # Numbers of heads that gain nothing over fewer, after which no larger one is tried.
 _PATIENCE = 2
 _STARTS_TRIED = 2
+# In nats per row, up to which populations predict the first vote of a user equally well.
+_LOSS = 1e-3
 # Steps of the size of the last, in which heads alone could still come level with the best candidate.
 _WITHIN_REACH = 3.0
 
@@ -60,12 +62,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choices:
-    """What to choose between: numbers of heads, rising; prior deviations of margins; ways to scatter, None for none."""
+    """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
+
+    The last of the deviations is the usual one. Populations that are level may differ for users who have not voted;
+    `new_users_first` lets that decide before their size does.
+    """
 
     n_components: tuple[int, ...]
     alpha: float | None
     prior_scales: tuple[float, ...]
     shapes: tuple[Shape | None, ...]
+    new_users_first: bool = False
 
     @property
     def only(self) -> Candidate | None:
@@ -78,10 +85,22 @@ class Choices:
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate with the evidence ℓ_u of every user, from a fit to others; numbers of a user's state; live heads."""
+    """A candidate, and what a fit to others says of every user.
+
+    Attributes
+    ----------
+    candidate : Candidate
+    evidence : ndarray of shape (n_users,)
+        ℓ_u.
+    first : ndarray of shape (n_users,)
+        Log-likelihood of the same votes, each as if it were the first of its user.
+    size : int
+        Numbers of a user's state.
+    """
 
     candidate: Candidate
     evidence: Floats
+    first: Floats
     size: int
 
 
@@ -90,28 +109,52 @@ def choose(
 ) -> tuple[Candidate, list[Tried]]:
     """The smallest candidate within a standard error of the best, and all that were tried.
 
-    Every user is held out once. The error is that of the difference between two candidates, paired by user.
+    Every user is held out once. The error is that of the difference between two candidates, paired by user. Where one
+    head is a candidate, none is chosen that predicts users who have not voted worse than that: what later votes gain is
+    no reason to serve new users badly. With `new_users_first`, of two that are level the one that predicts them better
+    is chosen.
     """
     only = choices.only
     if only is not None:
         return only, []
     folds = _folds(votes, seed)
     if not folds:  # one user alone
-        scale = choices.prior_scales[0] if choices.alpha is None else None
+        scale = choices.prior_scales[-1] if choices.alpha is None else None
         return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), []
     search = _Search(votes, folds, choices, settings, seed, report)
     search.run()
     allowed = [one for one in search.tried if one.candidate.shape in choices.shapes]
+    if None in choices.shapes:
+        allowed = [one for one in allowed if not _fails_new_users(votes, one, search.tried)]
     best = max(allowed, key=search.total)
     near = [one for one in allowed if not search.is_better(best, one)]
+    if choices.new_users_first:
+        near = [one for one in near if not any(_serves_new_users_better(votes, other, one) for other in near)]
     return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
 
 
 def _difference(votes: UserVotes, one: Tried, other: Tried) -> tuple[float, float]:
     """By how much the first has more evidence, and the standard error of that, both in nats of all users."""
-    each = one.evidence - other.evidence
+    return _sum_and_error(votes, one.evidence - other.evidence)
+
+
+def _sum_and_error(votes: UserVotes, each: Floats) -> tuple[float, float]:
+    """The sum over users, and its standard error."""
     gain = float(votes.outer @ each)
     return gain, math.sqrt(float(votes.outer @ np.square(each - gain / votes.outer.sum())))
+
+
+def _serves_new_users_better(votes: UserVotes, one: Tried, other: Tried) -> bool:
+    """Whether the first predicts first votes better, beyond the paired standard error and beyond a trifle."""
+    gain, error = _sum_and_error(votes, one.first - other.first)
+    return gain > max(error, _LOSS * votes.mass)
+
+
+def _fails_new_users(votes: UserVotes, one: Tried, tried: list[Tried]) -> bool:
+    """Whether first votes are predicted worse than by one head on which all users sit, where that was tried."""
+    heads = (other for other in tried if other.candidate.n_components == 1 and other.candidate.shape is None)
+    single = next(heads, None)
+    return single is not None and _serves_new_users_better(votes, single, one)
 
 
 class _Search:
@@ -190,10 +233,11 @@ class _Search:
                 found[place] = self._heads_under(k, self.scales[place], starts)
             return self.total(found[place][0])
 
-        place = len(self.scales) // 2
-        step = 1 if total(place + 1) > total(place) else -1
-        while total(place + step) > total(place):
-            place += step
+        place = usual = len(self.scales) - 1
+        while total(place - 1) > total(place):
+            place -= 1
+        # Another prior than the usual one needs a reason.
+        place = place if self.is_better(found[place][0], found[usual][0]) else usual
         best = found[place]
         self.tried.append(best[0])
         if k > 1:
@@ -231,12 +275,13 @@ class _Search:
         return tried
 
     def _judge(self, candidate: Candidate, populations: list[Population]) -> Tried:
-        each = np.empty(self.votes.n_users)
+        each, first = np.empty((2, self.votes.n_users))
         for (_, held, users), population in zip(self.folds, populations, strict=True):
             each[users] = evidence(held, population, self.settings.compiled(self.votes, candidate.n_components))
+            first[users] = evidence_of_first_votes(held, population)
         q = populations[0].scatter.n_directions
         live = max(population.n_components for population in populations)
-        tried = Tried(candidate, each, live * (1 + q + q * (q + 1) // 2))
+        tried = Tried(candidate, each, first, live * (1 + q + q * (q + 1) // 2))
         if self.report is not None:
             said = ", ".join(f"{name}={value}" for name, value in candidate.describe().items())
             self.report(f"{said}: {self.total(tried) / self.votes.mass:.5f} nats per row")
@@ -275,7 +320,9 @@ def records_of(votes: UserVotes, chosen: Candidate, tried: list[Tried]) -> list[
                 **one.candidate.describe(),
                 "numbers_per_user": one.size,
                 "nats_per_row": float(votes.outer @ one.evidence) / votes.mass,
+                "nats_of_first_votes": float(votes.outer @ one.first) / votes.mass,
                 "standard_error": _difference(votes, top, one)[1] / votes.mass,
+                "fails_new_users": _fails_new_users(votes, one, tried),
                 "chosen": one.candidate == chosen,
             }
         )

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, eigh, solve_triangular
+from scipy.sparse.linalg import ArpackError, eigsh
 
 from micropref._arrays.blocks import row_blocks
 from micropref._engine.user_votes import UserVotes
@@ -19,6 +20,10 @@ Floats = NDArray[np.float64]
 # Votes of one user beyond these say little more about directions, at a cost that grows with their square.
 _MOST_VOTES = 300
 _LEAST_CURVATURE = 1e-3
+# Columns from which on a few eigenvectors are cheaper by Lanczos' method.
+_WIDE = 256
+# Of the eigenvalues; where as many as that of restarts are not enough, as among equal ones, LAPACK is as fast.
+_EXACT, _RESTARTS = 1e-13, 10
 # Rows of one product.
 _ROWS = 2048
 
@@ -91,12 +96,31 @@ def axes_of_differences(votes: UserVotes, n_axes: int, beside: Floats) -> Floats
     for rows, block in row_blocks(votes.rows.reader.X):
         difference = np.asarray(block[:, c:], np.float64) / votes.norm
         moment += difference.T @ (difference * votes.rows.outer_weight[rows, None])
-    outside = np.eye(d) - beside @ beside.T
-    return _leading(outside @ moment @ outside, n_axes)
+    within = moment @ beside
+    moment -= within @ beside.T + beside @ within.T - beside @ (beside.T @ within) @ beside.T
+    return _leading(0.5 * (moment + moment.T), n_axes)
 
 
 def _leading(moment: Floats, n_axes: int) -> Floats:
-    vectors = np.linalg.eigh(moment)[1][:, ::-1][:, :n_axes]
+    """Eigenvectors (d, n_axes) of the largest eigenvalues of a symmetric matrix."""
+    vectors = _few_of_many(moment, n_axes) if len(moment) > max(_WIDE, 4 * n_axes) else None
+    if vectors is None:
+        vectors = eigh(moment, subset_by_index=(len(moment) - n_axes, len(moment) - 1))[1] if n_axes else moment[:, :0]
+    vectors = vectors[:, ::-1]
     # The sign of an eigenvector is arbitrary, and may change with the last bit of the matrix.
     signs = np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0))
     return np.asarray(vectors * np.where(signs == 0, 1.0, signs))
+
+
+def _few_of_many(moment: Floats, n_axes: int) -> Floats | None:
+    """The same by Lanczos' method, in a tenth of the time where the matrix is wide; None where that fails."""
+    start = np.random.RandomState(0).normal(size=len(moment))
+    try:
+        vectors = (
+            eigsh(moment, n_axes, which="LA", v0=start, tol=_EXACT, maxiter=_RESTARTS, ncv=4 * n_axes)[1]
+            if n_axes
+            else None
+        )
+    except ArpackError:
+        return None
+    return None if vectors is None else np.asarray(vectors)

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._engine.dead_heads import dead_heads
+from micropref._engine.dead_heads import dead_heads, least_weight
 from micropref._support.warnings import level_of_caller
 
 __all__ = ["candidate_fits", "is_candidate_fit", "warn_of_dead_heads"]
@@ -26,9 +26,10 @@ def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:
     n_dead, n_left = int(dead.sum()), int((~dead).sum())
     shown = ", ".join(f"{weight:.2g}" for weight in weights[dead])
     what = "one head has a weight" if n_dead == 1 else f"{n_dead} heads have weights"
+    limit = f"{100 * least_weight(len(weights)):.2g} %"
     warnings.warn(
-        f"{what} of less than 2 % ({shown}): hardly an annotator answers by it. Use n_components={n_left}, choose the "
-        "number with micropref.selection.select_n_components, or keep all heads in use with balance > 0",
+        f"{what} of less than {limit} ({shown}): hardly an annotator answers by it. Use n_components={n_left}, choose "
+        "the number with micropref.selection.select_n_components, or keep all heads in use with balance > 0",
         UserWarning,
         stacklevel=level_of_caller(),
     )

@@ -20,7 +20,10 @@ def with_uncertainty(
 ) -> tuple[Any, ContextRouter | None]:
     """A mixture, and its router, that know the sampling error of their heads from the rows of stage 1."""
     if not isinstance(mixture, MixtureBradleyTerry):
-        raise TypeError(f"expected a MixtureBradleyTerry, got a {type(mixture).__name__}, which has no sampling error")
+        raise TypeError(
+            "expected a MixtureBradleyTerry, of whose heads the sampling error can be estimated, got a "
+            f"{type(mixture).__name__}; fit with users='one' or users='heads'"
+        )
     X, groups, weight = rows
     mixture = mixture._forked().estimate_uncertainty(X, sample_weight=weight, groups=groups, **parameters)
     if router is None:
@@ -58,9 +61,10 @@ def _with_deviations(
     users: Any,
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     if len(mixture.coef_) == 1 and mixture.scatter_ is None and mixture.uncertainty_ is None:
+        fix = "" if isinstance(mixture, MixtureBradleyTerry) else "fit with users='one', and "
         raise ValueError(
             "expected a model of which the uncertainty was estimated, since all users have the one reward, got none; "
-            "call estimate_uncertainty on the comparisons of the fit"
+            f"{fix}call estimate_uncertainty on the comparisons of the fit"
         )
     if router is not None:
         rewards, std = router.rewards(features, context, users, return_std=True)

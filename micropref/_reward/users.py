@@ -107,21 +107,28 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
     """The first stage that predicts people held out best.
 
     One reward, heads, and users around heads are what a `HierarchicalBradleyTerry` chooses from, by the evidence of
-    people held out, the simplest unless another is better by more than the standard error. Without scatter it is a
-    mixture, which then is fitted as one.
+    people held out: the simplest unless another is better by more than the standard error. None is chosen that serves
+    users without votes worse than one reward does, and of those that are level the one that serves them best. Without
+    scatter it is a mixture, which then is fitted as one.
+
+    Where no annotator answers twice, nothing is chosen: rows held out may share prompts with those that teach, and say
+    little of people.
     """
     X, weight, groups = data
     unknown = set(parameters) - set(HierarchicalBradleyTerry().get_params(deep=False))
     if unknown:
         raise TypeError(f"expected parameters of the HierarchicalBradleyTerry, got {', '.join(sorted(unknown))}")
-    alone = not _answers_repeat(groups, len(X))
-    # One answer of a user does not tell a reward of their own from a less certain one of all.
-    settings = {**parameters, "tau": 0.0, "rank": 0} if alone else parameters
-    found = HierarchicalBradleyTerry(**settings).fit(X, sample_weight=weight, groups=groups)
-    choice = _choice(found, alone)
+    shared = {name: parameters[name] for name in _SHARED if name in parameters}
+    if not _answers_repeat(groups, len(X)):
+        k = parameters.get("n_components", AUTO)
+        heads = MixtureBradleyTerry(1 if k == AUTO else k, **shared)
+        return heads.fit(X, sample_weight=weight, groups=groups), _without_choice(len(heads.coef_))
+    found = HierarchicalBradleyTerry(**parameters)
+    found._NEW_USERS_FIRST = True
+    found.fit(X, sample_weight=weight, groups=groups)
+    choice = _choice(found)
     if choice.chosen == "hierarchical":
         return found, choice
-    shared = {name: settings[name] for name in _SHARED if name in settings}
     heads = MixtureBradleyTerry(found.n_components_, **{**shared, "alpha": found.alpha_})
     return heads.fit(X, sample_weight=weight, groups=groups), choice
 
@@ -132,7 +139,13 @@ def _answers_repeat(groups: Any, n_samples: int) -> bool:
     return known is not None and bool(np.bincount(known.index[known.index >= 0], minlength=1).max() > 1)
 
 
-def _choice(found: HierarchicalBradleyTerry, alone: bool) -> UserChoice:
+def _without_choice(n_components: int) -> UserChoice:
+    """Heads where nothing tells users apart."""
+    chosen = _kind(n_components, scatter=False)
+    return UserChoice(chosen, {}, 0.0, f"{_words(chosen, n_components)}, since no annotator answers twice")
+
+
+def _choice(found: HierarchicalBradleyTerry) -> UserChoice:
     """What was chosen, from what was tried."""
     chosen = _kind(found.n_components_, found.scatter_ is not None)
     nats: dict[str, float] = {}
@@ -141,19 +154,26 @@ def _choice(found: HierarchicalBradleyTerry, alone: bool) -> UserChoice:
         nats[kind] = max(nats.get(kind, -np.inf), one["nats_per_row"])
     nats = {kind: nats[kind] for kind in USERS if kind in nats}
     gain = nats[chosen] - nats["one"] if {chosen, "one"} <= set(nats) else 0.0
-    return UserChoice(chosen, nats, gain, _reason(chosen, nats, found, alone))
+    return UserChoice(chosen, nats, gain, _reason(chosen, nats, found))
 
 
 def _kind(n_components: int, scatter: bool) -> str:
     return "hierarchical" if scatter else "heads" if n_components > 1 else "one"
 
 
-def _reason(chosen: str, nats: dict[str, float], found: HierarchicalBradleyTerry, alone: bool) -> str:
+def _words(kind: str, n_components: int) -> str:
+    return f"{_WORDS[kind]} ({n_components} of them)" if kind == "heads" else _WORDS[kind]
+
+
+def _reason(chosen: str, nats: dict[str, float], found: HierarchicalBradleyTerry) -> str:
     scores = ", ".join(f"{_WORDS[kind]} {value:.4f}" for kind, value in nats.items())
-    text = f"{_WORDS[chosen]} ({found.n_components_} of them)" if chosen == "heads" else _WORDS[chosen]
+    text = _words(chosen, found.n_components_)
     if scores:
         text += f", since nats per comparison of annotators held out are {scores}"
     best = max(nats, key=lambda kind: nats[kind], default=chosen)
-    if best != chosen:
-        text += f"; {_WORDS[best]} are not better by more than the standard error"
-    return text + ("; no annotator answers twice, so that no scatter of users can be seen" if alone else "")
+    if best == chosen:
+        return text
+    top = max(found.selection_, key=lambda one: float(one["nats_per_row"]))
+    if top["fails_new_users"]:
+        return text + f"; {_WORDS[best]} are worse for users who have not voted"
+    return text + f"; {_WORDS[best]} are not better by more than the standard error"

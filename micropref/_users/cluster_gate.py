@@ -272,7 +272,7 @@ def _with_new_clusters(
         left = np.flatnonzero(label < 0)
         center = distinct[left[0]]
         with np.errstate(over="ignore"):
-            near = ((distinct[left] - center) ** 2).sum(axis=1) < clusters.cut
+            near = clusters.within(((distinct[left] - center) ** 2).sum(axis=1))
         near[0] = True
         label[left[near]] = len(clusters) + len(new)
         new.append(center)

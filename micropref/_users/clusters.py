@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -27,6 +28,11 @@ _WINDOW, _WINDOW_OF_FEW = 0.1, 3.0
 _DEEPEST = 6
 # Least share of the contexts that repeat, and of those that do so outside of the largest cluster.
 _LEAST_REPEATED, _LEAST_OUTSIDE = 0.5, 0.05
+# Distances, as shares of the contexts' scale and of the cut, that are equal: rounding must not decide between them.
+_EQUAL = 2.0**-30
+_TOLERANCE = 1e-7
+# Steps, as shares of that scale, of the numbers by which contexts are ordered.
+_ORDER_STEP = 2.0**-20
 # Entries of a table of distances from contexts to centres that are computed at once.
 _BLOCK = 1 << 22
 
@@ -35,7 +41,8 @@ _BLOCK = 1 << 22
 class ContextClusters:
     """Clusters of contexts, none nearer to another than the cut on average.
 
-    A context belongs to the cluster to whose members its mean squared distance is smallest, if that is below the cut.
+    A context belongs to the cluster to whose members its mean squared distance is smallest, if that is below the cut;
+    of two that are equally near, to the first.
 
     Attributes
     ----------
@@ -65,10 +72,14 @@ class ContextClusters:
         for first in range(0, len(contexts), size):
             rows = slice(first, first + size)
             distance = _squared_distances(contexts[rows] - origin, self.centers - origin) + self.spread
-            nearest = distance.argmin(axis=1)
-            near = distance[np.arange(len(nearest)), nearest] < self.cut
-            found[rows] = np.where(near, nearest, -1)
+            least = distance.min(axis=1)
+            nearest = (distance <= least[:, None] + _TOLERANCE * self.cut).argmax(axis=1)
+            found[rows] = np.where(self.within(least), nearest, -1)
         return found
+
+    def within(self, distance: Floats) -> NDArray[np.bool_]:
+        """Whether squared distances are no larger than the cut, whichever way those that equal it were rounded."""
+        return distance <= self.cut * (1 + _TOLERANCE)
 
     def with_clusters(self, centers: Floats) -> ContextClusters:
         """These clusters, and one around each of the new centres (n, n_context_features)."""
@@ -77,7 +88,9 @@ class ContextClusters:
 
 
 class DistinctContexts(NamedTuple):
-    """Contexts without repetitions, in an order that depends on nothing but their numbers and is as good as random.
+    """Contexts without repetitions, in an order that is as good as random.
+
+    It depends on nothing but their numbers, and not on the unit of these.
 
     Attributes
     ----------
@@ -93,10 +106,32 @@ class DistinctContexts(NamedTuple):
 def distinct_contexts(contexts: NDArray[np.floating]) -> DistinctContexts:
     """Find the distinct ones of some contexts (n, n_context_features)."""
     contexts = np.asarray(contexts, dtype=np.float64) + 0.0  # -0.0 is 0.0
-    digests = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in contexts)
-    keys = np.frombuffer(b"".join(digests), dtype=">u8")
-    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
-    return DistinctContexts(contexts[first], index)
+    _, first, index = np.unique(_digests(contexts), return_index=True, return_inverse=True)
+    distinct = contexts[first]
+    # A digest of the bits is another one in other units; that of a rounded place along some direction is not.
+    place = _centred(distinct)[0] @ np.random.RandomState(0).normal(size=distinct.shape[1])
+    order = np.lexsort((place, _digests(np.floor(place / _ORDER_STEP)[:, None])))
+    rank = np.empty(len(order), dtype=np.intp)
+    rank[order] = np.arange(len(order))
+    return DistinctContexts(distinct[order], rank[index])
+
+
+def _digests(rows: Floats) -> NDArray[np.uint64]:
+    """Digest of the bits of every row."""
+    each = (hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    return np.frombuffer(b"".join(each), dtype=">u8").astype(np.uint64)
+
+
+def _centred(contexts: Floats) -> tuple[Floats, float]:
+    """Contexts around their mean, with a median size of 1, and what they were divided by."""
+    if not contexts.size:
+        return contexts, 1.0
+    # Differences of numbers that are nearly equal lose digits; around their mean, contexts are as small as can be.
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = contexts - contexts.mean(axis=0)
+        size = np.abs(centred).max(axis=1)
+        scale = float(np.median(size[size > 0])) if size.any() else 1.0
+        return np.nan_to_num(centred / scale), scale
 
 
 def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> tuple[ContextClusters, ...]:
@@ -113,7 +148,9 @@ def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> tuple[Conte
     inside of one, and clusters may consist of clusters.
 
     A context of weight w is w contexts: w (w − 1) / 2 of its pairs have distance 0. At most 2 000 distinct contexts are
-    used, chosen by a hash of their numbers, so that the order of the rows changes nothing.
+    used, chosen by a hash of their places, so that neither the order of the rows nor the unit of their numbers changes
+    anything. Distances are compared in units of the contexts' own scale, and those that rounding alone tells apart are
+    equal: what the contexts are multiplied by decides nothing.
 
     Parameters
     ----------
@@ -135,8 +172,12 @@ def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> tuple[Conte
     count: Floats = np.bincount(index, weight, len(distinct))[: len(sample)].astype(np.float64)
     if len(sample) < 2 or not sample.shape[1]:
         return ()
-    # Differences of numbers that are nearly equal lose digits; around their mean, contexts are as small as can be.
-    table = _squared_distances(sample - sample.mean(axis=0), sample - sample.mean(axis=0))
+    centred, scale = _centred(sample)
+    unit = scale * scale
+    if not sys.float_info.min < unit < sys.float_info.max:  # squared distances that no number can hold
+        return ()
+    table = _squared_distances(centred, centred)
+    table = np.round(table / _EQUAL) * _EQUAL
     first, second = np.triu_indices(len(sample), 1)
     distance = table[first, second]
     n_equal = float(np.maximum(count * (count - 1) / 2, 0).sum())
@@ -156,7 +197,7 @@ def find_clusters(contexts: NDArray[np.floating], weight: Floats) -> tuple[Conte
             outside = size[size > 1].sum() - size.max()
             is_new = not levels or len(size) > len(levels[-1])
             if is_new and outside >= _LEAST_OUTSIDE * count.sum():
-                levels.append(_described(sample, count, label, found))
+                levels.append(_described(sample, count, label, _Cut(found.at * unit, found.density)))
         pairs = pairs.below(found.at)
     return tuple(levels)
 
@@ -204,7 +245,13 @@ class _Distances(NamedTuple):
         share = max(_WINDOW, _WINDOW_OF_FEW / np.sqrt(2 * n_pairs))
         density = _density(np.concatenate([[0.0], np.cumsum(count)]), at[between], edges, share)
         order = np.lexsort((np.abs(at[between] - at[middle]), density))
-        return _Cut(float(at[between[order[0]]]), float(density[order[0]]))
+        return _Cut(self._gap_around(float(at[between[order[0]]])), float(density[order[0]]))
+
+    def _gap_around(self, cut: float) -> float:
+        """The middle between the two distances next to a cut."""
+        below = self.distance < cut
+        least = float(self.distance[below].max()) if below.any() else 0.0
+        return 0.5 * (least + float(self.distance[~below].min()))
 
 
 def _density(cumulated: Floats, at: Floats, edges: Floats, share: float) -> Floats:

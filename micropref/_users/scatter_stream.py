@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._engine.gates import flatten, unflatten
-from micropref._engine.gaussian_users import Beliefs, filter_votes, margin_moments
+from micropref._engine.gaussian_users import Beliefs, Scatter, filter_votes, margin_moments
 from micropref._engine.logistic_normal import moments
 from micropref._engine.population import Population, Shape, gate_objective, log_prior, shaped
 from micropref._engine.priors import head_penalty
@@ -29,6 +29,11 @@ Floats = NDArray[np.float64]
 # Rows of one step, and its size relative to heads whose margins are of order one.
 _STEP_ROWS = 512
 _STEP_RATE = 0.03
+# The part of a step in what is known of the scatter: its part of all visits, to this power. Below 1 the first visits,
+# which are short, fade (Cappé and Moulines, 2009).
+_FADING = 0.6
+# Of the size of the scatter, between one step and the next.
+_LARGEST_FACTOR = 4.0
 # Part of the mean variance that every direction has at least: what votes add to a prior is told from it by its inverse.
 _RIDGE = 1e-6
 
@@ -46,7 +51,8 @@ class ScatterStream:
         Unit of length.
     shape : Shape
     users, spread : ndarray of shapes (K,) and (K, q, q)
-        Sums, over all visits of annotators, of the share of each component and of the second moments of u.
+        The number of visits of annotators to each component and the sums of the second moments of u, in which later
+        visits count more.
     mass : float
         Weight of all rows so far.
     """
@@ -115,16 +121,23 @@ class ScatterStream:
         size = flatten([head_step(population.heads.shape), *gate_step(gate)])
         vector = self.adam.step(vector, gradient, scale, size)
         heads, *parameters = unflatten(vector, (population.heads.shape, *gate.shapes))
-        self.users = self.users + share.sum(axis=1)
-        second = np.einsum("ku,kuij->kij", share, beliefs.covariances)
-        second += np.einsum("ku,kui,kuj->kij", share, beliefs.means, beliefs.means)
-        self.spread = self.spread + second
+        self._count(share, beliefs, _ridged(population.scatter))
         scatter = population.scatter
         if self.shape.tau is None or self.shape.rank:
             scatter = replace(scatter, covariances=shaped(self.spread, self.users, self.shape))
         heads, parameters = heads.copy(), [p.copy() for p in parameters]
         population = Population(heads, gate, parameters, scatter)
         return population, float(votes.outer @ of_user) / votes.mass
+
+    def _count(self, share: Floats, beliefs: Beliefs, prior: Floats) -> None:
+        """Add visits of annotators, to each component in shares (K, U), to `users` and `spread`."""
+        second = np.einsum("ku,kuij->kij", share, beliefs.covariances)
+        second += np.einsum("ku,kui,kuj->kij", share, beliefs.means, beliefs.means)
+        before, now = float(self.users.sum()), float(share.sum())
+        rate = (now / (before + now)) ** _FADING
+        old, new = (before + now) * (1.0 - rate) / before, (before + now) * rate / now
+        self.users = old * self.users + new * share.sum(axis=1)
+        self.spread = (old * self.spread + new * second) * _said_of_size(share, beliefs, prior) ** rate
 
     def _head_gradient(self, votes: UserVotes, population: Population, beliefs: Beliefs, share: Floats) -> Floats:
         """Of −(1/Ω) Σ_u ℓ_u in the heads, by Fisher's identity: E σ(−m) under the belief about each user."""
@@ -155,8 +168,7 @@ class ScatterStream:
         """Beliefs after the votes, those of earlier batches included, and the table brought up to date."""
         scatter = population.scatter
         k, q = scatter.n_components, scatter.n_directions
-        ridge = _RIDGE * np.trace(scatter.covariances, axis1=1, axis2=2)[:, None, None] / max(q, 1) * np.eye(q)
-        prior = scatter.covariances + np.where(ridge > 0, ridge, _RIDGE * np.eye(q))
+        prior = _ridged(scatter)
         centre = self.norm * population.heads @ scatter.basis
         ids: list[Hashable] = [] if votes.rows.groups is None else votes.rows.groups.ids.tolist()
         stored = np.zeros((votes.n_users, self.table.n_components))
@@ -170,6 +182,26 @@ class ScatterStream:
             own = Beliefs(*(part[:, : len(ids)] for part in (beliefs.evidence, beliefs.means, beliefs.covariances)))
             self.table.set(self.table.rows(ids, insert=True), _packed(_said(own, centre, prior)))
         return beliefs
+
+
+def _ridged(scatter: Scatter) -> Floats:
+    """Covariances of the scatter that have an inverse."""
+    q = scatter.n_directions
+    ridge = _RIDGE * np.trace(scatter.covariances, axis1=1, axis2=2)[:, None, None] / max(q, 1) * np.eye(q)
+    return np.asarray(scatter.covariances + np.where(ridge > 0, ridge, _RIDGE * np.eye(q)))
+
+
+def _said_of_size(share: Floats, beliefs: Beliefs, prior: Floats) -> float:
+    """How much larger the scatter is than the prior: Σ uᵀS⁻¹u of posterior means over Σ (q − tr S⁻¹V).
+
+    Both have the same expectation under the right prior (MacKay, 1992). Second moments alone say little where votes
+    are few: they are then those of the prior, whatever it is.
+    """
+    inverse = np.linalg.inv(prior)
+    said = float(np.einsum("ku,kui,kij,kuj->", share, beliefs.means, inverse, beliefs.means, optimize=True))
+    left = float(np.einsum("ku,kij,kuji->", share, inverse, beliefs.covariances, optimize=True))
+    known = beliefs.means.shape[-1] * float(share.sum()) - left
+    return min(max(said / known, 1.0 / _LARGEST_FACTOR), _LARGEST_FACTOR) if known > 0 else 1.0
 
 
 def _posterior(said: tuple[Floats, Floats, Floats], centre: Floats, prior: Floats) -> Beliefs:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 # Tensor cores multiply no narrower matrices.
 _SMALLEST = 16
-_MOST_ROWS = 64
-# Of a tile of all columns: two of them fit the 256 KB that shared memory and first-level cache have together.
-_TILE_BYTES = 1 << 16
-_COLUMNS = 128
+# Measured on an H200 for widths from 384 to 4 096: of 88 sizes the fastest, or within 15 % of it. Tiles of 16 rows,
+# which the caches could keep between their two readings, take twice the time: every tile adds its sums to memory.
+_ROWS, _COLUMNS = 128, 64
+# Rows x components of a tile lie in registers several times over.
+_MOST_ENTRIES = 128 * 16
 
 
 class BlockSizes(NamedTuple):
@@ -26,7 +27,7 @@ class BlockSizes(NamedTuple):
     warps : int
         Per program.
     stages : int
-        1: tiles are loaded through the first-level cache, which asynchronous copies pass by.
+        Pieces of a tile on their way at a time.
     """
 
     rows: int
@@ -36,9 +37,7 @@ class BlockSizes(NamedTuple):
     stages: int
 
 
-def block_sizes(width: int, n_components: int, itemsize: int) -> BlockSizes:
-    """Sizes for rows of `width` numbers of `itemsize` bytes, and `n_components` heads."""
+def block_sizes(n_components: int) -> BlockSizes:
+    """Sizes for `n_components` heads."""
     components = max(_SMALLEST, 1 << (n_components - 1).bit_length())
-    fitting = max(1, _TILE_BYTES // (itemsize * width))
-    rows = min(_MOST_ROWS, max(_SMALLEST, 1 << (fitting.bit_length() - 1)))
-    return BlockSizes(rows, _COLUMNS, components, 4, 1)
+    return BlockSizes(max(_SMALLEST, min(_ROWS, _MOST_ENTRIES // components)), _COLUMNS, components, 4, 2)

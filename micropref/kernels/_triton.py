@@ -1,14 +1,14 @@
-"""The CUDA path: one Triton kernel that reads X from device memory once.
+"""The CUDA path: one Triton kernel for likelihood and gradient.
 
 Every program takes every P-th tile of rows, in order, and adds their gradients to sums of its own; the sums of the P
 programs are then added in a fixed order, so that the same call gives the same bits. A tile is read twice in pieces of
-columns, for its margins and for its gradient; it is so small that the second time it comes from the cache of its
-multiprocessor (up to 2 048 columns) or from L2. Products of float32 are made of three products on tensor cores, exact
-to about 2^-22.
+columns, for its margins and for its gradient, the second time from a cache where the tiles of all programs fit one.
+Products run on tensor cores, exact to about 2^-22. docs/kernels.md says what was measured and tried.
 """
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import Any
 
@@ -21,6 +21,8 @@ from micropref.kernels._problem import Posterior, Problem, Sums
 
 _NO_ROWS, _GRADIENTS, _POSTERIORS = tl.constexpr(0), tl.constexpr(1), tl.constexpr(2)
 _INTERPRETED_PROGRAMS = 3
+# Triton asks the same when its functions are made. Its interpreter multiplies the bits of bfloat16 as integers.
+_INTERPRETED = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 
 @triton.jit
@@ -38,8 +40,48 @@ def _parameters(p, component, n_components, column, n_columns):
 
 
 @triton.jit
-def _dot(a, b):
-    return tl.dot(a.to(tl.float32), b, input_precision="tf32x3")
+def _leading(p):
+    """What tensor cores keep of single precision in tf32: ten bits of the fraction, the rest cut off."""
+    return (p.to(tl.uint32, bitcast=True) & 0xFFFFE000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _narrow(a, b, total):
+    """``total + a @ b`` of bfloat16, whose products single precision holds exactly."""
+    if _INTERPRETED:
+        return tl.dot(a.to(tl.float32), b.to(tl.float32), total)
+    return tl.dot(a, b, total)
+
+
+@triton.jit
+def _dot(a, b, total):
+    """``total + a @ b`` of rows as they are stored and values in single precision, in either order, to about 2^-22.
+
+    Tensor cores take half precision as it is, and the single precision beside it in as many parts as its digits need:
+    three of bfloat16, or two of tf32 beside float16, which tf32 holds exactly. Rows in single precision take three
+    products of tf32.
+    """
+    # The compiler follows branches on types only as one statement.
+    if a.dtype == tl.bfloat16:
+        first = b.to(tl.bfloat16)
+        rest = b - first.to(tl.float32)
+        second = rest.to(tl.bfloat16)
+        third = (rest - second.to(tl.float32)).to(tl.bfloat16)
+        return _narrow(a, first, _narrow(a, second, _narrow(a, third, total)))
+    elif b.dtype == tl.bfloat16:  # noqa: RET505
+        first = a.to(tl.bfloat16)
+        rest = a - first.to(tl.float32)
+        second = rest.to(tl.bfloat16)
+        third = (rest - second.to(tl.float32)).to(tl.bfloat16)
+        return _narrow(first, b, _narrow(second, b, _narrow(third, b, total)))
+    elif a.dtype == tl.float16:
+        wide, most = a.to(tl.float32), _leading(b)
+        return tl.dot(wide, most, tl.dot(wide, b - most, total, input_precision="tf32"), input_precision="tf32")
+    elif b.dtype == tl.float16:
+        wide, most = b.to(tl.float32), _leading(a)
+        return tl.dot(most, wide, tl.dot(a - most, wide, total, input_precision="tf32"), input_precision="tf32")
+    else:
+        return tl.dot(a, b, total, input_precision="tf32x3")
 
 
 @triton.jit
@@ -90,12 +132,12 @@ def _mixture(
         margins = tl.zeros((ROWS, COMPONENTS), tl.float32)
         for start in range(0, n_features, COLUMNS):
             d = _tile(difference, row, n_rows, start + column, n_features, row_stride, column_stride)
-            margins += _dot(d, _parameters(heads, component, n_components, start + column, n_features))
+            margins = _dot(d, _parameters(heads, component, n_components, start + column, n_features), margins)
         g = tl.zeros((ROWS, COMPONENTS), tl.float32) + b[None, :]
         if HAS_GATE:
             for start in range(0, n_context, COLUMNS):
                 c = _tile(x, row, n_rows, start + column, n_context, row_stride, column_stride)
-                g += _dot(c, _parameters(gate, component, n_components, start + column, n_context))
+                g = _dot(c, _parameters(gate, component, n_components, start + column, n_context), g)
         if HAS_LOGITS:
             g = tl.load(logits + row[:, None] * n_components + component[None, :], mask=both, other=0.0)
 
@@ -142,14 +184,15 @@ def _mixture(
 
             to_heads = tl.trans(d_margins)
             to_gate = tl.trans(d_logits)
+            nothing = tl.zeros((COMPONENTS, COLUMNS), tl.float32)
             for start in range(0, n_features, COLUMNS):
                 d = _tile(difference, row, n_rows, start + column, n_features, row_stride, column_stride)
-                part = _dot(to_heads, d.to(tl.float32))
+                part = _dot(to_heads, d, nothing)
                 _add(my_heads, part, component, n_components, start + column, n_features)
             if HAS_GATE:
                 for start in range(0, n_context, COLUMNS):
                     c = _tile(x, row, n_rows, start + column, n_context, row_stride, column_stride)
-                    part = _dot(to_gate, c.to(tl.float32))
+                    part = _dot(to_gate, c, nothing)
                     _add(my_gate, part, component, n_components, start + column, n_context)
 
     if OUT != _POSTERIORS:
@@ -190,7 +233,7 @@ def _launch(problem: Problem, kind: Any, out: torch.Tensor) -> list[torch.Tensor
     X, k, c = _tensor(problem), problem.n_components, problem.n_context_features
     n, d = problem.n_rows, X.shape[1] - c
     gate = problem.gate_weights
-    size = block_sizes(X.shape[1], k, X.element_size())
+    size = block_sizes(k)
     n_tiles = triton.cdiv(n, size.rows)
     n_programs = min(n_tiles, _n_programs(X.device))
     n_gate = 0 if gate is None else c

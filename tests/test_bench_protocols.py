@@ -10,7 +10,7 @@ from bench_cases import SPEC, WORLD, cell_of, config, preference_rows, table, wr
 
 from micropref.bench import load_suite, run_suite
 from micropref.bench._data import in_canonical_order
-from micropref.bench._grids import _winner
+from micropref.bench._grids import _winner, figure
 from micropref.bench._loading import load_data
 from micropref.bench._specs import DatasetSpec
 from micropref.bench._tasks import make_task
@@ -138,7 +138,7 @@ def test_the_tables_say_who_wins(tmp_path):
             for family, cell in zip(("micro", "rival"), cells, strict=False):
                 of = [row for row in rows if (row["budget"], row["family"]) == (budget, family)]
                 best = pick(of, key=lambda row, m=metric: float(row[m]))
-                assert cell == f"{best['method']} {float(best[metric]):.3f}".replace(" 0.", " .")
+                assert cell == f"{best['method']} {figure(float(best[metric]))}"
                 values.append(float(best[metric]))
             difference = (values[0] - values[1]) * (1 if metric == "accuracy" else -1)
             assert float(cells[2].split(" ")[0]) == pytest.approx(difference, abs=1.1e-3)
@@ -154,12 +154,12 @@ def test_the_tables_say_who_wins(tmp_path):
         ({"difference": -0.1, "p": 0.2}, "-.100"),
         ({"difference": -0.1, "p": None}, "-.100"),
         ({"difference": 0.0, "p": 0.0}, "+.000"),
-        ({"difference": 0.1, "difference_low": -0.01, "difference_high": 1.2, "p": 0.2}, "+.100 (-.010 to 1.200)"),
+        ({"difference": 0.1, "difference_low": -0.01, "difference_high": 1.2, "p": 0.2}, "+.100 (-.010 to 1.20)"),
     ],
 )
 def test_how_far_the_own_methods_are_ahead(found, text):
     row = {"budget": 2, "own": "a", "own_value": 0.5, "rival": "b", "rival_value": 1.25, **found}
-    assert _winner(row) == ["2", "a .500", "b 1.250", text]
+    assert _winner(row) == ["2", "a .500", "b 1.25", text]
 
 
 def test_the_planted_ceiling_is_the_truth():

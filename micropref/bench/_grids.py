@@ -20,8 +20,11 @@ _FAMILIES = {"micro": "micropref", "rival": "rivals", "control": "controls", "ce
 
 
 def figure(value: float | None, sign: str = "") -> str:
-    """Three decimals, without the zero before the point; empty for None."""
-    return "" if value is None else re.sub(r"(?<!\d)0\.", ".", f"{value:{sign}.3f}")
+    """Three decimals without the zero before the point, two from 1 on; empty for None."""
+    if value is None:
+        return ""
+    decimals = 3 if abs(value) < 0.9995 else 2
+    return re.sub(r"(?<!\d)0\.", ".", f"{value:{sign}.{decimals}f}")
 
 
 def interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:

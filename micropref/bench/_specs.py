@@ -241,7 +241,7 @@ _USERS = frozenset({ANNOTATORS, TARGETS})
 
 KINDS: dict[str, MethodKind] = {
     "single": MethodKind({"alpha": "auto"}, _NOTHING, "rival", "one Bradley-Terry reward"),
-    "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "static mixture: heads, no adaptation"),
+    "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "heads, no adaptation"),
     "micro_context": MethodKind(
         _ROUTED, frozenset({ANNOTATORS, CONTEXTS}), "micro", "MiCRo, labels train the gate of contexts"
     ),

@@ -17,7 +17,7 @@ from micropref.bench._tasks import make_task
 from micropref.cli import main
 
 # Kinds of methods that need no truth, and no contexts of the space of responses.
-PLAIN = tuple(sorted(set(KINDS) - {"oracle", "planted", "interactions"}))
+PLAIN = tuple(sorted(set(KINDS) - {"oracle", "planted", "interactions", "interactions_permuted"}))
 FAST = ("single", "static", "micro_history", "hyre_micro", "oracle")
 
 

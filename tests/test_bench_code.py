@@ -80,17 +80,18 @@ def test_docstrings_comments_and_imports_for_type_checkers_change_no_key(origina
 
 HYRE = {"hyre", "hyre_micro", "hyre_random"}
 MICRO = {"single", "static", "micro_context", "micro_history", "micro_permuted", "hyre_micro"}
-OWN = {"interactions", "hierarchical", "auto"}
+PRODUCTS = {"interactions", "interactions_permuted"}
+OWN = {*PRODUCTS, "hierarchical", "hierarchical_permuted", "auto"}
 CODE = [
     ("baselines/low_rank.py", {"lore"}),
     ("baselines/_low_rank_objective.py", {"lore"}),
     ("baselines/hyre.py", HYRE),
     ("baselines/shared_base.py", {*HYRE, "ensemble"}),
-    ("bench/_methods/mixture.py", {*MICRO, *OWN} - {"interactions"}),
+    ("bench/_methods/mixture.py", {*MICRO, *OWN} - PRODUCTS),
     ("mixture.py", {*MICRO, *OWN}),
-    ("features/interactions.py", {"interactions"}),
+    ("features/interactions.py", PRODUCTS),
     ("baselines/reward_factorization.py", {"reward_factorization"}),
-    ("router.py", {"micro_context", "micro_history", "micro_permuted", "hierarchical", "auto"}),
+    ("router.py", {"micro_context", "micro_history", "micro_permuted", *OWN} - PRODUCTS),
     ("bench/_evaluation.py", set(KINDS)),
     ("bench/_splits.py", ALL),
     # What reads cells, what says which cells there are, what reads data (whose content counts), and the rest.

@@ -10,8 +10,8 @@ from bench_cases import SPEC, WORLD, cell_of, config, preference_rows, table, wr
 
 from micropref.bench import load_suite, run_suite
 from micropref.bench._data import in_canonical_order
+from micropref.bench._grids import _winner, figure
 from micropref.bench._loading import load_data
-from micropref.bench._report import _behind
 from micropref.bench._specs import DatasetSpec
 from micropref.bench._tasks import make_task
 from micropref.datasets import make_world
@@ -123,38 +123,43 @@ def test_a_data_set_has_budgets_and_methods_of_its_own(tmp_path):
 
 
 def test_the_tables_say_who_wins(tmp_path):
-    """The planted population against its opposite: one of micropref's own methods loses, and is marked."""
+    """The best of micropref's own methods and the best rival at every budget, with their difference."""
     spec = {**WORLD, "n_samples": 1200, "test_rows": 5}
-    run_suite(config("single", "static", "lore", datasets=[spec]), tmp_path)
+    run_suite(config("single", "static", "micro_history", "lore", "hyre_random", datasets=[spec]), tmp_path)
     lines = (tmp_path / "tables.md").read_text().splitlines()
-    start = lines.index("### Who wins")
-    grid = [line for line in lines[start:] if line.startswith("| ")][2:6]
-    assert [line.split(" | ")[:2] for line in grid] == [
-        ["| accuracy", "best of all"],
-        ["| accuracy", "best of micropref"],
-        ["| log-loss", "best of all"],
-        ["| log-loss", "best of micropref"],
-    ]
-    rows = table(tmp_path / "results.csv")
+    grid = [line.split("|")[1:-1] for line in lines[lines.index("### Who wins") :] if line.startswith("| ")][2:8]
+    rows, winners = table(tmp_path / "results.csv"), iter(table(tmp_path / "winners.csv"))
     for metric, pick in (("accuracy", max), ("log_loss", min)):
-        for place, budget in enumerate(("0", "2")):
-            best = pick((row for row in rows if row["budget"] == budget), key=lambda row, m=metric: float(row[m]))
-            cell = grid[0 if metric == "accuracy" else 2].split(" | ")[2 + place].rstrip(" |")
-            assert cell == f"{best['method']} {float(best[metric]):.3f}"
+        assert grid.pop(0)[0].strip() == f"**{metric.replace('_', '-')}**"
+        for budget in ("0", "2"):
+            labels, *cells = (cell.strip() for cell in grid.pop(0))
+            assert labels == budget
+            values = []
+            for family, cell in zip(("micro", "rival"), cells, strict=False):
+                of = [row for row in rows if (row["budget"], row["family"]) == (budget, family)]
+                best = pick(of, key=lambda row, m=metric: float(row[m]))
+                assert cell == f"{best['method']} {figure(float(best[metric]))}"
+                values.append(float(best[metric]))
+            difference = (values[0] - values[1]) * (1 if metric == "accuracy" else -1)
+            assert float(cells[2].split(" ")[0]) == pytest.approx(difference, abs=1.1e-3)
+    for winner in winners:
+        assert float(winner["difference_low"]) <= float(winner["difference"]) <= float(winner["difference_high"])
 
 
 @pytest.mark.parametrize(
-    ("row", "text"),
+    ("found", "text"),
     [
-        ({"own": None}, "none"),
-        ({"own": "a", "best": "a", "own_value": 0.5}, "a 0.500"),
-        ({"own": "a", "best": "b", "own_value": 0.5, "difference": -0.1, "p": 0.01}, "a 0.500 (-0.100) ▼"),
-        ({"own": "a", "best": "b", "own_value": 0.5, "difference": -0.1, "p": 0.2}, "a 0.500 (-0.100)"),
-        ({"own": "a", "best": "b", "own_value": 0.5, "difference": -0.1, "p": None}, "a 0.500 (-0.100)"),
+        ({"difference": -0.1, "p": 0.01}, "-.100▼"),
+        ({"difference": 0.1, "p": 0.05}, "+.100▲"),
+        ({"difference": -0.1, "p": 0.2}, "-.100"),
+        ({"difference": -0.1, "p": None}, "-.100"),
+        ({"difference": 0.0, "p": 0.0}, "+.000"),
+        ({"difference": 0.1, "difference_low": -0.01, "difference_high": 1.2, "p": 0.2}, "+.100 (-.010 to 1.20)"),
     ],
 )
-def test_how_far_the_own_methods_are_behind(row, text):
-    assert _behind(row) == text
+def test_how_far_the_own_methods_are_ahead(found, text):
+    row = {"budget": 2, "own": "a", "own_value": 0.5, "rival": "b", "rival_value": 1.25, **found}
+    assert _winner(row) == ["2", "a .500", "b 1.25", text]
 
 
 def test_the_planted_ceiling_is_the_truth():

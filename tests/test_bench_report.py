@@ -44,17 +44,23 @@ def test_markdown_and_html_escape(tmp_path):
     blocks = [
         Heading(2, "a & b"),
         Paragraph("1 < 2"),
-        Grid(["m", "x"], [["a|b", "<1>"]], 1, "A caption."),
+        Grid(["m", "x"], [["a|b", "<1>"], ["a & group"], ["c", "12.5"]], 1, "A caption."),
         Grid(["m"], [["a"]], 1),
         Image(tmp_path / "a.png", "alt"),
     ]
     text = as_markdown(blocks)
-    assert "| a\\|b | <1> |" in text
-    assert "| --- | --: |" in text
+    assert text.splitlines()[6:11] == [
+        "| m    |    x |",
+        "| ---- | ---: |",
+        "| a\\|b |  <1> |",
+        "| **a & group** | |",
+        "| c    | 12.5 |",
+    ]
     assert "![alt](a.png)" in text
     page = as_html("t", blocks)
     assert "&lt;1&gt;" in page
     assert "1 &lt; 2" in page
+    assert '<tr><th class="text" colspan="2">a &amp; group</th></tr>' in page
     assert "prefers-color-scheme: dark" in page
 
 

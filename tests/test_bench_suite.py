@@ -6,6 +6,8 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,10 +29,10 @@ from micropref.bench import _runner as runner
 from micropref.bench import load_suite, run_suite
 from micropref.bench._cells import write_cell
 from micropref.bench._data import in_canonical_order
+from micropref.bench._grids import losses
 from micropref.bench._jobs import Job
 from micropref.bench._loading import load_data
 from micropref.bench._methods.registry import RUNNERS
-from micropref.bench._report import _against_rivals
 from micropref.bench._scores import gather
 from micropref.bench._specs import KINDS
 from micropref.cli import main
@@ -113,7 +115,7 @@ def test_pages_are_whole(folder):
     for text in (markdown, page):
         assert "nan" not in re.findall(r"[a-z]+", re.sub('base64,[^"]*', "", text).lower())
         assert "not applicable: true groups unknown" in text
-        assert "Where MiCRo loses" in text
+        assert "Where micropref loses" in text
         assert text.count("Who wins") == 3
         assert "1 of 3 contexts has no test rows and is left out" in text or "no labels" in text
     assert page.count("data:image/png;base64,") == 3
@@ -125,9 +127,13 @@ def test_pages_are_whole(folder):
     about = json.loads((out / "suite.json").read_text(encoding="utf-8"))
     assert about["suite"]["budgets"] == [0, 1, 50]
     assert set(about["data"]) == {"contexts", "votes", "groups"}
-    lengths = {line.count("|") for line in markdown.splitlines() if line.startswith("| single | none")}
-    assert lengths == {2 + 3 + 1}
-    assert {p.name for p in result.files} >= {"results.csv", "tables.md", "votes.png"}
+    lines = markdown.splitlines()
+    # Columns are aligned in every table, but for headings of groups and a last column of words.
+    for above, below in pairwise(lines):
+        if above.startswith("| ") and below.startswith("| ") and "**" not in above + below:
+            starts = [[i for i, c in enumerate(line) if c == "|"][:-1] for line in (above, below)]
+            assert starts[0] == starts[1]
+    assert {p.name for p in result.files} >= {"results.csv", "winners.csv", "tables.md", "votes.png"}
 
 
 def test_losses_are_reported(folder):
@@ -150,10 +156,11 @@ def test_losses_are_reported(folder):
         meta = {"status": "done", "reason": "", "warnings": ["UserWarning: x"], "seconds": 1.0}
         write_cell(other.where / f"{method.name}.npz", job.key(method), {"log_odds": odds}, meta)
     result = gather(suite, [other])
-    heading, grid = _against_rivals(result)
-    assert heading.text == "Where MiCRo loses"
-    assert {(row[0], row[1]) for row in grid.rows} == {("micro_history", "accuracy"), ("micro_history", "log-loss")}
-    assert all(row[2].count("to lore") == 3 and "to single" not in row[2] for row in grid.rows)
+    heading, grid = losses(result)
+    assert heading.text == "Where micropref loses"
+    lost = [["micro_history", str(budget), "lore"] for budget in (0, 1, 50)]
+    assert [row[:3] for row in grid.rows] == [["accuracy"], *lost, ["log-loss"], *lost]
+    assert all(row[3].startswith("-.") for row in grid.rows if len(row) > 1)
     lore = [row for row in result.rows if row["method"] == "lore"]
     assert {row["accuracy"] for row in lore} == {1.0}
     assert all(row["rival_difference"] > 0 and row["rival_p_holm"] < 0.1 for row in lore)
@@ -331,4 +338,18 @@ def test_without_matplotlib_there_are_tables(tmp_path):
     result = run_suite(config("single"), tmp_path)
     assert not list(tmp_path.glob("*.png"))
     assert "img alt" not in (tmp_path / "tables.html").read_text()
-    assert len(result.files) == 5
+    assert len(result.files) == 6
+
+
+def test_committed_tables_fit_a_terminal():
+    """The tables of the suite are of its methods, and at most 80 columns wide."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    lines = (folder / "results" / "suite" / "tables.md").read_text(encoding="utf-8").splitlines()
+    tables = [line for line in lines if line.startswith("| ")]
+    assert len(tables) > 500
+    assert max(map(len, tables)) <= 80
+    suite = load_suite(folder / "suite.toml")
+    rows = table(folder / "results" / "suite" / "results.csv")
+    assert {row["dataset"] for row in rows} == {one.name for one in suite.datasets}
+    assert {row["method"] for row in rows} == {one.name for one in suite.methods}
+    assert {row["seeds"] for row in rows} == {" ".join(map(str, suite.seeds))}

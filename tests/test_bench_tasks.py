@@ -16,7 +16,15 @@ from micropref.bench._data import in_canonical_order
 from micropref.bench._loading import load_data
 from micropref.bench._methods.registry import RUNNERS
 from micropref.bench._methods.steps import NotApplicable, Stages
-from micropref.bench._specs import DatasetSpec, resolve_settings
+from micropref.bench._specs import (
+    ANNOTATORS,
+    CONTEXTS,
+    KINDS,
+    TARGETS,
+    TRAINING_CONTEXTS,
+    DatasetSpec,
+    resolve_settings,
+)
 from micropref.bench._tasks import make_task
 
 
@@ -139,6 +147,50 @@ def test_splits_keep_their_promises():
     again = make_task(data, SPEC, seed=2, budgets=(0, 1, 4), n_draws=3)
     assert again.split_hash == task.split_hash
     np.testing.assert_array_equal(again.inputs.train.difference, inputs.train.difference)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_methods_use_no_more_information_than_the_tables_say(kind):
+    """Another assignment of annotators, or other contexts, change nothing for a method that does not claim them."""
+    data = in_canonical_order(**preference_rows(np.random.default_rng(3), n_users=40, n_context=3))
+    task = make_task(data, SPEC, seed=0, budgets=(0, 2), n_draws=1)
+    random = np.random.default_rng(4)
+
+    def shuffled(rows):
+        return replace(rows, context=rows.context[random.permutation(len(rows))])
+
+    inputs, chosen = task.inputs, resolve_settings(kind, {}, SPEC.parameters)
+    claimed = KINDS[kind].information_with(chosen)
+    others = {
+        frozenset({ANNOTATORS}): inputs.with_permuted_annotators(),
+        frozenset({TRAINING_CONTEXTS, CONTEXTS}): replace(
+            inputs, **{name: shuffled(getattr(inputs, name)) for name in ("train", "pool", "test")}
+        ),
+        frozenset({TARGETS}): replace(inputs, pool_target=random.permutation(inputs.pool_target)),
+    }
+    found = RUNNERS[kind](inputs, chosen, Stages())
+    for information, other in others.items():
+        if not information & claimed:
+            np.testing.assert_array_equal(RUNNERS[kind](other, chosen, Stages()), found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "used"),
+    [
+        ("single", {}, set()),
+        ("ensemble", {}, {ANNOTATORS}),
+        ("ensemble", {"alpha": 0.1}, set()),
+        ("hyre", {}, {ANNOTATORS, TARGETS}),
+        ("hyre", {"alpha": 0.1}, {TARGETS}),
+        ("categorical", {}, {ANNOTATORS, TARGETS}),
+        ("categorical", {"user_alpha": 30.0}, {TARGETS}),
+        ("mean_variance", {}, {TARGETS}),
+        ("static", {"training_contexts": True}, {TRAINING_CONTEXTS, CONTEXTS}),
+        ("micro_context", {"history": True}, {ANNOTATORS, CONTEXTS, TARGETS}),
+    ],
+)
+def test_information_depends_on_settings(kind, given, used):
+    assert KINDS[kind].information_with(resolve_settings(kind, given, {})) == used
 
 
 def test_controls_are_permuted():

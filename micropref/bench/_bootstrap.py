@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
+
 import numpy as np
 from sklearn.utils import check_random_state
 
@@ -53,16 +56,44 @@ def two_way_bootstrap(
         [np.bincount(cell, weights=weight * one, minlength=size).reshape(len(seeds), len(names)) for one in values]
     )
     mean = float(totals.sum() / (n_draws * mass.sum()))
-    random = check_random_state(random_state)
-    means = np.empty(n_resamples)
-    block = max(1, _MOST_NUMBERS // size)
-    for start in range(0, n_resamples, block):
-        n = min(block, n_resamples - start)
-        draws = random.multinomial(n_draws, np.full(n_draws, 1 / n_draws), size=(n, len(seeds)))
-        clusters = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=n)
-        drawn = np.einsum("bsd,dsc->bc", draws, totals, optimize=True)
-        means[start : start + n] = (drawn * clusters).sum(axis=1) / (n_draws * (clusters @ mass.sum(axis=0)))
+    means = []
+    for draws, clusters in _resamples(n_draws, len(seeds), len(names), n_resamples, random_state):
+        drawn = draws @ totals.reshape(-1, len(names))
+        means.append((drawn * clusters).sum(axis=1) / (n_draws * (clusters @ mass.sum(axis=0))))
+    return _summary(mean, np.concatenate(means), level, len(names))
+
+
+def _summary(mean: float, means: np.ndarray, level: float, n_clusters: int) -> PairedDifference:
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     beyond = np.abs(means - mean) >= abs(mean) * (1 - 1e-9)
-    p = max((1 + int(beyond.sum())) / (1 + n_resamples), 2.0 ** (1 - len(names)))
-    return PairedDifference(mean, float(low), float(high), p, len(names))
+    p = max((1 + int(beyond.sum())) / (1 + len(means)), 2.0 ** (1 - n_clusters))
+    return PairedDifference(mean, float(low), float(high), p, n_clusters)
+
+
+def _resamples(
+    n_draws: int, n_seeds: int, n_clusters: int, n_resamples: int, random_state: int
+) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+    """How often every seed's draw, (n, n_draws · n_seeds), and every cluster is in each resample, in blocks."""
+    block = max(1, _MOST_NUMBERS // (n_seeds * n_clusters))
+    if n_resamples <= block:
+        return [_one_block(n_draws, n_seeds, n_clusters, n_resamples, random_state)]
+    random = check_random_state(random_state)
+    sizes = (min(block, n_resamples - start) for start in range(0, n_resamples, block))
+    return (_counts(random, n_draws, n_seeds, n_clusters, n) for n in sizes)
+
+
+@lru_cache(maxsize=1)
+def _one_block(
+    n_draws: int, n_seeds: int, n_clusters: int, n_resamples: int, random_state: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for all tests of one data set, which are thousands, and drawing takes most of their time."""
+    return _counts(check_random_state(random_state), n_draws, n_seeds, n_clusters, n_resamples)
+
+
+def _counts(
+    random: np.random.RandomState, n_draws: int, n_seeds: int, n_clusters: int, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    draws = random.multinomial(n_draws, np.full(n_draws, 1 / n_draws), size=(n, n_seeds))
+    clusters = random.multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), size=n)
+    # In floating point, so that products with them are BLAS's.
+    return draws.transpose(0, 2, 1).reshape(n, -1).astype(np.float64), clusters.astype(np.float64)

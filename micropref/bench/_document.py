@@ -22,7 +22,10 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table: the first `n_text` columns are words, the others figures."""
+    """A table: the first `n_text` columns are words, the others figures.
+
+    A row of one cell, where the table has more columns, is the heading of the rows below it.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -69,11 +72,27 @@ def as_markdown(blocks: Sequence[Block]) -> str:
         elif isinstance(block, Image):
             parts.append(f"![{block.text}]({block.path.name})")
         else:
-            rules = ["---"] * block.n_text + ["--:"] * (len(block.header) - block.n_text)
-            lines = [block.header, rules, *([cell.replace("|", "\\|") for cell in row] for row in block.rows)]
-            table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            table = "\n".join(_aligned(block))
             parts.append(f"{block.caption}\n\n{table}" if block.caption else table)
     return "\n\n".join(parts) + "\n"
+
+
+def _aligned(grid: Grid) -> list[str]:
+    """Lines of a table whose columns are aligned, so that it can be read in a terminal too."""
+    n = len(grid.header)
+    rows = [[cell.replace("|", "\\|") for cell in row] for row in (grid.header, *grid.rows)]
+    whole = [row for row in rows if len(row) == n]
+    width = [max(3, *(len(row[i]) for row in whole)) for i in range(n)]
+    if 1 < n == grid.n_text:
+        width[-1] = 3  # nothing follows the last column of words
+
+    def line(cells: Sequence[str]) -> str:
+        sides = ["<" if i < grid.n_text else ">" for i in range(n)]
+        return f"| {' | '.join(f'{cells[i]:{sides[i]}{width[i]}}' for i in range(n))} |"
+
+    rules = ["-" * width[i] if i < grid.n_text else "-" * (width[i] - 1) + ":" for i in range(n)]
+    headed = [line(row) if len(row) == n else f"| **{row[0]}** |" + " |" * (n - 1) for row in rows[1:]]
+    return [line(rows[0]), line(rules), *headed]
 
 
 def as_html(title: str, blocks: Sequence[Block]) -> str:
@@ -101,6 +120,12 @@ def _table(grid: Grid) -> str:
         return "".join(f"<{tag}{kind}>{html.escape(cell)}</{tag}>" for kind, cell in zip(kinds, cells, strict=True))
 
     caption = f"<caption>{html.escape(grid.caption)}</caption>" if grid.caption else ""
-    body = "\n".join(f"<tr>{line(row, 'td')}</tr>" for row in grid.rows)
+
+    def row_of(cells: Sequence[str]) -> str:
+        if len(cells) < len(grid.header):
+            return f'<tr><th class="text" colspan="{len(grid.header)}">{html.escape(cells[0])}</th></tr>'
+        return f"<tr>{line(cells, 'td')}</tr>"
+
+    body = "\n".join(map(row_of, grid.rows))
     head = f"<thead><tr>{line(grid.header, 'th')}</tr></thead>"
     return f'<div class="wide"><table>{caption}{head}\n<tbody>\n{body}\n</tbody></table></div>'

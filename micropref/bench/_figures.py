@@ -13,11 +13,11 @@ from micropref.bench._specs import Suite
 from micropref.bench._words import counted
 from micropref.plotting._style import style, tidy
 
-_MOST_RIVALS = 4
+_MOST_OWN, _MOST_RIVALS = 5, 4
 
 
 def draw(path: Path, suite: Suite, result: DatasetResult) -> None:
-    """Save the curves of MiCRo, the most accurate rivals, the controls and the ceiling.
+    """Save the curves of the most accurate of micropref's own methods and of the rivals, the controls and the ceiling.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def draw(path: Path, suite: Suite, result: DatasetResult) -> None:
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     rows, seeds = counted(len(result.weight), "test row"), counted(len(result.seeds), "seed")
     figure.suptitle(f"{result.name}: {rows}, {seeds}", fontsize=11)
-    figure.savefig(path, dpi=130, metadata={"Software": None})
+    figure.savefig(path, dpi=90, metadata={"Software": None})
 
 
 def _lines(suite: Suite, result: DatasetResult) -> list[tuple[Pooled, dict[str, Any]]]:
@@ -55,8 +55,11 @@ def _lines(suite: Suite, result: DatasetResult) -> list[tuple[Pooled, dict[str, 
     for row in result.rows:
         mean[row["method"]] = mean.get(row["method"], 0.0) + row.get("accuracy", 0.0)
     done = [one for one in result.methods if one.odds is not None]
-    ours = [one for one in done if one.family == "micro"]
-    rivals = sorted((one for one in done if one.family == "rival"), key=lambda one: -mean[one.method.name])
+    ours, rivals = (
+        sorted((one for one in done if one.family == family), key=lambda one: -mean[one.method.name])
+        for family in ("micro", "rival")
+    )
+    ours = ours[:_MOST_OWN]
     base = [one for one in rivals if one.method.kind == "single"]
     lines = []
     for i, one in enumerate([*ours, *rivals[:_MOST_RIVALS]]):

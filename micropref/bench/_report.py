@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from micropref.bench._document import Block, Grid, Heading, Image, Paragraph
-from micropref.bench._scores import DatasetResult, Pooled, in_words
-from micropref.bench._specs import KINDS, DatasetSpec, Suite
+from micropref.bench._document import Block, Heading, Image, Paragraph
+from micropref.bench._grids import (
+    against_best_rival,
+    at_the_largest_budget,
+    by_budget,
+    glossary,
+    losses,
+    who_wins,
+)
+from micropref.bench._scores import DatasetResult, Pooled
+from micropref.bench._specs import DatasetSpec, Suite
 from micropref.bench._words import counted
 
 COLUMNS = (
@@ -34,25 +43,28 @@ COMPARISON_COLUMNS = (
     *("difference", "difference_low", "difference_high", "p", "p_holm"),
     *("log_loss_difference", "log_loss_difference_low", "log_loss_difference_high", "log_loss_p", "log_loss_p_holm"),
 )
-_CAPTION = (
-    "Intervals resample whole {clusters}, seeds pooled. ▲ more accurate, ▼ less accurate than the best rival that uses "
-    "no additional information (paired bootstrap, Holm over the methods of a column, 0.05). The best rival is chosen "
-    "on the same test rows, which biases its accuracy upwards: ▼ is slightly anti-conservative, ▲ conservative. Where "
-    "labels are drawn more than once for a seed, draws are resampled too; splits and fits are not. Controls and the "
-    "ceiling are not compared: random heads and heads of permuted annotators may gain from true labels, which select "
-    "among them; only permuted labels leave nothing to gain."
+WINNER_COLUMNS = (
+    *("dataset", "metric", "budget", "own", "own_information", "own_value", "rival", "rival_information"),
+    *("rival_value", "difference", "difference_low", "difference_high", "p"),
 )
-_SIGNIFICANT = 0.05
+_READING = (
+    "Methods are grouped by what they use beside the comparisons of training: annotators (who answered, in training), "
+    "training contexts and contexts (of the comparisons in training and in test), label owners (whose label it is). "
+    "By budget, ▲ is more accurate (or has the lower log-loss) and ▼ less than the best rival that uses no additional "
+    "information: a paired bootstrap over whole respondents, or what the data set's paragraph names, seeds pooled; "
+    "Holm over the methods of a column, 0.05. The best rival is chosen on the same test rows, which biases its "
+    "accuracy upwards: ▼ is slightly anti-conservative, ▲ conservative. Where labels are drawn more than once for a "
+    "seed, draws are resampled too; splits and fits are not. Controls and ceilings are not compared: random heads and "
+    "heads of permuted annotators may gain from true labels, which select among them; only permuted labels leave "
+    "nothing to gain. Log-loss is in nats, 0.693 is a coin. Intervals of all figures are in results.csv, all tests in "
+    "comparisons.csv."
+)
 # What is resampled as a whole, and what has labels of its own, by the protocol.
 _NAMES = {
     "contexts": ("unit", "context"),
     "users": ("user", "new user"),
     "known_users": ("user", "known user"),
 }
-# Differences in accuracy or in nats below this are too small to matter.
-_SMALLEST = 0.001
-# Metrics that are compared, and the prefix of their columns.
-_METRICS = {"accuracy": "", "log-loss": "log_loss_"}
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -87,6 +99,9 @@ def document(
             f"{source['scikit-learn']}; {source['hardware']}. One thread for each cell, {seconds:.0f} s in all cells, "
             "which count the fits that methods share once for each of them."
         ),
+        Paragraph(_READING),
+        Heading(2, "Methods"),
+        glossary(suite),
     ]
     for result in results:
         blocks += _dataset_blocks(suite, specs[result.name], result, figures.get(result.name))
@@ -102,13 +117,16 @@ def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figu
     )
     facts = [
         f"{result.reading}." if result.reading else "",
-        f"{counted(len(result.weight), 'test row')} in {counted(result.n_clusters, cluster)} over "
-        f"{counted(len(result.seeds), 'seed')}, {counted(result.n_targets, target)} for each; "
+        f"{counted(len(result.weight), 'test row')} in {counted(result.n_clusters, cluster)} (resampled as a whole) "
+        f"over {counted(len(result.seeds), 'seed')}, {counted(result.n_targets, target)} for each; "
         f"{counted(result.n_train, 'training row')}.",
         f"{counted(spec.n_draws, 'draw')} of the labels for each seed, averaged{_fewer_draws(result)}."
         if spec.n_draws
         else "",
         _protocol(spec),
+        "Settings of all methods that have them: " + ", ".join(f"{k} {v}" for k, v in spec.parameters.items()) + "."
+        if spec.parameters
+        else "",
         f"Labels available, where fewer than the budget (budget: mean): {labels}." if labels else "",
         "; ".join(result.notes) + "." if result.notes else "",
         f"Data {result.data_hash[:16]}, splits {result.split_hash[:16]} (SHA-256).",
@@ -116,20 +134,18 @@ def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figu
     blocks: list[Block] = [Heading(2, result.name), Paragraph(" ".join(fact for fact in facts if fact))]
     if figure is not None:
         blocks.append(Image(figure, f"Accuracy and log-loss against labels on {result.name}"))
-    caption = _CAPTION.format(clusters=f"{cluster}s")
-    blocks += [
-        *_best(result),
-        Heading(3, "Accuracy"),
-        _by_budget(result, "accuracy", f"Accuracy. {caption}"),
-        Heading(3, "Log-loss"),
-        _by_budget(
-            result, "log_loss", "Log-loss in nats, less is better; 0.693 is a coin. ▲ better, ▼ worse, as above."
-        ),
-        Heading(3, "At the largest budget"),
-        _largest(result),
-    ]
-    blocks += _against_rivals(result)
-    warned = [f"{one.method.name}: {text}" for one in result.methods for text in one.warnings]
+    blocks += who_wins(result)
+    blocks += by_budget(result, "accuracy", "Accuracy")
+    blocks += by_budget(result, "log_loss", "Log-loss")
+    blocks += against_best_rival(result)
+    blocks += at_the_largest_budget(result)
+    blocks += losses(result)
+    # Seeds differ in the figures of a warning, and its advice is for the author of a model.
+    warned = dict.fromkeys(
+        f"{one.method.name}: {re.split(r' [(]|[.:] ', text.partition(': ')[2])[0]}"
+        for one in result.methods
+        for text in one.warnings
+    )
     if warned:
         blocks.append(Paragraph("Warnings while fitting: " + "; ".join(warned) + "."))
     return blocks
@@ -158,139 +174,12 @@ def _protocol(spec: DatasetSpec) -> str:
         )
     part = f"{spec.test_rows} random rows" if spec.test_rows else "units that are not in training,"
     other = "other rows" if spec.test_rows else "training units"
-    limit = f" {spec.n_users} of the" if spec.n_users else " those"
+    limit = f" {spec.n_users} of those" if spec.n_users else " those"
     return (
         f"Test: {part} of new users (a share {spec.new_users:g} of{limit} with "
         f"{counted(spec.min_votes, 'vote')} or more), whose votes are all left out of training; labels are their votes "
         f"on {other}."
     )
-
-
-def _by_budget(result: DatasetResult, name: str, caption: str) -> Grid:
-    cells = {(row["method"], row["budget"]): row for row in result.rows}
-    rows = []
-    for one in result.methods:
-        first = [one.method.name, in_words(one.information)]
-        found = [cells[one.method.name, budget] for budget in result.budgets]
-        if one.odds is None:
-            rows.append([*first, f"{one.status}: {one.reason}", *[""] * (len(found) - 1)])
-        else:
-            rows.append([*first, *(_interval(row, name) + _mark(row, name) for row in found)])
-    return Grid(["method", "information", *map(str, result.budgets)], rows, 2, caption)
-
-
-def _interval(row: Mapping[str, Any], name: str, sign: str = "") -> str:
-    if row.get(name) is None:
-        return ""
-    text = f"{row[name]:{sign}.3f}"
-    low, high = row.get(f"{name}_low"), row.get(f"{name}_high")
-    return text if low is None or high is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-
-def _mark(row: Mapping[str, Any], name: str) -> str:
-    prefix = {"accuracy": "", "log_loss": "log_loss_"}[name]
-    p = row.get(f"rival_{prefix}p_holm")
-    if p is None or p > _SIGNIFICANT or not row[f"rival_{prefix}difference"]:
-        return ""
-    return " ▲" if row[f"rival_{prefix}difference"] > 0 else " ▼"
-
-
-def _largest(result: DatasetResult) -> Grid:
-    cells = {(row["method"], row["budget"]): row for row in result.rows}
-    rows = []
-    for one in result.methods:
-        row = cells[one.method.name, result.budgets[-1]]
-        first = [one.method.name, KINDS[one.method.kind].label, one.family]
-        if one.odds is None:
-            rows.append([*first, f"{one.status}: {one.reason}", *[""] * 8])
-            continue
-        adjusted = row.get("rival_p_holm")
-        rows.append(
-            [
-                *first,
-                _interval(row, "gain", "+"),
-                "" if row.get("gain_p") is None else f"{row['gain_p']:.3g}",
-                row.get("best_rival", ""),
-                _interval(row, "rival_difference", "+"),
-                "" if adjusted is None else f"{adjusted:.3g}",
-                f"{row['brier']:.3f}",
-                f"{row['calibration_error']:.3f}",
-                f"{row['group_accuracy']:.3f}",
-                f"{one.seconds:.1f}",
-            ]
-        )
-    header = [
-        *("method", "what it is", "family", "gain over one reward", "p", "best rival", "difference"),
-        *("p (Holm)", "Brier", "calibration error", "group average", "seconds"),
-    ]
-    caption = (
-        f"{counted(result.budgets[-1], 'label')}. Gains and differences are of accuracy, paired row by row. Best "
-        "rival: of those that use no additional information. Group average: each context or user has the same weight."
-    )
-    return Grid(header, rows, 3, caption)
-
-
-def _best(result: DatasetResult) -> list[Block]:
-    """The best method at every budget, and how far the best of micropref's own is behind it."""
-    if not result.winners:
-        return []
-    rows = []
-    for metric in _METRICS:
-        of = [row for row in result.winners if row["metric"] == metric]
-        rows.append([metric, "best of all", *(f"{row['best']} {row['best_value']:.3f}" for row in of)])
-        rows.append([metric, "best of micropref", *map(_behind, of)])
-    about = (
-        "Whatever the methods know, controls and ceilings apart. In brackets the paired difference to the best of all; "
-        "▼ where it is significant at 0.05, not adjusted: then another method wins. Both are chosen on the test rows."
-    )
-    return [
-        Heading(3, "Who wins"),
-        Grid(["metric", "labels:", *map(str, result.budgets)], rows, 2, about),
-    ]
-
-
-def _behind(row: Mapping[str, Any]) -> str:
-    if row["own"] is None:
-        return "none"
-    text = f"{row['own']} {row['own_value']:.3f}"
-    if row["own"] == row["best"]:
-        return text
-    text += f" ({row['difference']:+.3f})"
-    return f"{text} ▼" if row["p"] is not None and row["p"] <= _SIGNIFICANT else text
-
-
-def _against_rivals(result: DatasetResult) -> list[Block]:
-    """Where MiCRo is significantly worse than a rival without additional information: the worst at each budget."""
-    if not result.comparisons:
-        return []
-    worst: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
-    for name, prefix in _METRICS.items():
-        for test in result.comparisons:
-            adjusted, difference = test[f"{prefix}p_holm"], test[f"{prefix}difference"]
-            if adjusted is None or adjusted > _SIGNIFICANT or difference > -_SMALLEST:
-                continue
-            at = worst.setdefault((test["method"], name), {})
-            if test["budget"] not in at or difference < at[test["budget"]][f"{prefix}difference"]:
-                at[test["budget"]] = test
-    heading = Heading(3, "Where MiCRo loses")
-    n = len(result.comparisons)
-    about = (
-        f"Paired with every rival that uses no additional information, {counted(n, 'test')} in all; Holm over the "
-        "rivals of a method at a budget, and not over methods and budgets, so that a few of those listed may be "
-        f"chance. The worst loss at each budget is shown; those below {_SMALLEST} are left out. All tests are in "
-        "comparisons.csv."
-    )
-    if not worst:
-        return [heading, Paragraph(f"No significant loss. {about}")]
-    rows = []
-    for (method, name), tests in worst.items():
-        prefix = _METRICS[name]
-        losses = "; ".join(
-            f"{budget}: {_interval(test, f'{prefix}difference', '+')} to {test['rival']}"
-            for budget, test in sorted(tests.items())
-        )
-        rows.append([method, name, losses])
-    return [heading, Grid(["method", "metric", "labels: difference to the rival"], rows, 3, about)]
 
 
 def failures(results: Sequence[DatasetResult]) -> list[tuple[str, Pooled]]:

@@ -12,7 +12,16 @@ import numpy as np
 from micropref.bench._bootstrap import two_way_bootstrap
 from micropref.bench._cells import Cell
 from micropref.bench._jobs import Job, method_code
-from micropref.bench._specs import CONTEXTS, INFORMATION, KINDS, TARGETS, MethodSpec, Suite, resolve_settings
+from micropref.bench._specs import (
+    ANNOTATORS,
+    CONTEXTS,
+    INFORMATION,
+    KINDS,
+    TARGETS,
+    MethodSpec,
+    Suite,
+    resolve_settings,
+)
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
 from micropref.metrics._accuracy import tie_half
@@ -110,12 +119,14 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
         If a cell is missing or damaged.
     """
     tasks = [_present(job.stored_task(), job, "task") for job in jobs]
+    # What the data lack tells no method from another.
+    absent = frozenset() if any(task.meta["has_annotators"] for task in tasks) else frozenset({ANNOTATORS})
     methods = []
     for method in jobs[0].methods:
         cells = [_present(job.stored(method), job, method.name) for job in jobs]
         settings = resolve_settings(method.kind, method.settings, jobs[0].dataset.parameters)
         bad = next(((job, cell) for job, cell in zip(jobs, cells, strict=True) if cell.meta["status"] != "done"), None)
-        information = KINDS[method.kind].information_with(settings)
+        information = KINDS[method.kind].information_with(settings) - absent
         methods.append(
             Pooled(
                 method,
@@ -223,28 +234,28 @@ def _score(suite: Suite, result: DatasetResult, b: int) -> None:
 def _winners(
     suite: Suite, result: DatasetResult, done: Sequence[Pooled], merit: Mapping[str, Mapping[str, float]], b: int
 ) -> list[dict[str, Any]]:
-    """The best method of all and the best of micropref's own, whatever they know, and the paired difference of both."""
-    compared = [one for one in done if one.family in ("micro", "rival")]
+    """The best of micropref's own methods and the best rival, whatever they know, and their paired difference."""
     found = []
     for prefix, of in merit.items():
-        ranked = sorted(compared, key=lambda one, of=of: -of[one.method.name])  # type: ignore[misc]
-        first = ranked[0] if ranked else None
-        own = next((one for one in ranked if one.family == "micro"), None)
-        if first is None:
+        ranked = sorted(done, key=lambda one, of=of: -of[one.method.name])  # type: ignore[misc]
+        own, rival = (next((one for one in ranked if one.family == family), None) for family in ("micro", "rival"))
+        if own is None or rival is None:
             continue
-        row = {
-            "metric": "log-loss" if prefix else "accuracy",
-            "budget": result.budgets[b],
-            "best": first.method.name,
-            "best_value": abs(of[first.method.name]),
-            "own": None if own is None else own.method.name,
-            "own_value": None if own is None else abs(of[own.method.name]),
-            "p": None,
-        }
-        if own is not None and own is not first:
-            values = (own.right(b), first.right(b)) if not prefix else (first.loss(b), own.loss(b))
-            row |= _paired(suite, result, *values, "difference", "p")
-        found.append(row)
+        values = (rival.loss(b), own.loss(b)) if prefix else (own.right(b), rival.right(b))
+        found.append(
+            {
+                "dataset": result.name,
+                "metric": "log-loss" if prefix else "accuracy",
+                "budget": result.budgets[b],
+                "own": own.method.name,
+                "own_information": in_words(own.information),
+                "own_value": abs(of[own.method.name]),
+                "rival": rival.method.name,
+                "rival_information": in_words(rival.information),
+                "rival_value": abs(of[rival.method.name]),
+                **_paired(suite, result, *values, "difference", "p"),
+            }
+        )
     return found
 
 

@@ -192,12 +192,14 @@ class MethodKind:
     settings : dict of str to default
         Written out, so that a suite means the same when an estimator's default changes.
     information : frozenset of str
-        What it uses beside the comparisons of training, with the default settings.
+        What it uses beside the comparisons of training, with numbers for all settings.
     family : {"micro", "rival", "control", "ceiling"}
         Only methods of the first two families are compared.
     label : str
     has_own_size : bool
         Whether `n_components` is not a number of populations, so that a data set's own number does not apply.
+    asks_annotators : frozenset of str
+        Settings that "auto" chooses by the votes of annotators held out.
     """
 
     settings: Mapping[str, Any]
@@ -205,6 +207,7 @@ class MethodKind:
     family: str
     label: str
     has_own_size: bool = False
+    asks_annotators: frozenset[str] = frozenset()
 
     def information_with(self, settings: Mapping[str, Any]) -> frozenset[str]:
         """What it uses beside the comparisons of training, with these settings."""
@@ -213,6 +216,8 @@ class MethodKind:
             used = (used - {ANNOTATORS}) | {TRAINING_CONTEXTS, CONTEXTS}
         if settings.get("history") is True:
             used |= {TARGETS}
+        if any(settings.get(name) == "auto" for name in self.asks_annotators):
+            used |= {ANNOTATORS}
         return used
 
 
@@ -240,7 +245,7 @@ _USERS = frozenset({ANNOTATORS, TARGETS})
 
 KINDS: dict[str, MethodKind] = {
     "single": MethodKind({"alpha": "auto"}, _NOTHING, "rival", "one Bradley-Terry reward"),
-    "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "static mixture: heads, no adaptation"),
+    "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "heads, no adaptation"),
     "micro_context": MethodKind(
         _ROUTED, frozenset({ANNOTATORS, CONTEXTS}), "micro", "MiCRo, labels train the gate of contexts"
     ),
@@ -249,14 +254,21 @@ KINDS: dict[str, MethodKind] = {
         {"n_components": "auto", "rank": "auto", **_LABELS_OF},
         _USERS,
         "micro",
-        "users who scatter around heads, labels are history",
+        "users around heads, labels are history",
+        has_own_size=True,
+    ),
+    "hierarchical_permuted": MethodKind(
+        {"n_components": "auto", "rank": "auto"},
+        _USERS,
+        "control",
+        "users around heads, label owners permuted",
         has_own_size=True,
     ),
     "auto": MethodKind(
         {"n_components": "auto", **_LABELS_OF},
         _USERS,
         "micro",
-        "one reward, heads or scattered users, by evidence",
+        "one reward, heads or users around heads, by evidence",
         has_own_size=True,
     ),
     "micro_permuted": MethodKind(
@@ -269,12 +281,20 @@ KINDS: dict[str, MethodKind] = {
         "contexts times responses, one reward",
         has_own_size=True,
     ),
+    "interactions_permuted": MethodKind(
+        {"n_components": 1, "alpha": "auto"},
+        frozenset({TRAINING_CONTEXTS, CONTEXTS}),
+        "control",
+        "contexts times responses, test contexts permuted",
+        has_own_size=True,
+    ),
     "hyre": MethodKind(
         {"n_components": 100, "prior_margin": 3.0, **_REWEIGHTED, "alpha": "auto", **_LABELS_OF},
         _LABELS,
         "rival",
         "HyRe on a shared-base ensemble",
         has_own_size=True,
+        asks_annotators=frozenset({"alpha"}),
     ),
     "hyre_micro": MethodKind({**_HEADS, **_REWEIGHTED, **_LABELS_OF}, _USERS, "rival", "HyRe on MiCRo heads"),
     "hyre_random": MethodKind(
@@ -286,6 +306,7 @@ KINDS: dict[str, MethodKind] = {
         "rival",
         "shared-base ensemble, uniform",
         has_own_size=True,
+        asks_annotators=frozenset({"alpha"}),
     ),
     "drm": MethodKind(_DECOMPOSED, _LABELS, "rival", "decomposed rewards (PCA)", has_own_size=True),
     "drm_random": MethodKind(_DECOMPOSED, _LABELS, "control", "decomposed rewards, random basis", has_own_size=True),
@@ -317,7 +338,11 @@ KINDS: dict[str, MethodKind] = {
         {"rank": 0, "alpha": "auto", "variance_alpha": "auto"}, _LABELS, "rival", "mean-variance rewards (DPL)"
     ),
     "categorical": MethodKind(
-        {"n_atoms": 4, "alpha": "auto", "user_alpha": "auto"}, _LABELS, "rival", "categorical rewards (DPL)"
+        {"n_atoms": 4, "alpha": "auto", "user_alpha": "auto"},
+        _LABELS,
+        "rival",
+        "categorical rewards (DPL)",
+        asks_annotators=frozenset({"user_alpha"}),
     ),
     "neighbors": MethodKind(
         {"n_neighbors": 50, "local_alpha": "auto", "alpha": "auto"},

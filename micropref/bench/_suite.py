@@ -16,7 +16,7 @@ from micropref.bench._document import as_html, as_markdown
 from micropref.bench._figures import draw
 from micropref.bench._jobs import Job, pending
 from micropref.bench._provenance import provenance
-from micropref.bench._report import COLUMNS, COMPARISON_COLUMNS, document, failures, write_csv
+from micropref.bench._report import COLUMNS, COMPARISON_COLUMNS, WINNER_COLUMNS, document, failures, write_csv
 from micropref.bench._runner import cached_data, forget_data, run_jobs
 from micropref.bench._scores import DatasetResult, gather
 from micropref.bench._specs import MethodSpec, Suite
@@ -61,13 +61,13 @@ def run_suite(
     """Run a suite of data sets × methods × budgets × seeds, or the rest of it, and write its tables.
 
     The folder `output` then holds ``results.csv`` (tidy: a row for each data set, method and budget),
-    ``comparisons.csv``, ``tables.md``, ``tables.html``, a figure for each data set if matplotlib is installed,
-    ``suite.json`` (configuration, versions, hashes), and ``cells/``. A cell is the result of one data set, seed and
-    method. It is kept under a hash of all it depends on: the settings of data set and method, budgets, draws, seed,
-    the content of the data, the code of the modules of micropref that the method uses (without docstrings and
-    comments), and the versions of NumPy, SciPy and scikit-learn. So an interrupted run resumes where it stopped, and a
-    changed configuration or a changed method computes only what depends on the change. Cells that are damaged or failed
-    are computed again.
+    ``comparisons.csv``, ``winners.csv`` (the best of micropref beside the best rival), ``tables.md``, ``tables.html``,
+    a figure for each data set if matplotlib is installed, ``suite.json`` (configuration, versions, hashes), and
+    ``cells/``. A cell is the result of one data set, seed and method. It is kept under a hash of all it depends on:
+    the settings of data set and method, budgets, draws, seed, the content of the data, the code of the modules of
+    micropref that the method uses (without docstrings and comments), and the versions of NumPy, SciPy and scikit-learn.
+    So an interrupted run resumes where it stopped, and a changed configuration or a changed method computes only what
+    depends on the change. Cells that are damaged or failed are computed again.
 
     Parameters
     ----------
@@ -152,6 +152,7 @@ def _write(suite: Suite, results: Sequence[DatasetResult], folder: Path, n_run: 
     comparisons = [test for result in results for test in result.comparisons]
     write_csv(folder / "results.csv", COLUMNS, rows)
     write_csv(folder / "comparisons.csv", COMPARISON_COLUMNS, comparisons)
+    write_csv(folder / "winners.csv", WINNER_COLUMNS, [row for result in results for row in result.winners])
     figures: dict[str, Path] = {}
     if find_spec("matplotlib") is not None:
         for result in results:
@@ -168,7 +169,7 @@ def _write(suite: Suite, results: Sequence[DatasetResult], folder: Path, n_run: 
     }
     (folder / "suite.json").write_text(json.dumps(about, indent=1, default=_plain) + "\n", encoding="utf-8")
     failed = [f"{name}/{one.method.name}: {one.reason}" for name, one in failures(results)]
-    names = ("results.csv", "comparisons.csv", "tables.md", "tables.html", "suite.json")
+    names = ("results.csv", "comparisons.csv", "winners.csv", "tables.md", "tables.html", "suite.json")
     return SuiteResult(rows, comparisons, failed, n_run, n_kept, [*(folder / n for n in names), *figures.values()])
 
 

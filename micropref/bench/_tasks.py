@@ -228,6 +228,7 @@ def describe_task(task: Task) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "n_train": len(task.inputs.train),
         "n_test": len(task.inputs.test),
         "n_targets": len(np.unique(task.target)),
+        "has_annotators": task.inputs.has_annotators,
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from micropref.cli._app import Json, app, out, print_json, print_table, working
 
@@ -57,6 +59,8 @@ def bench(
         for name in dict.fromkeys(row["dataset"] for row in result.rows):
             rows = [row for row in result.rows if row["dataset"] == name]
             print_table(_shown(name, tuple(dict.fromkeys(row["budget"] for row in rows)), rows))
+            if without := _without_figures(rows):
+                out.print(f"{name}: {without}")
             if rows[0]["reading"]:
                 out.print(f"{name}: {rows[0]['reading']}")
         for path in result.files:
@@ -69,15 +73,26 @@ def bench(
 
 
 def _shown(name: str, budgets: tuple[int, ...], rows: list[dict[str, Any]]) -> Table:
+    """Accuracy by method and budget, methods grouped by what they use."""
     table = Table(title=f"{name}: accuracy by labels per context or user")
     table.add_column("method", no_wrap=True)
-    table.add_column("information")
     for budget in budgets:
         table.add_column(str(budget), justify="right")
-    for method in dict.fromkeys(row["method"] for row in rows):
-        by_budget = [row for row in rows if row["method"] == method]
-        cells = [f"{row['accuracy']:.3f}" if row["status"] == "done" else "" for row in by_budget]
-        if by_budget[0]["status"] != "done":
-            cells[0] = by_budget[0]["status"]
-        table.add_row(method, by_budget[0]["information"], *cells)
+    for information in dict.fromkeys(row["information"] for row in rows):
+        of = [row for row in rows if row["information"] == information]
+        table.add_section()
+        for line in textwrap.wrap(f"uses {information}", 24, subsequent_indent="  "):
+            table.add_row(Text(line, style="italic"))
+        for method in dict.fromkeys(row["method"] for row in of):
+            by_budget = [row for row in of if row["method"] == method]
+            table.add_row(method, *(f"{row['accuracy']:.3f}" if row["status"] == "done" else "–" for row in by_budget))
     return table
+
+
+def _without_figures(rows: list[dict[str, Any]]) -> str:
+    """Which methods failed or are not applicable, and why."""
+    why: dict[str, list[str]] = {}
+    for row in rows:
+        if row["status"] != "done" and row["method"] not in why.setdefault(f"{row['status']}: {row['reason']}", []):
+            why[f"{row['status']}: {row['reason']}"].append(row["method"])
+    return "; ".join(f"{reason} ({', '.join(methods)})" for reason, methods in why.items())

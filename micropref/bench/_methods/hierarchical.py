@@ -26,6 +26,11 @@ def run_hierarchical(inputs: MethodInputs, settings: Mapping[str, Any], stages: 
     return _run(inputs, ("hierarchical", *sorted(chosen.items())), fit, stages)
 
 
+def run_hierarchical_permuted(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stages) -> np.ndarray:
+    """The control of it: every context or user has as many labels, of random others."""
+    return np.concatenate([run_hierarchical(one, settings, stages) for one in inputs.with_permuted_labels()])
+
+
 def run_auto(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stages) -> np.ndarray:
     """What `PreferenceModel` fits with ``users="auto"``; labels are history."""
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from micropref.bench._methods.steps import NotApplicable, Stages, predict_without_labels
+from micropref.bench._streams import Stream, generator
 from micropref.bench._tasks import MethodInputs
 from micropref.features.interactions import ContextInteractions
 from micropref.mixture import MixtureBradleyTerry
@@ -38,3 +40,10 @@ def run_interactions(inputs: MethodInputs, settings: Mapping[str, Any], stages: 
 
     model = stages.get(("interactions", k, alpha), fit)
     return predict_without_labels(inputs, model.decision_function(transform.transform(inputs.test.pairs())))
+
+
+def run_interactions_permuted(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stages) -> np.ndarray:
+    """The control of it: every test row has the context of a random other one."""
+    order = generator(inputs.seed, Stream.CONTROLS).permutation(len(inputs.test))
+    test = replace(inputs.test, context=inputs.test.context[order])
+    return run_interactions(replace(inputs, test=test), settings, stages)

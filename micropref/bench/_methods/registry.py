@@ -13,9 +13,9 @@ from micropref.baselines.neighbors import ContextNeighbors
 from micropref.baselines.reward_factorization import RewardFactorization
 from micropref.baselines.user_rewards import UserRewards
 from micropref.bench._methods.ensemble import fit_ensemble, run_ensemble
-from micropref.bench._methods.hierarchical import run_auto, run_hierarchical
+from micropref.bench._methods.hierarchical import run_auto, run_hierarchical, run_hierarchical_permuted
 from micropref.bench._methods.hyre import run_hyre
-from micropref.bench._methods.interactions import run_interactions
+from micropref.bench._methods.interactions import run_interactions, run_interactions_permuted
 from micropref.bench._methods.mixture import fit_mixture, run_single, run_static
 from micropref.bench._methods.oracle import run_oracle, run_planted
 from micropref.bench._methods.rivals import run_rival
@@ -30,9 +30,11 @@ RUNNERS: dict[str, Run] = {
     "micro_context": run_context,
     "micro_history": run_history,
     "hierarchical": run_hierarchical,
+    "hierarchical_permuted": run_hierarchical_permuted,
     "auto": run_auto,
     "micro_permuted": run_history,
     "interactions": run_interactions,
+    "interactions_permuted": run_interactions_permuted,
     "hyre": partial(run_hyre, fit_ensemble),
     "hyre_micro": partial(run_hyre, fit_mixture),
     "hyre_random": partial(run_hyre, None),

@@ -1,15 +1,16 @@
-"""The demonstration: four hidden tastes, learned from annotators and routed by a few labels, in one table."""
+"""The demonstration: four hidden tastes, learned from annotators and routed by a few labels or by the reader."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from micropref._reward.dialogue import Dialogue
 from micropref._rows.layout import narrow_context
 from micropref._support.optional import require
 from micropref.datasets.demo import DemoWorld, load_demo
@@ -19,11 +20,32 @@ from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import mean_interval
 from micropref.metrics._accuracy import tie_half
 from micropref.mixture import MixtureBradleyTerry
+from micropref.reward import PreferenceModel
 from micropref.router import ContextRouter
 
-__all__ = ["BUDGETS", "DemoResult", "DemoRow", "plot_demo", "run_demo"]
+__all__ = ["BUDGETS", "DemoResult", "DemoRow", "RankedAnswer", "ReaderDemo", "plot_demo", "run_demo"]
 
 BUDGETS = (5, 10, 50)
+READER = "you"
+
+# What a taste likes or does without, by attribute of an answer.
+_LIKED = {
+    "detail": "explanations",
+    "warmth": "warm words",
+    "evidence": "studies and numbers",
+    "playfulness": "jokes",
+    "caution": "caveats",
+}
+# What an answer is like at every level of an attribute; at the lowest of most there is nothing to say.
+_LEVELS = {
+    "detail": ("short", "plain tips", "tips with reasons", "step by step"),
+    "warmth": ("", "warm", "very warm"),
+    "evidence": ("", "a study", "two studies"),
+    "playfulness": ("", "a joke", "two jokes"),
+    "caution": ("", "a caveat"),
+}
+# In log-odds for one unit of an attribute: less is no taste to speak of.
+_LEAST_LIKING = 0.6
 
 
 @dataclass(frozen=True)
@@ -221,3 +243,125 @@ def plot_demo(result: DemoResult, path: str | os.PathLike[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     return path
+
+
+@dataclass(frozen=True)
+class RankedAnswer:
+    """An answer to a new question, with its place in two rankings.
+
+    Attributes
+    ----------
+    answer : str
+    description : str
+        What it is like, in words.
+    for_reader, for_all : int
+        Places in the ranking for the reader and in that of one reward for all users; 1 is best.
+    """
+
+    answer: str
+    description: str
+    for_reader: int
+    for_all: int
+
+
+class ReaderDemo:
+    """The demonstration with the reader as the user: questions, the taste found, and two rankings.
+
+    Parameters
+    ----------
+    seed : int, default=0
+        Seed of the world and of the fits.
+    report : callable, optional
+        Called with each step before it starts.
+
+    Attributes
+    ----------
+    dialogue : Dialogue
+        Questions to the reader about comparisons of the world; what it learns changes all that follows.
+    question : str
+        A question that occurs in no comparison learned or asked.
+    """
+
+    def __init__(self, seed: int = 0, report: Callable[[str], None] = lambda step: None):
+        report("writing the world")
+        self._world = world = load_demo(seed=seed)
+        report("embedding texts")
+        encoder = PairEncoder("hashing", context="auto").fit(world.train)
+        X = encoder.encode_pairs(world.train, parts=())
+        report("fitting one reward for all users")
+        self._for_all = PreferenceModel(encoder, MixtureBradleyTerry(n_components=1).fit(X))
+        report("fitting four heads from annotators")
+        heads = MixtureBradleyTerry(n_components=len(world.taste_names), random_state=seed)
+        self._model = PreferenceModel(encoder, heads.fit(X, groups=world.train.group))
+        candidates = replace(world.labelled, context=None, extra={})
+        self.dialogue = Dialogue(self._model, candidates, READER, random_state=seed)
+        self._taste_of_head = self._named_heads()
+        self.question = world.test.prompt[0]
+
+    def tastes(self) -> dict[str, float]:
+        """How probable each taste is for the reader, by the answers so far.
+
+        Returns
+        -------
+        tastes : dict of str to float
+            Probabilities by name, the largest first.
+        """
+        found = dict.fromkeys(self._world.taste_names, 0.0)
+        for taste, weight in zip(self._taste_of_head, self.dialogue.weights().tolist(), strict=True):
+            found[self._world.taste_names[taste]] += weight
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+    def likings(self) -> tuple[list[str], list[str]]:
+        """What the reader is expected to like and to do without, in words.
+
+        Returns
+        -------
+        liked, unwanted : list of str
+            The strongest first.
+        """
+        expected = self.dialogue.weights() @ self._world.taste_weights[self._taste_of_head]
+        liked: list[str] = []
+        unwanted: list[str] = []
+        for i in np.argsort(-np.abs(expected), kind="stable"):
+            name = self._world.attribute_names[i]
+            if expected[i] <= -_LEAST_LIKING and name == "detail":
+                liked.append("short answers")
+            elif abs(expected[i]) >= _LEAST_LIKING:
+                (liked if expected[i] > 0 else unwanted).append(_LIKED[name])
+        return liked, unwanted
+
+    def ranking(self) -> list[RankedAnswer]:
+        """Answers to `question`: for every taste the one that suits it best, and the best for all users.
+
+        Returns
+        -------
+        rows : list of RankedAnswer
+            The best for the reader first.
+        """
+        table = self._world.test
+        pairs = zip(table.prompt, table.chosen, table.rejected, strict=True)
+        texts = dict.fromkeys(text for prompt, *both in pairs if prompt == self.question for text in both)
+        answers = list(texts)
+        best = [*self._world.rewards(answers).argmax(axis=0), self._for_all.rank(self.question, answers)[0]]
+        some = [answers[i] for i in dict.fromkeys(best)]
+        places = [
+            np.argsort(model.rank(self.question, some, user=user)) + 1
+            for model, user in ((self._model, READER), (self._for_all, None))
+        ]
+        rows = [
+            RankedAnswer(answer, self._described(answer), int(for_reader), int(for_all))
+            for answer, for_reader, for_all in zip(some, *places, strict=True)
+        ]
+        return sorted(rows, key=lambda row: row.for_reader)
+
+    def _described(self, answer: str) -> str:
+        levels = zip(self._world.attribute_names, self._world.attributes[answer], strict=True)
+        return ", ".join(word for name, level in levels if (word := _LEVELS[name][level]))
+
+    def _named_heads(self) -> list[int]:
+        """The taste that every head is like: the one whose true rewards go with the head's, over the candidates."""
+        table = self.dialogue.table
+        truth = self._world.rewards(table.chosen) - self._world.rewards(table.rejected)
+        margins = self._model.mixture.component_scores(self._model.stage_one_rows(table)[0])
+        n_heads = margins.shape[1]
+        return [int(taste) for taste in np.corrcoef(margins.T, truth.T)[:n_heads, n_heads:].argmax(axis=1)]

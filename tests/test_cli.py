@@ -22,7 +22,7 @@ from micropref.cli import app, main
 from micropref.datasets import PreferenceTable
 from micropref.embed import HashingEncoder, PairEncoder
 
-COMMANDS = ("demo", "fit", "route", "score", "evaluate")
+COMMANDS = ("demo", "fit", "route", "ask", "score", "evaluate")
 BRIEF_WISH = "Keep it short, please, just the essentials."
 SHORT = "Same bedtime every night. Phone out of the room."
 LONG = (

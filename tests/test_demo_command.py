@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
+from copy import deepcopy
 
 import pytest
 
 from micropref import demo
 from micropref.cli import main
-from micropref.demo import DemoResult, DemoRow, plot_demo, run_demo
+from micropref.demo import DemoResult, DemoRow, ReaderDemo, plot_demo, run_demo
 
 METHODS = [
     "single Bradley-Terry",
@@ -185,3 +187,87 @@ def test_rows_are_plain_numbers(result):
     for row in result.rows:
         assert isinstance(row, DemoRow)
         assert {type(value) for value in vars(row).values()} == {str, float}
+
+
+# ------------------------------------------------------------------------------------------------------- the reader
+
+
+@pytest.fixture(scope="module")
+def reader() -> ReaderDemo:
+    return ReaderDemo()
+
+
+@pytest.mark.parametrize(
+    ("taste", "likes", "does_without"),
+    [
+        ("brief", ["short answers"], ["studies and numbers", "jokes", "warm words"]),
+        ("warm", ["warm words", "explanations"], ["studies and numbers"]),
+        ("evidence", ["studies and numbers", "explanations", "caveats"], ["jokes", "warm words"]),
+        ("playful", ["jokes"], ["caveats", "studies and numbers"]),
+    ],
+)
+def test_five_answers_find_the_taste_of_the_reader(taste, likes, does_without, reader):
+    demonstration, world = deepcopy(reader), demo.load_demo()
+    column = world.taste_names.index(taste)
+    for _ in range(5):
+        question = demonstration.dialogue.next()
+        first, second = world.rewards(question.responses)[:, column]
+        demonstration.dialogue.reply(question, "first" if first > second else "second")
+    tastes = demonstration.tastes()
+    assert next(iter(tastes)) == taste
+    assert tastes[taste] > 0.9
+    assert sum(tastes.values()) == pytest.approx(1)
+    assert demonstration.likings() == (likes, does_without)
+    ranking = demonstration.ranking()
+    assert [row.for_reader for row in ranking] == [1, 2, 3, 4, 5]
+    assert sorted(row.for_all for row in ranking) == [1, 2, 3, 4, 5]
+    truth = world.rewards([row.answer for row in ranking])[:, column]
+    assert truth.argmax() == 0
+
+
+def test_the_question_that_is_ranked_was_never_learned_or_asked(reader):
+    world = demo.load_demo()
+    assert reader.question not in {*world.train.prompt, *reader.dialogue.table.prompt}
+
+
+@pytest.fixture
+def ask_me(reader, monkeypatch, tmp_path, capsys):
+    """The command with the fit above, in an empty folder, and its answers in a pipe."""
+    monkeypatch.setattr(demo, "ReaderDemo", lambda seed, report: deepcopy(reader))
+    monkeypatch.chdir(tmp_path)
+
+    def ask_me(answers, *options):
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answers))
+        with pytest.raises(SystemExit) as leaving:
+            main(["demo", "--me", *options])
+        assert not leaving.value.code
+        assert list(tmp_path.iterdir()) == []
+        return capsys.readouterr()
+
+    return ask_me
+
+
+def test_the_dialogue_with_the_reader(ask_me):
+    out = ask_me("1\n2\n2\nn\ns\n").out
+    assert out.count("of at most 5") == 5
+    assert "4 answers learned, 1 skipped." in out
+    assert out.count(" %\n") == 4
+    assert "│ you │ all │ answer" in out.replace("┃", "│")
+    assert max(map(len, out.splitlines())) <= 80
+    assert "Your taste: " in out
+
+
+def test_a_reader_who_leaves_is_told_no_taste(ask_me):
+    out = ask_me("s\nq\n").out
+    assert "0 answers learned, 1 skipped." in out
+    assert "Your taste" not in out
+
+
+def test_the_answers_of_the_reader_as_json(ask_me):
+    captured = ask_me("1\n2\n1\n1\n2\n", "--json")
+    found = json.loads(captured.out)
+    assert found["stopped"] == "questions"
+    assert len(found["answers"]) == 5
+    assert sum(found["tastes"].values()) == pytest.approx(1, abs=1e-5)
+    assert [row["for_reader"] for row in found["ranking"]] == [1, 2, 3, 4, 5]
+    assert "Question 5 of at most 5" in captured.err

@@ -120,7 +120,7 @@ def test_a_block_without_end_is_an_error():
 
 LESSONS = {
     "irreducible_error", "printed_bound_zero", "raw_scores", "without_annotators", "temperature", "worker_history",
-    "choosing_k", "two_stages", "points_or_clouds",
+    "choosing_k", "two_stages", "points_or_clouds", "ask",
 }  # fmt: skip
 
 
@@ -140,16 +140,25 @@ def test_examples_are_pages(path):
     compile(text, str(path), "exec")
 
 
-def test_examples_without_the_real_votes_say_so(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("lesson", "variable", "keys"),
+    [
+        ("worker_history", "gains", []),
+        pytest.param("ask", "curves", ["four tastes", "nearly one taste"], marks=pytest.mark.slow),
+    ],
+)
+def test_examples_without_the_real_data_say_so(lesson, variable, keys, monkeypatch, capsys):
     """And still draw their figure, so that the page has one."""
     mpl.use("Agg")
     monkeypatch.delenv("MICROPREF_DATA", raising=False)
-    path = ROOT / "docs/examples/plot_worker_history.py"
+    path = ROOT / f"docs/examples/plot_{lesson}.py"
     namespace: dict[str, object] = {"__name__": "__main__"}
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
     pyplot.close("all")
     assert "MICROPREF_DATA" in capsys.readouterr().out
-    assert namespace["gains"] == {}
+    found = namespace[variable]
+    assert isinstance(found, dict)
+    assert list(found) == keys
 
 
 def test_every_public_name_is_in_the_reference():

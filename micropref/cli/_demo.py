@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from textwrap import shorten
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from micropref.cli._app import Json, app, out, print_json, print_table, working
+from micropref.cli._dialogue import WIDEST, ask_user, bar, console_of, described, explain, summary
+
+if TYPE_CHECKING:
+    from micropref.demo import ReaderDemo
+
+_N_QUESTIONS = 5
+# Letters of an answer that are shown beside its rank.
+_BEGINNING = 115
 
 
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figure.")] = Path("."),
     seed: Annotated[int, typer.Option("--seed", help="Seed of the world and of the fits.")] = 0,
+    me: Annotated[
+        bool, typer.Option("--me", help="Ask you five questions, and rank answers for you and for all users.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show on bundled texts what one reward for all users misses, and what heads and a router recover.
 
     Four hidden tastes disagree about answers to everyday questions. Heads are learned from annotators who answer a few
     pairs each; a router learns from 5, 10 or 50 labelled wishes per taste, or from a user's own votes. Needs no
-    network, writes micropref-demo.png if matplotlib is installed, and takes less than half a minute.
+    network, writes micropref-demo.png if matplotlib is installed, and takes less than half a minute. With --me, five
+    questions find which taste is yours, and nothing is written.
     """
+    if me:
+        _ask_reader(seed, as_json)
+        return
     from importlib.util import find_spec
 
     from micropref.demo import plot_demo, run_demo
@@ -63,3 +81,59 @@ def demo(
     )
     out.print(f"Figure: {figure}" if figure else f"No figure: {no_figure}")
     out.print(f"{seconds:.1f} s")
+
+
+def _ask_reader(seed: int, as_json: bool) -> None:
+    """Five questions to the reader, then the taste found and the two rankings."""
+    from micropref.demo import ReaderDemo
+
+    with working() as report:
+        demonstration = ReaderDemo(seed, report)
+    dialogue, console = demonstration.dialogue, console_of(to_stderr=as_json)
+    console.print("Five questions. Which answer would you rather get?")
+    explain(console)
+    stopped = ask_user(dialogue, console, n_questions=_N_QUESTIONS, min_information=0.0)
+    console.print()
+    console.print(f"{summary(dialogue)}.")
+    if dialogue.n_learned:
+        _show_taste(demonstration, console)
+    if as_json:
+        ranking = [vars(row) for row in demonstration.ranking()]
+        liked, unwanted = demonstration.likings()
+        print_json(
+            {
+                "stopped": stopped,
+                "answers": [described(reply) for reply in dialogue.replies],
+                "tastes": {name: round(share, 6) for name, share in demonstration.tastes().items()},
+                "likes": liked,
+                "does_without": unwanted,
+                "question": demonstration.question,
+                "ranking": ranking,
+            }
+        )
+
+
+def _show_taste(demonstration: ReaderDemo, console: Console) -> None:
+    tastes = demonstration.tastes()
+    (first, share), (second, _) = list(tastes.items())[:2]
+    found = first if share >= 0.8 else f"probably {first}" if share >= 0.6 else f"between {first} and {second}"
+    liked, unwanted = demonstration.likings()
+    console.print(f"\nYour taste: {found}.", style="bold")
+    for verb, things in (("likes", liked), ("does without", unwanted)):
+        if things:
+            console.print(f"It {verb} {', '.join(things)}.")
+    for name, share in tastes.items():
+        console.print(f"  {name:<10}{bar(share, console)}{100 * share:5.0f} %")
+    console.print(f"\n{demonstration.question}", style="bold")
+    table = Table(show_lines=True, width=min(console.width, WIDEST))
+    table.add_column("you", justify="right")
+    table.add_column("all", justify="right")
+    table.add_column("answer")
+    for row in demonstration.ranking():
+        beginning = Text(shorten(row.answer, _BEGINNING, placeholder=" …"), style="dim")
+        table.add_row(str(row.for_reader), str(row.for_all), Text(row.description) + Text("\n") + beginning)
+    console.print(table)
+    console.print(
+        "you: ranking by the heads, weighted by your answers. all: by one reward fitted to all annotators. Neither has "
+        "seen the question."
+    )

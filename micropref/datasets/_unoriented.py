@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,19 +12,30 @@ from micropref.datasets._faults import RowFault
 from micropref.datasets._file_labels import LabelReader, check_labels_of, is_tie, refuse_numbers_of_columns
 from micropref.datasets._layout import Layout, find_layout
 from micropref.datasets._reading import opened_for_reading, table_of
+from micropref.datasets._report import refuse_source_as_rejected
 from micropref.datasets._sources import Record, Source
 from micropref.datasets.table import PreferenceTable
 
 __all__ = ["read_unoriented", "refuse_contradictions"]
 
 
-def read_unoriented(source: Any) -> PreferenceTable:
+def read_unoriented(
+    source: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    format: str | None = None,
+    encoding: str | None = None,
+    skip_bad: bool = False,
+    rejected_path: str | os.PathLike[str] | None = None,
+) -> PreferenceTable:
     """Read comparisons without asking which response was preferred: labels and ties are ignored and may be missing.
 
     Parameters
     ----------
     source : path, DataFrame, Dataset, list of dict, dict of columns, or PreferenceTable
         As in `read_preferences`; response_a and response_b (and the like) need no label.
+    columns, format, encoding, skip_bad, rejected_path
+        As in `read_preferences`.
 
     Returns
     -------
@@ -38,10 +50,12 @@ def read_unoriented(source: Any) -> PreferenceTable:
     """
     if isinstance(source, PreferenceTable):
         return source
-    opened = opened_for_reading(source, {})
-    layout = _layout_without_labels(opened)
+    opened = opened_for_reading(source, columns or {}, format=format, encoding=encoding)
+    if skip_bad:
+        refuse_source_as_rejected(opened, rejected_path)
+    layout = _layout_without_labels(opened, columns or {})
     texts_only = replace(layout, label=None, tie=None, group=None, weight=None, extra={})
-    return table_of(opened, texts_only)
+    return table_of(opened, texts_only, skip_bad=skip_bad, rejected_path=rejected_path)
 
 
 def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None) -> None:
@@ -88,15 +102,15 @@ def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None
         )
 
 
-def _layout_without_labels(source: Source) -> Layout:
-    named = name_columns(source, {})
+def _layout_without_labels(source: Source, columns: Mapping[str, str]) -> Layout:
+    named = name_columns(source, columns)
     pairs, _ = find_responses(named)
     if len(pairs) > 1:
         raise ValueError(
             f"{source.name}: expected one pair of columns with responses, so that y can be about these, got "
             f"{' as well as '.join(f'{first} and {second}' for first, second in pairs)}; leave out the others"
         )
-    return find_layout(source, {}, LabelReader(), is_labelled=False)
+    return find_layout(source, columns, LabelReader(), is_labelled=False)
 
 
 def _stated(source: Source) -> list[float | None]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -690,6 +692,51 @@ def test_the_command_under_torchrun(tmp_path):
     np.testing.assert_allclose(found.mixture.coef_, alone.mixture.coef_, rtol=0, atol=1e-6)
     np.testing.assert_allclose(found.mixture.weights_, alone.mixture.weights_, rtol=0, atol=1e-6)
     assert found.encoder.scale_ == pytest.approx(alone.encoder.scale_, rel=1e-9)
+
+
+LOST = """
+import os, signal, sys
+import micropref.cli._models as commands
+from micropref.cli import main
+
+if os.environ["RANK"] == sys.argv[1]:
+    commands._share = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_rank_that_dies_is_a_plain_message_on_the_others(tmp_path, lost):
+    load_demo(n_annotators=12).train.to_jsonl(tmp_path / "train.jsonl")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    # The store of torch.distributed, through which ranks meet, is not one of the ranks: torchrun holds it.
+    meeting = torch.distributed.TCPStore("localhost", int(port), None, is_master=True, wait_for_workers=False)
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOST, str(lost), "fit", "train.jsonl", "model", "-k", "2"],
+            env=environment(
+                RANK=str(rank),
+                WORLD_SIZE="2",
+                MASTER_ADDR="localhost",
+                MASTER_PORT=port,
+                TORCHELASTIC_USE_AGENT_STORE="True",
+            ),
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (0, 1)
+    ]
+    said = [rank.communicate(timeout=120)[1] for rank in ranks]
+    del meeting
+    assert ranks[lost].returncode == -signal.SIGKILL
+    assert ranks[1 - lost].returncode == 1
+    (line,) = [line for line in said[1 - lost].splitlines() if line.startswith("micropref: ")]
+    assert line.startswith("micropref: error: another rank has ended: it was killed, ran out of memory, or its machine")
+    assert "Traceback" not in said[1 - lost]
+    assert not (tmp_path / "model").exists()
 
 
 def test_outside_of_torchrun_a_process_is_alone(monkeypatch):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 import signal
-import sqlite3
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from test_store import TEXTS, WIDTH, Counting, expected, filled, shards
 
 from micropref.embed import DamagedShardError, EmbeddingStore, EncoderMismatchError, HashingEncoder, PairEncoder
 from micropref.embed import _shards as shard_files
+from micropref.embed._index_faults import DamagedIndexError
 
 
 @pytest.fixture
@@ -163,27 +165,46 @@ def test_a_width_that_changes_between_shards_is_refused(path):
     assert {shard.vectors.shape[1] for shard in EmbeddingStore(path)._folder.shards()} == {WIDTH}
 
 
-@pytest.mark.parametrize("other", ["dtype", "width"])
-def test_shards_of_another_kind_are_refused(path, tmp_path, other):
+@pytest.mark.parametrize("other", ["dtype", "width", "encoder", "no shard"])
+def test_shards_of_another_kind_are_left_out(path, tmp_path, other):
     class Wide(Counting):
         def encode(self, texts):
             return np.ones((len(texts), 2 * WIDTH))
 
-    encoder = Wide() if other == "width" else Counting()
+    encoder = {"width": Wide(), "encoder": Counting("foreign")}.get(other, Counting())
     foreign = EmbeddingStore(tmp_path / "other", encoder, dtype="float32" if other == "dtype" else None)
     foreign.encode(["x"])
+    if other == "no shard":
+        blob = b"another program's file"
+        shards(foreign.path)[0].unlink()
+        (foreign.path / f"{hashlib.sha256(blob).hexdigest()[:32]}.safetensors").write_bytes(blob)
     filled(path).close()
     for shard in shards(foreign.path):
         (path / shard.name).write_bytes(shard.read_bytes())
-    with pytest.raises(ValueError, match="expected vectors"):
-        EmbeddingStore(path, Counting())
+    for is_indexed in (True, False):
+        for read_only in (True, False):
+            with pytest.warns(UserWarning, match=rf"leaves out a file .*{shard.name}: expected|, got .*{shard.name},"):
+                store = EmbeddingStore(path, None if is_indexed else Counting(), read_only=read_only)
+            np.testing.assert_array_equal(store.lookup(TEXTS), expected(TEXTS))
+            assert (len(store), store.verify()) == (70, [])
+            store.close()
+        if is_indexed:
+            (path / "index.sqlite").unlink()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with EmbeddingStore(path, Counting()) as store:
+            store.encode(["new"])
+            store.compact()
+            assert (len(store), store.verify()) == (71, [])
+    assert len(said) == 1
+    assert (path / shard.name).exists()
 
 
 def test_two_processes_that_begin_a_store_in_different_ways(path):
     """The one that comes second is told; nothing is mixed."""
     one, two = EmbeddingStore(path, Counting(), dtype="float16"), EmbeddingStore(path, Counting(), dtype="float32")
     one.encode(["a"])
-    with pytest.raises(ValueError, match=r"expected vectors in float16 .* got float32"):
+    with pytest.raises(ValueError, match=r"expected vectors in float16, as the store keeps, got float32"):
         two.encode(["b"])
     assert len(EmbeddingStore(path)) == 1
 
@@ -411,7 +432,7 @@ def test_a_malformed_index_does_not_stop_the_work(path, monkeypatch):
     def malformed(*given):
         calls[0] += 1
         if calls[0] == 1:
-            raise sqlite3.DatabaseError("database disk image is malformed")
+            raise DamagedIndexError("expected an index, got none")
         return add(*given)
 
     monkeypatch.setattr(store._folder._index, "add", malformed)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+
+from micropref._support.warnings import level_of_caller
 
 try:
     import fcntl
@@ -19,20 +22,80 @@ CAN_FLOCK = fcntl is not None
 # What flock answers on file systems without it, such as Lustre mounted without its option.
 _NO_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
+_SILENT_S = 3.0  # a wait that is longer is said
+_SIGNATURE_BYTES = 32
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file that stays; wait for as long as another process or thread holds it.
+def locked(path: Path, patience: float) -> Iterator[Callable[[], None]]:
+    """Hold a lock file that stays and names its holder; wait for another process or thread that holds it.
 
-    The system releases the lock when its holder ends, however it ends. It needs `CAN_FLOCK`.
+    The system releases the lock when its holder ends, however it ends. It needs `CAN_FLOCK`. A wait of some seconds
+    is said in a warning that names the holder.
+
+    Parameters
+    ----------
+    path : Path
+        The lock file, in a folder that exists.
+    patience : float
+        Seconds to wait without a sign of life: another holder, or a call of what this yields.
+
+    Yields
+    ------
+    alive : callable
+        A sign of life, for a holder whose work takes long.
+
+    Raises
+    ------
+    TimeoutError
+        If there was no sign of life for so long; the holder is named.
     """
-    while (descriptor := _flocked(path, wait=True)) is None:
-        pass
+    descriptor = _waited_for(path, patience)
     try:
-        yield
+        with suppress(OSError):  # a disk that is full has no room for a name, and locks all the same
+            os.pwrite(descriptor, f"{os.getpid()}".encode().ljust(_SIGNATURE_BYTES), 0)
+        yield partial(os.utime, descriptor)
     finally:
         _release(descriptor)
+
+
+def _waited_for(path: Path, patience: float) -> int:
+    """A descriptor that holds the lock."""
+    start = since = time.monotonic()
+    seen, pause, is_said = file_state(path), _FIRST_PAUSE_S, False
+    while (descriptor := _flocked(path)) is None:
+        now, state = time.monotonic(), file_state(path)
+        if state != seen:
+            seen, since = state, now
+        if now - since > patience:
+            raise TimeoutError(
+                f"expected the lock {path} to be free within {patience:g} s, got one that {_holder(path)} holds "
+                "without a sign of life; let that process go on or end it, and repeat"
+            )
+        if now - start > _SILENT_S and not is_said:
+            is_said = True
+            warnings.warn(
+                f"waiting for the lock {path}, which {_holder(path)} holds", UserWarning, stacklevel=level_of_caller()
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_S)
+    return descriptor
+
+
+def _holder(path: Path) -> str:
+    """Who holds a lock, as far as that is known."""
+    try:
+        process = int(path.read_bytes()[:_SIGNATURE_BYTES])
+    except (OSError, ValueError):
+        return "another process"
+    if process == os.getpid():
+        return f"another thread of this process ({process})"
+    try:
+        # The state follows the name of the program, which may hold anything, in parentheses.
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        state = b""
+    return f"the process {process}{' (it is stopped)' if state in (b'T', b't') else ''}"
 
 
 @contextmanager
@@ -81,7 +144,7 @@ def _taken(path: Path, substitute: Path) -> tuple[Path, Callable[[], None]] | No
     """The file that is held, and what removes it and releases the lock; None if another process holds it."""
     if CAN_FLOCK:
         try:
-            descriptor = _flocked(path, wait=False)
+            descriptor = _flocked(path)
         except OSError as error:
             if error.errno not in _NO_FLOCK:
                 raise
@@ -95,11 +158,11 @@ def _taken(path: Path, substitute: Path) -> tuple[Path, Callable[[], None]] | No
     return substitute, partial(substitute.unlink, missing_ok=True)
 
 
-def _flocked(path: Path, *, wait: bool) -> int | None:
+def _flocked(path: Path) -> int | None:
     """A descriptor that holds the lock; None if another holds it, or if the file was removed meanwhile."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             return descriptor
     except (BlockingIOError, FileNotFoundError):
@@ -133,7 +196,9 @@ def replacing(path: Path, temporary: Path) -> Iterator[Path]:
         yield temporary
         sync(temporary)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # os.write and os.fsync know no names
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)

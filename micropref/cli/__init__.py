@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sqlite3
 import sys
@@ -13,10 +12,13 @@ from micropref._support.renamed import moved
 # Importing a family of commands registers it; this order is the order of the help.
 from micropref.cli import _ask, _bench, _demo, _embed, _models, _theory  # noqa: F401
 from micropref.cli._app import app, err
+from micropref.cli._streams import standard_streams
 
 __all__ = ["app", "main"]
 
 __getattr__ = moved(__name__)
+
+_REPORTED = (ValueError, TypeError, OSError, ImportError, sqlite3.Error)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -34,19 +36,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     SystemExit
         Always, with the exit code.
     """
-    # A terminal that cannot show a letter shows a question mark instead.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     try:
-        app(args=None if arguments is None else list(arguments))
+        with standard_streams():
+            app(args=None if arguments is None else list(arguments))
     except _rank_error() as error:
-        # The process that failed reports its own error; of the others one report is enough.
-        if os.environ.get("RANK", "0") == "0":
+        # The process that failed reports its own error, and of the others one report is enough, unless it has died.
+        if os.environ.get("RANK", "0") == "0" or error.rank is None:  # type: ignore[attr-defined]
             err.print(f"micropref: error: {error}")
         sys.exit(1)
-    except (ValueError, TypeError, OSError, ImportError, sqlite3.Error) as error:
+    except MemoryError as error:
+        err.print(f"micropref: error: {error or 'expected work that fits into memory, got more than that'}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except _REPORTED as error:
+        if _is_interruption(error):
+            sys.exit(130)
         err.print(f"micropref: error: {error}")
         sys.exit(1)
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error, as behind that of an import that it broke off."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _rank_error() -> type[BaseException] | tuple[()]:

@@ -64,16 +64,22 @@ def number_or_auto(given: str, kind: type[int] | type[float], option: str) -> in
 
 @contextmanager
 def working(silent: bool = False) -> Iterator[Callable[[str], None]]:
-    """Print each step on a terminal, and nothing but warnings in a pipe, one line each; nothing at all if `silent`."""
+    """Print each step on a terminal, and nothing but warnings in a pipe, one line each; nothing at all if `silent`.
+
+    A warning is printed when it comes: one about a lock that another process holds is of use only then.
+    """
     watched = sys.stderr.isatty() and not silent
-    with warnings.catch_warnings(record=True) as caught:
+    shown: set[str] = set()
+
+    def show(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+        if issubclass(category, UserWarning) and not silent and str(message) not in shown:
+            shown.add(str(message))
+            err.print(f"micropref: warning: {message}")
+
+    with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        try:
-            yield lambda step: err.print(f"{step} ...", style="dim") if watched else None
-        finally:  # warnings about rows left out matter even more where the rest fails
-            shown = [] if silent else [str(one.message) for one in caught if issubclass(one.category, UserWarning)]
-            for message in dict.fromkeys(shown):
-                err.print(f"micropref: warning: {message}")
+        warnings.showwarning = show
+        yield lambda step: err.print(f"{step} ...", style="dim") if watched else None
 
 
 def print_table(table: Table) -> None:

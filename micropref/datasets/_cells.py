@@ -9,6 +9,7 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+from micropref._support.strict_json import DuplicateKeyError, loads
 from micropref.datasets._faults import RowFault
 
 __all__ = ["is_conversation", "is_message", "unpacked"]
@@ -77,9 +78,14 @@ def unpacked(cell: object, column: str) -> object:
 
 
 def parsed(text: str) -> Any:
-    """What text spells out in JSON or in Python, None where it is neither."""
+    """What text spells out in JSON or in Python, None where it is neither; a RowFault for a key twice."""
     try:
-        return json.loads(text)
+        return loads(text)
+    except DuplicateKeyError as error:
+        value = json.loads(text)
+        if is_conversation(value):  # anything else may be the text of a response
+            raise RowFault("a key twice", f"{error}, in messages as text") from None
+        return value
     except (ValueError, RecursionError):
         pass
     if len(text) > 1_000_000 or not _is_shallow(text):

@@ -60,7 +60,17 @@ def open_path(name: str, encoding: str | None, kind: str | None) -> Source:
     """All rows of a file, of standard input (``-``), or of a folder that ``save_to_disk`` wrote."""
     if encoding is not None:
         _check_encoding(encoding)
+    try:
+        return _opened(name, encoding, kind)
+    except MemoryError:
+        pass  # what was read so far is let go of with the error
+    raise MemoryError(f"{name}: expected rows that fit into memory, got more than that")
+
+
+def _opened(name: str, encoding: str | None, kind: str | None) -> Source:
     if name in _STANDARD_INPUT:
+        if sys.stdin is None:
+            raise ValueError("standard input: expected preference data, got a standard input that is closed")
         content: Any = io.BytesIO(sys.stdin.buffer.read())
         return _read(io.BufferedReader(content), "standard input", None, encoding, kind)
     path = Path(name)
@@ -139,7 +149,7 @@ def _kind_of_content(head: bytes, kind: str | None, name: str) -> str:
 def _failing_as_packed(name: str, packed: str) -> Iterator[None]:
     try:
         yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, OSError) as error:
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         if not packed or isinstance(error, FileNotFoundError):
             raise
         raise ValueError(
@@ -167,11 +177,14 @@ def _columnar(file: io.BufferedReader, kind: str, name: str) -> list[Record]:
             is_file = content.read(6) == b"ARROW1"
             content.seek(0)
             table = (ipc.open_file if is_file else ipc.open_stream)(content).read_all()
+        table.validate(full=True)  # cells of a damaged file may point anywhere
         columns = {
             field.name: narrow_floats(table.column(place).to_pylist(), str(field.type))
             for place, field in enumerate(table.schema)
         }
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
+    except Exception as error:  # whatever a parser makes of damage: pyarrow also raises KeyError, TypeError and others
+        if isinstance(error, MemoryError) and not isinstance(error, pyarrow.ArrowException):
+            raise
         raise ValueError(f"{name}: expected a {what} file, got one that cannot be read ({error})") from None
     return records_of_columns(columns)
 

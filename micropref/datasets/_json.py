@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from sys import intern
 from typing import Any
 
+from micropref._support.strict_json import DuplicateKeyError, loads
 from micropref.datasets._cells import is_message
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._parsed import Parsed
@@ -16,6 +17,7 @@ from micropref.datasets._text import listed
 
 __all__ = ["parse_json", "parse_json_lines"]
 
+_TWICE = "a key twice"  # the kind of a fault, for counts
 # What a viewer of data sets writes around each row.
 _OF_VIEWER = {"row", "row_idx", "truncated_cells"}
 
@@ -29,10 +31,12 @@ def parse_json(lines: Iterable[tuple[int, str]], name: str) -> Parsed:
     """Rows of a file with one list of objects, of columns, or, whatever it is called, an object on each line."""
     numbered = list(lines)
     try:
-        rows = json.loads("\n".join(line for _, line in numbered))
+        rows = loads("\n".join(line for _, line in numbered))
+    except DuplicateKeyError as error:
+        raise MalformedRowError(f"{name}, line {error.line}: {error}") from None
     except json.JSONDecodeError as error:
         as_lines = [_json_line(number, line) for number, line in numbered if line.strip()]
-        if as_lines and not any(record.fault for record in as_lines):
+        if as_lines and not any(record.fault and record.kind != _TWICE for record in as_lines):
             return Parsed(as_lines, "line", notes=("one object on each line",))
         hint = "; a file with one object on each line is called .jsonl" if error.msg == "Extra data" else ""
         raise MalformedRowError(
@@ -128,11 +132,13 @@ def _are_numbers(keys: Iterable[str]) -> bool:
 
 def _json_line(number: int, line: str) -> Record:
     try:
-        row = json.loads(line)
+        row = loads(line)
         if isinstance(row, dict):
             # One name for all rows: the decoder makes new ones for each, which are as large as short cells.
             row = {intern(name): cell for name, cell in row.items()}
         return record_of_object(number, row)
+    except DuplicateKeyError as error:
+        return Record(number, line, str(error), _TWICE)
     except (ValueError, RecursionError) as error:
         return Record(
             number, line, f"expected one object on the line, got malformed JSON ({_reason(error)})", "malformed JSON"

@@ -19,17 +19,18 @@ Result = TypeVar("Result")
 
 
 class RankError(RuntimeError):
-    """Another rank failed; the message names it and says how.
+    """Another rank failed; the message names it and says how, as far as that is known.
 
     Parameters
     ----------
-    rank : int
+    rank : int or None
+        None: one of the others has died without a word.
     reason : str
-        Type and message of the error there.
+        Type and message of the error there; of one that died, what this rank noticed.
     """
 
-    def __init__(self, rank: int, reason: str):
-        super().__init__(f"rank {rank} failed: {reason}")
+    def __init__(self, rank: int | None, reason: str):
+        super().__init__(f"rank {rank} failed: {reason}" if rank is not None else f"another rank has ended: {reason}")
         self.rank = rank
 
 
@@ -200,9 +201,15 @@ class TorchCommunicator(Communicator):
         Returns
         -------
         values : list of world_size objects
+
+        Raises
+        ------
+        RankError
+            If a rank does not answer any more.
         """
         values: list[Any] = [None] * self.world_size
-        self._distributed.all_gather_object(values, value, group=self.group)
+        with _naming_lost_ranks():
+            self._distributed.all_gather_object(values, value, group=self.group)
         return values
 
     def reduce(self, values: np.ndarray) -> np.ndarray:
@@ -215,13 +222,33 @@ class TorchCommunicator(Communicator):
         Returns
         -------
         total : ndarray of float64 of shape (n,)
+
+        Raises
+        ------
+        RankError
+            If a rank does not answer any more.
         """
         tensor = self._torch.tensor(values, dtype=self._torch.float64, device=self._device())
-        self._distributed.all_reduce(tensor, group=self.group)
+        with _naming_lost_ranks():
+            self._distributed.all_reduce(tensor, group=self.group)
         return np.asarray(tensor.cpu().numpy())
 
     def _device(self) -> str:
         return "cuda" if self._distributed.get_backend(self.group) == "nccl" else "cpu"
+
+
+@contextmanager
+def _naming_lost_ranks() -> Iterator[None]:
+    """A block that talks to other ranks; where one of them does not answer any more, a RankError says so."""
+    try:
+        yield
+    except RuntimeError as error:  # whatever the backend calls it: its connections are closed or silent
+        last = str(error).strip().splitlines()[-1:]
+        raise RankError(
+            None,
+            "it was killed, ran out of memory, or its machine or network is down; start all ranks again "
+            f"({''.join(last) or type(error).__name__})",
+        ) from None
 
 
 ALONE = Communicator()

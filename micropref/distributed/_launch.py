@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from micropref._support.optional import require
@@ -49,4 +49,5 @@ def torchrun() -> Iterator[Communicator]:
     try:
         yield TorchCommunicator()
     finally:
-        distributed.destroy_process_group()
+        with suppress(RuntimeError):  # where a rank has died, there is no one to take leave of
+            distributed.destroy_process_group()

@@ -163,11 +163,7 @@ class _Shard:
             raise ValueError(
                 f"expected an encoder for {len(self.texts)} missing texts, got a store opened without an encoder"
             )
-        if not self.folder.writable:
-            raise PermissionError(
-                f"{self.folder.path}: expected a folder that takes {len(self.texts)} missing texts, "
-                "got one that cannot be written to"
-            )
+        self.folder.check_writable(len(self.texts))
         size = _BATCHES_AT_ONCE * getattr(encoder, "batch_size", _BATCH_SIZE)
         start = time.monotonic()
         while self.n_done < len(self.texts) and not interruption.wished:

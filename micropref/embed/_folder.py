@@ -7,30 +7,28 @@ anew from the shards. A folder may therefore be copied, merged with another by c
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import threading
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from micropref._support.files import CAN_FLOCK, file_state, locked
+from micropref._support.files import file_state
 from micropref._support.warnings import level_of_caller
 from micropref.embed._index import MISSING, Index, row_of, shard_of
+from micropref.embed._index_faults import DamagedIndexError
+from micropref.embed._indexed import IndexedFolder
 from micropref.embed._shards import (
     DamagedShardError,
     Shard,
     check_same_encoder,
     check_same_kind,
     check_shard,
+    holds_any,
     map_shard,
-    remove_leftovers,
     set_aside,
     shard_names,
     write_shard,
@@ -40,16 +38,11 @@ from micropref.embed._shards import (
 _OPEN_SHARDS = 256
 # Threads that compare checksums; hashing lets go of the interpreter.
 _READERS = 4
-_INDEX_FILES = ("index.sqlite", "index.sqlite-wal", "index.sqlite-shm")
-_Answer = TypeVar("_Answer")
+# Of a shard that is gone: shards are put together whole, so that few keys say whether this one was.
+_SAMPLED_KEYS = 16
 
 
-def is_store(path: Path) -> bool:
-    """Whether a folder holds an index or shards."""
-    return path.is_dir() and ((path / _INDEX_FILES[0]).exists() or bool(shard_names(path)))
-
-
-class ShardFolder:
+class ShardFolder(IndexedFolder):
     """Shards and their index in one folder.
 
     Parameters
@@ -74,24 +67,23 @@ class ShardFolder:
     """
 
     def __init__(self, path: Path, fingerprint: str | None = None, *, read_only: bool = False):
-        self.path = path
-        files = [path, *(path / name for name in ("lock", *_INDEX_FILES) if (path / name).exists())]
-        self.writable = not read_only and all(os.access(file, os.W_OK) for file in files)
+        super().__init__(path, read_only=read_only)
         self.fingerprint = fingerprint
         self.width: int | None = None
         self.dtype: np.dtype | None = None
-        self._held = threading.local()
         # Of what is known of shards: readers may be several threads.
         self._guard = threading.RLock()
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._sound: dict[int, tuple[int, ...]] = {}
         self._names: dict[int, str] = {}
-        self._index: Index
+        # Files that are no shards of this store, with the state in which they were read.
+        self._foreign: dict[str, tuple[int, ...]] = {}
+        self._is_compared = False
         self._connect()
 
     def close(self) -> None:
         """Let go of the index and of all files."""
-        self._index.close()
+        super().close()
         with self._guard:
             self._open.clear()
 
@@ -232,14 +224,25 @@ class ShardFolder:
         """Compare a shard with the others, of which the first one says what all are."""
         if self.fingerprint is None:
             self.fingerprint = shard.fingerprint
-        check_same_encoder(self.path, shard.fingerprint, self.fingerprint)
-        check_same_kind(self.path, shard.vectors, self.width, self.dtype)
+        self._check_kind(shard, self.path)
         self.width, self.dtype = shard.vectors.shape[1], shard.vectors.dtype
+
+    def _check_kind(self, shard: Shard, place: Path) -> None:
+        check_same_encoder(place, shard.fingerprint, self.fingerprint or shard.fingerprint)
+        check_same_kind(place, shard.vectors, self.width, self.dtype)
 
     def shards(self) -> Iterator[Shard]:
         """All shards that the index knows, one after the other."""
         for number in self._shards().values():
             yield self.shard(number)
+
+    def find_shard(self, name: str) -> Shard | None:
+        """An open shard; None if the index does not know its name any more, or it is damaged."""
+        number = self._shards().get(name)
+        try:
+            return None if number is None else self.shard(number)
+        except DamagedShardError:
+            return None
 
     def referenced(self, shard: Shard) -> np.ndarray:
         """Which rows of a shard the index points to; the others are vectors that another shard holds, too."""
@@ -250,22 +253,42 @@ class ShardFolder:
 
     def faults(self) -> list[str]:
         """What is wrong with the index and with each damaged or missing shard, after reading all of them again."""
-        found = []
-        try:
-            fault = self._index.fault()
-        except sqlite3.DatabaseError as error:
-            fault = str(error)
-        if fault is not None:
-            found.append(f"{self.path / _INDEX_FILES[0]} is damaged: {fault}")
+        found, n_entries = [], 0
+        fault = self._fault_of_index()
         for name, number in self._shards().items():
             try:
                 check_shard(self.path / name)
+                is_entered = self._entries(map_shard(self.path / name), number)
             except DamagedShardError as error:
                 found.append(str(error))
                 with self._guard:
                     self._open.pop(number, None)
                     self._sound.pop(number, None)
+                continue
+            if (is_entered == MISSING).any():
+                fault = fault or f"it does not say where all vectors of {name} are"
+            n_entries += int((is_entered == number).sum())
+        if fault is None and not found and n_entries != len(self):
+            fault = f"it has {len(self)} entries of {n_entries} vectors"
+        if fault is not None:
+            anew = "; it was made anew from the shards" if self.writable else ""
+            found.insert(0, f"{self.path / 'index.sqlite'} is damaged: {fault}{anew}")
+            self.rebuild()
         return found
+
+    def _fault_of_index(self) -> str | None:
+        try:
+            return self._index.fault()
+        except DamagedIndexError as error:
+            return str(error)
+
+    def _entries(self, shard: Shard, number: int) -> np.ndarray:
+        """Number of the shard in which the index finds each key of a shard; MISSING where it finds another key."""
+        positions = self.find([key.tobytes() for key in shard.keys])
+        shards, is_here = shard_of(positions), shard_of(positions) == number
+        shards[is_here & (row_of(positions) != np.arange(len(positions)))] = MISSING
+        shards[~np.isin(shards, self.numbers())] = MISSING
+        return shards
 
     # --------------------------------------------------------------------------------------------------------- writing
 
@@ -290,17 +313,27 @@ class ShardFolder:
     def missing(self, keys: Sequence[bytes]) -> np.ndarray:
         """Which keys have no sound vector."""
         positions = self.find(keys)
+        if not self._is_compared:
+            nowhere = (positions == MISSING) | ~np.isin(shard_of(positions), self.numbers())
+            self._is_compared = bool(nowhere.any())
+            if self.overlooks([key for key, is_nowhere in zip(keys, nowhere, strict=True) if is_nowhere]):
+                self.rebuild()
+                positions = self.find(keys)
         damaged = self.check(np.unique(shard_of(positions[positions != MISSING])))
         absent: np.ndarray = (positions == MISSING) | np.isin(shard_of(positions), damaged)
         return absent
 
+    def overlooks(self, keys: Sequence[bytes]) -> bool:
+        """Whether a shard holds one of the keys, so that an index that finds none of them is damaged."""
+        return bool(keys) and holds_any((self.path / name for name in self._shards()), keys)
+
     def set_aside(self, numbers: Sequence[int]) -> None:
         """Forget damaged shards, so that what they held is missing; their files stay under another name."""
+        named = {number: self._names[number] for number in numbers if number in self._names}
         with self.locked():
-            lost = 0
-            for number in numbers:
-                name = self._names.get(number)
-                if name is None:
+            lost, current = 0, self._shards()
+            for number, name in named.items():
+                if name not in current:  # another process has put it together with others
                     continue
                 try:
                     check_shard(self.path / name)
@@ -323,84 +356,86 @@ class ShardFolder:
     def refresh(self) -> None:
         """Take in what other processes wrote, or a user copied here; forget what is gone."""
         if not self.writable:
-            if set(self._shards()) != shard_names(self.path):
-                self._index.close()
+            if not self._is_current(self._index):
                 self._connect()
             return
         with self.locked():
-            if file_state(self.path / _INDEX_FILES[0])[:1] != self._inode:
-                self._index.close()
-                self._connect()
-                return
             self._asked(self._reconcile)
-
-    def rebuild(self) -> None:
-        """Make the index anew from the shards: in the folder, or in memory where that cannot be written to."""
-        with self.locked():
-            if not self.writable:
-                self._index.close()
-                self._index = Index(None)
-            else:
-                try:
-                    self._index.clear()
-                except sqlite3.DatabaseError:
-                    self._index.close()
-                    for name in _INDEX_FILES:
-                        (self.path / name).unlink(missing_ok=True)
-                    self._index = Index(self.path / _INDEX_FILES[0])
-            self._inode = file_state(self.path / _INDEX_FILES[0])[:1]
-            with self._guard:
-                self._open.clear()
-                self._sound.clear()
-            self._reconcile()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """One writer at a time, of all threads and processes; may be entered again by the thread that holds it."""
-        depth = getattr(self._held, "depth", 0)
-        # Without advisory locks, one writer at a time is the user's care.
-        unlocked = not self.writable or not CAN_FLOCK or depth
-        with nullcontext() if unlocked else locked(self.path / "lock"):
-            self._held.depth = depth + 1
-            try:
-                yield
-            finally:
-                self._held.depth = depth
 
     # ------------------------------------------------------------------------------------------------------- internals
 
-    def _connect(self) -> None:
-        path = self.path / _INDEX_FILES[0]
-        self._pid = os.getpid()
-        with self.locked():
-            try:
-                self._index = Index(path, self.writable)
-                self._inode = file_state(path)[:1]
-                current = self.writable or set(self._index.shards()) == shard_names(self.path)
-            except sqlite3.DatabaseError as error:
-                if self.writable and isinstance(error, sqlite3.OperationalError):
-                    raise  # a full disk or a lock that never opened is no damage
-                if self.writable:
-                    for name in _INDEX_FILES:
-                        (self.path / name).unlink(missing_ok=True)
-                self._index, current = Index(path if self.writable else None), False
-            if not current:
-                self.rebuild()
-            elif self.writable:
-                remove_leftovers(self.path)
-                self._asked(self._reconcile)
-            else:
-                self._learn()
+    def _forget(self) -> None:
+        with self._guard:
+            self._n_numbers = max([self._n_numbers, *self._names])
+            self._names, self._is_compared = {}, False
+            self._open.clear()
+            self._sound.clear()
+
+    def _is_current(self, index: Index) -> bool:
+        known, present = set(index.shards()), shard_names(self.path)
+        return known <= present and all(self._is_foreign_file(name) for name in present - known)
 
     def _reconcile(self) -> None:
         """Bring the index in line with the files that are there."""
         known, present = set(self._index.shards()), shard_names(self.path)
-        for name in known - present:
+        gone = {name: self._index.some_keys(name, _SAMPLED_KEYS) for name in known - present}
+        for name in gone:
             self._index.forget(name)
         self._learn()  # the store says what it keeps, not a shard that was copied here
-        lost = len(known - present) + sum(not self._adopted(name) for name in sorted(present - known))
+        lost = self._adopt(sorted(name for name in present - known if not self._is_foreign_file(name)))
+        # What is gone under one name may be there under another: shards were put together, or the name was damaged.
+        lost += sum(bool((self._index.find(keys) == MISSING).any()) for keys in gone.values())
         self._learn()
         self._warn(lost)
+
+    def _is_foreign_file(self, name: str) -> bool:
+        return self._foreign.get(name) == file_state(self.path / name)
+
+    def _adopt(self, names: Sequence[str]) -> int:
+        """Take in shards that killed processes had written and not entered, or a user copied; how many are damaged."""
+        sound, kinds, refused = [], Counter[tuple[str, int, np.dtype]](), {}
+        for name in names:
+            self.alive()
+            try:
+                check_shard(self.path / name)
+            except DamagedShardError:
+                if self.writable:
+                    set_aside(self.path, name)
+                continue
+            sound.append(name)
+            try:
+                shard = map_shard(self.path / name)
+                kinds[shard.fingerprint, shard.vectors.shape[1], shard.vectors.dtype] += len(shard.keys)
+            except DamagedShardError as error:  # it has its checksum, so that another program wrote it
+                refused[name] = str(error)
+        if self.width is None and kinds:
+            own = Counter({kind: n for kind, n in kinds.items() if kind[0] == self.fingerprint}) or kinds
+            (fingerprint, self.width, self.dtype), _ = own.most_common(1)[0]
+            check_same_encoder(self.path, fingerprint, self.fingerprint or fingerprint)
+            self.fingerprint = fingerprint
+        for name in sound:
+            if name in refused:
+                continue
+            self.alive()
+            shard = map_shard(self.path / name)
+            try:
+                self._check_kind(shard, self.path / name)
+            except ValueError as error:
+                refused[name] = str(error)
+            else:
+                self._index.add(name, [key.tobytes() for key in shard.keys], shard.n_truncated)
+        self._leave_out(refused)
+        return len(names) - len(sound)
+
+    def _leave_out(self, refused: dict[str, str]) -> None:
+        """Say which files are no shards of this store; they stay where they are, and are not read again."""
+        for name, reason in refused.items():
+            self._foreign[name] = file_state(self.path / name)
+            warnings.warn(
+                f"the store {self.path} leaves out a file that is no shard of it: {reason}",
+                UserWarning,
+                stacklevel=level_of_caller(),
+            )
 
     def _warn(self, n_lost: int) -> None:
         if n_lost:
@@ -422,29 +457,3 @@ class ShardFolder:
                 self.shard(number)
             except DamagedShardError:
                 continue
-
-    def _adopted(self, name: str) -> bool:
-        """Take in a shard that a killed process had written and not entered, or a user copied; False if damaged."""
-        path = self.path / name
-        try:
-            check_shard(path)
-            shard = map_shard(path)
-        except DamagedShardError:
-            if self.writable:
-                set_aside(self.path, name)
-            return False
-        self._take(shard)
-        self._index.add(name, [key.tobytes() for key in shard.keys], shard.n_truncated)
-        return True
-
-    def _asked(self, question: Callable[[], _Answer]) -> _Answer:
-        """The answer of the index, which is made anew where SQLite finds it damaged."""
-        if os.getpid() != self._pid:  # SQLite forbids to take a connection through a fork
-            self._connect()
-        try:
-            return question()
-        except (sqlite3.OperationalError, sqlite3.ProgrammingError):
-            raise  # a full disk, a lock that never opened, or a closed store
-        except sqlite3.DatabaseError:
-            self.rebuild()
-            return question()

@@ -31,6 +31,10 @@ def locate(folder: ShardFolder, texts: Sequence[str]) -> np.ndarray:
         folder.refresh()
         rows = find_rows(folder, texts)
     absent = rows["position"] == MISSING
+    if absent.any() and folder.overlooks([key.tobytes() for key in rows["key"][absent]]):
+        folder.rebuild()
+        rows = find_rows(folder, texts)
+    absent = rows["position"] == MISSING
     if absent.any():
         first = texts[int(np.argmax(absent))]
         raise KeyError(

@@ -23,6 +23,7 @@ SUFFIX = ".safetensors"
 DAMAGED_SUFFIX = ".damaged"
 _TEMPORARY_SUFFIX = ".tmp"
 _OURS = re.compile(r"[0-9a-f]{32}\.safetensors(\.damaged|\.\d+\.tmp)?")
+_UNREADABLE = (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error)
 _DTYPE_OF = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
 
 
@@ -94,6 +95,11 @@ def _name_of(checksum: str) -> str:
     return checksum[:32] + SUFFIX
 
 
+def is_shard_name(name: str) -> bool:
+    """Whether a text is the name of a whole shard."""
+    return _OURS.fullmatch(name) is not None and name.endswith(SUFFIX)
+
+
 def shard_names(folder: Path) -> set[str]:
     """Names of all whole shards of a folder; other files there are none of ours."""
     return _names(folder, SUFFIX)
@@ -157,7 +163,7 @@ def map_shard(path: Path) -> Shard:
     Raises
     ------
     DamagedShardError
-        If it has been changed or removed since then, so that it cannot be mapped.
+        If it has been changed or removed since then, so that it cannot be mapped, or another program wrote it.
     """
     try:
         mapped = np.memmap(path, dtype=np.uint8, mode="r")
@@ -169,10 +175,42 @@ def map_shard(path: Path) -> Shard:
             entry = header[name]
             start, stop = entry["data_offsets"]
             tensors[name] = np.asarray(data[start:stop]).view(_DTYPE_OF[entry["dtype"]]).reshape(entry["shape"])
-    except (FileNotFoundError, ValueError, KeyError, struct.error) as error:
-        raise DamagedShardError(f"{path}: expected a shard, got a file that cannot be read: {error}") from error
-    about = header["__metadata__"]
-    return Shard(path.name, about["fingerprint"], **tensors, n_truncated=int(about.get("n_truncated", 0)))
+        about = header["__metadata__"]
+        shard = Shard(path.name, about["fingerprint"], **tensors, n_truncated=int(about.get("n_truncated", 0)))
+    except _UNREADABLE as error:
+        raise DamagedShardError(f"{path}: expected a shard, got a file that cannot be read: {error!r}") from error
+    keys, vectors = shard.keys, shard.vectors
+    if (
+        not isinstance(shard.fingerprint, str)
+        or keys.dtype != np.uint8
+        or keys.shape != (len(vectors), KEY_BYTES)
+        or vectors.dtype.kind != "f"
+        or vectors.ndim != 2
+    ):
+        raise DamagedShardError(
+            f"{path}: expected a shard, a key of {KEY_BYTES} bytes and a vector for each text, got {keys.dtype} of "
+            f"shape {keys.shape} and {vectors.dtype} of shape {vectors.shape}"
+        )
+    return shard
+
+
+def holds_any(paths: Iterable[Path], keys: Iterable[bytes]) -> bool:
+    """Whether a shard holds one of the keys; shards are not compared with their checksums."""
+    wanted = set(keys)
+    starts = _starts(key_table(wanted))
+    for path in paths:
+        try:
+            held = map_shard(path).keys
+        except DamagedShardError:
+            continue
+        # Eight bytes of sixteen first: numbers are compared faster than bytes.
+        if any(key.tobytes() in wanted for key in held[np.isin(_starts(held), starts)]):
+            return True
+    return False
+
+
+def _starts(keys: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(keys[:, :8]).view(np.uint64).ravel()
 
 
 def check_same_encoder(path: Path, found: str, expected: str) -> None:
@@ -186,6 +224,6 @@ def check_same_encoder(path: Path, found: str, expected: str) -> None:
 def check_same_kind(path: Path, found: np.ndarray, width: int | None, dtype: np.dtype | None) -> None:
     """A ValueError unless vectors have the width and dtype of the others of a store."""
     if width is not None and found.shape[1] != width:
-        raise ValueError(f"expected vectors of width {width} for the store {path}, got width {found.shape[1]}")
+        raise ValueError(f"{path}: expected vectors of width {width}, as the store keeps, got width {found.shape[1]}")
     if dtype is not None and found.dtype != dtype:
-        raise ValueError(f"expected vectors in {dtype} for the store {path}, got {found.dtype}")
+        raise ValueError(f"{path}: expected vectors in {dtype}, as the store keeps, got {found.dtype}")

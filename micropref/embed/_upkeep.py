@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from micropref._support.files import file_state
 from micropref.embed._folder import ShardFolder
 from micropref.embed._shards import (
     KEY_BYTES,
-    Shard,
     check_same_encoder,
     check_same_kind,
     check_shard,
@@ -43,71 +43,62 @@ class Compaction(NamedTuple):
 
 
 def compact(folder: ShardFolder, shard_size: int) -> Compaction:
-    """Pour shards that are small, or hold vectors twice, into full ones; damaged ones are set aside."""
-    if not folder.writable:
-        raise PermissionError(f"{folder.path}: expected a folder to write to, got one that cannot be written to")
-    before, n_bytes = len(folder.names()), _size(folder.path)
-    folder.set_aside(folder.check(np.array(list(folder.numbers()))))
-    pouring = _Pouring(folder, shard_size)
-    for shard in folder.shards():
-        used = folder.referenced(shard)
-        if len(used) < shard_size or not used.all():
-            pouring.take(shard, used)
-    pouring.end()
-    return Compaction(before, len(folder.names()), n_bytes - _size(folder.path))
+    """Pour shards that are small, or hold vectors twice, into full ones; damaged ones are set aside.
 
-
-class _Pouring:
-    """Collects the rows of shards until a full one can be written in their place.
-
-    The lock is held only for that: rows that are collected stay where they are until then, and where another process
-    was faster, what it wrote is left as it is.
+    The lock is held only while some shards are poured: rows that are counted stay where they are until then, and where
+    another process was faster, what it wrote is left as it is.
     """
-
-    def __init__(self, folder: ShardFolder, shard_size: int):
-        self.folder = folder
-        self.shard_size = shard_size
-        self._empty()
-
-    def _empty(self) -> None:
-        self.keys: list[np.ndarray] = []
-        self.vectors: list[np.ndarray] = []
-        self.n_rows = self.n_unused = self.n_truncated = 0
-        self.emptied: list[str] = []
-
-    def take(self, shard: Shard, used: np.ndarray) -> None:
-        self.emptied.append(shard.name)
-        self.keys.append(shard.keys[used])
-        self.vectors.append(shard.vectors[used])
-        self.n_rows += int(used.sum())
-        self.n_unused += int((~used).sum())
-        self.n_truncated += shard.n_truncated
+    folder.check_writable()
+    folder.refresh()
+    n_before, n_bytes = size_of(folder)
+    folder.set_aside(folder.check(np.array(list(folder.numbers()))))
+    waiting: list[str] = []
+    n_rows = 0
+    for name in folder.names():
+        found = folder.find_shard(name)
+        used = None if found is None else folder.referenced(found)
+        if used is None or (len(used) >= shard_size and used.all()):
+            continue
+        waiting.append(name)
+        n_rows += int(used.sum())
         # A shard is never cut in two: its file may go only when all its rows are elsewhere.
-        if self.n_rows >= self.shard_size:
-            self.end()
+        if n_rows >= shard_size:
+            _pour(folder, waiting)
+            waiting, n_rows = [], 0
+    _pour(folder, waiting)
+    n_after, n_bytes_after = size_of(folder)
+    return Compaction(n_before, n_after, n_bytes - n_bytes_after)
 
-    def end(self) -> None:
-        with self.folder.locked():
-            if self.n_rows and (len(self.emptied) > 1 or self.n_unused):
-                name = self.folder.append(
-                    np.concatenate(self.keys), np.concatenate(self.vectors), self.n_truncated, replacing=self.emptied
-                )
-                # A run that was killed may have left the very shard that was just written among those emptied.
-                self.folder.drop([emptied for emptied in self.emptied if emptied != name])
-            elif self.emptied and not self.n_rows:
-                self.folder.drop(self.emptied)
-        self._empty()
+
+def _pour(folder: ShardFolder, names: list[str]) -> None:
+    """Put into one shard what the index finds in several, and remove their files."""
+    with folder.locked():
+        parts = [(shard, folder.referenced(shard)) for shard in map(folder.find_shard, names) if shard is not None]
+        emptied = [shard.name for shard, _ in parts]
+        is_all_used = all(used.all() for _, used in parts)
+        if not any(used.any() for _, used in parts):
+            folder.drop(emptied)
+        elif len(parts) > 1 or not is_all_used:
+            name = folder.append(
+                np.concatenate([shard.keys[used] for shard, used in parts]),
+                np.concatenate([shard.vectors[used] for shard, used in parts]),
+                sum(shard.n_truncated for shard, _ in parts),
+                replacing=emptied,
+            )
+            # A run that was killed may have left the very shard that was just written among those emptied.
+            folder.drop([one for one in emptied if one != name])
 
 
 def merge(folder: ShardFolder, other: Path) -> int:
     """Copy the shards of another store into this one; number of texts that were not there."""
     if not other.is_dir():
         raise FileNotFoundError(f"{other}: expected a store, got no such folder")
+    folder.check_writable()
     before = len(folder)
     for name in sorted(shard_names(other) - shard_names(folder.path)):
         check_shard(other / name)
         shard = map_shard(other / name)
-        check_same_encoder(other, shard.fingerprint, folder.fingerprint or shard.fingerprint)
+        check_same_encoder(other / name, shard.fingerprint, folder.fingerprint or shard.fingerprint)
         check_same_kind(folder.path, shard.vectors, folder.width, folder.dtype)
         with folder.locked(), replacing(folder.path / name) as temporary:
             shutil.copyfile(other / name, temporary)
@@ -158,9 +149,11 @@ def export_keys(folder: ShardFolder, path: Path) -> None:
             file.write(struct.pack("<Q", len(encoded)) + encoded)
             for name in ("vectors", "keys"):
                 for number, used in parts:
+                    folder.alive()
                     file.write(np.ascontiguousarray(getattr(folder.shard(number), name)[used]).tobytes())
 
 
-def _size(folder: Path) -> int:
-    """Bytes of the shards of a folder."""
-    return sum((folder / name).stat().st_size for name in shard_names(folder))
+def size_of(folder: ShardFolder) -> tuple[int, int]:
+    """How many shards the index knows, and their bytes; one that another process just replaced has none."""
+    names = folder.names()
+    return len(names), sum((file_state(folder.path / name) or (0, 0))[1] for name in names)

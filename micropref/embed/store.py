@@ -13,12 +13,13 @@ import numpy as np
 
 from micropref._support.renamed import moved
 from micropref.embed._filling import fill
-from micropref.embed._folder import ShardFolder, is_store
+from micropref.embed._folder import ShardFolder
 from micropref.embed._index import MISSING
+from micropref.embed._indexed import is_store
 from micropref.embed._lookup import ROW, check_out, find_rows, gather, locate, stacked
 from micropref.embed._shards import DamagedShardError, damaged_names, text_keys
 from micropref.embed._texts import check_texts
-from micropref.embed._upkeep import Compaction, check_target, compact, export_keys, export_vectors, merge
+from micropref.embed._upkeep import Compaction, check_target, compact, export_keys, export_vectors, merge, size_of
 from micropref.embed.protocol import Encoder
 from micropref.pairs import make_pairs
 
@@ -357,11 +358,11 @@ class EmbeddingStore:
             processes embedded counts for both), n_damaged (shards that were set aside), encoder (its fingerprint),
             dtype, and n_dimensions (None while empty).
         """
-        names = self._folder.names()
+        n_shards, n_bytes = size_of(self._folder)
         return {
             "n_texts": len(self),
-            "n_shards": len(names),
-            "n_bytes": sum((self.path / name).stat().st_size for name in names),
+            "n_shards": n_shards,
+            "n_bytes": n_bytes,
             "n_truncated": self._folder.n_truncated,
             "n_damaged": len(damaged_names(self.path)),
             "encoder": self.fingerprint,
@@ -398,7 +399,7 @@ class EmbeddingStore:
         )
 
     def verify(self) -> list[str]:
-        """Read the index and every shard again, and compare each with its checksum.
+        """Read the index and every shard again, and compare all; an index that is damaged is made anew.
 
         Returns
         -------
@@ -411,14 +412,13 @@ class EmbeddingStore:
         """Put small shards together, and drop vectors that are there twice. Damaged shards are set aside.
 
         At every instant every vector is in a shard that the index knows or would take in. Memory is bounded by two
-        shards; other processes may go on reading and writing.
+        shards; other processes may go on reading, writing and compacting.
 
         Returns
         -------
         compaction : Compaction
             ``n_shards_before``, ``n_shards_after`` and ``n_bytes_freed``.
         """
-        self._folder.refresh()
         return compact(self._folder, self.shard_size)
 
     def merge(self, other: str | os.PathLike[str]) -> int:

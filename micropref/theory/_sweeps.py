@@ -15,6 +15,8 @@ from micropref.theory._bounds import IrreducibleErrorBounds, irreducible_error_b
 from micropref.theory._decomposition import ErrorDecomposition, error_decomposition
 
 _N_PROMPTS, _PAIRS_PER_PROMPT, _WIDTH, _N_JUDGED = 200, 10, 6, 2000
+# Groups of a world, which is computed in some seconds, and of a fit, which takes minutes.
+_MAX_GROUPS, _MAX_FITTED = 1000, 64
 _DEFAULTS: dict[str, tuple[float, ...]] = {
     "diversity": (0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5),
     "n_groups": (1, 2, 3, 4, 6, 8),
@@ -104,6 +106,10 @@ def sweep_error(
     points = np.asarray(_DEFAULTS[parameter] if values is None else values, dtype=float)
     if points.ndim != 1 or not points.size or not np.isfinite(points).all():
         raise ValueError(f"values: expected a sequence of finite numbers, got {values!r}")
+    most = _MAX_FITTED if parameter == "pairs_per_group" else _MAX_GROUPS
+    asked = points.max() if parameter == "n_groups" else n_components
+    if asked > most:
+        raise ValueError(f"number of groups: expected at most {most} in a planted world, got {asked:g}")
     _check_range(parameter, points, n_components)
     if parameter == "pairs_per_group":
         fitted = [_after_pairs(int(m), n_components, scale, n_annotators, random_state) for m in points]

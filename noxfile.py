@@ -15,6 +15,12 @@ nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "tests"]
 
 # Test processes share the cores; threads of BLAS would wait for each other.
+# Estimators, saving, readers and metrics, without torch.
+LOWEST = [
+    *("tests/test_hierarchical.py", "tests/test_saved_rivals.py", "tests/test_strangers.py", "tests/test_any_order.py"),
+    *("tests/test_baselines_state.py", "tests/test_determined.py", "tests/test_metrics.py", "tests/test_files.py"),
+    *("tests/test_loads_v01.py", "tests/test_reward.py", "tests/test_cli.py", "tests/test_plotting.py"),
+]
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -22,6 +28,27 @@ ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 def tests(session: nox.Session) -> None:
     """Run the fast tests, or those that are named: nox -s tests -- tests/test_router.py -k history."""
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "2"]), env=ONE_THREAD)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Run core tests under the lowest versions that pyproject.toml allows, in an environment of their own.
+
+    Tests that need torch are left out: its lowest version comes with gigabytes of CUDA libraries. Arguments name other
+    tests: nox -s lowest -- tests/test_router.py
+    """
+    python = "build/lowest/bin/python"
+    session.run("uv", "venv", "--clear", "--python", "3.11", "build/lowest", external=True)
+    tools = ("hypothesis>=6.100", "pytest>=8", "pyyaml>=6", "statsmodels>=0.14", "polars>=1.0")
+    lowest = ("uv", "pip", "install", "--python", python, "--resolution", "lowest-direct")
+    session.run(*lowest, "-e", ".[numba,faiss,plot,data]", *tools, external=True)
+    session.run(python, "-m", "pytest", *(session.posargs or LOWEST), env=ONE_THREAD, external=True)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look up known vulnerabilities of the versions that tests use."""
+    session.run("pip-audit", "--requirement", "constraints.txt", "--no-deps", "--disable-pip", *session.posargs)
 
 
 @nox.session

@@ -25,11 +25,12 @@ from micropref._engine.scaling import RunningNorms
 from micropref._engine.starts import parameter_scale
 from micropref._engine.user_votes import UserVotes
 from micropref._estimator.dead_heads import warn_of_dead_heads
+from micropref._estimator.determined import warn_of_undetermined
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.gated_heads import fitted_gate
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
-from micropref._estimator.scattered_heads import ScatteredHeads
-from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
+from micropref._estimator.scattered_heads import SCATTERED_STATE, ScatteredHeads
+from micropref._estimator.state import Arrays, describe, numbered, recover
 from micropref._rows.comparisons import Comparisons
 from micropref._support.warnings import level_of_caller
 from micropref._users.scatter_stream import ScatterStream
@@ -47,7 +48,6 @@ _PRIOR_SCALES = (0.6, 1.0, HEAD_DEVIATION)
 _DIRECTIONS = 16
 # Strengths of the prior under which users scatter alike in all directions, in numbers of users per direction.
 _SHRINKAGES = (8.0, 2.0, 0.5)
-_STATE = ("rank_", "n_components_", "alpha_", "evidence_", "n_iter_", "converged_", "selection_", "_learned")
 _SCATTER = ("basis", "covariances", "residual")
 
 
@@ -261,7 +261,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     def _fit_rows(self, rows: Comparisons) -> None:
         """Choose a population, and fit it."""
         rows.refuse_all_zero()
-        votes = UserVotes(rows)
+        votes = UserVotes(rows if rows.weight is None else rows.part(np.flatnonzero(rows.dense_weight > 0)))
         random = check_random_state(self.random_state)
         seed = int(random.randint(1 << 31)) if self._chooses() else 0
         settings = self._settings(rows.reader.n_features)
@@ -275,6 +275,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         assert rows.classes is not None
         self.classes_ = rows.classes
         self._stream = None
+        warn_of_undetermined(rows, self.alpha, float(rows.norms[1]), rows.total_weight)
 
     @learning
     def partial_fit(
@@ -485,16 +486,14 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         arrays.update(numbered("gate", self.gate_parameters_))
         if self.scatter_ is not None:
             arrays.update({f"scatter.{name}": getattr(self.scatter_, name) for name in _SCATTER})
-        return arrays, describe(self, _STATE)
+        return arrays, describe(self, SCATTERED_STATE)
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         """The model that `_export` described."""
         model = cls(**description["parameters"])
-        model.coef_, model.weights_, model.tau_ = arrays["coef"], arrays["weights"], arrays["tau"]
-        model.gate_parameters_, model.selection_evidence_ = gathered("gate", arrays), arrays["evidence"]
-        scatters = "scatter.basis" in arrays
-        model.scatter_ = Scatter(*(arrays[f"scatter.{name}"] for name in _SCATTER)) if scatters else None
+        model._check_parameters()
         model._stream = None
-        recover(model, description, _STATE)
+        recover(model, description, SCATTERED_STATE)
+        model._restore_scattered(arrays)
         return model

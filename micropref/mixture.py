@@ -21,9 +21,12 @@ from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.vote_temperature import vote_temperature
 from micropref._estimator.dead_heads import is_candidate_fit, warn_of_dead_heads
+from micropref._estimator.determined import warn_of_undetermined
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
-from micropref._estimator.state import Arrays, describe, gathered, numbered, recover
+from micropref._estimator.saved import COUNT, FLAG, REAL, list_of
+from micropref._estimator.state import Arrays, describe, numbered, recover
 from micropref._estimator.uncertain_heads import UncertainHeads
 from micropref._rows.comparisons import Comparisons
 from micropref._support.progress import say
@@ -43,7 +46,12 @@ _OWN_SETTINGS = frozenset({"device", "random_state", "verbose"})
 _SHAPE = ("n_components", "n_context_features", "gate", "hidden_units")
 # Times the largest weights, it stays inside the range of single precision.
 _LARGEST_BALANCE = 1e10
-_STATE = ("alpha_", "gate_alpha_", "history_temperature_", "objective_", "n_iter_", "converged_", "_seen")
+_STATE = {
+    **dict.fromkeys(("alpha_", "gate_alpha_", "history_temperature_", "objective_"), REAL),
+    "n_iter_": COUNT,
+    "converged_": FLAG,
+    "_seen": list_of(REAL, 3),
+}
 
 
 class MixtureBradleyTerry(UncertainHeads):
@@ -168,6 +176,8 @@ class MixtureBradleyTerry(UncertainHeads):
     _seen: list[float]
 
     _LEARNS_FROM = ("_stream",)
+    _SAVED_ENTRIES, _SAVED_SINCE = (), ("uncertainty",)
+    _SAVED_TENSORS = r"coef|weights|gate\.[0-3]|uncertainty\.(covariance|unidentified|scale|deviations)"
 
     def __init__(
         self,
@@ -245,6 +255,7 @@ class MixtureBradleyTerry(UncertainHeads):
             1.0 if is_candidate_fit() else vote_temperature(objective, best.vector, scale, agreed.n_samples)
         )
         self._set_fitted(best, objective, rows, ranks)
+        warn_of_undetermined(rows, self.alpha, float(agreed.norms[1]), agreed.weight, heads=self.coef_)
         return self
 
     @learning
@@ -414,12 +425,14 @@ class MixtureBradleyTerry(UncertainHeads):
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         """The mixture that `_export` described."""
         mixture = cls(**description["parameters"])
-        mixture.coef_, mixture.weights_ = arrays["coef"], arrays["weights"]
-        mixture.gate_parameters_ = gathered("gate", arrays)
+        mixture._check_parameters()
         mixture._stream, mixture.history_temperature_ = None, 1.0
         # Version 0.1 had numbers only, and kept no total of the rows.
         given = description["parameters"]
         mixture.alpha_, mixture.gate_alpha_, mixture._seen = given["alpha"], given["gate_alpha"], [0.0, 0.0, 0.0]
-        mixture._restore_uncertainty(arrays, description.get("uncertainty"))
         recover(mixture, description, _STATE)
+        if isinstance(mixture.alpha_, str) or isinstance(mixture.gate_alpha_, str):
+            raise ModelFileError("state.alpha_: expected the penalties that were chosen in a saved model, got none")
+        mixture._restore_heads(arrays)
+        mixture._restore_uncertainty(arrays, description.get("uncertainty"))
         return mixture

@@ -39,7 +39,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     NotFittedError
         If it is not fitted.
     ModelFileError
-        If the path is a file.
+        If the path is a file, or the model has more than 16 GiB of tensors.
     TimeoutError
         If another process has been saving there for a minute; the lock file is named.
 
@@ -61,9 +61,16 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str]) -> Any:
     """Load what `save` wrote.
 
+    Checksums show accidents, not intent: a person who alters a model can compute them anew. A
+    folder from a stranger runs no code, and is refused unless it holds what an estimator of its class is made of: the
+    attributes that the class lists, of their types, and finite tensors of fitting shapes. But what such a model answers
+    is its maker's affair. Load models from sources that you trust, or compare the SHA-256 of ``model.json`` with one
+    that you got another way.
+
     Parameters
     ----------
     path : path
+        A folder of regular files, of at most 16 GiB of tensors; symbolic links in it are not followed.
 
     Returns
     -------
@@ -72,7 +79,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     FileNotFoundError, ModelFileError
-        If the model is missing, incomplete, altered, or of a later version.
+        If the model is missing, incomplete, altered, of a later version, or holds what no model of its class has; the
+        entry or tensor is named.
 
     Warns
     -----

@@ -433,6 +433,9 @@ class PreferenceModel(AskingModel):
     ) -> Self:
         """Load what `save` wrote.
 
+        A folder from a stranger is checked as by `micropref.load`, which says what checksums do not show. An encoder
+        that it names is fetched and run: pass an `encoder` of your own, or trust the source.
+
         Parameters
         ----------
         path : path
@@ -448,7 +451,7 @@ class PreferenceModel(AskingModel):
         Raises
         ------
         FileNotFoundError, ModelFileError
-            If the model is missing, incomplete, altered, or of a later version.
+            If the model is missing, incomplete, altered, of a later version, or holds what no model has.
         EncoderMismatchError
             If the encoder is not the one that the model was fitted with.
         """

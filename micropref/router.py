@@ -20,14 +20,14 @@ from micropref._estimator.asking_heads import AskingHeads
 from micropref._estimator.context_gates import CONTEXT_GATES, GateSettings, Labelled, create_context_gate
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting, twin
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
+from micropref._estimator.routed_heads import ROUTED_STATE, restored_users, restored_width
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
-from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
+from micropref._estimator.state import Arrays, describe, recover, store_ids
 from micropref._rows.comparisons import Comparisons, covering_classes
 from micropref._rows.layout import narrow_context
 from micropref._support.renamed import moved
 from micropref._support.warnings import level_of_caller
 from micropref._users.history import UserHistory
-from micropref._users.merging import merged_users
 from micropref._users.posteriors import UserPosteriors
 from micropref._users.store import Pairs, Votes
 
@@ -41,7 +41,7 @@ _TEMPERATURES = (1e-20, 1e20)
 # What shapes the parameters that `partial_fit` goes on with.
 _SHAPE = ("mixture", "gate", "hidden_units", "n_context_features", "n_neighbors", "prefit")
 _SCATTER = ("basis", "covariances", "residual")
-_STATE = ("history_temperature_", "objective_", "n_iter_", "converged_")
+_MIXTURES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry")
 
 
 class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
@@ -153,6 +153,12 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     loss_curve_: list[float]
     n_iter_: int
     converged_: bool
+
+    _SAVED_ENTRIES, _SAVED_SINCE = ("mixture", "users"), ("users_scatter",)
+    _SAVED_TENSORS = (
+        r"mixture\..+|gate\.[0-3]|gate_prior|neighbors\.(contexts|evidence|weight)|clusters\..+|history|users"
+        r"|answered\.(users|pairs)|users\.(basis|covariances|residual)"
+    )
 
     def __init__(
         self,
@@ -457,7 +463,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         own = self.history_.scatter
         if own is not None and own is not self.mixture_.scatter_:
             arrays.update({f"users.{name}": getattr(own, name) for name in _SCATTER})
-        description = describe(self, (*_STATE, "n_context_features_", "loss_curve_"))
+        description = describe(self, ROUTED_STATE)
         description["parameters"]["mixture"] = None
         return arrays, {
             **description,
@@ -469,21 +475,13 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         """The router that `_export` described; its first stage comes fitted, also where it had fitted it by itself."""
-        mixture = unpack(arrays_with_prefix("mixture", arrays), description["mixture"])
+        mixture = unpack(arrays_with_prefix("mixture", arrays), description["mixture"], _MIXTURES)
         router = cls(**{**description["parameters"], "mixture": mixture, "prefit": True})
+        router.check_parameters()
         router.mixture_ = mixture
-        router._start(description["state"]["n_context_features_"], np.empty(0))
+        router._start(restored_width(description, mixture), np.empty(0))
         router._set_history_temperature()
-        recover(router, description, (*_STATE, "loss_curve_"))
+        recover(router, description, ROUTED_STATE)
         router._context_gate.restore(arrays)
-        users, numbers = restore_ids(description["users"], arrays), arrays["history"]
-        if description.get("users_scatter", False):
-            own = (arrays[f"users.{name}"] for name in _SCATTER) if "users.basis" in arrays else None
-            router._know_users(mixture.scatter_ if own is None else Scatter(*own))
-        else:
-            router._know_users(None)
-            # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
-            users, numbers = merged_users(users, numbers)
-        router.history_.restore(users, numbers)
-        router.history_.answered.restore(arrays_with_prefix("answered", arrays))
+        router.history_ = restored_users(arrays, description, mixture)
         return router

@@ -226,7 +226,8 @@ def test_votes_as_arrays():
     assert {name: len(array) for name, array in arrays.items()} == {
         "places": 8, "0.values": 12, "0.signs": 12, "0.weight": 12, "1.values": 8, "1.signs": 8, "1.weight": 8,
     }  # fmt: skip
-    found = unflattened(arrays)
+    width = everything.values.shape[1]
+    found = unflattened(arrays, len(given), width)
     for one, expected in zip(found, given, strict=True):
         assert (one is None) == (expected is None)
         if one is not None and expected is not None:
@@ -235,4 +236,4 @@ def test_votes_as_arrays():
             assert one.values.dtype == expected.values.dtype
     again = flattened(found)
     assert all(np.array_equal(arrays[name], again[name]) for name in arrays)
-    assert unflattened(flattened([])) == []
+    assert unflattened(flattened([]), 0, width) == []

@@ -162,7 +162,9 @@ def _isotropic(
     k, q = heads.n_components, basis.shape[1]
     z = votes.coordinates(Scatter(basis, np.zeros((k, q, q)), np.zeros(k)))[0]
     weight = votes.rows.outer_weight
-    size = float(weight @ np.square(z).sum(axis=1)) / float(weight.sum())
+    # In units of the usual difference; of no vote, or of votes that say nothing along the basis, it is that.
+    total = float(weight @ np.square(z).sum(axis=1))
+    size = total / float(weight.sum()) if total > 0 else 1.0
     found: list[tuple[float, Population]] = []
     for deviation in deviations:
         variance = deviation**2 / size if shape.tau is None or shape.rank else shape.tau**2

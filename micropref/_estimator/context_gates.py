@@ -17,11 +17,13 @@ from micropref._engine.prediction import gate_log_weights
 from micropref._engine.priors import gate_penalty
 from micropref._engine.scaling import RunningNorms, gate_step
 from micropref._engine.solvers import Adam
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.saveable import arrays_with_prefix
+from micropref._estimator.saved import check_gate, check_tensors
 from micropref._estimator.state import Arrays, gathered, numbered
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.matrix import check_block
-from micropref._users.cluster_gate import ClusterGate
+from micropref._users.cluster_gate import N_STRAY, ClusterGate
 from micropref._users.neighbors import NeighborGate
 from micropref.kernels._threads import blas_threads
 
@@ -176,7 +178,10 @@ class ParametricGate:
 
     def restore(self, arrays: Arrays) -> None:
         self.parameters = gathered("gate", arrays)
+        if self.parameters:  # none before a label has come
+            check_gate("gate", self.parameters, self.gate)
         if "gate_prior" in arrays:  # version 0.1 kept no total of the labelled rows
+            check_tensors(arrays, {"gate_prior": (4,)})
             alpha, *seen = arrays["gate_prior"].tolist()
             self.alpha, self._norms = alpha, RunningNorms.of(seen)
 
@@ -234,6 +239,15 @@ class NearestContexts:
         return {f"neighbors.{name}": array for name, array in self.pairs.export().items()}
 
     def restore(self, arrays: Arrays) -> None:
+        n_context, k = self.pairs.shape
+        check_tensors(
+            arrays,
+            {
+                "neighbors.contexts": (None, n_context),
+                "neighbors.evidence": (len(arrays["neighbors.contexts"]), k),
+                "neighbors.weight": (len(arrays["neighbors.contexts"]),),
+            },
+        )
         self.pairs.restore({name: arrays[f"neighbors.{name}"] for name in NeighborGate.ARRAYS})
 
 
@@ -281,7 +295,32 @@ class ContextClusterGate:
 
     def restore(self, arrays: Arrays) -> None:
         self.linear.restore(arrays)
-        self.memory.restore(arrays_with_prefix("clusters", arrays))
+        of_memory = arrays_with_prefix("clusters", arrays)
+        shapes = _cluster_shapes(of_memory, self.linear.gate)
+        check_tensors(of_memory, shapes)
+        if of_memory.keys() != shapes.keys():
+            raise ModelFileError(
+                f"clusters: expected the tensors {', '.join(shapes)}, got {', '.join(of_memory)[:500]}"
+            )
+        self.memory.restore(of_memory)
+
+
+def _cluster_shapes(arrays: Arrays, gate: Gate) -> dict[str, tuple[int | None, ...]]:
+    """Shapes of the tensors of a `ClusterGate` beside such a gate; the lengths are those of the centres and rows."""
+    n_context, k = gate.n_inputs, gate.n_components
+    shapes: dict[str, tuple[int | None, ...]] = {}
+    level = 0
+    while f"{level}.centers" in arrays:
+        n = len(arrays[f"{level}.centers"])
+        of_level = {"centers": (n, n_context), "spread": (n,), "cut": (2,), "votes": (N_STRAY, n, k), "prior": (n, k)}
+        shapes.update({f"{level}.{name}": shape for name, shape in of_level.items()})
+        level += 1
+    if "next_try" in arrays and "seen.weight" in arrays:
+        n = len(arrays["seen.weight"])
+        of_rows = {"contexts": (n, n_context), "evidence": (n, k), "weight": (n,), "log_prior": (n, k)}
+        shapes.update({f"seen.{name}": shape for name, shape in of_rows.items()})
+        shapes["next_try"] = (1,)
+    return shapes
 
 
 def _checked_contexts(contexts: Array, width: int) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from micropref._engine.dead_heads import dead_heads, least_weight
 from micropref._support.warnings import level_of_caller
 
-__all__ = ["candidate_fits", "is_candidate_fit", "warn_of_dead_heads"]
+__all__ = ["candidate_fits", "is_candidate_fit", "is_fit_of_a_caller", "warn_of_dead_heads"]
 
 _kind: ContextVar[str] = ContextVar("kind", default="of a caller")
 
@@ -21,7 +21,7 @@ _kind: ContextVar[str] = ContextVar("kind", default="of a caller")
 def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:
     """A UserWarning where a fit has left heads without weight."""
     dead = dead_heads(weights)
-    if not dead.any() or _kind.get() != "of a caller":
+    if not dead.any() or not is_fit_of_a_caller():
         return
     n_dead, n_left = int(dead.sum()), int((~dead).sum())
     shown = ", ".join(f"{weight:.2g}" for weight in weights[dead])
@@ -33,6 +33,11 @@ def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:
         UserWarning,
         stacklevel=level_of_caller(),
     )
+
+
+def is_fit_of_a_caller() -> bool:
+    """Whether the present fit was asked for, and is none of those that only try something out."""
+    return _kind.get() == "of a caller"
 
 
 def is_candidate_fit() -> bool:

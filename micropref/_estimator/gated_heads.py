@@ -14,7 +14,10 @@ from micropref._engine.gaussian_users import Scatter
 from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.prediction import gate_log_weights, head_margins
 from micropref._estimator.base import PreferenceClassifier
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import predicting
+from micropref._estimator.saved import check_gate, check_tensors
+from micropref._estimator.state import Arrays, gathered
 from micropref._estimator.uncertainty import HeadUncertainty
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
@@ -209,6 +212,21 @@ class GatedHeads(PreferenceClassifier):
         margins = head_margins(reader, self.coef_)
         contexts = reader.X[:, : reader.n_context_features]
         return margins, gate_log_weights(contexts, fitted_gate(self), self.gate_parameters_)
+
+    def _restore_heads(self, arrays: Arrays) -> None:
+        """Heads, gate and mean weights from saved tensors; a ModelFileError for those that are not of this model.
+
+        Parameters and `n_features_in_` have been restored.
+        """
+        width, n_context = self.n_features_in_, self.n_context_features
+        check_tensors(arrays, {"coef": (None, width - n_context)})
+        k = len(arrays["coef"])
+        check_tensors(arrays, {"weights": (k,)})
+        if k < 1 or width <= n_context:
+            raise ModelFileError(f"coef: expected heads in a saved model, got a tensor of {arrays['coef'].shape}")
+        self.coef_, self.weights_ = arrays["coef"], arrays["weights"]
+        self.gate_parameters_ = gathered("gate", arrays)
+        check_gate("gate", self.gate_parameters_, fitted_gate(self))
 
 
 def fitted_gate(estimator: GatedHeads) -> Gate:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -14,15 +15,33 @@ from micropref._engine.normal_mixtures import lower_quantile, mean_and_deviation
 from micropref._engine.prediction import head_margins, scatter_coordinates
 from micropref._estimator.base import PersonalPreferenceClassifier
 from micropref._estimator.context_gates import ContextClusterGate, ContextGate
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import predicting
+from micropref._estimator.saveable import arrays_with_prefix
+from micropref._estimator.saved import COUNT, FLAG, REAL, REALS, check_covariances, check_tensors, refused
+from micropref._estimator.scattered_heads import restored_scatter
+from micropref._estimator.state import Arrays, restore_ids
 from micropref._rows.groups import Groups, check_groups
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
 from micropref._users.clusters import ContextClusters
+from micropref._users.history import UserHistory
+from micropref._users.merging import merged_users
+from micropref._users.posteriors import UserPosteriors
 from micropref._users.store import Answer, Pairs, UserStore
 from micropref.kernels._pointwise import log_odds, log_sigmoid, log_softmax
 
-__all__ = ["RoutedHeads"]
+__all__ = ["ROUTED_STATE", "RoutedHeads", "restored_users", "restored_width"]
+
+#: What is saved besides tensors, the first stage and the ids of users.
+ROUTED_STATE = {
+    "history_temperature_": REAL,
+    "objective_": REAL,
+    "n_iter_": COUNT,
+    "converged_": FLAG,
+    "n_context_features_": COUNT,
+    "loss_curve_": REALS,
+}
 
 
 class RoutedHeads(PersonalPreferenceClassifier):
@@ -284,3 +303,45 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "history_")
+
+
+def restored_width(description: Mapping[str, Any], mixture: Any) -> int:
+    """The number of context columns of a saved router; a ModelFileError where it does not fit X and the first stage."""
+    width, columns = (description["state"].get(name) for name in ("n_context_features_", "n_features_in_"))
+    least = mixture.n_context_features_
+    if type(width) is not int or width < least or width + mixture.coef_.shape[1] != columns:
+        raise refused("state.n_context_features_", f"the columns of X before the difference, at least {least},", width)
+    return width
+
+
+def restored_users(arrays: Arrays, description: Mapping[str, Any], mixture: Any) -> UserStore:
+    """The users of a saved router; a ModelFileError where their numbers are not of these heads."""
+    k, d = mixture.coef_.shape
+    users = restore_ids(description["users"], arrays)
+    if not description.get("users_scatter", False):
+        check_tensors(arrays, {"history": (len(users), k)})
+        history = UserHistory(k)
+        # Sums of log-likelihoods, which alone are as old as ids that are one user by now, can be added.
+        history.restore(*merged_users(users, arrays["history"]))
+        return _with_answered(history, arrays)
+    scatter = restored_scatter(arrays, "users", k, d) if "users.basis" in arrays else mixture.scatter_
+    if scatter is None:
+        raise refused("users_scatter", "false where no users scatter", True)
+    posteriors = UserPosteriors(scatter)
+    check_tensors(arrays, {"history": (len(users), posteriors.n_numbers)})
+    posteriors.restore(users, arrays["history"])
+    for covariances in posteriors.covariances():
+        check_covariances("history", covariances)
+    return _with_answered(posteriors, arrays)
+
+
+def _with_answered(users: UserStore, arrays: Arrays) -> UserStore:
+    """Users with the pairs that they have answered, where any are saved."""
+    answered = arrays_with_prefix("answered", arrays)
+    if answered:
+        check_tensors(answered, {"users": (None,), "pairs": (len(answered.get("users", ())),)})
+        rows, pairs = answered["users"], answered["pairs"]
+        if rows.dtype.kind != "i" or pairs.dtype != np.int64 or not ((rows >= 0) & (rows < len(users))).all():
+            raise ModelFileError("answered: expected rows of users and keys of pairs in a saved model, got others")
+        users.answered.restore(answered)
+    return users

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from micropref._estimator.errors import ModelFileError
-from micropref._estimator.fitting import fitted, lock_of
+from micropref._estimator.fitting import fitted, lock_of, twin
+from micropref._estimator.saved import check_keys, check_parameters, checking
 from micropref._estimator.state import Arrays, describe
+from micropref._rows.ids import restored_id
 
-__all__ = ["arrays_with_prefix", "pack", "unpack"]
+__all__ = ["AROUND", "arrays_with_prefix", "pack", "unpack"]
 
 # Imported when asked for: they import this module, for estimators that hold others.
 _HOME = {
@@ -32,6 +38,12 @@ _HOME = {
     "SharedBaseEnsemble": "micropref.baselines.shared_base",
     "UserRewards": "micropref.baselines.user_rewards",
 }
+# Entries of every description; a class lists its own, those that version 0.1 wrote and those that came since, and the
+# names of its tensors.
+_ENTRIES = ("estimator", "parameters", "classes", "feature_names", "state")
+#: Entries of a folder's description that are not its model's.
+AROUND = ("format", "version", "micropref", "tensors", "parameters_since")
+_ASKED_ROWS, _ASKED_USERS, _MOST_COLUMNS = 4, 4, 1 << 20
 
 
 def pack(estimator: Any) -> tuple[Arrays, dict[str, Any]]:
@@ -57,19 +69,60 @@ def pack(estimator: Any) -> tuple[Arrays, dict[str, Any]]:
     return arrays, {**description, **({"parameters_since": changed} if changed else {})}
 
 
-def unpack(arrays: Arrays, description: dict[str, Any]) -> Any:
-    """The estimator that `pack` described.
+def unpack(
+    arrays: Arrays, description: Mapping[str, Any], of: Iterable[str] = tuple(_HOME), dtype: Any = np.float64
+) -> Any:
+    """The estimator that `pack` described, one of the classes that may be there, for rows of this precision.
 
     Raises
     ------
     ModelFileError
-        If the description names none of the estimators that can be saved.
+        If the description names none of these classes, lacks an entry, has another one, or one that is not of its kind;
+        if tensors are not those of the class, or the estimator's answers are not finite.
     """
+    if type(description) is not dict or description.get("estimator") not in tuple(of):
+        found = description.get("estimator") if isinstance(description, dict) else description
+        raise ModelFileError(f"expected one of {', '.join(of)} in a saved model, got {str(found)[:60]!r}")
     name = description["estimator"]
-    if name not in _HOME:
-        raise ModelFileError(f"expected one of {', '.join(_HOME)} in a saved model, got {name!r}")
-    estimator = getattr(import_module(_HOME[name]), name)._restore(arrays, description)
-    return estimator.set_params(**description.get("parameters_since", {}))
+    kind = getattr(import_module(_HOME[name]), name)
+    check_keys(name, description, (*_ENTRIES, *kind._SAVED_ENTRIES), (*AROUND, *kind._SAVED_SINCE))
+    check_parameters("parameters", description["parameters"], kind)
+    check_parameters("parameters_since", description.get("parameters_since", {}), kind)
+    for tensor in arrays:
+        if not re.fullmatch(kind._SAVED_TENSORS, tensor):
+            raise ModelFileError(f"{name}: expected no tensor besides {kind._SAVED_TENSORS}, got {tensor[:60]!r}")
+    with checking(name):
+        estimator = kind._restore(arrays, description)
+        _check_answers(estimator, description, arrays, dtype)
+        return estimator.set_params(**description.get("parameters_since", {}))
+
+
+def _check_answers(estimator: Any, description: Mapping[str, Any], arrays: Arrays, dtype: Any) -> None:
+    """A ModelFileError unless the estimator answers a few rows, of a few users too, by finite numbers."""
+    if estimator.n_features_in_ > _MOST_COLUMNS:
+        return
+    # On no device: that of the model may not be here.
+    state = dict(vars(estimator))
+    state["_fitted_parameters"] = {**state["_fitted_parameters"], **({"device": None} if "device" in state else {})}
+    asked = twin(estimator, state)
+    waves = np.cos(np.arange(_ASKED_ROWS * estimator.n_features_in_)).reshape(_ASKED_ROWS, -1)
+    waves[0] = 0.0
+    waves = waves.astype(dtype)
+    if hasattr(estimator, "feature_names_in_"):
+        asked.__dict__.pop("feature_names_in_")
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if hasattr(asked, "transform"):
+            found = [asked.transform(waves)]
+        else:
+            found = [asked.decision_function(waves)]
+            users = arrays.get("users", np.empty(0)) if description.get("users") is None else description["users"]
+            for user in list(users)[:_ASKED_USERS]:
+                column = np.empty(_ASKED_ROWS, dtype=object)
+                column[:] = [restored_id(user if isinstance(user, str | list) else int(user))] * _ASKED_ROWS
+                found.append(asked.decision_function(waves, groups=column))
+    if not all(np.isfinite(each).all() for each in found):
+        raise ModelFileError(f"{description['estimator']}: expected tensors that give finite answers, got others")
 
 
 def _changed(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:

@@ -14,13 +14,38 @@ from micropref._engine.logistic_normal import expected_log_odds
 from micropref._engine.population import Population, beliefs_of, log_prior
 from micropref._engine.prediction import scatter_coordinates
 from micropref._engine.user_votes import UserVotes
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import predicting
 from micropref._estimator.gated_heads import GatedHeads, fitted_gate
+from micropref._estimator.saved import (
+    COUNT,
+    FLAG,
+    REAL,
+    RECORDS,
+    check_covariances,
+    check_tensors,
+    record,
+    refused,
+)
+from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
 from micropref.kernels._pointwise import posterior
 
-__all__ = ["ScatteredHeads"]
+__all__ = ["SCATTERED_STATE", "ScatteredHeads", "restored_scatter"]
+
+_SHAPE = {"rank": COUNT, "shrinkage": REAL, "tau": REAL, "outside": FLAG}
+_LEARNED = dict.fromkeys(("norm", "mass", "users", "prior_scale"), REAL)
+#: What is saved besides tensors.
+SCATTERED_STATE = {
+    **dict.fromkeys(("rank_", "n_components_", "n_iter_"), COUNT),
+    **dict.fromkeys(("alpha_", "evidence_"), REAL),
+    "converged_": FLAG,
+    "selection_": RECORDS,
+    "_learned": record(
+        {**_LEARNED, "shape": record(_SHAPE, optional=("shrinkage", "tau"))}, optional=("prior_scale", "shape")
+    ),
+}
 
 
 class ScatteredHeads(GatedHeads):
@@ -29,8 +54,13 @@ class ScatteredHeads(GatedHeads):
     A learner sets `scatter_` besides what `GatedHeads` needs.
     """
 
+    _SAVED_ENTRIES, _SAVED_SINCE = (), ()
+    _SAVED_TENSORS = r"coef|weights|tau|evidence|gate\.[0-3]|scatter\.(basis|covariances|residual)"
+
     tau_: NDArray[np.float64]
     rank_: int
+    n_components_: int
+    selection_evidence_: NDArray[np.float64]
 
     @predicting
     def responsibilities(self, X: Array, y: ArrayLike | None = None, groups: ArrayLike | None = None) -> Array:
@@ -111,6 +141,16 @@ class ScatteredHeads(GatedHeads):
         self.scatter_ = scatter if scatter.n_directions else None
         self.tau_, self.rank_ = _isotropic_part(scatter)
 
+    def _restore_scattered(self, arrays: Arrays) -> None:
+        """Heads and scatter from saved tensors; a ModelFileError for those that are not of this model."""
+        self._restore_heads(arrays)
+        k, d = self.coef_.shape
+        check_tensors(arrays, {"tau": (k,), "evidence": (None, None)})
+        if getattr(self, "n_components_", k) != k:
+            raise refused("state.n_components_", f"{k}, the number of heads,", self.n_components_)
+        self.tau_, self.selection_evidence_ = arrays["tau"], arrays["evidence"]
+        self.scatter_ = restored_scatter(arrays, "scatter", k, d) if "scatter.basis" in arrays else None
+
 
 def _isotropic_part(scatter: Scatter) -> tuple[NDArray[np.float64], int]:
     """τ_k of every component, and the number of directions along which one of them has more variance than τ_k²."""
@@ -121,3 +161,17 @@ def _isotropic_part(scatter: Scatter) -> tuple[NDArray[np.float64], int]:
     least = values[:, 0] if q == d else scatter.residual
     least = np.maximum(least, 0.0)
     return np.sqrt(least), int((values > least[:, None] + 1e-9 * values[:, -1:]).sum(axis=1).max())
+
+
+def restored_scatter(arrays: Arrays, prefix: str, n_components: int, n_features: int) -> Scatter:
+    """A scatter from saved tensors; a ModelFileError where shapes are others, or a variance is negative."""
+    basis, covariances, residual = (f"{prefix}.{name}" for name in ("basis", "covariances", "residual"))
+    check_tensors(arrays, {basis: (n_features, None), residual: (n_components,)})
+    q = arrays[basis].shape[1]
+    check_tensors(arrays, {covariances: (n_components, q, q)})
+    if q > n_features:
+        raise ModelFileError(f"{basis}: expected at most {n_features} directions in a saved model, got {q}")
+    check_covariances(covariances, arrays[covariances])
+    if arrays[residual].min(initial=0.0) < 0:
+        raise ModelFileError(f"{residual}: expected variances in a saved model, got a negative one")
+    return Scatter(arrays[basis], arrays[covariances], arrays[residual])

@@ -9,8 +9,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import ClassifierMixin
 
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import keep_parameters
+from micropref._estimator.saved import (
+    COUNT,
+    Kind,
+    check_entries,
+    check_tensors,
+    checking,
+    refused,
+    restored_classes,
+    restored_names,
+)
 from micropref._rows.ids import restored_id, storable_id
 from micropref._rows.vocabulary import meaning_of
 from micropref._support.warnings import level_of_caller
@@ -35,26 +47,32 @@ def describe(estimator: Any, attributes: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def recover(estimator: Any, description: Mapping[str, Any], attributes: Iterable[str]) -> None:
-    """Give an estimator back what `describe` took; other entries of the state are left alone."""
-    classes = description["classes"]
-    if classes is not None:
-        estimator.classes_ = np.array(classes["values"], dtype=classes["dtype"])
-    if classes is not None and meaning_of(classes["values"][0]) == "first":
-        warnings.warn(
-            f"expected a model whose second label means 'first preferred', got one that was fitted on "
-            f"{classes['values']} in sorted order, as version 0.1 did: its heads and rewards rank the worst first. "
-            f"Fit it again on y == {classes['values'][0]!r}",
-            UserWarning,
-            stacklevel=level_of_caller(),
-        )
-    if description["feature_names"] is not None:
-        estimator.feature_names_in_ = np.array(description["feature_names"], dtype=object)
+def recover(estimator: Any, description: Mapping[str, Any], attributes: Mapping[str, Kind]) -> None:
+    """Give an estimator back what `describe` took; a ModelFileError for what is not of these attributes and kinds."""
+    check_entries("state", description["state"], {"n_features_in_": COUNT, **attributes})
+    if not description["state"].get("n_features_in_"):
+        raise ModelFileError("state.n_features_in_: expected the number of columns of X in a saved model, got none")
+    if description["classes"] is not None or isinstance(estimator, ClassifierMixin):
+        estimator.classes_ = restored_classes(description["classes"])
+        _warn_of_sorted_labels(estimator.classes_.tolist())
     for name in ("n_features_in_", *attributes):
         value = description["state"].get(name)
         if value is not None:
             setattr(estimator, name, value)
+    if description["feature_names"] is not None:
+        estimator.feature_names_in_ = restored_names(description["feature_names"], estimator.n_features_in_)
     keep_parameters(estimator)
+
+
+def _warn_of_sorted_labels(classes: list[Any]) -> None:
+    if meaning_of(classes[0]) == "first":
+        warnings.warn(
+            f"expected a model whose second label means 'first preferred', got one that was fitted on "
+            f"{classes} in sorted order, as version 0.1 did: its heads and rewards rank the worst first. "
+            f"Fit it again on y == {classes[0]!r}",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
 
 
 def store_ids(users: list[Any], arrays: Arrays) -> list[Any] | None:
@@ -66,8 +84,20 @@ def store_ids(users: list[Any], arrays: Arrays) -> list[Any] | None:
 
 
 def restore_ids(users: list[Any] | None, arrays: Arrays) -> list[Any]:
-    """The ids that `store_ids` took."""
-    return arrays["users"].tolist() if users is None else [restored_id(user) for user in users]
+    """The ids that `store_ids` took; a ModelFileError for what is no list of distinct ids."""
+    if users is None:
+        check_tensors(arrays, {"users": (None,)})
+        if arrays["users"].dtype != np.int64:
+            raise ModelFileError(f"users: expected a tensor of int64 in a saved model, got {arrays['users'].dtype}")
+        found: list[Any] = arrays["users"].tolist()
+    elif type(users) is list:
+        with checking("users"):
+            found = [restored_id(user) for user in users]
+    else:
+        raise refused("users", "a list of ids", users)
+    if len(set(found)) < len(found):
+        raise ModelFileError(f"users: expected distinct ids in a saved model, got {len(found) - len(set(found))} twice")
+    return found
 
 
 def numbered(prefix: str, arrays: list[NDArray[Any]]) -> Arrays:

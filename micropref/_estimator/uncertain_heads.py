@@ -13,6 +13,7 @@ from micropref._engine.information import covariance_of_reward
 from micropref._estimator.bootstrap import bootstrapped_heads
 from micropref._estimator.fitting import fitted, lock_of, predicting
 from micropref._estimator.gated_heads import GatedHeads
+from micropref._estimator.saved import check_tensors, refused
 from micropref._estimator.state import Arrays
 from micropref._estimator.uncertainty import ARRAYS, HeadUncertainty
 from micropref._rows.comparisons import Comparisons
@@ -161,6 +162,13 @@ class UncertainHeads(GatedHeads):
 
     def _restore_uncertainty(self, arrays: Arrays, kind: str | None) -> None:
         if kind is not None:
+            if kind not in _KINDS:
+                raise refused("uncertainty", f"one of {', '.join(_KINDS)}", kind)
+            (k, d), most = self.coef_.shape, None
+            shapes: dict[str, tuple[int | None, ...]] = {"covariance": (d, d), "unidentified": (d, most), "scale": (d,)}
+            if kind == "bootstrap":
+                shapes = {"deviations": (most, k, d)}
+            check_tensors(arrays, {f"uncertainty.{name}": shape for name, shape in shapes.items()})
             self.uncertainty_ = HeadUncertainty(kind, **{name: arrays.get(f"uncertainty.{name}") for name in ARRAYS})
 
 

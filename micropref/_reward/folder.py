@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from typing import Any
+
+import numpy as np
 
 from micropref._estimator.errors import ModelFileError
 from micropref._estimator.model_folder import read_folder, write_folder
-from micropref._estimator.saveable import pack, unpack
+from micropref._estimator.saveable import AROUND, pack, unpack
+from micropref._estimator.saved import REAL, TEXT, Kind, check_entries, check_keys, checking, refused
 from micropref._reward.users import UserChoice
-from micropref.embed import EmbeddingStore, PairEncoder
+from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
 from micropref.embed._config import put_arrays, take_arrays
+from micropref.embed._learned import check_description
 from micropref.embed.protocol import Encoder
 from micropref.router import ContextRouter
 
 __all__ = ["read_model", "write_model"]
+
+_STAGES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry", "ContextRouter")
 
 
 def write_model(path: str | os.PathLike[str], encoder: PairEncoder, estimator: Any, choice: UserChoice | None) -> None:
@@ -36,10 +43,49 @@ def read_model(
         raise ModelFileError(
             f"{path}: expected a model of texts, got an estimator without encoder; load it with micropref.load"
         )
-    arrays, config = put_arrays(arrays, description["encoder"])
-    pair_encoder = PairEncoder.from_config(config, encoder, store=store)
-    estimator = unpack(arrays, description["stage"])
-    choice = UserChoice(**description["choice"]) if "choice" in description else None
+    check_keys(str(path), description, ("encoder", "stage"), (*AROUND, "choice"))
+    with checking("encoder"):
+        arrays, config = put_arrays(arrays, description["encoder"])
+    pair_encoder = _restored_encoder(config, encoder, store)
+    estimator = unpack(arrays, description["stage"], _STAGES, np.float32)  # as texts are encoded
+    _check_widths(pair_encoder, estimator)
+    choice = _restored_choice(description["choice"]) if "choice" in description else None
     if isinstance(estimator, ContextRouter):
         return pair_encoder, estimator.mixture_, estimator, choice
     return pair_encoder, estimator, None, choice
+
+
+def _restored_encoder(
+    config: dict[str, Any], encoder: str | Encoder | None, store: EmbeddingStore | str | os.PathLike[str] | None
+) -> PairEncoder:
+    """The encoder of a description; what is wrong with an encoder or a store that was given is no fault of the file."""
+    check_description(config)
+    if encoder is not None or store is not None:
+        return PairEncoder.from_config(config, encoder, store=store)
+    try:
+        return PairEncoder.from_config(config)
+    except EncoderMismatchError:
+        if config["encoder"]["kind"] != "hashing":  # another encoder has the name by now
+            raise
+        raise refused("encoder.fingerprint", "that of the encoder described", config["fingerprint"]) from None
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise ModelFileError(f"encoder: {error}") from error
+
+
+def _check_widths(encoder: PairEncoder, estimator: Any) -> None:
+    """A ModelFileError unless the estimator takes the columns that the encoder makes."""
+    width = estimator.n_features_in_ - estimator.n_context_features_
+    if width != encoder.feature_width_:
+        raise refused("encoder.feature_width", f"{width}, as the estimator takes them,", encoder.feature_width_)
+    n_context = sum(encoder.context_parts_.values())
+    if estimator.n_context_features_ > n_context:
+        raise refused("encoder.context_parts", f"at least {estimator.n_context_features_} columns", n_context)
+
+
+def _restored_choice(found: Any) -> UserChoice:
+    kinds = {field.name: TEXT for field in fields(UserChoice)}
+    numbers = Kind("an object of numbers", lambda value: type(value) is dict and all(map(REAL.accepts, value.values())))
+    kinds.update(log_likelihood=numbers, gain=REAL)
+    check_keys("choice", found, kinds)
+    check_entries("choice", found, kinds)
+    return UserChoice(**found)

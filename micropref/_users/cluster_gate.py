@@ -11,11 +11,12 @@ from scipy.special import logsumexp
 from micropref._users.clusters import ContextClusters, distinct_contexts, find_clusters
 from micropref.kernels._pointwise import log_softmax
 
-__all__ = ["ClusterGate"]
+__all__ = ["N_STRAY", "ClusterGate"]
 
 # Shares of a cluster's rows that do not follow its component, and the logarithms of what is thought of each beforehand.
 # With few labels these prior odds decide: without a reason against it, a cluster has one component.
 _STRAY = np.array([0.0, 0.1, 0.2, 0.4, 0.7, 1.0])
+N_STRAY = len(_STRAY)
 _LOG_PRIOR = np.log([0.9, 0.02, 0.02, 0.02, 0.02, 0.02])
 # Labelled rows that are kept, where there are no clusters yet, to look for some among more; and known clusters.
 _MOST_ROWS = 4096

@@ -64,6 +64,11 @@ class NeighborGate:
         self._known: _Known | None = None
         self._lock = Lock()
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Widths of contexts and of evidence."""
+        return self._points.points.shape[1], self._evidence.shape[1]
+
     def add(self, contexts: np.ndarray, evidence: np.ndarray, weight: np.ndarray) -> None:
         """Remember labelled pairs.
 

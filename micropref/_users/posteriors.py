@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from micropref._users.evidence import EvidenceTable
 from micropref._users.store import Answer, Pairs, Votes
 
 __all__ = ["UserPosteriors"]
+
+# Users whose covariances are laid out at a time.
+_ROWS = 1 << 12
 
 
 class UserPosteriors(RemembersPairs):
@@ -36,7 +39,9 @@ class UserPosteriors(RemembersPairs):
         super().__init__()
         self.scatter = scatter
         k, q = scatter.n_components, scatter.n_directions
-        self._table = EvidenceTable(k * (1 + q + q * (q + 1) // 2))
+        #: Numbers of a user.
+        self.n_numbers = k * (1 + q + q * (q + 1) // 2)
+        self._table = EvidenceTable(self.n_numbers)
         self._upper = np.triu_indices(q)
         # Numbers are stored relative to the prior: features of any scale leave them in the range of single precision.
         self._unit = math.ldexp(1.0, math.frexp(math.sqrt(scatter.covariances.max(initial=0.0)))[1])
@@ -118,6 +123,12 @@ class UserPosteriors(RemembersPairs):
             raise ValueError(f"expected distinct users, got {len(users) - len(set(users))} of them twice")
         with self._lock:
             self._table.set(self._table.rows(users, insert=True), values)
+
+    def covariances(self) -> Iterator[NDArray[np.float64]]:
+        """The covariances of all users, (K, n, q, q), some users after the other."""
+        _, values = self.export()
+        for first in range(0, len(values), _ROWS):
+            yield self._beliefs(values[first : first + _ROWS]).covariances
 
     def _beliefs(self, values: np.ndarray) -> Beliefs:
         """Beliefs from rows of the table."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -13,9 +13,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from micropref._arrays.backend import Array
 from micropref._estimator.base import PersonalPreferenceClassifier
+from micropref._estimator.determined import warn_of_undetermined
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import check_same_parameters, learning, predicting
-from micropref._estimator.parameters import check_integer
+from micropref._estimator.parameters import AUTO, check_integer
 from micropref._estimator.saveable import arrays_with_prefix
+from micropref._estimator.saved import Kind, check_tensors, listed
 from micropref._estimator.state import Arrays, describe, recover, restore_ids, store_ids
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups, check_groups
@@ -25,6 +28,8 @@ __all__ = ["PersonalRewards", "known_users"]
 
 # Bytes of the users' numbers that are laid out beside the rows at a time.
 _NUMBERS_BYTES = 1 << 26
+# Of a saved model: users whose numbers are checked at a time, and columns up to which it is asked for an answer.
+_CHECKED_USERS, _MOST_COLUMNS = 1 << 10, 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +77,14 @@ class PersonalRewards(PersonalPreferenceClassifier):
     # Parameters that `_start` and `_adapt` read.
     _ADAPTS_BY: ClassVar[tuple[str, ...]] = ()
     # What is saved of a fitted method besides the votes and numbers of users.
-    _STATE_ARRAYS: ClassVar[tuple[str, ...]] = ("coef_",)
-    _STATE_VALUES: ClassVar[tuple[str, ...]] = ()
+    # Arrays by their shapes, in which K is the number of heads or of what a method has instead, and D that of features.
+    _STATE_ARRAYS: ClassVar[Mapping[str, str]] = listed(coef_="D")
+    _STATE_VALUES: ClassVar[Mapping[str, Kind]] = listed()
     # Votes that are no single user's.
     _STATE_VOTES: ClassVar[tuple[str, ...]] = ("_votes_of_all",)
+    _SAVED_ENTRIES: ClassVar[tuple[str, ...]] = ("users",)
+    _SAVED_SINCE: ClassVar[tuple[str, ...]] = ()
+    _SAVED_TENSORS: ClassVar[str] = r"\w+|votes\.(places|[0-3]\.(values|signs|weight))"
 
     # --------------------------------------------------------------------------------------------- steps of a method
 
@@ -250,20 +259,53 @@ class PersonalRewards(PersonalPreferenceClassifier):
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         """The method that `_export` described."""
         model = cls(**description["parameters"])
-        for name in cls._STATE_ARRAYS:
-            setattr(model, name, arrays[name.strip("_")])
-        model._forget()
-        users = restore_ids(description["users"], arrays)
-        votes = unflattened(arrays_with_prefix("votes", arrays))
-        model._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
-        for name, shared in zip(cls._STATE_VOTES, votes[len(users) :], strict=True):
-            setattr(model, name, shared)
-        # The population's come first, because those of users depend on them.
-        kept = zip(arrays.get("numbers_of", ()), arrays.get("numbers", ()), strict=True)
-        for row, numbers in sorted(kept, key=lambda pair: int(pair[0])):
-            model._keep(None if row < 0 else users[row], numbers)
+        model._check_parameters()
         recover(model, description, cls._STATE_VALUES)
+        for name, kind in cls._STATE_VALUES.items():
+            if getattr(model, name, None) is None:
+                raise ModelFileError(f"state.{name}: expected {kind.words} in a saved model, got none")
+        model._restore_arrays(arrays)
+        model._forget()
+        model._restore_users(arrays, restore_ids(description["users"], arrays))
         return model
+
+    def _restore_arrays(self, arrays: Arrays) -> None:
+        """What was learned, from saved tensors of the shapes that the class lists."""
+        lengths: dict[str, int | None] = {"D": self.n_features_in_ - self.n_context_features}
+        for name, letters in self._STATE_ARRAYS.items():
+            saved = name.strip("_")
+            check_tensors(arrays, {saved: tuple(lengths.get(letter) for letter in letters)})
+            lengths.update(zip(letters, arrays[saved].shape, strict=True))
+            setattr(self, name, arrays[saved])
+        if not lengths["D"]:
+            raise ModelFileError("state.n_features_in_: expected columns after the context in a saved model, got none")
+
+    def _restore_users(self, arrays: Arrays, users: list[Hashable]) -> None:
+        """Votes of users, and the numbers that describe them."""
+        nothing = np.zeros((1, self.n_features_in_ if self.n_features_in_ <= _MOST_COLUMNS else 1))
+        width = self._represent(*np.split(nothing, [self.n_context_features], axis=1)).shape[1]
+        votes = unflattened(arrays_with_prefix("votes", arrays), len(users) + len(self._STATE_VOTES), width)
+        self._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
+        for name, shared in zip(self._STATE_VOTES, votes[len(users) :], strict=True):
+            setattr(self, name, shared)
+        if "numbers" not in arrays:
+            return
+        check_tensors(arrays, {"numbers": (None, len(self._start())), "numbers_of": (len(arrays["numbers"]),)})
+        rows = arrays["numbers_of"].tolist()
+        if len({*rows}) < len(rows) or not {*rows} <= {-1, *range(len(users))}:
+            raise ModelFileError("numbers_of: expected rows of users, each once, in a saved model, got others")
+        self._check_numbers(arrays["numbers"], width)
+        # The population's come first, because those of users depend on them.
+        for row, numbers in sorted(zip(rows, arrays["numbers"], strict=True), key=lambda pair: pair[0]):
+            self._keep(None if row < 0 else users[row], numbers)
+
+    def _check_numbers(self, numbers: np.ndarray, width: int) -> None:
+        """A ModelFileError unless users with these numbers get finite answers."""
+        with np.errstate(all="ignore"):
+            for first in range(0, len(numbers), _CHECKED_USERS):
+                block = numbers[first : first + _CHECKED_USERS]
+                if not np.isfinite(self._log_odds(np.ones((len(block), width)), block)).all():
+                    raise ModelFileError("numbers: expected those of users in a saved model, got others")
 
     # ----------------------------------------------------------------------------------------------------- internals
 
@@ -274,6 +316,9 @@ class PersonalRewards(PersonalPreferenceClassifier):
         self._learn(rows)
         assert rows.classes is not None
         self.classes_ = rows.classes
+        # One without a penalty of its own is as one with the usual: items may not meet all the same.
+        alpha = getattr(self, "alpha", AUTO)
+        warn_of_undetermined(rows, alpha, float(rows.norms[1]), rows.total_weight)
 
     def _forget(self) -> None:
         self._votes_of = {}

@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._estimator.errors import ModelFileError
+from micropref._estimator.saved import check_tensors
+
 __all__ = ["Votes", "flattened", "unflattened"]
 
 _FIELDS = ("values", "signs", "weight")
@@ -105,9 +108,33 @@ def flattened(votes: Sequence[Votes | None]) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def unflattened(arrays: dict[str, NDArray[Any]]) -> list[Votes | None]:
-    """The votes that `flattened` took, as parts of the tables."""
+def unflattened(arrays: dict[str, NDArray[Any]], n_votes: int, width: int) -> list[Votes | None]:
+    """The votes that `flattened` took, as parts of the tables.
+
+    Raises
+    ------
+    ModelFileError
+        If they are not as many, if their values are of another width, or if a place, a sign or a weight is none.
+    """
+    check_tensors(arrays, {"places": (n_votes, 3)})
     places = arrays["places"].tolist()
     count = 1 + max((table for table, _, _ in places), default=-1)
-    tables = [Votes(*(arrays[f"{table}.{field}"] for field in _FIELDS)) for table in range(count)]
+    if len(arrays) != 1 + len(_FIELDS) * count:
+        raise ModelFileError(f"votes: expected {count} tables in a saved model, got the tensors {', '.join(arrays)}")
+    tables = [_table(arrays, f"{table}") for table in range(count)]
+    for table, first, end in places:
+        if not (table >= -1 and 0 <= first <= end <= (0 if table < 0 else len(tables[table]))):
+            raise ModelFileError(f"votes.places: expected rows of votes, got {first} … {end} of table {table}")
+    if any(each.values.shape[1] != width for each in tables):
+        raise ModelFileError(f"votes: expected values of width {width} in a saved model, got another one")
     return [None if table < 0 else tables[table].part(first, end) for table, first, end in places]
+
+
+def _table(arrays: dict[str, NDArray[Any]], name: str) -> Votes:
+    check_tensors(arrays, {f"{name}.values": (None, None)})
+    n_rows = len(arrays[f"{name}.values"])
+    check_tensors(arrays, {f"{name}.signs": (n_rows,), f"{name}.weight": (n_rows,)})
+    found = Votes(*(arrays[f"{name}.{field}"] for field in _FIELDS))
+    if n_rows and (not np.all(np.abs(found.signs) == 1) or found.weight.min() <= 0):
+        raise ModelFileError(f"votes.{name}: expected signs ±1 and weights above 0 in a saved model, got others")
+    return found

@@ -12,6 +12,7 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
 from micropref.baselines._categorical_objective import (
@@ -132,8 +133,8 @@ class CategoricalRewards(UtilityDistribution):
 
     _SHAPE = ("n_context_features", "n_atoms", "largest")
     _ADAPTS_BY = ("user_alpha",)
-    _STATE_ARRAYS = ("atoms_", "coef_", "intercept_")
-    _STATE_VALUES = ("alpha_", "user_alpha_", "objective_", "n_iter_", "converged_")
+    _STATE_ARRAYS = listed(atoms_="K", coef_="KD", intercept_="K")
+    _STATE_VALUES = listed(alpha_=REAL, user_alpha_=REAL, objective_=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

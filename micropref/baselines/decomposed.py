@@ -9,6 +9,7 @@ from scipy.linalg import eigh
 from sklearn.utils import check_random_state
 
 from micropref._estimator.parameters import check_choice, check_integer, check_real
+from micropref._estimator.saved import COUNT, listed
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._heads import ReweightedHeads, oriented, scaled_to_margin, uniform
 from micropref.kernels._pointwise import log_sigmoid, log_softmax
@@ -105,8 +106,8 @@ class DecomposedRewards(ReweightedHeads):
     """
 
     _SHAPE = ("n_context_features", "n_components", "basis", "center", "prior")
-    _STATE_ARRAYS = ("coef_", "explained_variance_", "weights_", "_log_prior")
-    _STATE_VALUES = ("n_components_",)
+    _STATE_ARRAYS = listed(coef_="KD", explained_variance_="N", weights_="K", _log_prior="K")
+    _STATE_VALUES = listed(n_components_=COUNT)
 
     def __init__(
         self,

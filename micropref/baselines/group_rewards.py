@@ -9,6 +9,7 @@ import numpy as np
 from micropref._engine.priors import head_penalty
 from micropref._engine.solvers import Minimum
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._convergence import warn_if_stopped
@@ -94,8 +95,8 @@ class GroupRewards(LinearRewards):
     _norm: float = 1.0
 
     _ADAPTS_BY = ("alpha", "pooling", "max_iter", "tol")
-    _STATE_ARRAYS = ("coef_", "pooled_coef_")
-    _STATE_VALUES = ("_norm", "n_iter_", "converged_")
+    _STATE_ARRAYS = listed(coef_="KD", pooled_coef_="D")
+    _STATE_VALUES = listed(_norm=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

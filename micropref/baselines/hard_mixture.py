@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 
 from micropref._engine.priors import head_penalty
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref._rows.units import Units
@@ -108,8 +109,8 @@ class HardMixture(LinearRewards):
     """
 
     _SHAPE = ("n_context_features", "n_components")
-    _STATE_ARRAYS = ("coef_", "weights_")
-    _STATE_VALUES = ("alpha_", "objective_", "n_iter_", "converged_")
+    _STATE_ARRAYS = listed(coef_="KD", weights_="K")
+    _STATE_VALUES = listed(alpha_=REAL, objective_=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

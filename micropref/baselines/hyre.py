@@ -12,9 +12,11 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import frozen
 from micropref._estimator.parameters import check_choice, check_integer
 from micropref._estimator.saveable import arrays_with_prefix, pack, unpack
+from micropref._estimator.saved import REAL, listed
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._asking import AskingRewards, Disagreement
@@ -104,8 +106,10 @@ class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):
     """
 
     _SHAPE = ("n_context_features", "heads", "n_components", "prior", "prefit")
-    _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
-    _STATE_VALUES = ("diversity_",)
+    _STATE_ARRAYS = listed(coef_="KD", weights_="K", _log_prior="K")
+    _STATE_VALUES = listed(diversity_=REAL)
+    _SAVED_ENTRIES, _SAVED_SINCE = ("users", "heads"), ("given",)
+    _SAVED_TENSORS = rf"{ReweightedHeads._SAVED_TENSORS}|heads\..+"
 
     def __init__(
         self,
@@ -217,11 +221,13 @@ class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):
         heads = (
             None if description["heads"] is None else unpack(arrays_with_prefix("heads", arrays), description["heads"])
         )
-        if heads is not None and description["given"]:
+        if heads is not None and description.get("given"):
             # They come fitted, also where they were fitted here.
             parameters = {**description["parameters"], "heads": heads, "prefit": True}
             description = {**description, "parameters": parameters}
         model = super()._restore(arrays, description)
+        if heads is not None and np.shape(getattr(heads, "coef_", ())) != model.coef_.shape:
+            raise ModelFileError("heads.coef: expected the heads of this model, got others")
         model.heads_ = heads
         return model
 

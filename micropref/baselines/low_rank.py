@@ -14,6 +14,7 @@ from micropref._engine.priors import head_penalty
 from micropref._engine.solvers import Minimum, lbfgs
 from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref.baselines._asking import AskingRewards, Ellipsoid
@@ -140,8 +141,8 @@ class LowRankRewards(AskingRewards, HeadRewards):
 
     _SHAPE = ("n_context_features", "n_components")
     _ADAPTS_BY = ("weight_penalty",)
-    _STATE_ARRAYS = ("coef_", "weights_", "_log_prior")
-    _STATE_VALUES = ("alpha_", "weight_penalty_", "objective_", "n_iter_", "converged_")
+    _STATE_ARRAYS = listed(coef_="KD", weights_="K", _log_prior="K")
+    _STATE_VALUES = listed(alpha_=REAL, weight_penalty_=REAL, objective_=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

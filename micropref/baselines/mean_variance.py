@@ -17,6 +17,7 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.fitting import predicting
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
 from micropref.baselines._convergence import warn_if_stopped
@@ -122,8 +123,8 @@ class MeanVarianceRewards(UtilityDistribution):
     """
 
     _SHAPE = ("n_context_features", "rank")
-    _STATE_ARRAYS = ("coef_", "scale_", "factors_")
-    _STATE_VALUES = ("alpha_", "variance_alpha_", "objective_", "n_iter_", "converged_")
+    _STATE_ARRAYS = listed(coef_="D", scale_="D", factors_="DR")
+    _STATE_VALUES = listed(alpha_=REAL, variance_alpha_=REAL, objective_=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

@@ -7,7 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from micropref._engine.priors import head_penalty
+from micropref._estimator.errors import ModelFileError
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
@@ -102,7 +104,7 @@ class ContextNeighbors(LinearRewards):
 
     _SHAPE = ("n_context_features", "n_neighbors")
     _ADAPTS_BY = ("local_alpha",)
-    _STATE_VALUES = ("alpha_", "local_alpha_", "n_iter_", "converged_")
+    _STATE_VALUES = listed(alpha_=REAL, local_alpha_=REAL, n_iter_=COUNT, converged_=FLAG)
     _STATE_VOTES = ("_votes_of_all", "_labelled")
 
     def __init__(
@@ -159,6 +161,8 @@ class ContextNeighbors(LinearRewards):
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         model = super()._restore(arrays, description)
         if model.n_context_features:
+            if model._labelled is None:
+                raise ModelFileError("votes: expected the labelled rows of the fit in a saved model, got none")
             model._collect_labelled()
         return model
 

@@ -11,6 +11,7 @@ from micropref._engine.priors import head_penalty
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_choice, check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, TEXT, listed
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.groups import Groups
 from micropref.baselines._asking import AskingRewards, Ellipsoid
@@ -154,8 +155,8 @@ class RewardFactorization(AskingRewards, LinearRewards):
 
     _SHAPE = ("n_context_features", "n_components", "init", "refine")
     _ADAPTS_BY = ("user_prior",)
-    _STATE_ARRAYS = ("coef_", "weights_", "covariance_")
-    _STATE_VALUES = ("n_components_", "init_", "refined_", "alpha_", "n_iter_", "converged_")
+    _STATE_ARRAYS = listed(coef_="KD", weights_="K", covariance_="KK")
+    _STATE_VALUES = listed(n_components_=COUNT, init_=TEXT, refined_=FLAG, alpha_=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.fitting import twin
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._rows.comparisons import Comparisons
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._cross_fitting import adapted_losses, most_cautious
@@ -131,8 +132,8 @@ class SharedBaseEnsemble(ReweightedHeads):
     """
 
     _SHAPE = ("n_context_features", "n_components")
-    _STATE_ARRAYS = ("coef_", "prior_coef_", "weights_", "_log_prior")
-    _STATE_VALUES = ("alpha_", "diversity_", "objective_", "n_iter_", "converged_")
+    _STATE_ARRAYS = listed(coef_="KD", prior_coef_="KD", weights_="K", _log_prior="K")
+    _STATE_VALUES = listed(alpha_=REAL, diversity_=REAL, objective_=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from micropref._engine.priors import head_penalty
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.parameters import check_integer, check_real
+from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
 from micropref.baselines._asking import AskingRewards, Ellipsoid
@@ -112,7 +113,7 @@ class UserRewards(AskingRewards, LinearRewards):
     """
 
     _ADAPTS_BY = ("user_alpha",)
-    _STATE_VALUES = ("alpha_", "user_alpha_", "objective_", "n_iter_", "converged_")
+    _STATE_VALUES = listed(alpha_=REAL, user_alpha_=REAL, objective_=REAL, n_iter_=COUNT, converged_=FLAG)
 
     def __init__(
         self,

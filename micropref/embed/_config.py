@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from micropref._estimator.saveable import pack, unpack
+from micropref._estimator.saved import checking
 from micropref.features.interactions import ContextInteractions
 
 _KEY = "interactions"
@@ -28,11 +29,12 @@ def restored_interactions(config: Mapping[str, Any] | None) -> ContextInteractio
     """What `describe_interactions` described."""
     if config is None:
         return None
-    arrays = {
-        name: np.array(values, dtype=np.float64).reshape(config["shapes"][name])
-        for name, values in config["arrays"].items()
-    }
-    restored: ContextInteractions = unpack(arrays, dict(config))
+    with checking("interactions"):
+        arrays = {
+            name: np.array(values, dtype=np.float64).reshape(config["shapes"][name])
+            for name, values in config["arrays"].items()
+        }
+        restored: ContextInteractions = unpack(arrays, dict(config), ("ContextInteractions",), np.float32)
     return restored
 
 

@@ -8,11 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
+from micropref._estimator.errors import ModelFileError
+from micropref._estimator.saved import COUNT, FLAG, REAL, TEXT, Kind, check_entries, check_keys, one_of, refused
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
 from micropref.embed._columns import CONTEXT_PARTS, context_texts, pair_columns
 from micropref.embed._config import describe_interactions, restored_interactions
-from micropref.embed._orientation import CHOSEN_FIRST
+from micropref.embed._orientation import AS_GIVEN, CHOSEN_FIRST
 from micropref.embed._responses import (
     Stated,
     clauses_in,
@@ -32,6 +34,18 @@ from micropref.features.interactions import ContextInteractions
 _KEYS = frozenset(
     ["encoder", "fingerprint", "template", "context", "norms", "scale", "context_parts", "feature_width", "n_truncated"]
 )
+_KINDS = {
+    "fingerprint": TEXT,
+    "template": TEXT,
+    "feature_width": COUNT,
+    "n_truncated": COUNT,
+    **{name: Kind("an object", lambda value: type(value) is dict) for name in ("norms", "scale", "context_parts")},
+}
+_SINCE = {"orientation": one_of(CHOSEN_FIRST, AS_GIVEN), "vector_width": COUNT, "clauses": FLAG, "length": FLAG}
+_PARTS = ("prompt", "context", "response", "length", "clauses")
+_MOST_HASHES = 1 << 26
+# Chat templates are long.
+_LONG_TEXT = Kind("a text", lambda value: type(value) is str and len(value) <= 1 << 20)
 
 
 class Learned(NamedTuple):
@@ -223,10 +237,55 @@ def acting_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_description(config: Mapping[str, Any]) -> None:
-    """A ValueError that names what is missing in a description."""
+    """A ModelFileError that names an entry of a description that is missing, odd, or not of its kind."""
     missing = sorted(_KEYS - config.keys())
     if missing:
-        raise ValueError(f"expected {', '.join(missing)} in the description of a PairEncoder, got none")
+        raise ModelFileError(f"expected {', '.join(missing)} in the description of a PairEncoder, got none")
+    config = dict(config)
+    check_keys("encoder", config, _KEYS, (*_SINCE, "interactions"))
+    context = config["context"]
+    check_entries(
+        "encoder",
+        {name: value for name, value in config.items() if name not in ("encoder", "context", "interactions")},
+        {**_KINDS, **_SINCE},
+    )
+    if context != "auto" and not (isinstance(context, list | tuple) and all(map(TEXT.accepts, context))):
+        raise refused("encoder.context", "'auto' or a list of parts", context)
+    for name in ("norms", "scale", "context_parts"):
+        kind = COUNT if name == "context_parts" else REAL
+        check_entries(f"encoder.{name}", config[name], dict.fromkeys(_PARTS, kind))
+    if not {*config["context_parts"]} <= {*CONTEXT_PARTS} or "response" not in config["scale"]:
+        raise refused("encoder.context_parts", f"widths of {', '.join(CONTEXT_PARTS)}, and a scale of each", context)
+    width = config.get("vector_width", config["feature_width"])
+    for part, columns in config["context_parts"].items():
+        if part not in config["scale"] or columns != width:
+            raise refused(f"encoder.context_parts.{part}", f"{width} columns, and a scale,", columns)
+    for part in ("length", "clauses"):
+        if config.get(part) and part not in config["scale"]:
+            raise ModelFileError(f"encoder.scale: expected a factor of {part} in a saved model, got none")
+    _check_encoder(config["encoder"], width)
+
+
+def _check_encoder(described: Any, width: int) -> None:
+    """A ModelFileError unless an encoder's description is of kinds that JSON has for its parameters."""
+    check_keys("encoder.encoder", described, ("kind", "fingerprint"), ("params",))
+    for name in ("kind", "fingerprint"):
+        if not TEXT.accepts(described[name]):
+            raise refused(f"encoder.encoder.{name}", TEXT.words, described[name])
+    params = described.get("params", {})
+    check_keys("encoder.encoder.params", params, (), params if type(params) is dict else ())
+    for name, value in params.items():
+        numbers = isinstance(value, list | tuple) and all(type(one) is int and 0 <= one <= 64 for one in value)
+        few = numbers and len(value) <= 2
+        if not few and not (value is None or type(value) in (bool, int) or _LONG_TEXT.accepts(value)):
+            raise refused(f"encoder.encoder.params.{name}", "a parameter of an encoder", value)
+    if described["kind"] == "hashing":
+        # What it would take memory for, before a text is read.
+        n_features, n_hashes = params.get("n_features", width), params.get("n_hashes", 1)
+        if type(n_features) is not int or n_features != width:
+            raise refused("encoder.encoder.params.n_features", f"{width}, the width of its vectors,", n_features)
+        if type(n_hashes) is not int or not 1 <= n_hashes <= _MOST_HASHES:
+            raise refused("encoder.encoder.params.n_hashes", f"an integer of at most {_MOST_HASHES}", n_hashes)
 
 
 def restore(config: Mapping[str, Any], settings: Settings) -> Learned:
@@ -235,12 +294,18 @@ def restore(config: Mapping[str, Any], settings: Settings) -> Learned:
         raise EncoderMismatchError(
             f"expected the encoder of the fit, {config['fingerprint']}, got the encoder {settings.fingerprint}"
         )
+    width = config.get("vector_width", config["feature_width"])
+    interactions = restored_interactions(config.get("interactions"))
+    if interactions is not None:
+        columns = prepared(interactions, width).n_context_features + width
+        if interactions.n_features_in_ != columns or interactions.width_ != width:
+            raise refused("encoder.interactions", f"columns of vectors of width {width}", interactions.n_features_in_)
     return Learned(
         settings=settings,
         orientation=config.get("orientation", CHOSEN_FIRST),
         context_parts=dict(config["context_parts"]),
-        vector_width=config.get("vector_width", config["feature_width"]),
+        vector_width=width,
         scale=dict(config["scale"]),
         n_truncated=config["n_truncated"],
-        interactions=restored_interactions(config.get("interactions")),
+        interactions=interactions,
     )

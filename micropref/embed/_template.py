@@ -11,6 +11,8 @@ from dataclasses import dataclass
 class Template:
     """A text with ``{response}``, and ``{prompt}`` where it shall have one; a ValueError for any other.
 
+    The fields have no format: ``{response:>1000000000}`` would fill the memory.
+
     Attributes
     ----------
     text : str
@@ -19,8 +21,10 @@ class Template:
     text: str
 
     def __post_init__(self) -> None:
-        fields = [field for _, field, _, _ in string.Formatter().parse(self.text) if field is not None]
-        if "response" not in fields or not set(fields) <= {"prompt", "response"}:
+        found = [part[1:] for part in string.Formatter().parse(self.text) if part[1] is not None]
+        fields = [field for field, _, _ in found]
+        plain = all(not form and conversion is None for _, form, conversion in found)
+        if "response" not in fields or not set(fields) <= {"prompt", "response"} or not plain:
             raise ValueError(
                 f"expected a template with {{response}}, possibly with {{prompt}} and nothing else, got {self.text!r}"
             )

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._arrays.backend import Array, compute_dtype, is_torch, namespace, to_numpy
 from micropref._estimator.fitting import learning, predicting
 from micropref._estimator.parameters import check_real
+from micropref._estimator.saved import COUNT, REAL, check_tensors, record, refused
 from micropref._estimator.state import Arrays, describe, recover
 from micropref._rows.layout import PairReader, measure, non_finite, root_mean_square
 from micropref._rows.matrix import check_context_width, check_matrix
@@ -109,6 +110,9 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
     array([[5.],
            [5.]])
     """
+
+    _SAVED_ENTRIES, _SAVED_SINCE = (), ("shapes", "arrays")
+    _SAVED_TENSORS = r"mean|context_axes|difference_axes"
 
     width_: int
     mean_: NDArray[np.float64]
@@ -292,9 +296,20 @@ class ContextInteractions(TransformerMixin, BaseEstimator):  # type: ignore[misc
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:
         """The transformer that `_export` described."""
         restored = cls(**{**description["parameters"], "n_axes": tuple(description["parameters"]["n_axes"])})
+        scale = description["state"].get("scale_")
+        recover(restored, description, {"width_": COUNT, "scale_": record(dict.fromkeys(scale or (), REAL))})
+        if type(scale) is not dict or not {*scale} <= {*_KINDS}:
+            raise refused("state.scale_", f"factors of {', '.join(_KINDS)}", scale)
+        n_context, width = restored.n_context_features, restored.width_
+        if type(n_context) is not int or not 0 < width <= n_context <= restored.n_features_in_ - width:
+            raise refused("state.width_", "the width of a block of the context and of d", width)
+        n_blocks = n_context // width
+        if restored.given is not None and not (type(restored.given) is int and 0 <= restored.given < n_blocks):
+            raise refused("parameters.given", f"one of {n_blocks} blocks", restored.given)
+        shapes = {"mean": (n_blocks, width), "context_axes": (n_blocks, None, width), "difference_axes": (None, width)}
+        check_tensors(arrays, shapes)
         restored.mean_, restored.context_axes_ = arrays["mean"], arrays["context_axes"]
         restored.difference_axes_ = arrays["difference_axes"]
-        recover(restored, description, ("width_", "scale_"))
         return restored
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -202,7 +202,7 @@ def checking(where: str) -> Iterator[None]:
         yield
     except ModelFileError:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError, AssertionError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError) as error:
         what = f"no entry {error}" if isinstance(error, KeyError) else str(error)[:500]
         raise ModelFileError(f"{where}: expected a model as it was saved, got another one: {what}") from error
 

@@ -285,6 +285,8 @@ class PersonalRewards(PersonalPreferenceClassifier):
         nothing = np.zeros((1, self.n_features_in_ if self.n_features_in_ <= _MOST_COLUMNS else 1))
         width = self._represent(*np.split(nothing, [self.n_context_features], axis=1)).shape[1]
         votes = unflattened(arrays_with_prefix("votes", arrays), len(users) + len(self._STATE_VOTES), width)
+        if any(one is not None and not len(one) for one in votes):
+            raise ModelFileError("votes.places: expected votes of every user who is known in a saved model, got none")
         self._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
         for name, shared in zip(self._STATE_VOTES, votes[len(users) :], strict=True):
             setattr(self, name, shared)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from micropref._arrays.backend import Array
 from micropref._engine.gates import GATES, unflatten
 from micropref._engine.gaussian_users import Scatter
+from micropref._engine.held_out_factors import Factors
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
 from micropref._engine.population import Population, Shape, unscaled
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
@@ -91,7 +92,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Columns of every F_k; as many as there are features stand for more. "auto" is 0 or q.
     tau : float or "auto", default="auto"
         Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
-        0 or the likeliest value; with more features than directions and a rank it is 0.
+        0 or the likeliest value; with more features than directions and a rank it is that of pairs of votes.
     n_directions : int or "auto", default="auto"
         q, at least the rank. "auto": 16, or a larger rank, but at most the number of features.
     n_context_features : int, default=0
@@ -268,8 +269,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         report = print if self.verbose else None
         # Products are of few columns: threads of BLAS would only wait for each other.
         with blas_threads(False):
-            candidate, tried = choose(votes, self._choices(votes, settings), settings, seed, report)
-            self._fit_candidate(votes, candidate, settings, random)
+            candidate, factors, tried = choose(votes, self._choices(votes, settings), settings, seed, report)
+            self._fit_chosen(votes, (candidate, factors), settings, random)
         self.selection_ = records_of(votes, candidate, tried)
         self.selection_evidence_ = np.array([one.evidence for one in tried]).reshape(len(tried), votes.n_users)
         assert rows.classes is not None
@@ -376,8 +377,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         self.weights_ = mean_weights(rows.context, population.gate, population.gate_parameters, rows.weight)
         self.evidence_, self.n_iter_, self.converged_, self._stream = value, stream.adam.count, False, stream
 
-    def _fit_candidate(self, votes: UserVotes, candidate: Candidate, settings: Settings, random: Any) -> None:
-        alpha = candidate.penalty(votes)
+    def _fit_chosen(self, votes: UserVotes, what: tuple[Candidate, Factors], settings: Settings, random: Any) -> None:
+        (candidate, factors), alpha = what, what[0].penalty(votes)
         heads, minimum = fit_heads(
             votes, candidate.n_components, alpha, settings, random=random, n_starts=self.n_init, verbose=self.verbose
         )
@@ -387,7 +388,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         population = heads
         if candidate.shape is not None:
             found = fit_scatter(votes, heads, candidate.shape, alpha, settings)
-            population, n_iter = found.population, found.n_iter
+            population, n_iter = factors.applied(found.population), found.n_iter
             converged = converged and found.converged
         self.alpha_, self.n_iter_, self.converged_ = alpha, n_iter, bool(converged)
         self._set_population(votes, population)

@@ -30,6 +30,7 @@ __all__ = [
     "evidence_of_first_votes",
     "expectation_maximisation",
     "log_prior",
+    "resized",
     "shaped",
     "unscaled",
 ]
@@ -84,12 +85,16 @@ class Shape:
         The standard deviation τ_k of the other directions, where it is given.
     outside : bool, default=False
         Whether directions outside the basis have the variance τ_k², too.
+    diagonal : bool, default=False
+        Whether users differ along the axes of the basis independently: q numbers cannot take as much noise for taste
+        as q(q + 1)/2.
     """
 
     rank: int
     shrinkage: float = 0.0
     tau: float | None = None
     outside: bool = False
+    diagonal: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Its fields; JSON knows no infinity."""
@@ -305,6 +310,8 @@ def _maximised(beliefs: Beliefs, share: Floats, shape: Shape) -> tuple[Floats, F
 def shaped(spread: Floats, users: Floats, shape: Shape) -> Floats:
     """The covariances S_k of a given shape that best describe summed squares (K, q, q) of so many users (K,)."""
     q = spread.shape[-1]
+    if shape.diagonal:
+        spread = spread * np.eye(q)
     alike = float(np.trace(spread.sum(axis=0)) / (q * users.sum()))
     if math.isinf(shape.shrinkage):
         found = np.repeat(alike * np.eye(q)[None], len(users), axis=0)
@@ -349,6 +356,24 @@ def _refitted_gate(
     start = flatten(population.gate_parameters)
     minimum = lbfgs(objective.value_and_gradient, start, max_iter=_GATE_STEPS, tol=1e-6)
     return [np.array(p) for p in unflatten(minimum.vector, gate.shapes)]
+
+
+def resized(population: Population, heads: float, users: float, contrast: float = 0.0) -> Population:
+    """The population whose heads, and deviations of users from them, are larger by these factors.
+
+    A `contrast` c makes small variances smaller still, and large ones larger: λ becomes λ (λ / λ̄)^c, with the mean λ̄ of
+    all eigenvalues of S_k, weighted by themselves. Equal ones stay as they are.
+    """
+    scatter, square = population.scatter, users**2
+    covariances = scatter.covariances
+    if contrast != 0.0 and covariances.any():
+        values, vectors = np.linalg.eigh(covariances)
+        values = np.maximum(values, 0.0)
+        usual = np.square(values).sum(axis=1, keepdims=True) / np.maximum(values.sum(axis=1, keepdims=True), 1e-300)
+        values = values * np.maximum(values / np.maximum(usual, 1e-300), 1e-12) ** contrast
+        covariances = np.matmul(vectors * values[:, None], vectors.swapaxes(1, 2))
+    scatter = replace(scatter, covariances=covariances * square, residual=scatter.residual * square)
+    return replace(population, heads=population.heads * heads, scatter=scatter)
 
 
 def unscaled(scatter: Scatter, norm: float) -> Scatter:

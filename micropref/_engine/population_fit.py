@@ -20,6 +20,7 @@ from micropref._engine.population import (
     evidence,
     expectation_maximisation,
     log_prior,
+    resized,
 )
 from micropref._engine.prediction import mean_weights
 from micropref._engine.priors import gate_penalty
@@ -27,6 +28,7 @@ from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.user_axes import axes_of_differences, axes_of_users
 from micropref._engine.user_votes import UserVotes
+from micropref._engine.whole_heads import isotropic_start, with_whole_heads
 from micropref.kernels._dispatch import wants_compiled
 from micropref.kernels._pointwise import log_sigmoid
 
@@ -38,6 +40,14 @@ Floats = NDArray[np.float64]
 _STARTS = (0.5, 2.0)
 # Of the prior under which axes are looked for.
 _REACHES = (1.0, 3.0)
+# A change of the logarithm of all margins.
+_SIZE = 0.1
+# Variance along every direction, in units of the norm, from which EM starts at least.
+_LEAST_START = 0.05
+# Turns of EM and of the heads in all directions.
+_TURNS, _ITERATIONS = 3, 10
+# Of the heads alone, at the end.
+_LAST_TURNS = 2
 # Passes over all votes that a fit takes, by which it chooses between the compiled filter and NumPy's.
 _PASSES = 100
 
@@ -120,23 +130,22 @@ def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, alpha: float,
     """How users scatter around heads, in at most `settings.n_directions` directions.
 
     With no more features than directions the basis is all of them. With more, it is made of the directions in which
-    users differ most, `shape.rank` of them; where the others have a variance, of the leading axes of the differences
-    besides.
+    users differ most, `shape.rank` of them; where the rank is 0 it is the leading axes of the differences. The variance
+    of the other directions is that of these, or, where there is a rank, what `whole_heads` finds.
     """
     d, q = votes.rows.reader.n_features, settings.n_directions
     if q >= d:
-        return _fitted(votes, heads, np.eye(d), shape, alpha, settings)
+        start = _isotropic(votes, heads, np.eye(d), shape, settings)
+        return _maximised(votes, start, shape, alpha, settings)
     if shape.rank == 0:
         basis = axes_of_differences(votes, q, np.zeros((d, 0)))
-        return _fitted(votes, heads, basis, replace(shape, outside=True), alpha, settings)
+        start = isotropic_start(votes, heads, alpha, shape.tau, settings.compiled(votes, heads.n_components))
+        return _with_all_variance(votes, _within(start, basis), replace(shape, outside=True), alpha, settings)
     return _in_axes_of_users(votes, heads, shape, alpha, settings)
 
 
-def _fitted(
-    votes: UserVotes, heads: Population, basis: Floats, shape: Shape, alpha: float, settings: Settings
-) -> EMFit:
-    """EM in one basis from the likelier of two isotropic starts."""
-    start = _isotropic(votes, heads, basis, shape, settings)
+def _maximised(votes: UserVotes, start: Population, shape: Shape, alpha: float, settings: Settings) -> EMFit:
+    """EM in one basis."""
     return expectation_maximisation(
         votes,
         start,
@@ -145,9 +154,53 @@ def _fitted(
         gate_alpha=settings.gate_alpha,
         max_iter=settings.max_iter,
         tol=settings.tol,
-        compiled=settings.compiled(votes, heads.n_components),
+        compiled=settings.compiled(votes, start.n_components),
         passes=settings.passes,
     )
+
+
+def _with_all_variance(votes: UserVotes, start: Population, shape: Shape, alpha: float, settings: Settings) -> EMFit:
+    """EM in a basis that leaves something out, by turns with the heads in all directions and the variance outside.
+
+    If τ is given, so is the variance outside.
+    """
+    k = start.n_components
+    learned = shape.tau is None and not shape.outside
+    found = EMFit(start, -math.inf, 0, True)
+    n_iter = 0
+    some = replace(settings, max_iter=min(settings.max_iter, _ITERATIONS))
+    for turn in range(_TURNS):
+        found = _maximised(votes, found.population, shape, alpha, some if turn + 1 < _TURNS else settings)
+        n_iter += found.n_iter
+        population = with_whole_heads(votes, found.population, alpha, learned, settings.compiled(votes, k))
+        if shape.tau is None:
+            population = _of_likeliest_size(votes, population, settings)
+        found = replace(found, population=population, n_iter=n_iter)
+    return found
+
+
+def _within(start: Population, basis: Floats, least: float = _LEAST_START) -> Population:
+    """An `isotropic_start` in a basis, where EM finds at least this variance: from 0 it would not move."""
+    variance = np.maximum(start.scatter.residual, least)
+    covariances = variance[:, None, None] * np.eye(basis.shape[1])
+    return replace(start, scatter=replace(start.scatter, basis=basis, covariances=covariances))
+
+
+def _of_likeliest_size(votes: UserVotes, population: Population, settings: Settings) -> Population:
+    """The population with all margins, of heads and of users, larger by the factor that has most evidence.
+
+    That is the direction in which EM is slow: heads wait for the variance, and the variance for the heads.
+    """
+    compiled = settings.compiled(votes, population.n_components)
+
+    def sized(log_factor: float) -> Population:
+        return resized(population, math.exp(log_factor), math.exp(log_factor))
+
+    values = [votes.outer @ evidence(votes, sized(x), compiled, settings.passes) for x in (-_SIZE, 0.0, _SIZE)]
+    below, here, above = (float(value) for value in values)
+    bend = 2.0 * here - below - above
+    step = 0.5 * _SIZE * (above - below) / bend if bend > 0 else math.copysign(_SIZE, above - below)
+    return sized(min(max(step, -2 * _SIZE), 2 * _SIZE))
 
 
 def _isotropic(
@@ -189,41 +242,38 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: 
     half = votes.drawn_parts(2, 0) == 0
     reaches: tuple[float, ...] = _REACHES
     variances, n_iter, converged = np.zeros(shape.rank), 0, True
+    start = isotropic_start(votes, heads, alpha, shape.tau, settings.compiled(votes, heads.n_components))
+    residual = np.zeros(k)
     for choosers in (half, ~half):
         theirs, others = votes.part(choosers), votes.part(~choosers)
         chosen = margins[choosers[votes.index]]
         found: list[tuple[float, float, Population]] = []
         for reach in reaches:  # by the evidence of those who did not choose the axes
             basis = axes_of_users(theirs, chosen, reach**2, shape.rank)
-            population = _isotropic(others, heads, basis, shape, settings, deviations=(0.125, 0.25, 0.5, 1.0, 2.0, 4.0))
-            found.append(
-                (float(others.outer @ evidence(others, population, passes=settings.passes)), reach, population)
-            )
+            population = _isotropic(others, heads, basis, shape, settings)
+            compiled = settings.compiled(others, k)
+            value = float(others.outer @ evidence(others, population, compiled, settings.passes))
+            found.append((value, reach, population))
         best = max(found, key=lambda one: one[0])
         reaches = (best[1],)
-        fit = expectation_maximisation(
-            others,
-            best[2],
-            replace(shape, rank=shape.rank, shrinkage=0.0),
-            alpha=alpha,
-            gate_alpha=settings.gate_alpha,
-            max_iter=settings.max_iter,
-            tol=settings.tol,
-            compiled=settings.compiled(others, k),
-            passes=settings.passes,
-        )
+        likely = best[2].scatter
+        begin = _within(start, likely.basis, likely.covariances[0, 0, 0])
+        fit = _with_all_variance(others, begin, replace(shape, shrinkage=0.0, diagonal=True), alpha, settings)
         share = np.exp(log_prior(others, fit.population)).mean(axis=1)
         variances += 0.5 * np.einsum("k,kii->i", share, fit.population.scatter.covariances)
+        residual += 0.5 * fit.population.scatter.residual
         n_iter, converged = n_iter + fit.n_iter, converged and fit.converged
     basis = axes_of_users(votes, margins, reaches[0] ** 2, shape.rank)
-    residual = np.zeros(k)
     if shape.tau:
         variances = np.maximum(variances, shape.tau**2)
-        residual += shape.tau**2
+        residual[:] = shape.tau**2
         basis = np.hstack([basis, axes_of_differences(votes, q - shape.rank, basis)])
         variances = np.concatenate([variances, np.full(q - shape.rank, shape.tau**2)])
     scatter = Scatter(basis, np.repeat(np.diag(variances)[None], k, axis=0), residual)
-    return EMFit(replace(heads, scatter=scatter), -math.inf, n_iter, converged)
+    population = replace(start, scatter=scatter)
+    for _ in range(_LAST_TURNS):
+        population = with_whole_heads(votes, population, alpha, False, settings.compiled(votes, k))
+    return EMFit(population, -math.inf, n_iter, converged)
 
 
 def _own_margins(votes: UserVotes, heads: Population) -> Floats:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._engine.held_out_factors import Factors, likeliest_factors
 from micropref._engine.population import Population, Shape, evidence, evidence_of_first_votes
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.priors import head_penalty
@@ -96,18 +97,21 @@ class Tried:
         Log-likelihood of the same votes, each as if it were the first of its user.
     size : int
         Numbers of a user's state.
+    populations : list of Population
+        The fits, one for every fold.
     """
 
     candidate: Candidate
     evidence: Floats
     first: Floats
     size: int
+    populations: list[Population]
 
 
 def choose(
     votes: UserVotes, choices: Choices, settings: Settings, seed: int, report: Callable[[str], None] | None = None
-) -> tuple[Candidate, list[Tried]]:
-    """The smallest candidate within a standard error of the best, and all that were tried.
+) -> tuple[Candidate, Factors, list[Tried]]:
+    """The smallest candidate within a standard error of the best, what corrects its fit, and all that were tried.
 
     Every user is held out once. The error is that of the difference between two candidates, paired by user. With
     `new_users_first`, none is chosen that predicts users who have not voted worse than one head does, whatever later
@@ -115,7 +119,7 @@ def choose(
     """
     only = choices.only
     if only is not None:
-        return only, []
+        return only, Factors(), []
     if votes.n_users < 2:
         raise ValueError(
             "expected comparisons of at least two annotators, of whom one chooses for the others what is 'auto', got "
@@ -124,7 +128,7 @@ def choose(
     folds = _folds(votes, seed)
     if not folds:  # one user alone
         scale = choices.prior_scales[-1] if choices.alpha is None else None
-        return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), []
+        return Candidate(choices.n_components[0], choices.alpha, scale, choices.shapes[-1]), Factors(), []
     search = _Search(votes, folds, choices, settings, seed, report)
     search.run()
     allowed = [one for one in search.tried if one.candidate.shape in choices.shapes]
@@ -134,7 +138,8 @@ def choose(
     near = [one for one in allowed if not search.is_better(best, one)]
     if choices.new_users_first:
         near = [one for one in near if not any(_serves_new_users_better(votes, other, one) for other in near)]
-    return min(near, key=lambda one: (one.size, -search.total(one))).candidate, search.tried
+    chosen = min(near, key=lambda one: (one.size, -search.total(one)))
+    return chosen.candidate, search.factors(chosen), search.tried
 
 
 def _difference(votes: UserVotes, one: Tried, other: Tried) -> tuple[float, float]:
@@ -225,6 +230,26 @@ class _Search:
                 return
             fewer = heads if supported else fewer
 
+    def factors(self, chosen: Tried) -> Factors:
+        """What makes fits to the others most likely to users held out.
+
+        Where τ is given, or is all there is to learn of a scatter and few features say it, nothing has to be corrected.
+        """
+        shape = chosen.candidate.shape
+        if shape is None or shape.tau is not None:
+            return Factors()
+        if not shape.rank and self.settings.n_directions >= self.votes.rows.reader.n_features:
+            return Factors()
+        compiled = self.settings.compiled(self.votes, chosen.candidate.n_components)
+
+        def total(factors: Factors) -> float:
+            return sum(
+                float(held.outer @ evidence(held, factors.applied(population), compiled, self.settings.passes))
+                for (_, held, _), population in zip(self.folds, chosen.populations, strict=True)
+            )
+
+        return likeliest_factors(total, len(self.folds))
+
     def _narrowed(self, found: list[Tried]) -> list[Shape]:
         best = max((one for one in found if one.candidate.shape is not None), key=self.total)
         assert best.candidate.shape is not None
@@ -291,7 +316,7 @@ class _Search:
             first[users] = evidence_of_first_votes(held, population)
         q = populations[0].scatter.n_directions
         live = max(population.n_components for population in populations)
-        tried = Tried(candidate, each, first, live * (1 + q + q * (q + 1) // 2))
+        tried = Tried(candidate, each, first, live * (1 + q + q * (q + 1) // 2), populations)
         if self.report is not None:
             said = ", ".join(f"{name}={value}" for name, value in candidate.describe().items())
             self.report(f"{said}: {self.total(tried) / self.votes.mass:.5f} nats per row")

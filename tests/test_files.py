@@ -75,7 +75,7 @@ def test_other_errors_are_no_lack_of_locks(tmp_path, monkeypatch):
 
     monkeypatch.setattr("fcntl.flock", interrupted)
     before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
-    for hold in (locked(tmp_path / "lock"), briefly_locked(tmp_path / "lock", 1)):
+    for hold in (locked(tmp_path / "lock", 1), briefly_locked(tmp_path / "lock", 1)):
         with pytest.raises(OSError, match="Input/output error"), hold:
             pass
     assert not before or len(os.listdir("/proc/self/fd")) == before
@@ -88,7 +88,7 @@ def test_a_lock_is_released_by_an_error(kind, tmp_path):
         pass
 
 
-@pytest.mark.parametrize("hold", ["locked(path)", "briefly_locked(path, 60)"])
+@pytest.mark.parametrize("hold", ["locked(path, 60)", "briefly_locked(path, 60)"])
 def test_a_killed_holder_blocks_no_one(hold, tmp_path):
     path = tmp_path / "lock"
     code = f"""
@@ -117,10 +117,10 @@ def test_a_lock_file_that_stays(tmp_path):
     order = []
 
     def wait():
-        with locked(path):
+        with locked(path, 60):
             order.append("second")
 
-    with locked(path):
+    with locked(path, 60):
         thread = threading.Thread(target=wait)
         thread.start()
         time.sleep(0.1)
@@ -136,7 +136,7 @@ def test_a_lock_file_removed_while_another_waits_for_it(tmp_path):
     entered = threading.Event()
 
     def wait():
-        with locked(path):
+        with locked(path, 60):
             assert path.exists()
             entered.set()
 

@@ -34,7 +34,7 @@ from micropref.kernels._pointwise import posterior
 
 __all__ = ["SCATTERED_STATE", "ScatteredHeads", "restored_scatter"]
 
-_SHAPE = {"rank": COUNT, "shrinkage": REAL, "tau": REAL, "outside": FLAG}
+_SHAPE = {"rank": COUNT, "shrinkage": REAL, "tau": REAL, "outside": FLAG, "diagonal": FLAG}
 _LEARNED = dict.fromkeys(("norm", "mass", "users", "prior_scale"), REAL)
 #: What is saved besides tensors.
 SCATTERED_STATE = {
@@ -43,7 +43,7 @@ SCATTERED_STATE = {
     "converged_": FLAG,
     "selection_": RECORDS,
     "_learned": record(
-        {**_LEARNED, "shape": record(_SHAPE, optional=("shrinkage", "tau"))}, optional=("prior_scale", "shape")
+        {**_LEARNED, "shape": record(_SHAPE, optional=("shrinkage", "tau", "diagonal"))}, optional=("prior_scale", "shape")
     ),
 }
 

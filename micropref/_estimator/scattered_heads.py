@@ -43,7 +43,8 @@ SCATTERED_STATE = {
     "converged_": FLAG,
     "selection_": RECORDS,
     "_learned": record(
-        {**_LEARNED, "shape": record(_SHAPE, optional=("shrinkage", "tau", "diagonal"))}, optional=("prior_scale", "shape")
+        {**_LEARNED, "shape": record(_SHAPE, optional=("shrinkage", "tau", "diagonal"))},
+        optional=("prior_scale", "shape"),
     ),
 }
 

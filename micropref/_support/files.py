@@ -197,7 +197,7 @@ def replacing(path: Path, temporary: Path) -> Iterator[Path]:
         sync(temporary)
         os.replace(temporary, path)
     except BaseException as error:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = str(path)  # os.write and os.fsync know no names
         temporary.unlink(missing_ok=True)
         raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 from bench_cases import WORLD
@@ -11,6 +13,7 @@ from micropref.bench._loading import load_data
 from micropref.bench._methods.registry import RUNNERS
 from micropref.bench._methods.steps import Stages
 from micropref.bench._specs import KINDS, DatasetSpec, check_settings, resolve_settings
+from micropref.bench._suite import run_suite
 from micropref.bench._tasks import make_task
 
 ASKING = sorted(kind for kind, value in KINDS.items() if "labels" in value.settings)
@@ -45,3 +48,32 @@ def test_labels_that_are_asked_for(kind, task):
     assert not np.array_equal(found["drawn"][:, 2], found["asked"][:, 2])
     again = run_cell(RUNNERS[kind], task, resolve_settings(kind, {"labels": "asked"}, {"n_components": 2}), Stages())
     np.testing.assert_array_equal(again[0]["log_odds"], found["asked"])
+
+
+def test_what_asking_gains_is_paired(tmp_path):
+    """A method beside the same that asks: the table and comparisons.csv hold the paired difference of the two."""
+    methods = "".join(
+        f'[[methods]]\nname = "{name}"\nkind = "micro_history"\n{more}\n'
+        for name, more in (
+            ("history", ""),
+            ("history-asked", 'labels = "asked"'),
+            ("lonely", 'alpha = 0.1\nlabels = "asked"'),
+        )
+    )
+    (tmp_path / "suite.toml").write_text(
+        'name = "asking"\nseeds = [0]\nbudgets = [0, 2]\nn_resamples = 50\n'
+        '[[datasets]]\nname = "people"\nkind = "world"\nworld = "discrete"\nn_samples = 800\nnew_users = 0.3\n'
+        f"test_rows = 10\nparameters = {{ n_components = 2 }}\n{methods}"
+    )
+    run_suite(tmp_path / "suite.toml", tmp_path / "out")
+    with (tmp_path / "out" / "comparisons.csv").open(encoding="utf-8") as file:
+        pairs = {(row["method"], row["rival"], row["budget"]): row for row in csv.DictReader(file)}
+    assert set(pairs) == {("history-asked", "history", "0"), ("history-asked", "history", "2")}
+    with (tmp_path / "out" / "results.csv").open(encoding="utf-8") as file:
+        accuracy = {(row["method"], row["budget"]): float(row["accuracy"]) for row in csv.DictReader(file)}
+    for (method, other, budget), row in pairs.items():
+        gain = accuracy[method, budget] - accuracy[other, budget]
+        assert float(row["difference"]) == pytest.approx(gain, abs=1e-5)
+    page = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
+    assert page.count("### What asking gains") == 1
+    assert page.partition("### What asking gains")[2].partition("###")[0].count("| **history** |") == 1

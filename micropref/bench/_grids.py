@@ -83,6 +83,31 @@ def _winner(row: Mapping[str, Any]) -> list[str]:
     return [str(row["budget"]), *best, interval(row, "difference", "+") + _mark(row["difference"], row["p"])]
 
 
+def what_asking_gains(result: DatasetResult) -> list[Block]:
+    """What a method gains by asking for its labels instead of taking those that are drawn, at equal numbers."""
+    if not result.asked:
+        return []
+    rows: list[list[str]] = []
+    for name in dict.fromkeys(row["rival"] for row in result.asked):
+        rows.append([name])
+        rows += [
+            [
+                str(row["budget"]),
+                *(
+                    interval(row, f"{prefix}difference", "+") + _mark(row[f"{prefix}difference"], row[f"{prefix}p"])
+                    for prefix in _METRICS.values()
+                ),
+            ]
+            for row in result.asked
+            if row["rival"] == name and row["budget"]
+        ]
+    about = (
+        "Labels that the method asks for against labels that are drawn, paired: above 0, asking is better; ▲ or ▼ "
+        "where p ≤ 0.05, not adjusted."
+    )
+    return [Heading(3, "What asking gains"), Grid(["labels", "accuracy", "log-loss, nats"], rows, 1, about)]
+
+
 def _mark(difference: float, p: float | None) -> str:
     if p is None or p > _SIGNIFICANT or not difference:
         return ""

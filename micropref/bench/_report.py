@@ -15,6 +15,7 @@ from micropref.bench._grids import (
     by_budget,
     glossary,
     losses,
+    what_asking_gains,
     who_wins,
 )
 from micropref.bench._scores import DatasetResult, Pooled
@@ -134,7 +135,7 @@ def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figu
     blocks: list[Block] = [Heading(2, result.name), Paragraph(" ".join(fact for fact in facts if fact))]
     if figure is not None:
         blocks.append(Image(figure, f"Accuracy and log-loss against labels on {result.name}"))
-    blocks += who_wins(result)
+    blocks += who_wins(result) + what_asking_gains(result)
     blocks += by_budget(result, "accuracy", "Accuracy")
     blocks += by_budget(result, "log_loss", "Log-loss")
     blocks += against_best_rival(result)

@@ -14,7 +14,9 @@ from micropref.bench._cells import Cell
 from micropref.bench._jobs import Job, method_code
 from micropref.bench._specs import (
     ANNOTATORS,
+    ASKED,
     CONTEXTS,
+    DRAWN,
     INFORMATION,
     KINDS,
     TARGETS,
@@ -98,6 +100,7 @@ class DatasetResult:
     rows: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
     winners: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[dict[str, Any]] = field(default_factory=list)
     known: dict[bytes, PairedDifference] = field(default_factory=dict)
 
     @property
@@ -215,6 +218,7 @@ def _score(suite: Suite, result: DatasetResult, b: int) -> None:
                 _adjust(against, name)
             result.comparisons.extend(against)
     result.winners.extend(_winners(suite, result, done, merit, b))
+    result.asked.extend(_compared(suite, result, one, other, b) for one in done if (other := _drawn(one, done)))
     for prefix, tests in best_of.items():
         # One test for each method: those of a column of a table are adjusted together.
         _adjust(list(tests.values()), f"{prefix}p")
@@ -257,6 +261,17 @@ def _winners(
             }
         )
     return found
+
+
+def _drawn(one: Pooled, done: Sequence[Pooled]) -> Pooled | None:
+    """The same method with labels that are drawn, of one that asks for its own."""
+    if one.method.settings.get("labels") != ASKED:
+        return None
+    for other in done:
+        drawn = {"labels": DRAWN, **other.method.settings}
+        if other.method.kind == one.method.kind and drawn == {**one.method.settings, "labels": DRAWN}:
+            return other
+    return None
 
 
 def _average(result: DatasetResult, values: np.ndarray) -> float:

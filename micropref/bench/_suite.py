@@ -149,7 +149,7 @@ def _chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[MethodSpec, ..
 def _write(suite: Suite, results: Sequence[DatasetResult], folder: Path, n_run: int, n_kept: int) -> SuiteResult:
     origin = provenance()
     rows = [row | origin for result in results for row in result.rows]
-    comparisons = [test for result in results for test in result.comparisons]
+    comparisons = [test for result in results for test in (*result.comparisons, *result.asked)]
     write_csv(folder / "results.csv", COLUMNS, rows)
     write_csv(folder / "comparisons.csv", COMPARISON_COLUMNS, comparisons)
     write_csv(folder / "winners.csv", WINNER_COLUMNS, [row for result in results for row in result.winners])

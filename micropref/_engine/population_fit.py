@@ -13,6 +13,7 @@ from micropref._engine.dead_heads import dead_heads
 from micropref._engine.gates import Gate, unflatten
 from micropref._engine.gaussian_users import PASSES, Scatter, filter_work
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
+from micropref._engine.outside_basis import isotropic_start, with_refitted_heads
 from micropref._engine.population import (
     EMFit,
     Population,
@@ -28,7 +29,6 @@ from micropref._engine.solvers import Minimum
 from micropref._engine.starts import best_minimum, parameter_scale, random_start
 from micropref._engine.user_axes import axes_of_differences, axes_of_users
 from micropref._engine.user_votes import UserVotes
-from micropref._engine.whole_heads import isotropic_start, with_whole_heads
 from micropref.kernels._dispatch import wants_compiled
 from micropref.kernels._pointwise import log_sigmoid
 
@@ -131,7 +131,7 @@ def fit_scatter(votes: UserVotes, heads: Population, shape: Shape, alpha: float,
 
     With no more features than directions the basis is all of them. With more, it is made of the directions in which
     users differ most, `shape.rank` of them; where the rank is 0 it is the leading axes of the differences. The variance
-    of the other directions is that of these, or, where there is a rank, what `whole_heads` finds.
+    of the other directions is that of these, or, where there is a rank, what `outside_basis` finds.
     """
     d, q = votes.rows.reader.n_features, settings.n_directions
     if q >= d:
@@ -172,7 +172,7 @@ def _with_all_variance(votes: UserVotes, start: Population, shape: Shape, alpha:
     for turn in range(_TURNS):
         found = _maximised(votes, found.population, shape, alpha, some if turn + 1 < _TURNS else settings)
         n_iter += found.n_iter
-        population = with_whole_heads(votes, found.population, alpha, learned, settings.compiled(votes, k))
+        population = with_refitted_heads(votes, found.population, alpha, learned, settings.compiled(votes, k))
         if shape.tau is None:
             population = _of_likeliest_size(votes, population, settings)
         found = replace(found, population=population, n_iter=n_iter)
@@ -272,7 +272,7 @@ def _in_axes_of_users(votes: UserVotes, heads: Population, shape: Shape, alpha: 
     scatter = Scatter(basis, np.repeat(np.diag(variances)[None], k, axis=0), residual)
     population = replace(start, scatter=scatter)
     for _ in range(_LAST_TURNS):
-        population = with_whole_heads(votes, population, alpha, False, settings.compiled(votes, k))
+        population = with_refitted_heads(votes, population, alpha, False, settings.compiled(votes, k))
     return EMFit(population, -math.inf, n_iter, converged)
 
 

@@ -34,7 +34,7 @@ from micropref._engine.user_votes import UserVotes
 from micropref.kernels._pointwise import posterior
 from micropref.kernels._products import linear_gradient
 
-__all__ = ["isotropic_start", "with_whole_heads"]
+__all__ = ["isotropic_start", "with_refitted_heads"]
 
 Floats = NDArray[np.float64]
 
@@ -76,7 +76,7 @@ def isotropic_start(
     return population
 
 
-def with_whole_heads(
+def with_refitted_heads(
     votes: UserVotes, population: Population, alpha: float, learned: bool, compiled: bool | None = None
 ) -> Population:
     """The population with heads that are learned in all directions, and the variance outside the basis, if `learned`.

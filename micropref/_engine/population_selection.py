@@ -120,11 +120,6 @@ def choose(
     only = choices.only
     if only is not None:
         return only, Factors(), []
-    if votes.n_users < 2:
-        raise ValueError(
-            "expected comparisons of at least two annotators, of whom one chooses for the others what is 'auto', got "
-            "those of one"
-        )
     folds = _folds(votes, seed)
     if not folds:  # one user alone
         scale = choices.prior_scales[-1] if choices.alpha is None else None

@@ -48,7 +48,7 @@ def suggest_annotations(
     ----------
     mixture : MixtureBradleyTerry or HierarchicalBradleyTerry
         Fitted on the answers so far.
-    X : array of shape (n_samples, n_features_in_)
+    X : array of shape (n_samples, n_features)
         Pairs that could be asked, a row for every annotator who could be asked about it.
     groups : array-like of shape (n_samples,), optional
         The annotator of every row; one without answers, and none, has the weights of the mixture.

@@ -794,7 +794,8 @@ def test_a_reader_that_goes_away_is_no_traceback(command, here):
     process = start(command, "routed", data, stdout=written, stderr=subprocess.PIPE)
     os.close(written)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (1, b"")
+    # The work is done, and who reads only its beginning has what they wanted.
+    assert (process.returncode, err) == (0, b"")
 
 
 def test_letters_that_a_pipe_cannot_carry(here, monkeypatch):

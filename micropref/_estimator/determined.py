@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import warnings
 
 import numpy as np
@@ -43,6 +45,8 @@ def warn_of_undetermined(
         return
     free = False
     if not isinstance(alpha, str):
+        # Numbers of Python, which overflow without a warning.
+        norm, alpha, total_weight = float(norm), float(alpha), float(total_weight)
         largest = norm * norm / alpha if alpha > 0 else np.inf
         if largest < _NO_MARGIN:
             _warn(
@@ -50,7 +54,7 @@ def warn_of_undetermined(
                 f"predictions are about 1/2, whatever the data. Use alpha='auto', or a smaller one beside differences "
                 f"of norm {norm:.2g}"
             )
-        free = norm / max(np.sqrt(alpha * total_weight), np.finfo(float).tiny) > _ANY_MARGIN
+        free = norm / max(math.sqrt(alpha * total_weight), sys.float_info.min) > _ANY_MARGIN
     if rows.total_weight != total_weight:  # a share, which says nothing of the others
         return
     counted = rows.dense_weight > 0

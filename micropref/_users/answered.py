@@ -35,6 +35,8 @@ class AnsweredPairs:
         users, pairs = users[-self.size :], pairs[-self.size :]
         if len(users) and not len(self._users):
             self._users, self._pairs = np.full(self.size, -1, dtype=np.int32), np.zeros(self.size, dtype=np.uint64)
+        if not self._users.flags.writeable:  # mapped from a file by joblib, as other processes have it
+            self._users, self._pairs = self._users.copy(), self._pairs.copy()
         if len(users) == 1:
             self._users[self._next], self._pairs[self._next] = users[0], pairs[0]
             self._next = (self._next + 1) % self.size

@@ -58,9 +58,9 @@ def covered(world: dict, kind: dict, teach: int, *, new: int = 400, seed: int = 
     [
         pytest.param({"n_features": 8, **ISOTROPIC}, ALIKE, 0.04, id="alike in 8 directions"),
         pytest.param({"n_features": 24, **ISOTROPIC}, ALIKE, 0.05, id="alike in 24"),
-        pytest.param({"n_features": 48, **ISOTROPIC}, ALIKE, 0.05, id="alike in 48", marks=pytest.mark.slow),
-        pytest.param({"n_features": 24, **RANK}, FREE, 0.04, id="rank 3 in 24", marks=pytest.mark.slow),
-        pytest.param({"n_features": 32, **BOTH}, FREE, 0.04, id="alike in 32, and rank 3", marks=pytest.mark.slow),
+        pytest.param({"n_features": 48, **ISOTROPIC}, ALIKE, 0.06, id="alike in 48", marks=pytest.mark.slow),
+        pytest.param({"n_features": 24, **RANK}, FREE, 0.06, id="rank 3 in 24", marks=pytest.mark.slow),
+        pytest.param({"n_features": 32, **BOTH}, FREE, 0.06, id="alike in 32, and rank 3", marks=pytest.mark.slow),
     ],
 )
 def test_intervals_of_fitted_models_cover_what_they_promise(world, kind, within):

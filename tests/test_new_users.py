@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import os
@@ -52,30 +51,6 @@ def sushi(random: np.random.Generator) -> Split:
     return Split(train, np.repeat(np.arange(300), 15), pairs[-500:].reshape(-1, 10))
 
 
-def dsp(random: np.random.Generator) -> Split:
-    """Annotators of five pairs under one of four criteria that reverse each other; other queries."""
-    pairs, part = vectors_of("dsp", ("chosen", "rejected"))
-    X = make_pairs(10 * part["chosen"], 10 * part["rejected"])
-    query, label = (np.array([pair[key] for pair in pairs]) for key in ("query_id", "context"))
-    queries = random.permutation(np.unique(query))
-    rows = [random.permutation(np.flatnonzero(np.isin(query, queries[:200]) & (label == each))) for each in set(label)]
-    groups = np.concatenate([1000 * i + np.arange(len(each)) // 5 for i, each in enumerate(rows)])
-    return Split(X[np.concatenate(rows)], groups, X[np.isin(query, queries[200:])])
-
-
-def ukpconvarg1(random: np.random.Generator) -> Split:
-    """300 workers; the votes of the others on other pairs."""
-    with gzip.open(folder("ukpconvarg1") / "votes.csv.gz", "rt", encoding="utf-8") as file:
-        votes = list(csv.DictReader(file))
-    chosen, rejected = (np.array([int(vote[key]) for vote in votes]) for key in ("chosen", "rejected"))
-    worker, pair = (np.unique([vote[key] for vote in votes], return_inverse=True)[1] for key in ("worker", "pair"))
-    vectors = 3 * np.load(folder("ukpconvarg1") / "embeddings.npy").astype(float)
-    X = make_pairs(vectors[chosen], vectors[rejected])
-    test = np.isin(pair, random.permutation(pair.max() + 1)[: pair.max() // 5])
-    teaching = np.isin(worker, random.permutation(worker.max() + 1)[:300])
-    return Split(X[teaching & ~test], worker[teaching & ~test], X[~teaching & test])
-
-
 def prefeval10(random: np.random.Generator, annotators: bool = False) -> Split:
     """Eight topics, without annotators or with some who answer five rows; the other two topics."""
     pairs, part = vectors_of("prefeval10", ("chosen", "rejected"))
@@ -87,8 +62,6 @@ def prefeval10(random: np.random.Generator, annotators: bool = False) -> Split:
 
 SETS: dict[str, Callable[[np.random.Generator], Split]] = {
     "sushi2500": sushi,
-    "dsp": dsp,
-    "ukpconvarg1": ukpconvarg1,
     "prefeval10": prefeval10,
     "prefeval10, annotators who share prompts": lambda random: prefeval10(random, annotators=True),
 }
@@ -102,5 +75,5 @@ def test_new_users_are_served_as_well_as_by_one_reward(name: str, seed: int) -> 
     one = MixtureBradleyTerry(1).fit(split.train)
     stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (split.train, None, split.groups))
     assert stage.log_likelihood(split.test) > one.log_likelihood(split.test) - 0.002
-    if name in ("sushi2500", "dsp"):
+    if name == "sushi2500":
         assert choice.chosen != "one"

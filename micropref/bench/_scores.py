@@ -14,9 +14,7 @@ from micropref.bench._cells import Cell
 from micropref.bench._jobs import Job, method_code
 from micropref.bench._specs import (
     ANNOTATORS,
-    ASKED,
     CONTEXTS,
-    DRAWN,
     INFORMATION,
     KINDS,
     TARGETS,
@@ -24,6 +22,7 @@ from micropref.bench._specs import (
     Suite,
     resolve_settings,
 )
+from micropref.bench._splits import ASKED, DRAWN
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
 from micropref.metrics._accuracy import tie_half

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from micropref.bench._splits import ASKED, DRAWN
+
 # What a method may use beside the comparisons of training, in the order of the tables.
 ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH = INFORMATION = (
     "annotators",
@@ -221,8 +223,6 @@ class MethodKind:
         return used
 
 
-# How the labels of a target are chosen, for methods with a rule for what to ask: drawn, as for all others, or asked.
-DRAWN, ASKED = "drawn", "asked"
 _LABELS_OF = {"labels": DRAWN}
 
 _HEADS = {"n_components": 4, "alpha": "auto"}

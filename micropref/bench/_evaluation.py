@@ -15,7 +15,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from micropref.bench._methods.steps import NotApplicable, Run, Stages
-from micropref.bench._splits import ASKED
+from micropref.bench._streams import ASKED
 from micropref.bench._tasks import Task
 
 _THREADS = "OMP_NUM_THREADS"

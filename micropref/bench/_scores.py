@@ -22,7 +22,7 @@ from micropref.bench._specs import (
     Suite,
     resolve_settings,
 )
-from micropref.bench._splits import ASKED, DRAWN
+from micropref.bench._streams import ASKED, DRAWN
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
 from micropref.metrics._accuracy import tie_half

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from micropref.bench._splits import ASKED, DRAWN
+from micropref.bench._streams import ASKED, DRAWN
 
 # What a method may use beside the comparisons of training, in the order of the tables.
 ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH = INFORMATION = (

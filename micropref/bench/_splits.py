@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     # The values of a specification are part of the key of a result; the code of its class decides no result.
     from micropref.bench._specs import DatasetSpec
 
-# How the labels of a target are chosen, for methods with a rule for what to ask: drawn, as for all others, or asked.
-DRAWN, ASKED = "drawn", "asked"
-
 
 @dataclass(frozen=True, eq=False)
 class Split:

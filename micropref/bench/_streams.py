@@ -6,6 +6,9 @@ from enum import IntEnum
 
 import numpy as np
 
+# How the labels of a target are chosen, for methods with a rule for what to ask: drawn, as for all others, or asked.
+DRAWN, ASKED = "drawn", "asked"
+
 
 class Stream(IntEnum):
     """What random numbers are drawn for."""

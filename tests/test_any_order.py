@@ -38,7 +38,7 @@ IDS = ["a", "b", 3, None, ("t", 1)]
 X_KINDS = [*["plain"] * 6, "NaN", "no difference", "all zero", "too large", "no rows", "wider"]
 Y_KINDS = [*["plain"] * 5, "none", "words", "one label", "short"]
 WEIGHTS = [*["none"] * 4, "plain", "one zero", "all zero", "negative", "too large", "too small"]
-GROUPS = [*["ids"] * 4, "none", "nobody", "booleans", "long"]
+GROUPS = [*["ids"] * 4, "none", "all None", "booleans", "long"]
 PARAMETERS = {
     **{name: [0.5, "auto", -1.0, "much", 1e300] for name in ("alpha", "local_alpha", "user_alpha")},
     **{name: [0.5, -1.0, "much", np.inf] for name in ("temperature", "pooling", "tol")},
@@ -79,7 +79,7 @@ def batch(seed: int, n: int, x: str, label: str, weight: str, group: str) -> dic
         "too large": np.full(n, 1e300),
         "too small": np.full(n, 1e-320),
     }
-    groups = {"ids": ids, "none": None, "nobody": np.full(n, None), "booleans": [True] * n, "long": ["a"] * (n + 1)}
+    groups = {"ids": ids, "none": None, "all None": np.full(n, None), "booleans": [True] * n, "long": ["a"] * (n + 1)}
     if x == "no rows":
         X, y, ids = X[:0], y[:0], ids[:0]
     return {"X": X, "y": labels.get(label, y), "sample_weight": weights[weight], "groups": groups[group]}

@@ -110,16 +110,14 @@ def refitted_heads(votes: UserVotes, population: Population, share: Floats, alph
     share : ndarray of shape (K, n_users)
         Responsibilities of the components, times the weights of users.
     alpha : float
-        Penalty of the heads in nats per row; their prior is wider by the mean variance of users, as in EM.
+        Penalty of the heads in nats per row. A prior that is as much wider as users differ, as in EM, would let few
+        votes make heads of noise: here all features are free, and not only the basis.
     """
     variance, _ = _variance(votes, population)
     weight = share[:, votes.index]
     if votes.weight is not None:
         weight = weight * votes.weight
-    scatter, d = population.scatter, population.heads.shape[1]
-    inside = np.trace(scatter.covariances, axis1=1, axis2=2)
-    per_direction = (inside + scatter.residual * (d - scatter.n_directions)) / d / votes.norm**2
-    penalty = (alpha / (1.0 + alpha * votes.mass * per_direction))[:, None]
+    d = population.heads.shape[1]
     reader = votes.rows.reader
     X = np.asarray(reader.X)
     shape = population.heads.shape
@@ -131,8 +129,8 @@ def refitted_heads(votes: UserVotes, population: Population, share: Floats, alph
         if votes.rows.signs is not None:
             per_row = per_row * votes.rows.signs
         uphill = np.asarray(linear_gradient(per_row.astype(X.dtype), X, reader.n_context_features, d), np.float64)
-        value = float((weight * log_z).sum()) / votes.mass - 0.5 * float((penalty * heads**2).sum())
-        return -value, (penalty * heads - uphill / votes.mass).ravel()
+        value = float((weight * log_z).sum()) / votes.mass - 0.5 * alpha * float((heads**2).sum())
+        return -value, (alpha * heads - uphill / votes.mass).ravel()
 
     found = lbfgs(objective, population.heads.ravel(), scale=votes.norm, max_iter=_STEPS, tol=1e-5)
     return np.asarray(found.vector.reshape(shape))

@@ -21,7 +21,6 @@ from micropref._engine.population import (
     evidence,
     expectation_maximisation,
     log_prior,
-    resized,
 )
 from micropref._engine.prediction import mean_weights
 from micropref._engine.priors import gate_penalty
@@ -40,8 +39,6 @@ Floats = NDArray[np.float64]
 _STARTS = (0.5, 2.0)
 # Of the prior under which axes are looked for.
 _REACHES = (1.0, 3.0)
-# A change of the logarithm of all margins.
-_SIZE = 0.1
 # Variance along every direction, in units of the norm, from which EM starts at least.
 _LEAST_START = 0.05
 # Turns of EM and of the heads in all directions.
@@ -173,8 +170,6 @@ def _with_all_variance(votes: UserVotes, start: Population, shape: Shape, alpha:
         found = _maximised(votes, found.population, shape, alpha, some if turn + 1 < _TURNS else settings)
         n_iter += found.n_iter
         population = with_refitted_heads(votes, found.population, alpha, learned, settings.compiled(votes, k))
-        if shape.tau is None:
-            population = _of_likeliest_size(votes, population, settings)
         found = replace(found, population=population, n_iter=n_iter)
     return found
 
@@ -184,23 +179,6 @@ def _within(start: Population, basis: Floats, least: float = _LEAST_START) -> Po
     variance = np.maximum(start.scatter.residual, least)
     covariances = variance[:, None, None] * np.eye(basis.shape[1])
     return replace(start, scatter=replace(start.scatter, basis=basis, covariances=covariances))
-
-
-def _of_likeliest_size(votes: UserVotes, population: Population, settings: Settings) -> Population:
-    """The population with all margins, of heads and of users, larger by the factor that has most evidence.
-
-    That is the direction in which EM is slow: heads wait for the variance, and the variance for the heads.
-    """
-    compiled = settings.compiled(votes, population.n_components)
-
-    def sized(log_factor: float) -> Population:
-        return resized(population, math.exp(log_factor), math.exp(log_factor))
-
-    values = [votes.outer @ evidence(votes, sized(x), compiled, settings.passes) for x in (-_SIZE, 0.0, _SIZE)]
-    below, here, above = (float(value) for value in values)
-    bend = 2.0 * here - below - above
-    step = 0.5 * _SIZE * (above - below) / bend if bend > 0 else math.copysign(_SIZE, above - below)
-    return sized(min(max(step, -2 * _SIZE), 2 * _SIZE))
 
 
 def _isotropic(

@@ -74,6 +74,15 @@ def test_what_a_user_says_is_no_user():
     assert read_preferences([{**SETTLED, "user": "Ann B. Smith"}]).group[0] == "Ann B. Smith"
 
 
+@pytest.mark.parametrize("name", ["a\nb", "Who is it?", "如何入睡。", "x" * 120])
+def test_a_column_called_group_is_read_as_a_table_wrote_it(name):
+    assert read_preferences([{**SETTLED, "group": name}]).group[0] == name
+    assert read_responses([{"prompt": "Boat?", "response": "A canoe.", "group": name}])
+    for column in ("user", "annotator"):
+        with pytest.raises(ValueError, match="expected names or numbers of users"):
+            read_preferences([{**SETTLED, column: name}])
+
+
 def test_text_that_may_be_the_prompt_is_mentioned_where_none_is_known():
     row = {"aufgabe": "Was ist ein Boot?", "chosen": "A canoe.", "rejected": "A brick."}
     assert "no prompt: if aufgabe holds it, columns={'prompt': 'aufgabe'}" in str(read_preferences([row]).report)

@@ -291,7 +291,12 @@ def _find_group(named: Named, taken: set[str]) -> str | None:
 
 
 def refuse_text_as_users(named: Named, name: str) -> None:
-    """A ValueError for a column of users that holds what users say: each text would be a user."""
+    """A ValueError for a column of users that holds what users say: each text would be a user.
+
+    A column called group is left alone: the word never names a prompt, and what a table of ours writes there is read.
+    """
+    if named.column_of[name] == "group":
+        return
     said = next((cell for cell in named.cells(name) if isinstance(cell, str) and _SENTENCE.search(cell.strip())), None)
     if said is not None:
         column = named.column_of[name]

@@ -47,8 +47,10 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Look up known vulnerabilities of the versions that tests use."""
-    session.run("pip-audit", "--requirement", "constraints.txt", "--no-deps", "--disable-pip", *session.posargs)
+    """Look up known vulnerabilities of the versions that tests use; one that cannot be looked up is an error, too."""
+    session.run(
+        "pip-audit", "--strict", "--requirement", "constraints.txt", "--no-deps", "--disable-pip", *session.posargs
+    )
 
 
 @nox.session

@@ -24,6 +24,7 @@ from micropref.datasets import MalformedRowError
 from micropref.datasets.responses import read_responses
 
 ROOT = Path(__file__).parents[1]
+N_INTERRUPTS = 40
 COMMAND = [sys.executable, "-m", "micropref"]
 ROW = {"prompt": "q", "chosen": "a good answer", "rejected": "bad", "group": "ann"}
 
@@ -75,7 +76,7 @@ def test_standard_input_that_is_closed(tmp_path):
     assert done.stderr.startswith("micropref: error: standard input: expected")
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [3, pytest.param(N_INTERRUPTS, marks=pytest.mark.slow)])
 def test_ctrl_c_at_any_time_gives_no_traceback(data, tmp_path, n):
     """From the moment on at which Python hands over: imports of the package, of what it needs, the work itself."""
     code = """

@@ -223,9 +223,11 @@ def test_what_is_no_file_is_no_shard(path, kind, read_only):
     assert victim != odd
     victim.unlink()
     make(victim)
-    with pytest.warns(UserWarning, match="1 shard of the store .* is damaged or missing"):
-        store = EmbeddingStore(path, Counting(), read_only=read_only)
-    if not read_only:
+    if read_only:  # what an index that is out of date says is not believed, and not missed
+        assert 0 < len(EmbeddingStore(path, Counting(), read_only=True).missing(TEXTS)) < 70
+    else:
+        with pytest.warns(UserWarning, match="1 shard of the store .* is damaged or missing"):
+            store = EmbeddingStore(path, Counting())
         np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
     assert os.path.lexists(odd)
 

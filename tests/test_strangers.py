@@ -19,6 +19,7 @@ from micropref.embed._template import Template
 from micropref.persistence import ModelFileError
 
 EACH = 90
+SLOW_SEEDS = range(EACH, 2 * EACH + 1000)
 MOST_SECONDS, MOST_BYTES = 20.0, 300 << 20
 X = np.random.default_rng(5).normal(size=(4, C + D))
 
@@ -91,7 +92,7 @@ def test_there_are_enough_attacks():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_many_altered_models_are_refused_or_answer(name, folder, tmp_path):
-    attack(name, folder, tmp_path, range(EACH, 2 * EACH + 1000))
+    attack(name, folder, tmp_path, SLOW_SEEDS)
 
 
 # ------------------------------------------------------------------------------------------------ attacks with a name

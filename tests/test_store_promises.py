@@ -154,6 +154,34 @@ def test_an_index_that_says_something_else_is_healed(path, damage, read_only):
     assert not list(path.parent.glob("other*"))
 
 
+@pytest.mark.parametrize(
+    "change", ["ALTER TABLE shards ADD COLUMN more", "CREATE TABLE other (x)", "DROP TABLE vectors"]
+)
+def test_other_tables_than_those_of_an_index_are_damage(path, change):
+    filled(path).close()
+    database = sqlite3.connect(path / "index.sqlite", isolation_level=None)
+    database.execute(change)
+    database.close()
+    for writable in (True, False):
+        with pytest.raises(DamagedIndexError, match="expected the tables of an index"):
+            Index(path / "index.sqlite", writable=writable)
+
+
+def test_what_is_poured_is_counted_and_written_under_one_lock(path, monkeypatch):
+    """Between the two, another process could pour the same shards."""
+    many_small_shards(path)
+    store, held = EmbeddingStore(path, shard_size=20), []
+    append = store._folder.append
+
+    def appended(*given, **more):
+        held.append(getattr(store._folder._held, "depth", 0))
+        return append(*given, **more)
+
+    monkeypatch.setattr(store._folder, "append", appended)
+    store.compact()
+    assert set(held) == {1}
+
+
 def test_verify_says_what_was_wrong_and_heals_it(path):
     filled(path).close()
     database = sqlite3.connect(path / "index.sqlite", isolation_level=None)

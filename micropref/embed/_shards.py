@@ -75,6 +75,8 @@ def write_shard(folder: Path, fingerprint: str, keys: np.ndarray, vectors: np.nd
     about = {"fingerprint": fingerprint, "n_truncated": str(n_truncated)}
     blob = save({"keys": np.ascontiguousarray(keys), "vectors": np.ascontiguousarray(vectors)}, about)
     name = _name_of(hashlib.sha256(blob).hexdigest())
+    if (folder / name).is_dir():  # no file takes its name
+        set_aside(folder, name)
     with replacing(folder / name) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:

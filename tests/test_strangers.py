@@ -118,10 +118,10 @@ def test_numbers_that_are_none_are_refused_by_the_name_of_their_tensor(name, val
 
 def test_coefficients_out_of_all_proportion_to_votes_are_refused(folder, tmp_path):
     """Squares of their products would leave double precision for users whom loading does not ask about."""
-    for tensor in ("coef", "scale", "factors"):
-        model = Altered(folder("MeanVarianceRewards"))
-        model.arrays[tensor] = np.full_like(model.arrays[tensor], 1e200)
-        refused(model, tmp_path, f"{tensor}: expected a tensor whose products with the values of votes")
+    for name in ("MeanVarianceRewards", "UserRewards", "HardMixture"):
+        model = Altered(folder(name))
+        model.arrays["coef"] = np.full_like(model.arrays["coef"], 1e200)
+        refused(model, tmp_path, "coef: expected a tensor whose products with the values of votes")
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
@@ -142,6 +142,14 @@ def test_a_pipe_in_the_place_of_a_description_is_replaced_by_a_save(folder, tmp_
     os.mkfifo(tmp_path / "model" / "model.json")
     save(model, tmp_path / "model")
     np.testing.assert_array_equal(load(tmp_path / "model").coef_, model.coef_)
+
+
+@pytest.mark.parametrize("name", ["factors", "scale"])
+@pytest.mark.parametrize("value", [1e200, 1e60, -1e249])
+def test_users_who_spread_beyond_the_range_of_squares_are_refused(name, value, folder, tmp_path):
+    model = Altered(folder("MeanVarianceRewards"))
+    model.arrays[name] = np.full_like(model.arrays[name], value)
+    assert not outcome(model.write(tmp_path / "model"), "MeanVarianceRewards", f"{name} {value:g}")
 
 
 @pytest.mark.parametrize("file", ["/etc/passwd", "../model.json", "model.json", "a/tensors.safetensors", "", 7, None])

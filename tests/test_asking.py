@@ -164,6 +164,36 @@ def test_the_last_answers_are_remembered_in_a_ring():
     assert sorted(ring.of(0).tolist()) == [5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("size", [1, 7, 4096, 5000, 12_288])
+def test_the_ring_is_that_of_all_votes_cut_to_its_size(size):
+    """Votes that come singly and by thousands, with copies in between that go on by themselves."""
+    generator = np.random.default_rng(size)
+    ring, votes = AnsweredPairs(size), np.empty((0, 2), dtype=np.uint64)
+    for n in (1, 3, 4095, 1, 2000, 1, 9000, 17, 4096):
+        new = generator.integers(0, 5, size=(n, 2)).astype(np.uint64)
+        new[:, 1] += np.uint64(1 << 63)
+        copied, before = ring.copy(), votes
+        ring.add(new[:, 0].astype(np.int32), new[:, 1])
+        votes = np.concatenate([votes, new])[-size:]
+        for one, expected in ((ring, votes), (copied, before)):
+            for user in (0, 4, 5, -1):
+                kept = expected[expected[:, 0] == user, 1] if user >= 0 else []
+                assert sorted(one.of(user).tolist()) == sorted(np.asarray(kept).tolist())
+        exported = ring.export()
+        np.testing.assert_array_equal(exported["users"], votes[:, 0])
+        np.testing.assert_array_equal(exported["pairs"].view(np.uint64), votes[:, 1])
+        copied.add(np.array([3]), np.array([77], dtype=np.uint64))
+        assert 77 not in ring.of(3).tolist()
+
+
+@pytest.mark.parametrize("scatter", [None, scatter_of()])
+def test_a_pair_is_not_asked_again_after_many_votes_of_other_users(scatter):
+    others = np.random.default_rng(4).normal(size=(20_000, D))
+    router = router_of(scatter=scatter).partial_fit(POOL[:3], [1, 0, 1], groups=["ann"] * 3)
+    router.partial_fit(others, np.arange(20_000) % 2, groups=np.arange(20_000) % 900)
+    assert sorted(router.suggest(POOL[:6], 3, "ann").tolist()) == [3, 4, 5]
+
+
 @pytest.mark.parametrize("width", [1, 2, 7, 64])
 def test_keys_of_pairs(width):
     generator = np.random.default_rng(width)

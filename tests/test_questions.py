@@ -155,6 +155,21 @@ def test_users_drawn_from_normals_have_their_information():
     np.testing.assert_allclose(drawn.weights.sum(axis=0), 1.0)
 
 
+def test_users_drawn_from_normals_have_their_means_and_covariances_exactly():
+    rng = np.random.default_rng(2)
+    k, n, q = 3, 8, 4
+    coordinates, roots = rng.normal(size=(n, q)), rng.normal(size=(k, q, q)) / 3
+    beliefs = rng.normal(size=(k, q)) / 2, roots @ roots.swapaxes(1, 2)
+    heads, nothing = rng.normal(size=(k, n)), np.zeros((k, n))
+    settings = {"temperature": 1.0, "random": np.random.RandomState(0)}
+    drawn = hypotheses_of_normals(np.full((k, n), 1 / k), heads, nothing, coordinates, beliefs, **settings)
+    margins = (np.log(drawn.first) - np.log(drawn.second)).reshape(k, -1, n)
+    np.testing.assert_allclose(margins.mean(axis=1), heads + beliefs[0] @ coordinates.T, atol=1e-9)
+    for component in range(k):
+        expected = coordinates @ beliefs[1][component] @ coordinates.T
+        np.testing.assert_allclose(np.cov(margins[component].T, bias=True), expected, atol=1e-9)
+
+
 # ------------------------------------------------------------------------------------------------------------- batches
 
 

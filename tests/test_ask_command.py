@@ -167,6 +167,23 @@ def test_what_is_skipped_teaches_nothing_and_is_not_asked_again(here, ask):
     assert (here / "model" / "model.json").read_bytes() == before
 
 
+def test_what_is_expected_is_of_the_responses_as_they_are_shown(fitted, world):
+    model = PreferenceModel.load(fitted / "model")
+    dialogue, swapped = Dialogue(model, world.labelled[:12], "ann"), set()
+    for _ in range(8):
+        question = dialogue.next()
+        swapped.add(question.is_swapped)
+        router = dialogue._router()
+        odds = router.decision_function(dialogue._X[[question.row]], groups=["ann"])[0]
+        table = dialogue.table
+        order = table.chosen[question.row], table.rejected[question.row]
+        assert question.responses == (order[::-1] if question.is_swapped else order)
+        expected = 1 / (1 + np.exp(odds if question.is_swapped else -odds))
+        assert question.probability == pytest.approx(expected, rel=1e-6)
+        dialogue.reply(question, "first")
+    assert swapped == {True, False}
+
+
 def test_a_pair_is_not_asked_twice_where_vectors_depend_on_the_batch(fitted, world, monkeypatch):
     """As those of neural encoders do, in their last digits."""
     encode = PairEncoder.encode_pairs

@@ -87,6 +87,21 @@ def test_the_first_suggestion_is_the_pair_of_most_information():
     assert router.suggest(POOL, 1, "never seen").tolist() == router.suggest(POOL, 1).tolist()
 
 
+def test_the_second_question_of_a_batch_is_the_best_of_answers_as_noisy_as_votes_are_trusted():
+    """Of all pairs of questions by their four answers, at a temperature at which other pairs are chosen."""
+    rows = {}
+    for temperature in (1.0, 4.0):
+        router = router_of(3 * HEADS, temperature=temperature)
+        p = expit(3 * POOL @ HEADS.T / temperature)
+        rows[temperature] = one, two = router.suggest(POOL, 2, "ann").tolist()
+        values = np.full(60, -np.inf)
+        for j in set(range(60)) - {one}:
+            answers = [a * b for a in (p[one], 1 - p[one]) for b in (p[j], 1 - p[j])]
+            values[j] = sum(entr(answer.mean()) - entr(answer).mean() for answer in answers)
+        assert values[two] == pytest.approx(values.max(), abs=1e-12)
+    assert rows[1.0] != rows[4.0]
+
+
 def test_the_scale_of_rows_and_their_precision_change_little():
     router = router_of()
     single = router.expected_information(POOL.astype(np.float32))
@@ -325,6 +340,17 @@ def test_batches_for_users_who_scatter_ask_in_several_directions():
         rows = router.suggest(pool, 3, "ann", strategy)
         assert sorted((rows // 4).tolist()) == [0, 1, 2]
         assert rows.tolist() == router.suggest(pool, 3, "ann", strategy).tolist()
+
+
+@pytest.mark.parametrize("strategy", ["information", "epig"])
+def test_batches_for_a_known_user_leave_out_what_is_known(strategy):
+    scatter = Scatter(np.eye(D)[:, :3], np.eye(3)[None] * 4.0, np.zeros(1))
+    router = router_of(0 * HEADS[:1], scatter=scatter)
+    pool = np.repeat(np.eye(D)[:3], 2, axis=0) * np.array([[1.5], [1.6], [1.0], [1.1], [1.0], [1.1]])
+    assert 0 in router.suggest(pool, 2, "new", strategy) // 2
+    known = np.linspace(0.2, 3, 60)[:, None] * np.eye(D)[:1]
+    router.partial_fit(known, np.arange(60) % 2, groups=["ann"] * 60)  # who has no taste along the first axis
+    assert sorted((router.suggest(pool, 2, "ann", strategy) // 2).tolist()) == [1, 2]
 
 
 def test_a_fitted_hierarchical_model_asks_better_than_chance():

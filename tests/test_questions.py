@@ -17,6 +17,7 @@ from micropref._engine.question_batches import (
     choose_questions,
     expected_answers_information,
     joint_information,
+    pick,
 )
 from micropref._engine.questions import (
     Hypotheses,
@@ -251,6 +252,13 @@ def test_questions_that_are_equally_good_are_drawn():
     assert len(drawn) > 5
     nothing = Hypotheses.of_margins(np.ones((1, 1)), np.ones((1, 10)))  # one head: no answer says anything
     assert len(set(choose_questions(nothing, 10, np.random.RandomState(0)).tolist())) == 10
+
+
+def test_gains_that_differ_by_rounding_alone_are_equal():
+    gain = np.array([0.5, 0.5 * (1 + 2e-12), 0.5 * (1 - 2e-12), 0.4])
+    assert {pick(gain, np.random.RandomState(seed)) for seed in range(40)} == {0, 1, 2}
+    assert {pick(gain * 1e-30, np.random.RandomState(seed)) for seed in range(40)} == {0, 1, 2}
+    assert pick(np.array([1e-20, 2e-20]), np.random.RandomState(0)) == 1
 
 
 # ------------------------------------------------------------------------------------------------- answers of targets

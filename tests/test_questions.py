@@ -235,6 +235,14 @@ def test_the_same_question_twice_says_less_than_another_one():
     assert 3 in choose_questions(hypotheses, 2, np.random.RandomState(0))
 
 
+def test_a_question_behind_many_alike_is_found():
+    """Alone it says less than 600 others, which all say the same."""
+    alike = np.array([[1.0], [1.0], [-1.0], [-1.0]]) * np.linspace(4.0, 4.5, 600)
+    margins = np.column_stack([alike, [3.0, -3.0, 3.0, -3.0]])
+    hypotheses = Hypotheses.of_margins(np.full((4, 1), 0.25), margins)
+    assert choose_questions(hypotheses, 2, np.random.RandomState(0)).tolist() == [599, 600]
+
+
 def test_beyond_the_exact_size_answers_are_drawn_by_the_seed():
     n_questions = int(np.log2(EXACT_ANSWERS)) + 4
     hypotheses, _, _ = pool(5, k=12, n=20, size=1.0)

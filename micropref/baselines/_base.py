@@ -30,8 +30,8 @@ __all__ = ["PersonalRewards", "known_users"]
 _NUMBERS_BYTES = 1 << 26
 # Of a saved model: users whose numbers are checked at a time, and columns up to which it is asked for an answer.
 _CHECKED_USERS, _MOST_COLUMNS = 1 << 10, 1 << 20
-# Of a value and a coefficient in a saved model: squares of it stay inside double precision.
-_MOST_PRODUCT = 1e150
+# Of a value and a coefficient in a saved model: posteriors work with squares of it, and with products of several.
+_MOST_PRODUCT = 1e50
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,7 +63,7 @@ def errors_of(world: str, seed: int) -> dict[str, list[float]]:
 
     users = np.repeat(np.arange(N_ANNOTATORS), 2)
     X = rng.normal(size=(len(users), width))
-    first: tuple[Any, ...] = X, answers(X, users), users
+    first: Any = X, answers(X, users), users
     offers = []
     for _ in range(ROUNDS):
         pairs, who = rng.normal(size=(OFFERED, width)), rng.integers(N_ANNOTATORS, size=OFFERED)

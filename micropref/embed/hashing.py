@@ -35,9 +35,9 @@ class _Projection(NamedTuple):
 class HashingEncoder:
     """Embed texts by their words, punctuation and length; the same vectors on every machine.
 
-    Tokens are counted with signs in `n_hashes` bins, as scikit-learn's `HashingVectorizer` does. Every bin is added, with signs, to
-    eight coordinates drawn from a seeded stream; the sum is scaled to length 1. One more coordinate, the last, is
-    ``0.1 * log(1 + number of tokens)``: scaling removes the length of a text, and preferences depend on it.
+    Tokens are counted with signs in `n_hashes` bins, as scikit-learn's `HashingVectorizer` does. Every bin is added,
+    with signs, to eight coordinates drawn from a seeded stream; the sum is scaled to length 1. One more coordinate, the
+    last, is ``0.1 * log(1 + number of tokens)``: scaling removes the length of a text, and preferences depend on it.
 
     Counts and signs are integers, so their sums are exact: vectors do not depend on the machine, the batch or the
     order of summation. No text is ever cut.
@@ -144,9 +144,10 @@ class HashingEncoder:
     def _sums(self, counts: csr_array) -> NDArray[np.float64]:
         """The counts added, with signs, to the coordinates of their bins; of shape (n, n_features - 1)."""
         coordinates, signs = self._projection
-        added = (counts.data[:, None] * signs[counts.indices]).ravel()
+        added = signs.take(counts.indices, axis=0).astype(np.float64)  # take: three times as fast as an index
+        added *= counts.data[:, None]
         starts = counts.indptr.astype(np.int64) * _TARGETS_PER_HASH
-        spread = (added, coordinates[counts.indices].ravel(), starts)
+        spread = (added.ravel(), coordinates.take(counts.indices, axis=0).ravel(), starts)
         # Entries of one coordinate are added where they become dense.
         return csr_array(spread, shape=(counts.shape[0], self.n_features - 1)).toarray()
 

@@ -6,12 +6,13 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from micropref._support.files import briefly_locked
 from micropref._support.text import counted
 from micropref.cli._app import Encoder, Json, Model, Store, app, print_json, working
 from micropref.cli._data import (
@@ -30,6 +31,10 @@ from micropref.cli._dialogue import Stopped, ask_user, certainty_line, console_o
 if TYPE_CHECKING:
     from micropref._reward.dialogue import Dialogue, Question
     from micropref.reward import PreferenceModel
+
+_LOCK = "ask.lock"
+# How long a dialogue that has ended waits for another one to be saved.
+_PATIENCE_S = 60.0
 
 
 @app.command()
@@ -173,12 +178,18 @@ def _kept(dialogue: Dialogue, source: _Source, output: Path | None) -> Iterator[
             yield
     finally:
         if dialogue.n_learned or output is not None:
-            model: Any = dialogue.model
-            # A dialogue takes minutes, in which other users may have been asked.
-            if source.is_changed():
-                votes = dialogue.votes()
-                model = source.load() if votes is None else source.load().route(votes)
-            model.save(output or source.folder)
+            with _only_one_saves(output or source.folder):
+                model: Any = dialogue.model
+                # A dialogue takes minutes, in which other users may have been asked.
+                if source.is_changed():
+                    votes = dialogue.votes()
+                    model = source.load() if votes is None else source.load().route(votes)
+                model.save(output or source.folder)
+
+
+def _only_one_saves(folder: Path) -> AbstractContextManager[object]:
+    """A lock from looking at a model until it is saved: of dialogues that end together, none loses its answers."""
+    return briefly_locked(folder / _LOCK, _PATIENCE_S) if folder.is_dir() else nullcontext()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from micropref._support.files import briefly_locked
+from micropref._support.files import briefly_locked, file_state
 from micropref._support.text import counted
 from micropref.cli._app import Encoder, Json, Model, Store, app, print_json, working
 from micropref.cli._data import (
@@ -151,23 +151,17 @@ class _Source:
     def __init__(self, folder: Path, encoder: str | None, store: Path | None):
         self.folder = folder
         self._settings: dict[str, Any] = {"encoder": encoder, "store": store}
-        self._read: bytes | None = None
+        self._state: tuple[int, ...] = ()
 
     def load(self) -> PreferenceModel:
         from micropref.reward import PreferenceModel
 
-        self._read = self._description()
+        self._state = file_state(self.folder / "model.json")  # before it is read
         return PreferenceModel.load(self.folder, **self._settings)
 
     def is_changed(self) -> bool:
         """Whether another process has saved a model there since; not if the folder is gone."""
-        return self._description() not in (self._read, None)
-
-    def _description(self) -> bytes | None:
-        try:
-            return (self.folder / "model.json").read_bytes()
-        except OSError:
-            return None
+        return file_state(self.folder / "model.json") not in (self._state, ())
 
 
 @contextmanager

@@ -18,8 +18,6 @@ __all__ = ["app", "main"]
 
 __getattr__ = moved(__name__)
 
-_REPORTED = (ValueError, TypeError, OSError, ImportError)
-
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command, and exit.
@@ -49,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (*_REPORTED, *_imported("sqlite3", "Error")) as error:
+    except _reported() as error:
         err.print(f"micropref: error: {error}")
         sys.exit(1)
+
+
+def _reported() -> tuple[type[BaseException], ...]:
+    """Errors of which the message is enough."""
+    return (ValueError, TypeError, OSError, ImportError, *_imported("sqlite3", "Error"))
 
 
 def _imported(module: str, name: str) -> tuple[type[BaseException], ...]:

@@ -149,7 +149,8 @@ class HashingEncoder:
         starts = counts.indptr.astype(np.int64) * _TARGETS_PER_HASH
         spread = (added.ravel(), coordinates.take(counts.indices, axis=0).ravel(), starts)
         # Entries of one coordinate are added where they become dense.
-        return csr_array(spread, shape=(counts.shape[0], self.n_features - 1)).toarray()
+        sums: NDArray[np.float64] = csr_array(spread, shape=(counts.shape[0], self.n_features - 1)).toarray()
+        return sums
 
     @cached_property
     def _bins(self) -> TokenBins:

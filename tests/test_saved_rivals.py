@@ -72,7 +72,7 @@ def taught(model, dtypes=(np.float64, np.float64)):
     """Fitted with annotators, and then with the votes of users and, some of them, of no user."""
     given = np.where(ANNOTATOR < 35, ANNOTATOR, -1)
     model.fit(X.astype(dtypes[0]), Y, groups=given)
-    rows = rng.permutation(N)[:60]
+    rows = np.random.default_rng(2).permutation(N)[:60]
     return model.partial_fit(X[rows].astype(dtypes[1]), Y[rows], groups=users([*USERS[:-1], None], 60, 1))
 
 
@@ -106,7 +106,7 @@ def test_a_rival_comes_back_and_learns_on(name, dtypes, asked_before, tmp_path):
     same(answers(loaded), before)
     assert baselines._base.known_users(loaded) == baselines._base.known_users(model)
 
-    rows = rng.permutation(N)[:50]
+    rows = np.random.default_rng(1).permutation(N)[:50]  # the same whichever tests ran before
     groups = users([*USERS, None, 0], 50, 3)
     for either in (model, loaded):
         either.partial_fit(X[rows], Y[rows], groups=groups)

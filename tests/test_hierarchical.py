@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, load, save
 from micropref._engine.gaussian_users import filter_votes
-from micropref._engine.population import Shape, shaped
+from micropref._engine.outside_basis import _head_precision
+from micropref._engine.population import Shape, head_variance, shaped
 from micropref._engine.user_axes import _leading, axes_of_differences
 from micropref._engine.user_votes import UserVotes
 from micropref._rows.comparisons import Comparisons
@@ -325,6 +326,18 @@ def test_a_stream_counts_respondents_by_their_weight(world, scatter, grouped):
     weighted, repeated, plain = (one.predict_proba(X) for one in found)
     np.testing.assert_allclose(weighted, repeated, atol=1e-9)
     assert np.abs(weighted - plain).max() > 1e-4
+
+
+def test_the_prior_of_refitted_heads_is_wider_by_users_within_their_basis(world):
+    X, y, groups, _ = (part[:400] for part in world)
+    model = HierarchicalBradleyTerry(2, rank=2, n_directions=2, alpha=0.01, **QUICK).fit(X, y, groups=groups)
+    votes = UserVotes(Comparisons.read(model, X, y, groups=groups, first=False, host=True), 1.0)
+    population, heads = model._population(), np.random.default_rng(0).normal(size=model.coef_.shape)
+    scatter, own = population.scatter, head_variance(votes, 0.3)
+    dense = [scatter.basis @ S @ scatter.basis.T + own * np.eye(X.shape[1]) for S in scatter.covariances]
+    expected = [np.linalg.solve(covariance, head) for covariance, head in zip(dense, heads, strict=True)]
+    np.testing.assert_allclose(_head_precision(votes, population, 0.3)(heads), expected, rtol=1e-9)
+    assert own == pytest.approx(1 / (0.3 * len(y)))
 
 
 def test_a_group_with_two_weights_is_refused(world):

@@ -35,6 +35,8 @@ from micropref.distributed._communicator import ALONE, Communicator
 from micropref.kernels import Sums, mixture_sums
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
+from micropref.kernels._stacked import stacked_sums, stacks
+from micropref.kernels._units import RowUnits
 
 __all__ = ["MixtureObjective", "Penalties", "mean_contexts"]
 
@@ -43,6 +45,8 @@ _MARGIN_BYTES = 1 << 26
 _CONTEXT_BYTES = 1 << 26
 # Margins, and a handful of arrays of their shape, of the rows taken at once.
 _PRODUCT_BYTES = 1 << 23
+# Rows of a unit that stay with one thread, at least and at most; in between an eighth of all rows.
+_UNIT_ROWS = 1 << 12, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,32 @@ class MixtureObjective:
         assert self.units is not None
         return mean_contexts(self.rows, self.units)
 
+    def values_and_gradients(self, vectors: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """J and its gradient at several vectors (S, n_parameters) at once: (S,) and (S, n_parameters).
+
+        X is read once for all of them where no gate has a hidden layer. On the compiled path every vector has the value
+        and gradient, to the bit, that it has alone.
+        """
+        if not self._in_one_read():
+            values, gradients = zip(*(self.value_and_gradient(vector) for vector in vectors), strict=True)
+            return np.array(values), np.stack(gradients)
+        n, size = len(vectors), 1 + vectors.shape[1]
+        total = self.communicator.sum(lambda: self._stacked(vectors), n * size, vectors.ravel()).reshape(n, size)
+        found = []
+        for vector, one in zip(vectors, total, strict=True):
+            parameters, gradients = unflatten(vector, self.shapes), unflatten(one[1:], self.shapes)
+            found.append(
+                penalised(
+                    float(one[0] / self.total_weight), gradients, parameters, self._penalty_of_each, self.total_weight
+                )
+            )
+        return np.array([value for value, _ in found]), np.stack([gradient for _, gradient in found])
+
     def value_and_gradient(self, vector: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """J in nats and its gradient, both float64."""
+        if self._in_one_read():
+            values, slopes = self.values_and_gradients(vector[None])
+            return float(values[0]), slopes[0]
         parameters = unflatten(vector, self.shapes)
         if self.communicator.world_size == 1:
             loss, gradients = self._sums(parameters)
@@ -143,6 +171,49 @@ class MixtureObjective:
     @cached_property
     def _row_weights(self) -> Array | None:
         return None if self.rows.weight is None else like(self.rows.weight, self.rows.reader.X, self.dtype)
+
+    @cached_property
+    def _row_units(self) -> RowUnits | None:
+        return None if self.units is None else RowUnits.of(self.units.index, self.units.outer, self.units.mass)
+
+    def _in_one_read(self) -> bool:
+        """Whether a block of whole units can have its evidence and its gradient while it is in a cache."""
+        X, units = self.rows.reader.X, self._row_units
+        if self.gate.hidden_units or not stacks(X):
+            return False
+        if units is None:
+            return True
+        if units.order is not None and shared_mapping(X) is not None:
+            return False  # rows from all over a file, which may be larger than memory
+        least, most = _UNIT_ROWS
+        return units.largest <= max(least, min(most, self.rows.reader.n_samples // 8))
+
+    def _stacked(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """Losses and gradients of these rows at several vectors, without penalties: one flat array."""
+        each = [unflatten(vector, self.shapes) for vector in vectors]
+        heads, *gate = (np.stack(parts) for parts in zip(*each, strict=True))
+        weights, offsets = gate[0] if len(gate) == 2 else None, gate[-1] if gate else None
+        units = self.units
+        sums = stacked_sums(
+            self.rows.reader.X,
+            heads,
+            weights,
+            offsets,
+            self.rows.reader.n_context_features,
+            units=self._row_units,
+            contexts=None if units is None or weights is None else self._unit_contexts,
+            prior=self.prior_evidence,
+            weight=self.rows.weight if units is None else self._inner,
+            signs=self.rows.signs,
+            balance=self.penalties.balance,
+        )
+        parts = [sums.loss[:, None], sums.heads, sums.gate_weights, sums.offsets if gate else None]
+        return np.concatenate([p.reshape(len(vectors), -1) for p in parts if p is not None], axis=1).ravel()
+
+    @cached_property
+    def _inner(self) -> NDArray[np.float64] | None:
+        assert self.units is not None
+        return self.units.inner(slice(None), self.rows.weight)
 
     def _rows(self, heads: Array, gate: list[Array]) -> tuple[float, list[NDArray[Any]]]:
         """Every row its own unit: one pass over X."""

@@ -303,7 +303,7 @@ def _from_bfloat16(typingctx, bits):
 
 
 def as_computed(x, half, order, lo, n, first, buffer):
-    """Where tiles find rows ``order[lo:lo + n]``: an array in the dtype of computation, an order, the first row's place.
+    """Where tiles find rows ``order[lo:lo + n]``: an array in the dtype of computation, an order, the first place.
 
     And whether the array is x itself. Columns keep their numbers. Replaced by one of the functions below where numba
     compiles a call of it.

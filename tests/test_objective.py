@@ -335,6 +335,7 @@ def test_margins_computed_twice_instead_of_kept(kind, monkeypatch):
     kept = []
     evidence = objective.evidence
     monkeypatch.setattr(objective, "evidence", lambda heads, keep=None: kept.append(keep) or evidence(heads, keep))
+    monkeypatch.setattr(objective, "_in_one_read", lambda: False)
     value, gradient = objective.value_and_gradient(vector)
     monkeypatch.setattr(mixture_objective, "_MARGIN_BYTES", 0)
     same_value, same_gradient = objective.value_and_gradient(vector)

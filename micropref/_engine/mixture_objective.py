@@ -36,6 +36,8 @@ from micropref.distributed._communicator import ALONE, Communicator
 from micropref.kernels import Sums, mixture_sums
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
+from micropref.kernels._stacked import stacked_sums, stacks
+from micropref.kernels._units import RowUnits
 
 __all__ = ["MixtureObjective", "Penalties"]
 
@@ -43,6 +45,8 @@ __all__ = ["MixtureObjective", "Penalties"]
 _MARGIN_BYTES = 1 << 26
 # Margins, and a handful of arrays of their shape, of the rows taken at once.
 _PRODUCT_BYTES = 1 << 23
+# Rows of a unit that stay with one thread, at least and at most; in between an eighth of all rows.
+_UNIT_ROWS = 1 << 12, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,14 @@ class MixtureObjective:
     @property
     def shares_reads(self) -> bool:
         """Whether several vectors at once take fewer reads of X than one after the other."""
-        return self.pairs is not None
+        return self.pairs is not None or self._in_one_read()
 
     def values_and_gradients(self, vectors: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """J and its gradient at several vectors (S, n_parameters) at once: (S,) and (S, n_parameters)."""
+        """J and its gradient at several vectors (S, n_parameters) at once: (S,) and (S, n_parameters).
+
+        X is read once for all of them where no gate has a hidden layer. On the compiled path every vector has the value
+        and gradient, to the bit, that it has alone.
+        """
         if not self.shares_reads:
             values, gradients = zip(*(self.value_and_gradient(vector) for vector in vectors), strict=True)
             return np.array(values), np.stack(gradients)
@@ -180,9 +188,50 @@ class MixtureObjective:
     def _row_weights(self) -> Array | None:
         return None if self.rows.weight is None else like(self.rows.weight, self.rows.reader.X, self.dtype)
 
+    @cached_property
+    def _row_units(self) -> RowUnits | None:
+        return None if self.units is None else RowUnits.of(self.units.index, self.units.outer, self.units.mass)
+
+    def _in_one_read(self) -> bool:
+        """Whether a block of whole units can have its evidence and its gradient while it is in a cache."""
+        X, units = self.rows.reader.X, self._row_units
+        if self.gate.hidden_units or not stacks(X):
+            return False
+        if units is None:
+            return True
+        if units.order is not None and shared_mapping(X) is not None:
+            return False  # rows from all over a file, which may be larger than memory
+        least, most = _UNIT_ROWS
+        return units.largest <= max(least, min(most, self.rows.reader.n_samples // 8))
+
     def _stacked(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
         """Losses and gradients of these rows at several vectors, without penalties: one flat array."""
-        return self._on_distinct_pairs(vectors).ravel()
+        if self.pairs is not None:
+            return self._on_distinct_pairs(vectors).ravel()
+        each = [unflatten(vector, self.shapes) for vector in vectors]
+        heads, *gate = (np.stack(parts) for parts in zip(*each, strict=True))
+        weights, offsets = gate[0] if len(gate) == 2 else None, gate[-1] if gate else None
+        units = self.units
+        sums = stacked_sums(
+            self.rows.reader.X,
+            heads,
+            weights,
+            offsets,
+            self.rows.reader.n_context_features,
+            units=self._row_units,
+            contexts=None if units is None or weights is None else self._unit_contexts,
+            prior=self.prior_evidence,
+            weight=self.rows.weight if units is None else self._inner,
+            signs=self.rows.signs,
+            balance=self.penalties.balance,
+        )
+        parts = [sums.loss[:, None], sums.heads, sums.gate_weights, sums.offsets if gate else None]
+        return np.concatenate([p.reshape(len(vectors), -1) for p in parts if p is not None], axis=1).ravel()
+
+    @cached_property
+    def _inner(self) -> NDArray[np.float64] | None:
+        assert self.units is not None
+        return self.units.inner(slice(None), self.rows.weight)
 
     @cached_property
     def _pair_votes(self) -> PairVotes:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, like, namespace, to_numpy
-from micropref._arrays.blocks import stored_blocks
+from micropref._arrays.blocks import shared_mapping, stored_blocks
 from micropref._engine.gate_pass import gate_pass, penalised
 from micropref._engine.gates import Gate, GatePenalty, flatten, unflatten
 from micropref._engine.mean_contexts import mean_contexts

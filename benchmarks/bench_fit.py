@@ -1,6 +1,6 @@
 """How long does the fit take that people run, beside version 0.1, and how does it grow?
 
-    python benchmarks/bench_fit.py [--data FOLDER] [--baseline REF | --wheel FILE] [--repeats 3] [--cases default dsp ...]
+    python benchmarks/bench_fit.py [--data FOLDER] [--baseline REF | --wheel FILE] [--repeats 3] [--cases default ...]
 
 Version 0.1 is built as a wheel from the history of this repository and installed in an environment of its own, beside
 the same NumPy, SciPy and numba as this version. Each version runs in a process that stays, and the two take turns, so

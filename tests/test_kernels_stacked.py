@@ -13,7 +13,7 @@ from micropref.kernels._pointwise import log_sigmoid, sigmoid, unit_terms
 from micropref.kernels._stacked import StackedSums, stacked_sums
 from micropref.kernels._units import RowUnits
 
-PATHS = ["blas"]
+PATHS = ["blas", "numba"]
 
 
 def plain(X, heads, gate_weights, offsets, c, *, units=None, contexts=None, prior=None, weight=None, signs=None,

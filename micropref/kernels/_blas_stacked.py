@@ -11,34 +11,25 @@ from micropref.kernels import _threads
 from micropref.kernels._blas import _BLOCK_BYTES, add_gradient, products
 from micropref.kernels._pointwise import log_sigmoid, sigmoid, unit_terms
 from micropref.kernels._reference import widened
-from micropref.kernels._stacked import Stack, StackedSums
+from micropref.kernels._stacked import Stack, StackedSums, added_up
 
 
 def stacked_sums(stack: Stack) -> StackedSums:
     """Losses and gradients of all mixtures."""
-    s, k, d = stack.heads.shape
-    width = stack.X.shape[1]
+    width, units = stack.X.shape[1], stack.units
     size = max(64, _BLOCK_BYTES // (4 * width))
-    units = stack.units
-    n = len(stack.X) if units is None else units.n_present
 
     def part(some: slice) -> StackedSums:
-        gate = None if stack.gate_weights is None else np.zeros(stack.gate_weights.shape)
-        total = StackedSums(np.zeros(s), np.zeros((s, k, d)), gate, np.zeros((s, k)))
+        total = StackedSums.zeros(stack)
         cuts = range(some.start, some.stop, size)
         blocks = [slice(a, min(a + size, some.stop)) for a in cuts] if units is None else units.blocks(some, size)
         for block in blocks:
             _add_block(stack, block, total)
         return total
 
-    parts = _threads.run(part, _threads.split(n, width) if units is None else units.slices(width)) if n else []
-    gate = None if stack.gate_weights is None else np.zeros(stack.gate_weights.shape)
-    total = StackedSums(np.zeros(s), np.zeros((s, k, d)), gate, np.zeros((s, k)))
-    for one in parts:
-        for sums, more in zip(total, one, strict=True):
-            if sums is not None:
-                sums += more
-    return total
+    if units is not None:
+        return added_up(stack, part, units.slices(width))
+    return added_up(stack, part, _threads.split(*stack.X.shape) if len(stack.X) else [])
 
 
 def _add_block(stack: Stack, block: slice, total: StackedSums) -> None:

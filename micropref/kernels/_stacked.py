@@ -6,6 +6,8 @@ depend on the others: on the compiled path a mixture has the same bits in a stac
 
 from __future__ import annotations
 
+import mmap
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,10 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._arrays.backend import Array, is_torch
-from micropref.kernels import _dispatch
+from micropref._arrays.blocks import shared_mapping
+from micropref.kernels import _dispatch, _threads
 from micropref.kernels._units import RowUnits
 
-__all__ = ["Stack", "StackedSums", "stacked_sums", "stacks"]
+__all__ = ["Stack", "StackedSums", "added_up", "stacked_sums", "stacks"]
+
+# Sums of so many parts are kept until they are added up.
+_WAVE = 64
+_MAPPED_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,28 @@ class StackedSums(NamedTuple):
     gate_weights: NDArray[np.float64] | None
     offsets: NDArray[np.float64]
 
+    @classmethod
+    def zeros(cls, stack: Stack) -> StackedSums:
+        """Nothing yet."""
+        gate = None if stack.gate_weights is None else np.zeros(stack.gate_weights.shape)
+        return cls(np.zeros(len(stack.heads)), np.zeros(stack.heads.shape), gate, np.zeros(stack.heads.shape[:2]))
+
+
+def added_up(stack: Stack, work: Callable[[slice], StackedSums], parts: list[slice]) -> StackedSums:
+    """The sums of all parts, always in the same order; pages of a mapped file are handed back on the way."""
+    total, mapping = StackedSums.zeros(stack), shared_mapping(stack.X)
+    wave = _WAVE
+    if mapping is not None:
+        wave = max(_threads.available(), len(parts) * _MAPPED_BYTES // max(1, stack.X.nbytes))
+    for start in range(0, len(parts), wave):
+        for one in _threads.run(work, parts[start : start + wave]):
+            for sums, more in zip(total, one, strict=True):
+                if sums is not None:
+                    sums += more
+        if mapping is not None:
+            mapping.madvise(mmap.MADV_DONTNEED)
+    return total
+
 
 def stacks(X: Array) -> bool:
     """Whether `stacked_sums` takes X: where it lies in the memory of the CPU and a path for that computes."""
@@ -127,5 +156,5 @@ def stacked_sums(
         balance,
         bits,
     )
-    found: StackedSums = _dispatch.implementation("blas", "_stacked").stacked_sums(stack)
+    found: StackedSums = _dispatch.implementation(_dispatch.path_for(X), "_stacked").stacked_sums(stack)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -70,7 +71,7 @@ class RowUnits:
         """Units split for threads as `_threads.split` splits rows of this width."""
         rows = _threads.split(int(self.starts[-1]), width)
         cuts = np.unique(np.searchsorted(self.starts, [0, *(some.stop for some in rows)]))
-        return [slice(int(a), int(b)) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        return [slice(int(a), int(b)) for a, b in pairwise(cuts)]
 
     def blocks(self, some: slice, max_rows: int) -> list[slice]:
         """The same units in blocks of at most `max_rows` rows, or of one unit."""

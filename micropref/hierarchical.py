@@ -286,6 +286,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
+        group_weight: ArrayLike | None = None,
     ) -> Self:
         """Learn from one batch of a stream.
 
@@ -304,9 +305,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         classes : array-like of shape (2,), optional
             The labels that mean "second preferred" and "first preferred"; needed only if they are none of 0, 1, False,
             True, -1 and the first batch holds one of them alone.
-        sample_weight : array-like of shape (n_samples,), optional
-        groups : array-like of shape (n_samples,), optional
-            As in `fit`.
+        sample_weight, groups, group_weight : array-like of shape (n_samples,), optional
+            As in `fit`; the weight of a group may change between its visits.
 
         Returns
         -------
@@ -317,6 +317,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         check_same_parameters(self, _SHAPE)
         known = self._known_classes(classes)
         rows = Comparisons.read(self, X, y, sample_weight, groups, first=not started, classes=known, host=True)
+        rows = rows.with_group_weight(group_weight)
         if not started:
             rows.refuse_all_zero()
             self._fit_rows(rows)
@@ -417,8 +418,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
             self.gate_parameters_[i] = self.gate_parameters_[i][order]
         self.n_components_ = len(order)
         scatter = unscaled(population.scatter, votes.norm)
-        scatter = Scatter(scatter.basis, scatter.covariances[order], scatter.residual[order])
-        self._set_scatter(scatter)
+        self._set_scatter(Scatter(scatter.basis, scatter.covariances[order], scatter.residual[order]))
         self.evidence_ = float(votes.outer @ self._evidence(UserVotes(votes.rows, 1.0))[0]) / votes.mass
 
     # ----------------------------------------------------------------------------------------------------- internals

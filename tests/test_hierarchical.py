@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
@@ -304,6 +306,25 @@ def test_a_group_weight_is_a_number_of_respondents(world):
     np.testing.assert_allclose(other.predict_proba(X), one.predict_proba(X), atol=2e-3)
     plain = HierarchicalBradleyTerry(1, **kind).fit(X, y, groups=groups)
     assert np.abs(plain.predict_proba(X) - one.predict_proba(X)).max() > 5e-3
+
+
+@pytest.mark.parametrize("scatter", [{"tau": 0.0}, {"tau": 0.7}, {"tau": "auto"}], ids=["heads", "given", "learned"])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_stream_counts_respondents_by_their_weight(world, scatter, grouped):
+    X, y, groups, _ = (part[:300] for part in world)
+    model = HierarchicalBradleyTerry(1, rank=0, alpha=0.01, **scatter, **QUICK).partial_fit(X, y, groups=groups)
+    found = [deepcopy(model) for _ in range(3)]
+    for later in (slice(100), slice(100, 200)):  # the first step of Adam has one size, whatever the weights
+        X_now, y_now, now = X[later], y[later], groups[later] + 500
+        weight = 1.0 + now % 2
+        twice = weight == 2
+        rows = np.concatenate([X_now, X_now[twice]]), np.concatenate([y_now, y_now[twice]])
+        found[0].partial_fit(X_now, y_now, groups=now if grouped else None, group_weight=weight)
+        found[1].partial_fit(*rows, groups=np.concatenate([now, now[twice] + 500]) if grouped else None)
+        found[2].partial_fit(X_now, y_now, groups=now if grouped else None)
+    weighted, repeated, plain = (one.predict_proba(X) for one in found)
+    np.testing.assert_allclose(weighted, repeated, atol=1e-9)
+    assert np.abs(weighted - plain).max() > 1e-4
 
 
 def test_a_group_with_two_weights_is_refused(world):

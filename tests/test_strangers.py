@@ -115,6 +115,14 @@ def test_numbers_that_are_none_are_refused_by_the_name_of_their_tensor(name, val
             refused(model, tmp_path, rf"{tensor.replace('.', '.')}.*expected finite numbers")
 
 
+@pytest.mark.parametrize("name", ["factors", "scale"])
+@pytest.mark.parametrize("value", [1e200, 1e60, -1e249])
+def test_users_who_spread_beyond_the_range_of_squares_are_refused(name, value, folder, tmp_path):
+    model = Altered(folder("MeanVarianceRewards"))
+    model.arrays[name] = np.full_like(model.arrays[name], value)
+    assert not outcome(model.write(tmp_path / "model"), "MeanVarianceRewards", f"{name} {value:g}")
+
+
 @pytest.mark.parametrize("file", ["/etc/passwd", "../model.json", "model.json", "a/tensors.safetensors", "", 7, None])
 def test_tensors_outside_of_the_folder_are_not_opened(file, folder, tmp_path):
     model = Altered(folder("mixture"))

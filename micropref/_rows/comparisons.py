@@ -156,7 +156,10 @@ class Comparisons:
                     f"group_weight: expected one weight for all rows of a group, got {first[of_group]:g} and "
                     f"{weight[row]:g} for group {name!r} (row {row}); weights of single rows are sample_weight"
                 )
-        weighted = replace(self, group_weight=weight)
+        if self.groups is None:  # rows are their own respondents
+            weighted = replace(self, weight=self.dense_weight * weight)
+        else:
+            weighted = replace(self, group_weight=weight)
         if weighted.total_weight == 0:
             raise ValueError("expected rows with weight in a group with weight, got none")
         check_weight_range(weighted.outer_weight, self.reader.X)

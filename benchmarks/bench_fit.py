@@ -89,8 +89,10 @@ def ukpconvarg1(folder: Path) -> World:
     data = load_folder(folder, skip_bad=True)
     table = data.train
     assert table is not None
+    assert table.group is not None
     X, y = _turned(data.vectors(table.chosen), data.vectors(table.rejected), np.random.default_rng(0))
-    return World((5 * X).astype(np.float64), y, np.unique(table.group, return_inverse=True)[1], 2)
+    worker = np.unique([str(one) for one in table.group], return_inverse=True)[1]
+    return World((5 * X).astype(np.float64), y, worker, 2)
 
 
 def cases(data: Path | None) -> dict[str, Callable[[], World]]:

@@ -22,6 +22,7 @@ from micropref._rows.layout import PairReader
 @pytest.fixture(autouse=True)
 def rows_of_any_number(monkeypatch):
     monkeypatch.setattr(module, "_LEAST_ENTRIES", 0)
+    monkeypatch.setattr(module, "_NARROW", 0)
 
 
 @pytest.fixture
@@ -74,16 +75,15 @@ def test_zeros_lead_rows_and_negative_zeros_are_zeros():
 @pytest.mark.usefixtures("any_share")
 def test_rows_that_differ_beyond_single_precision_are_different():
     X = np.repeat(np.array([[1.0, 1.0], [1.0, 1.0 + 1e-12]]), 4, axis=0)
-    pairs = distinct_pairs(PairReader(X, 0))
-    # The hash is of single precision; what it confuses is kept row by row.
-    np.testing.assert_array_equal(rebuilt(pairs), X)
+    np.testing.assert_array_equal(rebuilt(distinct_pairs(PairReader(X, 0))), X)
     tiny = np.repeat(np.array([[1e-60, -1.0], [-1e-60, -1.0]]), 6, axis=0)
     np.testing.assert_array_equal(rebuilt(distinct_pairs(PairReader(tiny, 0))), tiny)
 
 
 def test_hashes_that_collide_confuse_no_rows(monkeypatch):
     X, _, _ = repeated(3, 40)
-    monkeypatch.setattr(module, "pair_keys", lambda block: np.zeros(len(block), np.uint64))
+    original = module._keys
+    monkeypatch.setattr(module, "_keys", lambda X, turned: (np.zeros(len(X), np.uint64), original(X, turned)[1]))
     assert distinct_pairs(PairReader(X, 0)) is None  # most rows differ from the one they were taken for
     monkeypatch.setattr(module, "_MOST_DISTINCT", 1.0)
     np.testing.assert_array_equal(rebuilt(distinct_pairs(PairReader(X, 0))), X)
@@ -96,14 +96,16 @@ def test_what_is_left_as_it_is(tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", X)
     assert distinct_pairs(PairReader(np.load(tmp_path / "x.npy", mmap_mode="r"), 0)) is None
     assert distinct_pairs(PairReader(X[:5], 0)) is None  # three of five are distinct
+    monkeypatch.setattr(module, "_NARROW", 100)
+    assert distinct_pairs(PairReader(X, 0)) is None  # four columns: three of forty are too many
     monkeypatch.setattr(module, "_LEAST_ENTRIES", 1000)
     assert distinct_pairs(PairReader(X, 0)) is None
 
 
 def test_a_few_columns_show_that_rows_do_not_repeat(monkeypatch):
     asked = []
-    original = module.pair_keys
-    monkeypatch.setattr(module, "pair_keys", lambda block: (asked.append(block.shape), original(block))[1])
+    original = module._keys
+    monkeypatch.setattr(module, "_keys", lambda X, turned: (asked.append(X.shape), original(X, turned))[1])
     assert distinct_pairs(PairReader(np.random.default_rng(0).normal(size=(50, 320)), 0)) is None
     assert asked == [(50, 16)]
 
@@ -226,7 +228,7 @@ def test_groups_and_distinct_rows_are_not_merged():
     D, _, _ = repeated(5, 60)
     grouped = of_rows(D, 0, None, None, np.arange(60) // 2)
     assert merged_repetitions(grouped) is grouped
-    weighted = of_rows(D, 0, None, None, None).with_group_weight(np.ones(60))
+    weighted = grouped.with_group_weight(np.repeat(np.arange(1.0, 31.0), 2))
     assert merged_repetitions(weighted) is weighted
     distinct = of_rows(np.random.default_rng(0).normal(size=(60, 4)), 0, None, None, None)
     assert merged_repetitions(distinct) is distinct

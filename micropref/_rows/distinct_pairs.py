@@ -15,18 +15,22 @@ from micropref._arrays.backend import compute_dtype
 from micropref._arrays.blocks import shared_mapping
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
-from micropref._rows.pair_keys import leading_entries, pair_keys
 from micropref.kernels import _threads
 
 __all__ = ["DistinctPairs", "distinct_pairs", "merged_repetitions"]
 
-# Share of rows that may be distinct: above, what is saved is not worth a copy of them.
+# Share of rows that may be distinct: above, what is saved is not worth a copy of them. The fewer columns a product has,
+# the more of the work is what follows it, which is less for rows than for pairs.
 _MOST_DISTINCT = 0.5
+_NARROW = 64
 # Entries of X below which a fit takes no time.
 _LEAST_ENTRIES = 1 << 16
 # Columns that most rows already differ in where they differ at all.
 _FIRST_COLUMNS = 16
-_BLOCK_ROWS = 4096
+# Rows that stay in a near cache from one product to the next.
+_BLOCK_ROWS = 512
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +56,7 @@ class DistinctPairs:
 
 
 def distinct_pairs(reader: PairReader) -> DistinctPairs | None:
-    """The distinct differences, or None where they are no fewer than half of the rows, or the rows are few.
+    """The distinct differences, or None where they are about half of the rows or more, or the rows are few.
 
     A few columns of each row are read first, which is enough where rows do not repeat. Rows are equal if all of their
     entries are, in the precision in which they are stored: hashes find candidates and every candidate is compared.
@@ -65,11 +69,12 @@ def distinct_pairs(reader: PairReader) -> DistinctPairs | None:
     X, c = reader.X, reader.n_context_features
     if not isinstance(X, np.ndarray) or shared_mapping(X) is not None or X.size < _LEAST_ENTRIES:
         return None
-    found = _numbered(X[:, c:], _MOST_DISTINCT * len(X))
+    width = X.shape[1] - c
+    found = _numbered(X[:, c:], _MOST_DISTINCT * len(X) * width / (width + _NARROW))
     if found is None:
         return None
     first, index, signs = found
-    differences = np.empty((len(first), X.shape[1] - c), compute_dtype(X))
+    differences = np.empty((len(first), width), compute_dtype(X))
     np.multiply(X[first, c:], signs[first, None], out=differences)
     return DistinctPairs(differences, index, signs)
 
@@ -105,23 +110,18 @@ def _numbered(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.int8]] | None:
     """The first of all equal rows, for every row which of them it equals, and its sign; None if there are more."""
     step = max(1, X.shape[1] // _FIRST_COLUMNS)
-    if step > 1 and len(np.unique(_keys(X[:, ::step], up_to_sign))) > most:
+    if step > 1 and len(np.unique(_keys(X[:, ::step], up_to_sign)[0])) > most:
         return None
-    first, index = np.unique(_keys(X, up_to_sign), return_index=True, return_inverse=True)[1:]
+    keys, signs = _keys(X, up_to_sign)
+    _, first, index = np.unique(keys, return_index=True, return_inverse=True)
     if len(first) > most:
         return None
-    signs = np.ones(len(X), np.int8)
     same = np.empty(len(X), bool)
 
     def compare(rows: slice) -> None:
-        block = X[rows]
-        if up_to_sign:
-            signs[rows][leading_entries(block) < 0] = -1
         model = first[index[rows]]
-        turned = signs[rows]
-        if up_to_sign:
-            turned = turned * np.where(leading_entries(X[model]) < 0, np.int8(-1), np.int8(1))
-        same[rows] = (block == X[model] * turned[:, None].astype(X.dtype)).all(axis=1)
+        turned = (signs[rows] * signs[model]).astype(X.dtype)
+        same[rows] = (X[rows] == X[model] * turned[:, None]).all(axis=1)
 
     _threads.run(compare, _blocks(len(X)))
     others = np.flatnonzero(~same)
@@ -131,18 +131,29 @@ def _numbered(
     return np.append(first, others), index, signs
 
 
-def _keys(X: NDArray[np.floating], up_to_sign: bool) -> NDArray[np.uint64]:
-    """Hashes of the rows, or of the rows and their negatives alike."""
-    keys = np.empty(len(X), np.uint64)
+def _keys(X: NDArray[np.floating], up_to_sign: bool) -> tuple[NDArray[np.uint64], NDArray[np.int8]]:
+    """Numbers that equal rows have in common, and rows and their negatives too; which of the two each row is.
+
+    They are made of products with two random directions, each a sum in the same order in every row, which the negative
+    of a row has with the other sign. Other rows share them by chance alone.
+    """
+    directions = np.random.RandomState(0).normal(size=(2, X.shape[1])).astype(compute_dtype(X))
+    keys, signs = np.empty(len(X), np.uint64), np.ones(len(X), np.int8)
 
     def of_block(rows: slice) -> None:
-        block = X[rows]
-        if not up_to_sign:  # a leading constant fixes the sign
-            block = np.concatenate([np.ones((len(block), 1), X.dtype), block], axis=1)
-        keys[rows] = pair_keys(block)
+        block = np.ascontiguousarray(X[rows], directions.dtype)
+        products = np.stack([np.einsum("ij,j->i", block, one) for one in directions]).astype(np.float64)
+        if up_to_sign:
+            signs[rows] = np.where(products[0] < 0, -1, 1)
+            products *= signs[rows]
+        products += 0.0  # the negative zero becomes the positive one
+        first, second = products.view(np.uint64)
+        # Both signs are the highest bit, which the product alone would leave where the other one is.
+        keys[rows] = (first ^ (first >> _HALF)) * _ODD + second
 
-    _threads.run(of_block, _blocks(len(X)))
-    return keys
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is compared entry by entry all the same
+        _threads.run(of_block, _blocks(len(X)))
+    return keys, signs
 
 
 def _blocks(n_rows: int) -> list[slice]:

@@ -15,7 +15,6 @@ __all__ = [
     "askable_rows",
     "best_of_each_pair",
     "check_n_queries",
-    "leading_entries",
     "owned_keys",
     "pair_keys",
     "row_keys",
@@ -54,7 +53,9 @@ def pair_keys(differences: Array) -> NDArray[np.uint64]:
         rows = slice(start, start + _BLOCK_ROWS)
         with np.errstate(over="ignore", invalid="ignore"):
             block = np.asarray(to_numpy(differences[rows]), dtype=np.float32)
-        leading = leading_entries(block)
+        leading = block[:, 0]
+        if not leading.all():
+            leading = block[np.arange(len(block)), (block != 0).argmax(axis=1)]
         words = np.zeros((len(block), 2 * n_words), dtype=np.float32)
         np.multiply(block, np.where(leading < 0, np.float32(-1), np.float32(1))[:, None], out=words[:, :width])
         # The negative zero becomes the positive one.
@@ -63,14 +64,6 @@ def pair_keys(differences: Array) -> NDArray[np.uint64]:
         total ^= total >> _HALF
         keys[rows] = total * _ODD
     return keys
-
-
-def leading_entries(block: NDArray[np.floating]) -> NDArray[np.floating]:
-    """The first entry of every row that is not zero; zero where all are."""
-    leading = block[:, 0]
-    if leading.all():
-        return leading
-    return np.asarray(block[np.arange(len(block)), (block != 0).argmax(axis=1)])
 
 
 def row_keys(contexts: Array, differences: Array) -> NDArray[np.uint64]:

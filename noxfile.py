@@ -14,13 +14,13 @@ import nox
 nox.options.default_venv_backend = "none"
 nox.options.sessions = ["lint", "types", "tests"]
 
-# Test processes share the cores; threads of BLAS would wait for each other.
 # Estimators, saving, readers and metrics, without torch.
 LOWEST = [
     *("tests/test_hierarchical.py", "tests/test_saved_rivals.py", "tests/test_strangers.py", "tests/test_any_order.py"),
     *("tests/test_baselines_state.py", "tests/test_determined.py", "tests/test_metrics.py", "tests/test_files.py"),
     *("tests/test_loads_v01.py", "tests/test_reward.py", "tests/test_cli.py", "tests/test_plotting.py"),
 ]
+# Test processes share the cores; threads of BLAS would wait for each other.
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
@@ -47,8 +47,10 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def audit(session: nox.Session) -> None:
-    """Look up known vulnerabilities of the versions that tests use."""
-    session.run("pip-audit", "--requirement", "constraints.txt", "--no-deps", "--disable-pip", *session.posargs)
+    """Look up known vulnerabilities of the versions that tests use; one that cannot be looked up is an error, too."""
+    session.run(
+        "pip-audit", "--strict", "--requirement", "constraints.txt", "--no-deps", "--disable-pip", *session.posargs
+    )
 
 
 @nox.session

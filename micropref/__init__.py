@@ -6,7 +6,9 @@ The names below are imported on first use, so that ``import micropref`` stays fr
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+# Not that of `typing`, whose import takes as long as all else here.
+TYPE_CHECKING = False
 
 __version__ = "0.2.0.dev0"
 

@@ -1,9 +1,17 @@
-"""The command, as ``python -m micropref`` and as the script ``micropref``."""
+"""The command, as ``python -m micropref`` and as the script ``micropref``.
+
+It imports hardly anything: Ctrl-C gives a traceback until `main` is called.
+"""
+
+from __future__ import annotations
 
 import os
 import signal
 import sys
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 __all__ = ["main"]
 
@@ -28,7 +36,7 @@ def main() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it has ended; what is left is Python's own end
 
 
-def _end_where_interrupted(lost: Any) -> None:
+def _end_where_interrupted(lost: UnraisableHookArgs) -> None:
     """End where Ctrl-C came in the middle of a callback, which loses all errors; others are reported as ever."""
     if issubclass(lost.exc_type, KeyboardInterrupt):
         os._exit(130)

@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, load, save
 
 KIND = {"n_context_features": C}
+N_SEQUENCES = {"every run": 12, "slow": 300}
 ESTIMATORS = {
     **RIVALS,
     "mixture": MixtureBradleyTerry(2, n_init=1, random_state=0, **KIND),
@@ -143,7 +144,7 @@ def run(name: str, sequence: list[tuple], folder) -> None:
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_calls_in_any_order(name, tmp_path):
-    @settings(max_examples=12)
+    @settings(max_examples=N_SEQUENCES["every run"])
     @given(st.lists(calls, min_size=2, max_size=8))
     def check(sequence):
         run(name, sequence, tmp_path)
@@ -154,7 +155,7 @@ def test_calls_in_any_order(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_many_calls_in_any_order(name, tmp_path):
-    @settings(max_examples=300)
+    @settings(max_examples=N_SEQUENCES["slow"])
     @given(st.lists(calls, min_size=2, max_size=12))
     def check(sequence):
         run(name, sequence, tmp_path)

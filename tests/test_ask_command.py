@@ -22,8 +22,9 @@ import numpy as np
 import pytest
 
 import micropref
-from micropref import HierarchicalBradleyTerry, PreferenceModel, load_demo
+from micropref import HierarchicalBradleyTerry, PairEncoder, PreferenceModel, load_demo
 from micropref._reward.dialogue import Dialogue
+from micropref._support.files import briefly_locked
 from micropref.cli import main
 from micropref.embed import HashingEncoder
 from micropref.router import ContextRouter
@@ -164,6 +165,40 @@ def test_what_is_skipped_teaches_nothing_and_is_not_asked_again(here, ask):
     assert len({answer["row"] % 3 for answer in done.json["answers"]}) == 3
     assert (done.json["model"], done.json["certainty"]) == (None, done.json["certainty_before"])
     assert (here / "model" / "model.json").read_bytes() == before
+
+
+def test_what_is_expected_is_of_the_responses_as_they_are_shown(fitted, world):
+    model = PreferenceModel.load(fitted / "model")
+    dialogue, swapped = Dialogue(model, world.labelled[:12], "ann"), set()
+    for _ in range(8):
+        question = dialogue.next()
+        swapped.add(question.is_swapped)
+        router = dialogue._router()
+        odds = router.decision_function(dialogue._X[[question.row]], groups=["ann"])[0]
+        table = dialogue.table
+        order = table.chosen[question.row], table.rejected[question.row]
+        assert question.responses == (order[::-1] if question.is_swapped else order)
+        expected = 1 / (1 + np.exp(odds if question.is_swapped else -odds))
+        assert question.probability == pytest.approx(expected, rel=1e-6)
+        dialogue.reply(question, "first")
+    assert swapped == {True, False}
+
+
+def test_a_pair_is_not_asked_twice_where_vectors_depend_on_the_batch(fitted, world, monkeypatch):
+    """As those of neural encoders do, in their last digits."""
+    encode = PairEncoder.encode_pairs
+
+    def inexact(self, X, parts=None):
+        rows = encode(self, X, parts)
+        return rows * (1 + 1e-6 * len(rows))
+
+    monkeypatch.setattr(PairEncoder, "encode_pairs", inexact)
+    dialogue = Dialogue(PreferenceModel.load(fitted / "model"), world.labelled[:6], "ann")
+    asked = []
+    while (question := dialogue.next()) is not None:
+        asked.append(question.row)
+        dialogue.reply(question, "first" if len(asked) % 2 else "neither")
+    assert sorted(asked) == list(range(6))
 
 
 def test_what_was_answered_is_not_asked_again_in_the_next_dialogue(here, ask):
@@ -339,6 +374,21 @@ def test_what_another_process_saved_meanwhile_is_kept(here, ask):
     assert done.code == 0
     assert knows("model", "ann")
     assert knows("model", "bob")
+
+
+def test_no_other_dialogue_looks_at_a_model_while_one_is_saved(here, ask, monkeypatch):
+    save, waited = PreferenceModel.save, []
+
+    def saves(self, path):
+        with pytest.raises(TimeoutError), briefly_locked(here / "model" / "ask.lock", 0.0):
+            pass
+        waited.append(path)
+        return save(self, path)
+
+    monkeypatch.setattr(PreferenceModel, "save", saves)
+    assert ask("model", "candidates.jsonl", "--user", "ann", answers="1\n").code == 0
+    assert len(waited) == 1
+    assert sorted(path.suffix for path in Path("model").iterdir()) == [".json", ".safetensors"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])

@@ -87,6 +87,21 @@ def test_the_first_suggestion_is_the_pair_of_most_information():
     assert router.suggest(POOL, 1, "never seen").tolist() == router.suggest(POOL, 1).tolist()
 
 
+def test_the_second_question_of_a_batch_is_the_best_of_answers_as_noisy_as_votes_are_trusted():
+    """Of all pairs of questions by their four answers, at a temperature at which other pairs are chosen."""
+    rows = {}
+    for temperature in (1.0, 4.0):
+        router = router_of(3 * HEADS, temperature=temperature)
+        p = expit(3 * POOL @ HEADS.T / temperature)
+        rows[temperature] = one, two = router.suggest(POOL, 2, "ann").tolist()
+        values = np.full(60, -np.inf)
+        for j in set(range(60)) - {one}:
+            answers = [a * b for a in (p[one], 1 - p[one]) for b in (p[j], 1 - p[j])]
+            values[j] = sum(entr(answer.mean()) - entr(answer).mean() for answer in answers)
+        assert values[two] == pytest.approx(values.max(), abs=1e-12)
+    assert rows[1.0] != rows[4.0]
+
+
 def test_the_scale_of_rows_and_their_precision_change_little():
     router = router_of()
     single = router.expected_information(POOL.astype(np.float32))
@@ -162,6 +177,36 @@ def test_the_last_answers_are_remembered_in_a_ring():
     assert [sorted(again.of(u).tolist()) for u in range(8)] == [sorted(ring.of(u).tolist()) for u in range(8)]
     ring.add(np.zeros(9, dtype=int), np.arange(9, dtype=np.uint64))
     assert sorted(ring.of(0).tolist()) == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096, 5000, 12_288])
+def test_the_ring_is_that_of_all_votes_cut_to_its_size(size):
+    """Votes that come singly and by thousands, with copies in between that go on by themselves."""
+    generator = np.random.default_rng(size)
+    ring, votes = AnsweredPairs(size), np.empty((0, 2), dtype=np.uint64)
+    for n in (1, 3, 4095, 1, 2000, 1, 9000, 17, 4096):
+        new = generator.integers(0, 5, size=(n, 2)).astype(np.uint64)
+        new[:, 1] += np.uint64(1 << 63)
+        copied, before = ring.copy(), votes
+        ring.add(new[:, 0].astype(np.int32), new[:, 1])
+        votes = np.concatenate([votes, new])[-size:]
+        for one, expected in ((ring, votes), (copied, before)):
+            for user in (0, 4, 5, -1):
+                kept = expected[expected[:, 0] == user, 1] if user >= 0 else []
+                assert sorted(one.of(user).tolist()) == sorted(np.asarray(kept).tolist())
+        exported = ring.export()
+        np.testing.assert_array_equal(exported["users"], votes[:, 0])
+        np.testing.assert_array_equal(exported["pairs"].view(np.uint64), votes[:, 1])
+        copied.add(np.array([3]), np.array([77], dtype=np.uint64))
+        assert 77 not in ring.of(3).tolist()
+
+
+@pytest.mark.parametrize("scatter", [None, scatter_of()])
+def test_a_pair_is_not_asked_again_after_many_votes_of_other_users(scatter):
+    others = np.random.default_rng(4).normal(size=(20_000, D))
+    router = router_of(scatter=scatter).partial_fit(POOL[:3], [1, 0, 1], groups=["ann"] * 3)
+    router.partial_fit(others, np.arange(20_000) % 2, groups=np.arange(20_000) % 900)
+    assert sorted(router.suggest(POOL[:6], 3, "ann").tolist()) == [3, 4, 5]
 
 
 @pytest.mark.parametrize("width", [1, 2, 7, 64])
@@ -295,6 +340,17 @@ def test_batches_for_users_who_scatter_ask_in_several_directions():
         rows = router.suggest(pool, 3, "ann", strategy)
         assert sorted((rows // 4).tolist()) == [0, 1, 2]
         assert rows.tolist() == router.suggest(pool, 3, "ann", strategy).tolist()
+
+
+@pytest.mark.parametrize("strategy", ["information", "epig"])
+def test_batches_for_a_known_user_leave_out_what_is_known(strategy):
+    scatter = Scatter(np.eye(D)[:, :3], np.eye(3)[None] * 4.0, np.zeros(1))
+    router = router_of(0 * HEADS[:1], scatter=scatter)
+    pool = np.repeat(np.eye(D)[:3], 2, axis=0) * np.array([[1.5], [1.6], [1.0], [1.1], [1.0], [1.1]])
+    assert 0 in router.suggest(pool, 2, "new", strategy) // 2
+    known = np.linspace(0.2, 3, 60)[:, None] * np.eye(D)[:1]
+    router.partial_fit(known, np.arange(60) % 2, groups=["ann"] * 60)  # who has no taste along the first axis
+    assert sorted((router.suggest(pool, 2, "ann", strategy) // 2).tolist()) == [1, 2]
 
 
 def test_a_fitted_hierarchical_model_asks_better_than_chance():

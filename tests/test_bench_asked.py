@@ -31,8 +31,11 @@ def test_who_can_ask():
     for kind in ASKING:
         assert KINDS[kind].settings["labels"] == "drawn"
         check_settings(kind, {"labels": "asked"})
-        with pytest.raises(ValueError, match="labels: expected 'drawn' or 'asked', got 'best'"):
+        with pytest.raises(ValueError, match=r"labels: expected one of 'drawn', 'asked'.*, got 'best'"):
             check_settings(kind, {"labels": "best"})
+    check_settings("micro_history", {"labels": "epig"})
+    with pytest.raises(ValueError, match="labels: expected one of 'drawn', 'asked', got 'epig'"):
+        check_settings("lore", {"labels": "epig"})
 
 
 @pytest.mark.parametrize("kind", ["micro_history", "hyre_micro", "reward_factorization", "user_rewards"])
@@ -50,6 +53,17 @@ def test_labels_that_are_asked_for(kind, task):
     np.testing.assert_array_equal(again[0]["log_odds"], found["asked"])
 
 
+def test_two_rules_of_asking_choose_different_labels(task):
+    found = {}
+    for labels in ("asked", "epig"):
+        settings = resolve_settings("micro_history", {"labels": labels}, {"n_components": 4})
+        arrays, meta = run_cell(RUNNERS["micro_history"], task, settings, Stages())
+        assert meta["status"] == "done", meta
+        found[labels] = arrays["log_odds"]
+    np.testing.assert_array_equal(found["epig"][:, 0], found["asked"][:, 0])
+    assert not np.array_equal(found["epig"][:, 1:], found["asked"][:, 1:])
+
+
 def test_what_asking_gains_is_paired(tmp_path):
     """A method beside the same that asks: the table and comparisons.csv hold the paired difference of the two."""
     methods = "".join(
@@ -57,6 +71,7 @@ def test_what_asking_gains_is_paired(tmp_path):
         for name, more in (
             ("history", ""),
             ("history-asked", 'labels = "asked"'),
+            ("history-epig", 'labels = "epig"'),
             ("lonely", 'alpha = 0.1\nlabels = "asked"'),
         )
     )
@@ -68,7 +83,11 @@ def test_what_asking_gains_is_paired(tmp_path):
     run_suite(tmp_path / "suite.toml", tmp_path / "out")
     with (tmp_path / "out" / "comparisons.csv").open(encoding="utf-8") as file:
         pairs = {(row["method"], row["rival"], row["budget"]): row for row in csv.DictReader(file)}
-    assert set(pairs) == {("history-asked", "history", "0"), ("history-asked", "history", "2")}
+    assert set(pairs) == {
+        (*of, budget)
+        for of in (("history-asked", "history"), ("history-epig", "history-asked"))
+        for budget in ("0", "2")
+    }
     with (tmp_path / "out" / "results.csv").open(encoding="utf-8") as file:
         accuracy = {(row["method"], row["budget"]): float(row["accuracy"]) for row in csv.DictReader(file)}
     for (method, other, budget), row in pairs.items():
@@ -76,4 +95,4 @@ def test_what_asking_gains_is_paired(tmp_path):
         assert float(row["difference"]) == pytest.approx(gain, abs=1e-5)
     page = (tmp_path / "out" / "tables.md").read_text(encoding="utf-8")
     assert page.count("### What asking gains") == 1
-    assert page.partition("### What asking gains")[2].partition("###")[0].count("| **history** |") == 1
+    assert page.partition("### What asking gains")[2].partition("###")[0].count("against history") == 2

@@ -11,16 +11,20 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from micropref import read_preferences
 from micropref._support.strict_json import DuplicateKeyError, loads
+from micropref.cli import main
 from micropref.cli._app import working
 from micropref.datasets import MalformedRowError
 from micropref.datasets.responses import read_responses
 
+ROOT = Path(__file__).parents[1]
+N_INTERRUPTS = 40
 COMMAND = [sys.executable, "-m", "micropref"]
 ROW = {"prompt": "q", "chosen": "a good answer", "rejected": "bad", "group": "ann"}
 
@@ -72,7 +76,7 @@ def test_standard_input_that_is_closed(tmp_path):
     assert done.stderr.startswith("micropref: error: standard input: expected")
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [3, pytest.param(N_INTERRUPTS, marks=pytest.mark.slow)])
 def test_ctrl_c_at_any_time_gives_no_traceback(data, tmp_path, n):
     """From the moment on at which Python hands over: imports of the package, of what it needs, the work itself."""
     code = """
@@ -90,8 +94,48 @@ runpy.run_module("micropref", alter_sys=True, run_name="__main__")
         time.sleep(0.05 + draw.uniform(0.0, 2.0) if i else 0.3)
         child.send_signal(signal.SIGINT)
         _, said = child.communicate(timeout=60)
-        assert child.returncode in (130, -signal.SIGINT, 0)
+        assert child.returncode in (130, -signal.SIGINT, 0), said
         assert is_quiet(said), said
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"), [(AttributeError, 130), (ImportError, 130), (SystemError, 130), (OSError, 1), (ValueError, 1)]
+)
+def test_ctrl_c_in_whose_place_another_error_comes_is_one_still(raised, code, monkeypatch, capsys):
+    """What an extension module makes of it has no cause; an error of the work itself is reported all the same."""
+
+    def interrupted(args):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            error = raised("a module that is half imported")
+        raise error
+
+    monkeypatch.setattr("micropref.cli.app", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    assert ended.value.code == code
+    assert capsys.readouterr().err == ("" if code == 130 else "micropref: error: a module that is half imported\n")
+    assert signal.set_wakeup_fd(-1) == -1  # as it was
+
+
+def test_an_error_without_ctrl_c_is_none(monkeypatch):
+    def broken(args):
+        raise AttributeError("a bug")
+
+    monkeypatch.setattr("micropref.cli.app", broken)
+    with pytest.raises(AttributeError, match="a bug"):
+        main([])
+
+
+def test_ctrl_c_is_heard_soon():
+    """Until `main` runs, Python answers it by a traceback: so what it imports before takes hardly any time."""
+    code = "import sys; known = {*sys.modules}; import micropref.__main__; print(*({*sys.modules} - known))"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, env=env)
+    found = set(done.stdout.split())
+    assert {name for name in found if "micropref" in name} == {"micropref", "micropref.__main__"}
+    assert not found & {"typing", "re", "inspect", "contextlib", "numpy", "typer"}
 
 
 @pytest.mark.parametrize("lines", ["many", "one"])

@@ -17,6 +17,7 @@ from micropref._engine.question_batches import (
     choose_questions,
     expected_answers_information,
     joint_information,
+    pick,
 )
 from micropref._engine.questions import (
     Hypotheses,
@@ -155,6 +156,21 @@ def test_users_drawn_from_normals_have_their_information():
     np.testing.assert_allclose(drawn.weights.sum(axis=0), 1.0)
 
 
+def test_users_drawn_from_normals_have_their_means_and_covariances_exactly():
+    rng = np.random.default_rng(2)
+    k, n, q = 3, 8, 4
+    coordinates, roots = rng.normal(size=(n, q)), rng.normal(size=(k, q, q)) / 3
+    beliefs = rng.normal(size=(k, q)) / 2, roots @ roots.swapaxes(1, 2)
+    heads, nothing = rng.normal(size=(k, n)), np.zeros((k, n))
+    settings = {"temperature": 1.0, "random": np.random.RandomState(0)}
+    drawn = hypotheses_of_normals(np.full((k, n), 1 / k), heads, nothing, coordinates, beliefs, **settings)
+    margins = (np.log(drawn.first) - np.log(drawn.second)).reshape(k, -1, n)
+    np.testing.assert_allclose(margins.mean(axis=1), heads + beliefs[0] @ coordinates.T, atol=1e-9)
+    for component in range(k):
+        expected = coordinates @ beliefs[1][component] @ coordinates.T
+        np.testing.assert_allclose(np.cov(margins[component].T, bias=True), expected, atol=1e-9)
+
+
 # ------------------------------------------------------------------------------------------------------------- batches
 
 
@@ -219,6 +235,14 @@ def test_the_same_question_twice_says_less_than_another_one():
     assert 3 in choose_questions(hypotheses, 2, np.random.RandomState(0))
 
 
+def test_a_question_behind_many_alike_is_found():
+    """Alone it says less than 600 others, which all say the same."""
+    alike = np.array([[1.0], [1.0], [-1.0], [-1.0]]) * np.linspace(4.0, 4.5, 600)
+    margins = np.column_stack([alike, [3.0, -3.0, 3.0, -3.0]])
+    hypotheses = Hypotheses.of_margins(np.full((4, 1), 0.25), margins)
+    assert choose_questions(hypotheses, 2, np.random.RandomState(0)).tolist() == [599, 600]
+
+
 def test_beyond_the_exact_size_answers_are_drawn_by_the_seed():
     n_questions = int(np.log2(EXACT_ANSWERS)) + 4
     hypotheses, _, _ = pool(5, k=12, n=20, size=1.0)
@@ -236,6 +260,13 @@ def test_questions_that_are_equally_good_are_drawn():
     assert len(drawn) > 5
     nothing = Hypotheses.of_margins(np.ones((1, 1)), np.ones((1, 10)))  # one head: no answer says anything
     assert len(set(choose_questions(nothing, 10, np.random.RandomState(0)).tolist())) == 10
+
+
+def test_gains_that_differ_by_rounding_alone_are_equal():
+    gain = np.array([0.5, 0.5 * (1 + 2e-12), 0.5 * (1 - 2e-12), 0.4])
+    assert {pick(gain, np.random.RandomState(seed)) for seed in range(40)} == {0, 1, 2}
+    assert {pick(gain * 1e-30, np.random.RandomState(seed)) for seed in range(40)} == {0, 1, 2}
+    assert pick(np.array([1e-20, 2e-20]), np.random.RandomState(0)) == 1
 
 
 # ------------------------------------------------------------------------------------------------- answers of targets

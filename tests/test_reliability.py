@@ -12,7 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from stranger_cases import MAKE
+from test_any_order import ESTIMATORS, N_SEQUENCES
+from test_cli_endings import N_INTERRUPTS
 from test_store import Counting, expected
+from test_store_promises import N_COMPACTIONS, N_OTHER_BYTES
+from test_strangers import EACH, SLOW_SEEDS
 
 from micropref import MixtureBradleyTerry, load, save
 from micropref.embed import EmbeddingStore
@@ -130,4 +135,26 @@ def test_the_page_names_tests_that_are_there():
     assert len(named) > 15
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{test}"
+    for file in re.findall(r"`(?:tests/)?(test_\w+\.py)", page):
+        assert (ROOT / "tests" / file).exists(), file
+
+
+def test_the_page_has_the_figures_of_the_tests():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    for figure, found in {
+        r"(\d+) kills at random; at each of the system calls": N_KILLS["store"],
+        r"(\d+) kills at random \|": N_KILLS["model"],
+        r"one of their models is there \| (\d+) at once": N_SAVES,
+        r"nothing is lost \| (\d+) at once": N_COMPACTIONS,
+        r"(\d+) alterations of each": EACH,
+        r"of (\d+) kinds of models in every run": len(MAKE),
+        r"([\d ]+) of each in the slow one": len(SLOW_SEEDS),
+        r"(\d+) sequences for each of": N_SEQUENCES["every run"],
+        r"sequences for each of (\d+) estimators": len(ESTIMATORS),
+        r"in every run, (\d+) in the slow one": N_SEQUENCES["slow"],
+        r"(\d+) times, from the first import on": N_INTERRUPTS,
+        r"([\d ]+) random bytes of the other pages": 4 * N_OTHER_BYTES,
+    }.items():
+        (named,) = re.findall(figure, page)
+        assert int(named.replace(" ", "")) == found, figure
     assert sum(N_KILLS.values()) >= 300

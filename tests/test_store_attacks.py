@@ -200,6 +200,58 @@ def test_shards_of_another_kind_are_left_out(path, tmp_path, other):
     assert (path / shard.name).exists()
 
 
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "dangling"])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_what_is_no_file_is_no_shard(path, kind, read_only):
+    """Nothing waits for a pipe, reads a device, or fails over a folder that has the name of a shard."""
+    filled(path).close()
+    odd = path / f"{'0' * 32}.safetensors"
+
+    def make(place):
+        if kind == "pipe":
+            os.mkfifo(place)
+        elif kind == "folder":
+            place.mkdir()
+        else:
+            place.symlink_to("/dev/zero" if kind == "device" else "/nowhere")
+
+    make(odd)
+    with EmbeddingStore(path, Counting(), read_only=read_only) as store:
+        np.testing.assert_array_equal(store.lookup(TEXTS), expected(TEXTS))
+        assert (store.verify(), len(store), store.encoder.asked) == ([], 70, [])
+    victim = shards(path)[-1]
+    assert victim != odd
+    victim.unlink()
+    make(victim)
+    if read_only:  # what an index that is out of date says is not believed, and not missed
+        assert 0 < len(EmbeddingStore(path, Counting(), read_only=True).missing(TEXTS)) < 70
+    else:
+        with pytest.warns(UserWarning, match="1 shard of the store .* is damaged or missing"):
+            store = EmbeddingStore(path, Counting())
+        np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
+    assert os.path.lexists(odd)
+
+
+def test_a_shard_that_becomes_a_pipe_under_a_reader_is_damage(path):
+    filled(path).close()
+    store, victim = EmbeddingStore(path), shards(path)[0]
+    victim.unlink()
+    os.mkfifo(victim)
+    with pytest.raises(DamagedShardError, match=f"{victim.name}: expected a shard, got no regular file"):
+        store.lookup(TEXTS)
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_an_index_that_is_a_pipe_is_made_anew(path, read_only):
+    filled(path).close()
+    for file in path.glob("index.sqlite*"):
+        file.unlink()
+    os.mkfifo(path / "index.sqlite")
+    with EmbeddingStore(path, Counting(), read_only=read_only) as store:
+        np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
+    assert (path / "index.sqlite").is_file() is not read_only
+
+
 def test_two_processes_that_begin_a_store_in_different_ways(path):
     """The one that comes second is told; nothing is mixed."""
     one, two = EmbeddingStore(path, Counting(), dtype="float16"), EmbeddingStore(path, Counting(), dtype="float32")

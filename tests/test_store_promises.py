@@ -21,6 +21,7 @@ from micropref.embed._index import Index
 from micropref.embed._index_faults import DamagedIndexError, faults_named
 
 N_COMPACTIONS = 40
+N_OTHER_BYTES = 250  # in each of four parts
 
 
 @pytest.fixture
@@ -117,9 +118,9 @@ def test_one_bit_of_the_index_is_healed(path, monkeypatch):
 def test_every_byte_of_the_first_page_and_a_thousand_others_are_healed(path, monkeypatch, part):
     quick_syncs(monkeypatch)
     flipped, draw = Flipped(path), random.Random(part)
-    places = [*range(part, 4096, 4), *(draw.randrange(4096, len(flipped.blob)) for _ in range(250))]
+    places = [*range(part, 4096, 4), *(draw.randrange(4096, len(flipped.blob)) for _ in range(N_OTHER_BYTES))]
     faults = {at: flipped.healed(at, 1 << draw.randrange(8)) for at in places}
-    assert len(places) == 1274
+    assert len(places) == 1024 + N_OTHER_BYTES
     assert not {at: fault for at, fault in faults.items() if fault}
 
 
@@ -151,6 +152,34 @@ def test_an_index_that_says_something_else_is_healed(path, damage, read_only):
         store.verify()
         assert (store.verify(), len(store)) == ([], 70)
     assert not list(path.parent.glob("other*"))
+
+
+@pytest.mark.parametrize(
+    "change", ["ALTER TABLE shards ADD COLUMN more", "CREATE TABLE other (x)", "DROP TABLE vectors"]
+)
+def test_other_tables_than_those_of_an_index_are_damage(path, change):
+    filled(path).close()
+    database = sqlite3.connect(path / "index.sqlite", isolation_level=None)
+    database.execute(change)
+    database.close()
+    for writable in (True, False):
+        with pytest.raises(DamagedIndexError, match="expected the tables of an index"):
+            Index(path / "index.sqlite", writable=writable)
+
+
+def test_what_is_poured_is_counted_and_written_under_one_lock(path, monkeypatch):
+    """Between the two, another process could pour the same shards."""
+    many_small_shards(path)
+    store, held = EmbeddingStore(path, shard_size=20), []
+    append = store._folder.append
+
+    def appended(*given, **more):
+        held.append(getattr(store._folder._held, "depth", 0))
+        return append(*given, **more)
+
+    monkeypatch.setattr(store._folder, "append", appended)
+    store.compact()
+    assert set(held) == {1}
 
 
 def test_verify_says_what_was_wrong_and_heals_it(path):

@@ -14,11 +14,12 @@ import pytest
 from baseline_cases import C, D
 from stranger_cases import MAKE, USERS, Altered, _column, alter, comparisons, written
 
-from micropref import PreferenceModel, load
+from micropref import PreferenceModel, load, save
 from micropref.embed._template import Template
 from micropref.persistence import ModelFileError
 
 EACH = 90
+SLOW_SEEDS = range(EACH, 2 * EACH + 1000)
 MOST_SECONDS, MOST_BYTES = 20.0, 300 << 20
 X = np.random.default_rng(5).normal(size=(4, C + D))
 
@@ -91,7 +92,7 @@ def test_there_are_enough_attacks():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKE)
 def test_many_altered_models_are_refused_or_answer(name, folder, tmp_path):
-    attack(name, folder, tmp_path, range(EACH, 2 * EACH + 1000))
+    attack(name, folder, tmp_path, SLOW_SEEDS)
 
 
 # ------------------------------------------------------------------------------------------------ attacks with a name
@@ -113,6 +114,34 @@ def test_numbers_that_are_none_are_refused_by_the_name_of_their_tensor(name, val
             with np.errstate(over="ignore"):
                 model.arrays[tensor].reshape(-1)[-1] = value
             refused(model, tmp_path, rf"{tensor.replace('.', '.')}.*expected finite numbers")
+
+
+def test_coefficients_out_of_all_proportion_to_votes_are_refused(folder, tmp_path):
+    """Squares of their products would leave double precision for users whom loading does not ask about."""
+    for name in ("MeanVarianceRewards", "UserRewards", "HardMixture"):
+        model = Altered(folder(name))
+        model.arrays["coef"] = np.full_like(model.arrays["coef"], 1e200)
+        refused(model, tmp_path, "coef: expected a tensor whose products with the values of votes")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_a_model_that_would_be_refused_is_not_saved(value, folder, tmp_path):
+    """The one that is there stays."""
+    where = Altered(folder("mixture")).write(tmp_path / "model")
+    before = load(where)
+    model = load(where)
+    model.coef_ = np.full_like(model.coef_, value)
+    with pytest.raises(ModelFileError, match="coef: expected finite numbers"):
+        save(model, where)
+    np.testing.assert_array_equal(load(where).coef_, before.coef_)
+
+
+def test_a_pipe_in_the_place_of_a_description_is_replaced_by_a_save(folder, tmp_path):
+    model = load(folder("mixture"))
+    (tmp_path / "model").mkdir()
+    os.mkfifo(tmp_path / "model" / "model.json")
+    save(model, tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").coef_, model.coef_)
 
 
 @pytest.mark.parametrize("name", ["factors", "scale"])

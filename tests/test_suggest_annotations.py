@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from scipy.special import expit
 
-from micropref import HierarchicalBradleyTerry, MixtureBradleyTerry, suggest_annotations
+from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, suggest_annotations
 
 K, D = 3, 6
 
@@ -123,3 +123,18 @@ def test_answers_that_are_none(labelled):
     _, _, X, y, users, _ = world(4, n_annotators=8)
     with pytest.raises((ValueError, TypeError)):
         suggest_annotations(fitted(X, y, users), X, users, labelled=labelled)
+
+
+def test_rows_of_any_size_and_no_answers_yet():
+    _, _, X, y, users, rng = world(1, n_annotators=10)
+    mixture, pool = fitted(X, y, users), rng.normal(size=(30, D))
+    none = suggest_annotations(mixture, pool, np.arange(30), 3, labelled=(X[:0], y[:0], users[:0]))
+    assert none.tolist() == suggest_annotations(mixture, pool, np.arange(30), 3).tolist()
+    for size in (1e200, 1e-200, 0.0):
+        assert len(set(suggest_annotations(mixture, size * pool, np.arange(30), 3).tolist())) == 3
+
+
+def test_a_router_is_no_mixture():
+    _, _, X, y, users, _ = world(1, n_annotators=10)
+    with pytest.raises(TypeError, match=r"mixture: expected a MixtureBradleyTerry .*, got a ContextRouter"):
+        suggest_annotations(ContextRouter(fitted(X, y, users)), X)

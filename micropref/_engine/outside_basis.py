@@ -21,6 +21,7 @@ components of variance), and its standard error from the differences between use
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 
 from micropref._engine.gaussian_users import Scatter
 from micropref._engine.logistic_normal import moments
-from micropref._engine.population import Population, beliefs_of, log_prior
+from micropref._engine.population import Population, beliefs_of, head_variance, log_prior
 from micropref._engine.solvers import lbfgs
 from micropref._engine.user_votes import UserVotes
 from micropref.kernels._pointwise import posterior
@@ -110,8 +111,7 @@ def refitted_heads(votes: UserVotes, population: Population, share: Floats, alph
     share : ndarray of shape (K, n_users)
         Responsibilities of the components, times the weights of users.
     alpha : float
-        Penalty of the heads in nats per row. A prior that is as much wider as users differ, as in EM, would let few
-        votes make heads of noise: here all features are free, and not only the basis.
+        Penalty of the heads in nats per row.
     """
     variance, _ = _variance(votes, population)
     weight = share[:, votes.index]
@@ -121,6 +121,7 @@ def refitted_heads(votes: UserVotes, population: Population, share: Floats, alph
     reader = votes.rows.reader
     X = np.asarray(reader.X)
     shape = population.heads.shape
+    precision = _head_precision(votes, population, alpha)
 
     def objective(vector: Floats) -> tuple[float, Floats]:
         heads = vector.reshape(shape)
@@ -129,11 +130,31 @@ def refitted_heads(votes: UserVotes, population: Population, share: Floats, alph
         if votes.rows.signs is not None:
             per_row = per_row * votes.rows.signs
         uphill = np.asarray(linear_gradient(per_row.astype(X.dtype), X, reader.n_context_features, d), np.float64)
-        value = float((weight * log_z).sum()) / votes.mass - 0.5 * alpha * float((heads**2).sum())
-        return -value, (alpha * heads - uphill / votes.mass).ravel()
+        pull = precision(heads)
+        value = (float((weight * log_z).sum()) - 0.5 * float((heads * pull).sum())) / votes.mass
+        return -value, ((pull - uphill) / votes.mass).ravel()
 
     found = lbfgs(objective, population.heads.ravel(), scale=votes.norm, max_iter=_STEPS, tol=1e-5)
     return np.asarray(found.vector.reshape(shape))
+
+
+def _head_precision(votes: UserVotes, population: Population, alpha: float) -> Callable[[Floats], Floats]:
+    """Heads (K, d) times the inverse of the covariance of their prior.
+
+    Within the basis it is wider by the covariance of users, as in EM. Outside, where there are many more directions,
+    the same would let few votes make heads of noise.
+    """
+    scatter, basis = population.scatter, population.scatter.basis
+    own = head_variance(votes, alpha)
+    inside = np.linalg.inv(scatter.covariances + own * np.eye(scatter.n_directions))
+
+    def precision(heads: Floats) -> Floats:
+        z = heads @ basis
+        along = np.matmul(z[:, None], inside)[:, 0] @ basis.T
+        found = votes.norm**2 * (along + (heads - z @ basis.T) / own)
+        return np.asarray(found)
+
+    return precision
 
 
 def variances_of_pairs(votes: UserVotes, population: Population, share: Floats) -> tuple[Floats, Floats]:

@@ -29,6 +29,7 @@ __all__ = [
     "evidence",
     "evidence_of_first_votes",
     "expectation_maximisation",
+    "head_variance",
     "log_prior",
     "resized",
     "shaped",
@@ -201,6 +202,14 @@ def expectation_maximisation(
     return EMFit(best.population, best.value, n_iter, converged)
 
 
+def head_variance(votes: UserVotes, alpha: float) -> float:
+    """Prior variance of heads that are penalised by alpha, before that of users is added, in units of the votes.
+
+    With no penalty at all they are as good as free.
+    """
+    return float(votes.norm**2 / max(alpha * votes.mass, _LEAST_PRECISION * votes.norm**2))
+
+
 @dataclass(frozen=True)
 class _Expected:
     """A population, its penalised log-likelihood in nats per row, beliefs about users, and shares of components."""
@@ -216,8 +225,7 @@ class _Filtered:
 
     def __init__(self, votes: UserVotes, start: Population, alpha: float, compiled: bool | None, passes: int):
         self.votes, self.compiled, self.passes = votes, compiled, passes
-        # Of the heads, in units of `votes`; with no penalty at all they are as good as free.
-        self.variance = votes.norm**2 / max(alpha * votes.mass, _LEAST_PRECISION * votes.norm**2)
+        self.variance = head_variance(votes, alpha)
         self.z, self.outside = votes.coordinates(start.scatter)
         self.first, self.margins = start.heads, votes.margins(start.heads)
         self.basis = start.scatter.basis

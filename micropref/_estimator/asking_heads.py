@@ -87,7 +87,7 @@ class AskingHeads(RoutedHeads):
 
         Several are chosen jointly: each adds most to what the answers to those before it will say, so that no two of
         them say the same. No pair is asked twice, the other way round neither, nor one of which the user's vote was
-        among the last 4096 that the router has learned.
+        among the last 262 144 that the router has learned.
 
         Parameters
         ----------

@@ -47,7 +47,7 @@ _MAX_READS = 20
 _MOST_DESCRIPTION, _MOST_TENSORS = 1 << 28, 1 << 34
 # What models are made of; they are written in no other type.
 _DTYPES = ("float32", "float64", "int32", "int64")
-# Products of a few numbers up to here and of features stay inside double precision.
+# Squares of larger ones alone leave double precision; what a class makes of its tensors it checks itself.
 _LARGEST_NUMBER = 1e250
 # Elements that a tensor without any may claim in its other dimensions.
 _MOST_LENGTH = 1 << 40
@@ -62,13 +62,15 @@ def write_folder(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray],
     Raises
     ------
     ModelFileError
-        If the path is a file, or the model is larger than what is read again.
+        If the path is a file, or the model is larger than what is read again, or has numbers that are not.
     TimeoutError
         If another process has been saving there for a minute.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise ModelFileError(f"{folder}: expected a folder, as which a model is saved, got a file")
+    for name, array in arrays.items():
+        _check_numbers(f"{folder}: {name}", array)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = save_tensors({name: np.ascontiguousarray(array) for name, array in arrays.items()})
     checksum = hashlib.sha256(tensors).hexdigest()
@@ -119,7 +121,7 @@ def _remove_tensors(folder: Path, names: Iterable[str | None]) -> None:
 def _tensors_of(description: Path) -> str | None:
     """The name of the tensors' file; None where there is no description, or a damaged one."""
     try:
-        name = json.loads(description.read_bytes())["tensors"]["file"]
+        name = json.loads(_read(description, _MOST_DESCRIPTION))["tensors"]["file"]
     except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return name if isinstance(name, str) and _TENSORS.fullmatch(name) else None

@@ -165,7 +165,7 @@ class Dialogue:
         )
 
     def reply(self, question: Question, answer: Answer) -> Replied:
-        """Learn an answer; one that is "skip" teaches nothing, and the pair is not asked again.
+        """Learn an answer; one that is "skip" teaches nothing. In either case the pair is not asked again.
 
         Parameters
         ----------
@@ -174,11 +174,11 @@ class Dialogue:
             "neither" is a tie: two votes, one in each order, each of half the weight.
         """
         replied = Replied(question, answer)
-        if answer == "skip":
-            self._askable &= self._keys != self._keys[question.row]
-        else:
+        if answer != "skip":
             self.model.route(self._votes([replied]))
         self.replies.append(replied)
+        # The router remembers votes by their vectors, which some encoders compute differently in another batch.
+        self._askable &= self._keys != self._keys[question.row]
         return replied
 
     def certainty(self) -> float:

@@ -15,57 +15,77 @@ if TYPE_CHECKING:
 __all__ = ["AnsweredPairs", "RemembersPairs"]
 
 
+_CHUNK_ROWS = 4096
+
+
 class AnsweredPairs:
-    """The last votes of all users together, as keys of pairs: a ring that takes 48 kB however many votes there are.
+    """The last votes of all users together, as keys of pairs: a ring that grows with the votes, up to 3 MB.
+
+    Votes live in chunks, which a copy shares until one of the two writes into them.
 
     Parameters
     ----------
-    size : int, default=4096
+    size : int, default=262144
         Votes that are remembered.
     """
 
-    def __init__(self, size: int = 4096):
+    def __init__(self, size: int = 1 << 18):
         self.size = size
+        self._chunk_rows = min(size, _CHUNK_ROWS)
         self._next = 0
-        # Made with the first vote.
-        self._users, self._pairs = np.empty(0, dtype=np.int32), np.empty(0, dtype=np.uint64)
+        # Rows of users, and keys of their pairs; chunks are made as votes come.
+        self._users: list[NDArray[np.int32]] = []
+        self._pairs: list[NDArray[np.uint64]] = []
+        self._shared_chunks: set[int] = set()
 
     def add(self, users: NDArray[np.integer], pairs: NDArray[np.uint64]) -> None:
         """Remember votes, oldest first: the row of every user in their table, and the key of the pair."""
         users, pairs = users[-self.size :], pairs[-self.size :]
-        if len(users) and not len(self._users):
-            self._users, self._pairs = np.full(self.size, -1, dtype=np.int32), np.zeros(self.size, dtype=np.uint64)
-        if not self._users.flags.writeable:  # mapped from a file by joblib, as other processes have it
-            self._users, self._pairs = self._users.copy(), self._pairs.copy()
-        if len(users) == 1:
-            self._users[self._next], self._pairs[self._next] = users[0], pairs[0]
-            self._next = (self._next + 1) % self.size
-            return
-        places = (self._next + np.arange(len(users))) % self.size
-        self._users[places], self._pairs[places] = users, pairs
-        self._next = (self._next + len(users)) % self.size
+        start = 0
+        while start < len(users):
+            chunk, place = divmod(self._next, self._chunk_rows)
+            end = min(start + self._chunk_rows - place, start + self.size - self._next, len(users))
+            self._make_writeable(chunk)
+            written = slice(place, place + end - start)
+            self._users[chunk][written], self._pairs[chunk][written] = users[start:end], pairs[start:end]
+            self._next = (self._next + end - start) % self.size
+            start = end
 
     def of(self, user: int) -> NDArray[np.uint64]:
         """Keys of pairs that a user has answered; none for the row -1."""
-        if user < 0:
-            return np.empty(0, dtype=np.uint64)
-        return np.asarray(self._pairs[self._users == user])
+        found = [np.empty(0, dtype=np.uint64)]
+        if user >= 0:
+            found += [pairs[users == user] for users, pairs in zip(self._users, self._pairs, strict=True)]
+        return np.concatenate(found)
 
     def copy(self) -> Self:
+        """The same votes, which change on their own."""
         other = type(self)(self.size)
-        other._users, other._pairs, other._next = self._users.copy(), self._pairs.copy(), self._next
+        other._users, other._pairs, other._next = list(self._users), list(self._pairs), self._next
+        for one in (self, other):
+            one._shared_chunks = set(range(len(self._users)))
         return other
 
     def export(self) -> dict[str, NDArray[Any]]:
         """Rows of users and keys of pairs, oldest first, for saving."""
-        order = (self._next + np.arange(len(self._users))) % self.size
-        order = order[self._users[order] >= 0]
-        return {"users": self._users[order], "pairs": self._pairs[order].view(np.int64)}
+        users = np.concatenate([np.empty(0, dtype=np.int32), *self._users])
+        pairs = np.concatenate([np.empty(0, dtype=np.uint64), *self._pairs])
+        order = np.roll(np.arange(len(users)), -self._next)
+        order = order[users[order] >= 0]
+        return {"users": users[order], "pairs": pairs[order].view(np.int64)}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take back what `export` gave; nothing where there is nothing."""
         if "users" in arrays:
             self.add(arrays["users"], np.asarray(arrays["pairs"], dtype=np.int64).view(np.uint64))
+
+    def _make_writeable(self, chunk: int) -> None:
+        if chunk == len(self._users):
+            self._users.append(np.full(self._chunk_rows, -1, dtype=np.int32))
+            self._pairs.append(np.zeros(self._chunk_rows, dtype=np.uint64))
+        elif chunk in self._shared_chunks or not self._users[chunk].flags.writeable:  # mapped from a file by joblib
+            self._users[chunk], self._pairs[chunk] = self._users[chunk].copy(), self._pairs[chunk].copy()
+        self._shared_chunks.discard(chunk)
 
 
 class RemembersPairs:

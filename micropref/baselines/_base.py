@@ -30,6 +30,8 @@ __all__ = ["PersonalRewards", "known_users"]
 _NUMBERS_BYTES = 1 << 26
 # Of a saved model: users whose numbers are checked at a time, and columns up to which it is asked for an answer.
 _CHECKED_USERS, _MOST_COLUMNS = 1 << 10, 1 << 20
+# Of a value and a coefficient in a saved model: posteriors work with squares of it, and with products of several.
+_MOST_PRODUCT = 1e50
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,6 +242,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
         arrays = {name.strip("_"): getattr(self, name) for name in self._STATE_ARRAYS}
         users, votes = list(self._votes_of), [*self._votes_of.values()]
         shared = [getattr(self, name, None) for name in self._STATE_VOTES]
+        self._check_sizes([*votes, *shared])  # what is refused later must not take the place of another model
         arrays.update({f"votes.{name}": array for name, array in flattened([*votes, *shared]).items()})
         # A copy, to which threads that predict meanwhile add nothing. What is no row of numbers follows from the votes.
         kept = self._adaptations.copy()
@@ -290,6 +293,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
         self._votes_of = {user: one for user, one in zip(users, votes, strict=False) if one is not None}
         for name, shared in zip(self._STATE_VOTES, votes[len(users) :], strict=True):
             setattr(self, name, shared)
+        self._check_sizes(votes)
         if "numbers" not in arrays:
             return
         check_tensors(arrays, {"numbers": (None, len(self._start())), "numbers_of": (len(arrays["numbers"]),)})
@@ -300,6 +304,19 @@ class PersonalRewards(PersonalPreferenceClassifier):
         # The population's come first, because those of users depend on them.
         for row, numbers in sorted(zip(rows, arrays["numbers"], strict=True), key=lambda pair: pair[0]):
             self._keep(None if row < 0 else users[row], numbers)
+
+    def _check_sizes(self, votes: Sequence[Votes | None]) -> None:
+        """A ModelFileError where what is learned from votes could leave double precision.
+
+        Whatever the unit of features, products of values and coefficients are in nats, and those of a fit are small.
+        """
+        values = max((_largest(one.values) for one in votes if one is not None), default=0.0)
+        for name in self._STATE_ARRAYS:
+            if values * _largest(getattr(self, name)) > _MOST_PRODUCT:
+                raise ModelFileError(
+                    f"{name.strip('_')}: expected a tensor whose products with the values of votes are at most "
+                    f"{_MOST_PRODUCT:g} in a saved model, got larger ones"
+                )
 
     def _check_numbers(self, numbers: np.ndarray, width: int) -> None:
         """A ModelFileError unless users with these numbers get finite answers."""
@@ -432,6 +449,10 @@ class PersonalRewards(PersonalPreferenceClassifier):
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "classes_")
+
+
+def _largest(array: np.ndarray) -> float:
+    return max(-float(array.min()), float(array.max())) if array.size else 0.0
 
 
 def known_users(estimator: PersonalRewards) -> Sequence[Hashable]:

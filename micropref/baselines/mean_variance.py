@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +15,9 @@ from micropref._engine.gates import flatten, unflatten
 from micropref._engine.priors import head_penalty
 from micropref._engine.scaling import head_scale, with_penalties
 from micropref._engine.solvers import lbfgs
-from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import predicting
 from micropref._estimator.parameters import check_integer, check_real
 from micropref._estimator.saved import COUNT, FLAG, REAL, listed
-from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
 from micropref._support.renamed import moved
 from micropref.baselines._convergence import warn_if_stopped
@@ -36,9 +33,6 @@ from micropref.kernels._threads import blas_threads
 __all__ = ["MeanVarianceRewards"]
 
 __getattr__ = moved(__name__)
-
-# A posterior works with squares of these, and with products of several.
-_LARGEST_SPREAD = 1e50
 
 
 class MeanVarianceRewards(UtilityDistribution):
@@ -209,17 +203,6 @@ class MeanVarianceRewards(UtilityDistribution):
         check_is_fitted(self)
         _, values = response_rows(self, features, context)
         return self._moments(values, self._numbers(groups, len(values)))[0]
-
-    def _restore_users(self, arrays: Arrays, users: list[Hashable]) -> None:
-        super()._restore_users(arrays, users)
-        known = [votes for votes in (*self._votes_of.values(), self._votes_of_all) if votes is not None]
-        with np.errstate(all="ignore"):
-            spread = [np.abs(self._spread(votes.values.astype(np.float64))) for votes in known]
-        if not all((one <= _LARGEST_SPREAD).all() for one in spread):
-            raise ModelFileError(
-                f"factors: expected deviations that spread the margins of users' votes by at most {_LARGEST_SPREAD:g} "
-                "in a saved model, got larger ones"
-            )
 
     def _represent(self, context: np.ndarray, difference: np.ndarray) -> np.ndarray:
         return difference

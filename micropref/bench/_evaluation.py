@@ -15,10 +15,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from micropref.bench._methods.steps import NotApplicable, Run, Stages
-from micropref.bench._streams import ASKED
+from micropref.bench._streams import ASKED, DRAWN, EPIG
 from micropref.bench._tasks import Task
 
 _THREADS = "OMP_NUM_THREADS"
+# How labels are chosen, as a strategy of `budget_curve`.
+_STRATEGIES = {ASKED: "information", EPIG: "epig"}
 
 
 @contextmanager
@@ -69,7 +71,7 @@ def run_cell(
             inputs = task.inputs
             if n_draws:
                 inputs = replace(inputs, ranks=inputs.ranks[:n_draws])
-            inputs = replace(inputs, asked=settings.get("labels") == ASKED)
+            inputs = replace(inputs, asked=_STRATEGIES.get(settings.get("labels", DRAWN), ""))
             own = {name: value for name, value in settings.items() if name != "labels"}
             odds = np.asarray(run(inputs, own, stages), dtype=np.float64)
             if not np.isfinite(odds).all():

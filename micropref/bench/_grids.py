@@ -88,8 +88,8 @@ def what_asking_gains(result: DatasetResult) -> list[Block]:
     if not result.asked:
         return []
     rows: list[list[str]] = []
-    for name in dict.fromkeys(row["rival"] for row in result.asked):
-        rows.append([name])
+    for pair in dict.fromkeys((row["method"], row["rival"]) for row in result.asked):
+        rows.append([f"{pair[0]} against {pair[1]}"])
         rows += [
             [
                 str(row["budget"]),
@@ -99,11 +99,11 @@ def what_asking_gains(result: DatasetResult) -> list[Block]:
                 ),
             ]
             for row in result.asked
-            if row["rival"] == name and row["budget"]
+            if (row["method"], row["rival"]) == pair and row["budget"]
         ]
     about = (
-        "Labels that the method asks for against labels that are drawn, paired: above 0, asking is better; ▲ or ▼ "
-        "where p ≤ 0.05, not adjusted."
+        "Labels that the method asks for against labels that are drawn, and one rule of asking against another, "
+        "paired: above 0, the first is better; ▲ or ▼ where p ≤ 0.05, not adjusted."
     )
     return [Heading(3, "What asking gains"), Grid(["labels", "accuracy", "log-loss, nats"], rows, 1, about)]
 

@@ -22,7 +22,7 @@ from micropref.bench._specs import (
     Suite,
     resolve_settings,
 )
-from micropref.bench._streams import ASKED, DRAWN
+from micropref.bench._streams import ASKED, DRAWN, EPIG
 from micropref.kernels._pointwise import log_sigmoid
 from micropref.metrics import PairedDifference, adjust_p_values, group_metrics, paired_bootstrap
 from micropref.metrics._accuracy import tie_half
@@ -217,7 +217,7 @@ def _score(suite: Suite, result: DatasetResult, b: int) -> None:
                 _adjust(against, name)
             result.comparisons.extend(against)
     result.winners.extend(_winners(suite, result, done, merit, b))
-    result.asked.extend(_compared(suite, result, one, other, b) for one in done if (other := _drawn(one, done)))
+    result.asked.extend(_compared(suite, result, one, other, b) for one in done if (other := _simpler(one, done)))
     for prefix, tests in best_of.items():
         # One test for each method: those of a column of a table are adjusted together.
         _adjust(list(tests.values()), f"{prefix}p")
@@ -262,13 +262,14 @@ def _winners(
     return found
 
 
-def _drawn(one: Pooled, done: Sequence[Pooled]) -> Pooled | None:
-    """The same method with labels that are drawn, of one that asks for its own."""
-    if one.method.settings.get("labels") != ASKED:
+def _simpler(one: Pooled, done: Sequence[Pooled]) -> Pooled | None:
+    """Of a method that asks, the same with labels that are drawn; of another rule, the one with the usual rule."""
+    simpler = {ASKED: DRAWN, EPIG: ASKED}.get(one.method.settings.get("labels", DRAWN))
+    if simpler is None:
         return None
     for other in done:
-        drawn = {"labels": DRAWN, **other.method.settings}
-        if other.method.kind == one.method.kind and drawn == {**one.method.settings, "labels": DRAWN}:
+        settings = {"labels": DRAWN, **other.method.settings}
+        if other.method.kind == one.method.kind and settings == {**one.method.settings, "labels": simpler}:
             return other
     return None
 

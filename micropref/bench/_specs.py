@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from micropref.bench._streams import ASKED, DRAWN
+from micropref.bench._streams import ASKED, DRAWN, EPIG
 
 # What a method may use beside the comparisons of training, in the order of the tables.
 ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH = INFORMATION = (
@@ -369,8 +369,10 @@ def check_settings(kind: str, settings: Mapping[str, Any]) -> None:
         if key not in known:
             names = ", ".join(sorted(known)) or "none"
             raise ValueError(f"{key}: expected a setting of the kind {kind!r} ({names}), got {key!r}")
-        if key == "labels" and value not in (DRAWN, ASKED):
-            raise ValueError(f"labels: expected {DRAWN!r} or {ASKED!r}, got {value!r}")
+        if key == "labels":
+            rules = (DRAWN, ASKED, EPIG) if KINDS[kind].family == "micro" else (DRAWN, ASKED)
+            if value not in rules:
+                raise ValueError(f"labels: expected one of {', '.join(map(repr, rules))}, got {value!r}")
         if value == "auto" and (key in _AUTOMATIC or known[key] == "auto"):
             continue
         kinds: Any = type(known[key])

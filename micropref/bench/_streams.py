@@ -6,8 +6,9 @@ from enum import IntEnum
 
 import numpy as np
 
-# How the labels of a target are chosen, for methods with a rule for what to ask: drawn, as for all others, or asked.
-DRAWN, ASKED = "drawn", "asked"
+# How the labels of a target are chosen, for methods with a rule for what to ask: drawn, as for all others, or asked for
+# by that rule; of micropref's own also by what an answer says of the answers to the other questions.
+DRAWN, ASKED, EPIG = "drawn", "asked", "epig"
 
 
 class Stream(IntEnum):

@@ -82,8 +82,9 @@ class MethodInputs:
     test_target : ndarray of int of shape (n_test,)
     budgets : tuple of int
     seed : int
-    asked : bool
-        Whether methods that have a rule for it choose the rows to label; else the ranks do.
+    asked : str
+        Strategy by which methods that have a rule for it choose the rows to label, as in `budget_curve`; "": the ranks
+        do.
     """
 
     train: BenchRows
@@ -99,7 +100,7 @@ class MethodInputs:
     seed: int
     test_known: np.ndarray | None = None
     width: int = 0
-    asked: bool = False
+    asked: str = ""
 
     @property
     def has_contexts(self) -> bool:

@@ -12,6 +12,7 @@ from micropref._support.renamed import moved
 # Importing a family of commands registers it; this order is the order of the help.
 from micropref.cli import _ask, _bench, _demo, _embed, _models, _theory  # noqa: F401
 from micropref.cli._app import app, err
+from micropref.cli._interrupts import interrupts_kept
 from micropref.cli._streams import standard_streams
 
 __all__ = ["app", "main"]
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Always, with the exit code.
     """
     try:
-        with standard_streams():
+        with standard_streams(), interrupts_kept():
             app(args=None if arguments is None else list(arguments))
     except _rank_error() as error:
         # The process that failed reports its own error, and of the others one report is enough, unless it has died.
@@ -50,17 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except _REPORTED as error:
-        if _is_interruption(error):
-            sys.exit(130)
         err.print(f"micropref: error: {error}")
         sys.exit(1)
-
-
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error, as behind that of an import that it broke off."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _rank_error() -> type[BaseException] | tuple[()]:

@@ -6,12 +6,13 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from micropref._support.files import briefly_locked, file_state
 from micropref._support.text import counted
 from micropref.cli._app import Encoder, Json, Model, Store, app, print_json, working
 from micropref.cli._data import (
@@ -30,6 +31,10 @@ from micropref.cli._dialogue import Stopped, ask_user, certainty_line, console_o
 if TYPE_CHECKING:
     from micropref._reward.dialogue import Dialogue, Question
     from micropref.reward import PreferenceModel
+
+_LOCK = "ask.lock"
+# How long a dialogue that has ended waits for another one to be saved.
+_PATIENCE_S = 60.0
 
 
 @app.command()
@@ -146,23 +151,17 @@ class _Source:
     def __init__(self, folder: Path, encoder: str | None, store: Path | None):
         self.folder = folder
         self._settings: dict[str, Any] = {"encoder": encoder, "store": store}
-        self._read: bytes | None = None
+        self._state: tuple[int, ...] = ()
 
     def load(self) -> PreferenceModel:
         from micropref.reward import PreferenceModel
 
-        self._read = self._description()
+        self._state = file_state(self.folder / "model.json")  # before it is read
         return PreferenceModel.load(self.folder, **self._settings)
 
     def is_changed(self) -> bool:
         """Whether another process has saved a model there since; not if the folder is gone."""
-        return self._description() not in (self._read, None)
-
-    def _description(self) -> bytes | None:
-        try:
-            return (self.folder / "model.json").read_bytes()
-        except OSError:
-            return None
+        return file_state(self.folder / "model.json") not in (self._state, ())
 
 
 @contextmanager
@@ -173,12 +172,18 @@ def _kept(dialogue: Dialogue, source: _Source, output: Path | None) -> Iterator[
             yield
     finally:
         if dialogue.n_learned or output is not None:
-            model: Any = dialogue.model
-            # A dialogue takes minutes, in which other users may have been asked.
-            if source.is_changed():
-                votes = dialogue.votes()
-                model = source.load() if votes is None else source.load().route(votes)
-            model.save(output or source.folder)
+            with _only_one_saves(output or source.folder):
+                model: Any = dialogue.model
+                # A dialogue takes minutes, in which other users may have been asked.
+                if source.is_changed():
+                    votes = dialogue.votes()
+                    model = source.load() if votes is None else source.load().route(votes)
+                model.save(output or source.folder)
+
+
+def _only_one_saves(folder: Path) -> AbstractContextManager[object]:
+    """A lock from looking at a model until it is saved: of dialogues that end together, none loses its answers."""
+    return briefly_locked(folder / _LOCK, _PATIENCE_S) if folder.is_dir() else nullcontext()
 
 
 @contextmanager

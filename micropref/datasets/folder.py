@@ -171,7 +171,7 @@ def _read_texts(path: Path) -> list[str]:
         for number, line in enumerate(file, 1):
             try:
                 text = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 text = line
             if not isinstance(text, str):
                 raise MalformedRowError(f"{path}, line {number}: expected one JSON string, got {reprlib.repr(text)}")

@@ -104,6 +104,8 @@ class Index:
         if self.path is None or self.writable:
             place = ":memory:" if self.path is None else self.path
             return sqlite3.connect(place, timeout=_WAIT_SECONDS, isolation_level=None, check_same_thread=False)
+        if not self.path.is_file():  # to open a pipe is to wait
+            raise DamagedIndexError(f"{self.path}: expected the index of a store, got no regular file")
         # What a writer has not yet put into the file itself stands in a log beside it, which needs shared memory.
         log = self.path.with_name(f"{self.path.name}-wal")
         mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -74,6 +75,8 @@ def write_shard(folder: Path, fingerprint: str, keys: np.ndarray, vectors: np.nd
     about = {"fingerprint": fingerprint, "n_truncated": str(n_truncated)}
     blob = save({"keys": np.ascontiguousarray(keys), "vectors": np.ascontiguousarray(vectors)}, about)
     name = _name_of(hashlib.sha256(blob).hexdigest())
+    if (folder / name).is_dir():  # no file takes its name
+        set_aside(folder, name)
     with replacing(folder / name) as temporary:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
@@ -112,8 +115,9 @@ def damaged_names(folder: Path) -> set[str]:
 
 def _names(folder: Path, suffix: str) -> set[str]:
     with os.scandir(folder) as entries:
-        found = (_OURS.fullmatch(entry.name) for entry in entries)
-        return {name.group() for name in found if name is not None and name.group().endswith(suffix)}
+        ours = (entry for entry in entries if _OURS.fullmatch(entry.name) and entry.name.endswith(suffix))
+        # To read a pipe is to wait, and a device may have no end.
+        return {entry.name for entry in ours if entry.is_file()}
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -129,16 +133,6 @@ def set_aside(folder: Path, name: str) -> None:
         _files.sync(folder)
 
 
-def file_state(path: Path) -> tuple[int, ...]:
-    """What changes when a file is touched: inode, size, times of the last changes; empty where it is gone."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return ()
-    # The second time is that of the inode, which no program can set back.
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def check_shard(path: Path) -> None:
     """A DamagedShardError unless the bytes of a shard have the checksum in its name.
 
@@ -146,6 +140,8 @@ def check_shard(path: Path) -> None:
     damage.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DamagedShardError(f"{path}: expected a shard, got no regular file")
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:

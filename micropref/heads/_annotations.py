@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -14,6 +15,7 @@ from micropref._engine.label_design import LabelDesign, LinearLabels
 from micropref._engine.priors import HEAD_DEVIATION
 from micropref._rows.arrays import as_rows
 from micropref._rows.groups import check_groups
+from micropref._rows.layout import root_mean_square_norms
 from micropref._rows.pair_keys import askable_rows, owned_keys, pair_keys
 from micropref.kernels._pointwise import sigmoid
 
@@ -55,7 +57,7 @@ def suggest_annotations(
     n_queries : int, default=1
         Number of answers.
     labelled : tuple of X, y and groups, optional
-        The answers so far, as in ``mixture.fit``; y may be None. Without them, all annotators are new, and the heads
+        The answers so far, as in ``mixture.fit``; y may be None. Without any, all annotators are new, and the heads
         are taken to be known no better than before any answer.
     random_state : int, RandomState instance or None, default=0
         Seed of the choice among answers that are equally good.
@@ -91,15 +93,19 @@ def suggest_annotations(
     >>> row.tolist() != [0]
     True
     """
+    if isinstance(mixture, BaseEstimator) and not hasattr(mixture, "component_scores"):
+        raise TypeError(
+            f"mixture: expected a MixtureBradleyTerry or HierarchicalBradleyTerry, got a {type(mixture).__name__}"
+        )
     check_is_fitted(mixture, "coef_")
     random = check_random_state(random_state)
     rows, answered = _Answers(mixture, X, None, groups), None
-    if labelled is not None:
-        answered = _Answers(mixture, *_three(labelled))
+    if labelled is not None and len(_three(labelled)[0]):
+        answered = _Answers(mixture, *labelled)
     keys, known = _keys(rows, answered)
     candidates = askable_rows(keys, n_queries, known)
     slopes, difference = rows.slopes(answered), rows.difference
-    norm = np.sqrt((difference**2).sum(axis=1).mean())
+    norm = root_mean_square_norms(difference, 0)[1]
     scale = HEAD_DEVIATION / (norm if norm > 0 else 1.0)
     design = LabelDesign(
         LinearLabels(slopes[candidates], scale * difference[candidates]),

@@ -99,7 +99,7 @@ def _after_questions(
         assert judged is not None
         copies = asked_copies(
             model,
-            asking(model, "information", ASKED_FROM),
+            asking(model, inputs.asked, ASKED_FROM),
             (X, pool.y, members),
             inputs.budgets,
             judged,

@@ -31,7 +31,7 @@ NO_ROWS, GRADIENTS, POSTERIORS = 0, 1, 2
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _terms(
-    n, n_stacked, softmax, margins, logits, weights, evidence, wrong, slopes, sign, weight, balance, spare, loss,
+    n, n_stacked, softmax, margins, logits, weights, evidence, wrong, slopes, sign, weight, balance, spare, losses,
 ):  # fmt: skip
     """Of n rows, their products with heads become gradients, and evidence responsibilities; the loss is added up."""
     k_all = margins.shape[0] // n_stacked
@@ -44,9 +44,10 @@ def _terms(
         if softmax:
             log_softmax(logits[own], n, weights[own], spare[0], spare[1])
         posterior(logits[own], evidence[own], n, spare[0], spare[1])
-        loss[s] += loss_and_slopes(
-            logits[own], weights[own], evidence[own], spare[0], n, weight, weight, balance, slopes[own], spare[1]
-        )
+        loss_and_slopes(
+            logits[own], weights[own], evidence[own], spare[0], n, weight, weight, balance, slopes[own], spare[1],
+            losses[s],
+        )  # fmt: skip
     for k in range(margins.shape[0]):
         for i in range(n):
             margins[k, i] = -sign[i] * weight[i] * evidence[k, i] * wrong[k, i]
@@ -65,6 +66,8 @@ def _rows(
     )  # fmt: skip
     spare, sign, weight = np.zeros((2, size), heads.dtype), np.ones(size, heads.dtype), np.ones(size, heads.dtype)
     part_heads, part_gate = np.zeros_like(heads), np.zeros_like(gate)
+    # One sum for every place in a block: adding up all at the end is one chain, not one for each block.
+    losses, of_offsets = np.zeros((n_stacked, size)), np.zeros((k_all, size))
     buffer, in_order = np.empty((BLOCK_ROWS, x.shape[1]), heads.dtype), np.empty(0, np.int64)
     gated, softmax = gate.shape[0] > 0, gate.shape[0] > 0 or given.shape[0] > 0
     if not softmax:
@@ -94,7 +97,20 @@ def _rows(
                     for i in range(n):
                         logits[k, i] += offsets[k]
         _terms(
-            n, n_stacked, softmax, margins, logits, weights, evidence, wrong, slopes, sign, weight, balance, spare, loss
+            n,
+            n_stacked,
+            softmax,
+            margins,
+            logits,
+            weights,
+            evidence,
+            wrong,
+            slopes,
+            sign,
+            weight,
+            balance,
+            spare,
+            losses,
         )
         if kind == POSTERIORS:
             for i in range(n):
@@ -107,13 +123,17 @@ def _rows(
                 rows[lo + i, k_all:] = slopes[:, i]
         for k in range(k_all):
             for i in range(n):
-                d_offsets[k] += slopes[k, i]
-        block_gradient(source, c, order, at, n, margins, part_heads, d_heads)
+                of_offsets[k, i] += slopes[k, i]
+        block_gradient(source, c, order, at, n, margins, part_heads, d_heads, end)
         if gated:
-            block_gradient(source, 0, order, at, n, slopes, part_gate, d_gate)
+            block_gradient(source, 0, order, at, n, slopes, part_gate, d_gate, end)
         if (lo - first + BLOCK_ROWS) % ROWS_PER_FLUSH == 0 or lo + n == last:
             flush(part_heads, d_heads)
             flush(part_gate, d_gate)
+    for s in range(n_stacked):
+        loss[s] = losses[s].sum()
+    for k in range(k_all):
+        d_offsets[k] = of_offsets[k].sum()
 
 
 def sums(problem: Problem, row_gradients: bool = False) -> Sums:

@@ -185,12 +185,13 @@ def posterior(log_weights, evidence, n, log_likelihood, total):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def loss_and_slopes(log_weights, weights, responsibilities, log_likelihood, n, outer, mass, balance, slopes, entropy):
-    """Loss of n units, and its gradient with respect to their logits (K, n), as in `unit_terms`."""
+def loss_and_slopes(
+    log_weights, weights, responsibilities, log_likelihood, n, outer, mass, balance, slopes, entropy, losses
+):
+    """Adds the loss of each of n units to `losses`; its gradient with respect to their logits, as in `unit_terms`."""
     k_all = weights.shape[0]
-    loss = 0.0
     for i in range(n):
-        loss -= float(outer[i]) * float(log_likelihood[i])
+        losses[i] -= float(outer[i]) * float(log_likelihood[i])
     for k in range(k_all):
         for i in range(n):
             slopes[k, i] = outer[i] * (weights[k, i] - responsibilities[k, i])
@@ -201,9 +202,8 @@ def loss_and_slopes(log_weights, weights, responsibilities, log_likelihood, n, o
             for i in range(n):
                 entropy[i] += weights[k, i] * log_weights[k, i]
         for i in range(n):
-            loss += balance * float(mass[i]) * float(entropy[i])
+            losses[i] += balance * float(mass[i]) * float(entropy[i])
         factor = weights.dtype.type(balance)
         for k in range(k_all):
             for i in range(n):
                 slopes[k, i] += factor * mass[i] * weights[k, i] * (log_weights[k, i] - entropy[i])
-    return loss

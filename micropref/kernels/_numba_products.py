@@ -37,9 +37,9 @@ def _gradient(x, half, c, first, last, d_products, part, total):
     buffer, in_order = np.empty((BLOCK_ROWS, x.shape[1]), part.dtype), np.empty(0, np.int64)
     for lo in range(first, last, BLOCK_ROWS):
         n = min(BLOCK_ROWS, last - lo)
-        source, order, at, _ = as_computed(x, half, in_order, lo, n, c, buffer)
+        source, order, at, in_place = as_computed(x, half, in_order, lo, n, c, buffer)
         values[:, :n] = d_products[:, lo : lo + n]
-        block_gradient(source, c, order, at, n, values, part, total)
+        block_gradient(source, c, order, at, n, values, part, total, last if in_place else 0)
         if (lo - first + BLOCK_ROWS) % ROWS_PER_FLUSH == 0 or lo + n == last:
             flush(part, total)
 

@@ -43,7 +43,7 @@ def _add_evidence(parts, weight, starts, numbers, first, last, prior, evidence):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _unit_terms(n, n_stacked, softmax, logits, weights, evidence, slopes, outer, mass, balance, spare, loss):
+def _unit_terms(n, n_stacked, softmax, logits, weights, evidence, slopes, outer, mass, balance, spare, losses):
     """Evidence of n units becomes responsibilities, and `slopes` the gradients of their logits; adds to the losses."""
     k_all = logits.shape[0] // n_stacked
     for s in range(n_stacked):
@@ -51,8 +51,18 @@ def _unit_terms(n, n_stacked, softmax, logits, weights, evidence, slopes, outer,
         if softmax:
             log_softmax(logits[own], n, weights[own], spare[0], spare[1])
         posterior(logits[own], evidence[own], n, spare[0], spare[1])
-        loss[s] += loss_and_slopes(
-            logits[own], weights[own], evidence[own], spare[0], n, outer, mass, balance, slopes[own], spare[1]
+        loss_and_slopes(
+            logits[own],
+            weights[own],
+            evidence[own],
+            spare[0],
+            n,
+            outer,
+            mass,
+            balance,
+            slopes[own],
+            spare[1],
+            losses[s],
         )
 
 
@@ -76,6 +86,11 @@ def _units(
     logits, weights, evidence, slopes = of_units[0], of_units[1], of_units[2], of_units[3]
     products, spare = np.zeros((k_all, per_block), dtype), np.zeros((2, per_block))
     unit_outer, unit_mass = np.zeros(per_block), np.zeros(per_block)
+    losses, of_offsets, shares = (
+        np.zeros((n_stacked, per_block)),
+        np.zeros((k_all, per_block)),
+        np.zeros(per_block, dtype),
+    )
     part_heads, part_gate = np.zeros_like(heads), np.zeros_like(gate)
     buffer = np.empty((size if copied else 0, x.shape[1]), dtype)
     softmax = gate.shape[0] > 0
@@ -94,7 +109,8 @@ def _units(
         n, n_units = starts[v] - lo, v - u
         filled = (n_units + _UNIT_STEP - 1) // _UNIT_STEP * _UNIT_STEP
         source, places, at, in_place = as_computed(x, half, order, lo, n, c, buffer)
-        block_products(source, c, places, at, n, heads, margins, starts[last] if in_place else 0)
+        end = starts[last] if in_place else 0
+        block_products(source, c, places, at, n, heads, margins, end)
         for i in range(n):
             row = row_at(order, lo + i)
             if inner.shape[0]:
@@ -120,29 +136,33 @@ def _units(
                     logits[k, i] = products[k, i] + offsets[k]
                 logits[k, n_units:filled] = 0
         _unit_terms(
-            filled, n_stacked, softmax, logits, weights, evidence, slopes, unit_outer, unit_mass, balance, spare, loss
+            filled, n_stacked, softmax, logits, weights, evidence, slopes, unit_outer, unit_mass, balance, spare, losses
         )
         for i in range(n):
             factor[i] = -sign[i] * weight[i]
         for k in range(k_all):
             for i in range(n_units):
-                evidence[k, i] *= unit_outer[i]
+                shares[i] = evidence[k, i] * unit_outer[i]
             for i in range(n):
-                margins[k, i] = factor[i] * wrong[k, i] * dtype.type(evidence[k, unit[i]])
-            for i in range(n_units):
-                d_offsets[k] += slopes[k, i]
-        block_gradient(source, c, places, at, n, margins, part_heads, d_heads)
+                margins[k, i] = factor[i] * wrong[k, i] * shares[unit[i]]
+            for i in range(filled):
+                of_offsets[k, i] += slopes[k, i]
+        block_gradient(source, c, places, at, n, margins, part_heads, d_heads, end)
         if softmax:
             for k in range(k_all):
                 for i in range(n_units):
                     products[k, i] = slopes[k, i]
-            block_gradient(contexts, 0, numbers, u, n_units, products, part_gate, d_gate)
+            block_gradient(contexts, 0, numbers, u, n_units, products, part_gate, d_gate, last)
         since += n
         if since >= ROWS_PER_FLUSH or v == last:
             flush(part_heads, d_heads)
             flush(part_gate, d_gate)
             since = 0
         u = v
+    for s in range(n_stacked):
+        loss[s] = losses[s].sum()
+    for k in range(k_all):
+        d_offsets[k] = of_offsets[k].sum()
 
 
 def stacked_sums(stack: Stack) -> StackedSums:

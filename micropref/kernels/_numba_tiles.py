@@ -7,6 +7,7 @@ mixture of a stack has the bits that it has alone, and neither blocks nor thread
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -25,6 +26,8 @@ FLOAT16, BFLOAT16 = 1, 2
 
 _VECTOR_BYTES = 64 if llvm.get_host_cpu_features().get("avx512f") else 32
 _INDEX = ir.IntType(64)
+# Rows that are asked for go to the second-level cache.
+_NEAR = 2
 
 
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -72,16 +75,34 @@ class _Tile:
         zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(first, first, zeros)
 
-    def sum(self, value: Any) -> Any:
-        """Of all lanes, by halves."""
+    def store_sums(self, values: list[Any], target: Any) -> None:
+        """The sum over the lanes of each of four vectors, side by side: by halves, then across the four."""
         builder, lanes = self.builder, self.lanes
-        while lanes > 1:
+        while lanes > ROWS:
             lanes //= 2
-            half = ir.VectorType(ir.IntType(32), lanes)
-            low = builder.shuffle_vector(value, value, ir.Constant(half, list(range(lanes))))
-            high = builder.shuffle_vector(value, value, ir.Constant(half, list(range(lanes, 2 * lanes))))
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.IntType(32)(0))
+            low, high = range(lanes), range(lanes, 2 * lanes)
+            values = [builder.fadd(self.lanes_of(v, v, low), self.lanes_of(v, v, high)) for v in values]
+        a, b, c, d = values
+        even, odd, low, high = (0, 4, 2, 6), (1, 5, 3, 7), (0, 1, 4, 5), (2, 3, 6, 7)
+        ab = builder.fadd(self.lanes_of(a, b, even), self.lanes_of(a, b, odd))
+        cd = builder.fadd(self.lanes_of(c, d, even), self.lanes_of(c, d, odd))
+        total = builder.fadd(self.lanes_of(ab, cd, low), self.lanes_of(ab, cd, high))
+        self.store(total, target, _INDEX(0), total.type)
+
+    def lanes_of(self, a: Any, b: Any, which: Iterable[int]) -> Any:
+        mask = list(which)
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(mask)), mask))
+
+    def ask_for(self, rows: list[Any], j: Any, kind: Any) -> None:
+        """Bring the columns from j on of rows, which are needed soon, nearer."""
+        if kind == self.scalar:
+            return
+        flag, pointer = ir.IntType(32), ir.IntType(8).as_pointer()
+        of_lines = ir.FunctionType(ir.VoidType(), [pointer, flag, flag, flag])
+        function = cgutils.get_or_insert_function(self.builder.module, of_lines, "llvm.prefetch.p0")
+        for row in rows:
+            place = self.builder.bitcast(self.at(row, j, kind), pointer)
+            self.builder.call(function, [place, flag(0), flag(_NEAR), flag(1)])
 
     def columns(self, width: Any, body: Any) -> None:
         """``body(j, kind)`` for every whole vector of columns, then for every column left."""
@@ -93,9 +114,9 @@ class _Tile:
             body(loop.index, self.scalar)
 
 
-def _dot_tile(n_vectors: int) -> Any:
+def _dot_tile(n_vectors: int, n_ahead: int) -> Any:
     @intrinsic
-    def dots(typingctx, x, i, c, vectors, k, out, o):
+    def dots(typingctx, x, i, c, vectors, k, out, o, ahead):
         """``out[k + v, o + r] = vectors[k + v] @ x[i[r], c:c + width]`` for the tile's vectors v and four rows r."""
 
         def codegen(context, builder, signature, args):
@@ -104,6 +125,7 @@ def _dot_tile(n_vectors: int) -> Any:
             zero = _INDEX(0)
             rows = [tile.row(x_, builder.extract_value(args[1], r), args[2]) for r in range(ROWS)]
             heads = [tile.row(vectors_, builder.add(args[4], _INDEX(v)), zero) for v in range(n_vectors)]
+            later = [tile.row(x_, builder.extract_value(args[7], r), args[2]) for r in range(n_ahead)]
             pairs = [(r, v) for v in range(n_vectors) for r in range(ROWS)]
             sums = {
                 kind: [cgutils.alloca_once_value(builder, ir.Constant(kind, None)) for _ in pairs]
@@ -111,27 +133,35 @@ def _dot_tile(n_vectors: int) -> Any:
             }
 
             def body(j: Any, kind: Any) -> None:
-                of_rows = [tile.load(row, j, kind) for row in rows]
                 of_heads = [tile.load(head, j, kind) for head in heads]
-                for place, (r, v) in zip(sums[kind], pairs, strict=True):
-                    builder.store(multiply_add(builder, of_rows[r], of_heads[v], builder.load(place)), place)
+                for r, row in enumerate(rows):  # one row at a time, so that no register is missing
+                    of_row = tile.load(row, j, kind)
+                    for v, of_head in enumerate(of_heads):
+                        place = sums[kind][v * ROWS + r]
+                        builder.store(multiply_add(builder, of_row, of_head, builder.load(place)), place)
+                tile.ask_for(later, j, kind)
 
-            tile.columns(builder.extract_value(vectors_.shape, 1), body)
-            for many, few, (r, v) in zip(sums[tile.vector], sums[tile.scalar], pairs, strict=True):
-                total = builder.fadd(tile.sum(builder.load(many)), builder.load(few))
+            width = builder.extract_value(vectors_.shape, 1)
+            tile.columns(width, body)
+            for v in range(n_vectors):
                 target = tile.row(out_, builder.add(args[4], _INDEX(v)), args[6])
-                tile.store(total, target, _INDEX(r), tile.scalar)
+                own = slice(v * ROWS, (v + 1) * ROWS)
+                tile.store_sums([builder.load(place) for place in sums[tile.vector][own]], target)
+                with builder.if_then(builder.icmp_signed("!=", builder.srem(width, _INDEX(tile.lanes)), zero)):
+                    for r, place in enumerate(sums[tile.scalar][own]):
+                        total = builder.fadd(tile.load(target, _INDEX(r), tile.scalar), builder.load(place))
+                        tile.store(total, target, _INDEX(r), tile.scalar)
             return context.get_dummy_value()
 
-        return types.void(x, i, c, vectors, k, out, o), codegen
+        return types.void(x, i, c, vectors, k, out, o, ahead), codegen
 
     return dots
 
 
-def _gradient_tile(n_vectors: int) -> Any:
+def _gradient_tile(n_vectors: int, n_ahead: int) -> Any:
     @intrinsic
-    def add(typingctx, x, i, c, values, k, o, total):
-        """``total[k + v] += Σ_r values[k + v, o + r] x[i[r], c:c + width]`` for the tile's vectors v and four rows r."""
+    def add(typingctx, x, i, c, values, k, o, total, ahead):
+        """``total[k + v] += Σ_r values[k + v, o + r] x[i[r], c:c + width]`` for the tile's vectors v, four rows r."""
 
         def codegen(context, builder, signature, args):
             tile = _Tile(context, builder, x.dtype)
@@ -140,6 +170,7 @@ def _gradient_tile(n_vectors: int) -> Any:
             rows = [tile.row(x_, builder.extract_value(args[1], r), args[2]) for r in range(ROWS)]
             targets = [tile.row(total_, number, _INDEX(0)) for number in numbers]
             given = [tile.row(values_, number, args[5]) for number in numbers]
+            later = [tile.row(x_, builder.extract_value(args[7], r), args[2]) for r in range(n_ahead)]
             scalars = [[tile.load(one, _INDEX(r), tile.scalar) for r in range(ROWS)] for one in given]
             factors = {tile.scalar: scalars, tile.vector: [[tile.broadcast(f) for f in four] for four in scalars]}
 
@@ -150,37 +181,21 @@ def _gradient_tile(n_vectors: int) -> Any:
                     for factor, row in zip(four, of_rows, strict=True):
                         value = multiply_add(builder, factor, row, value)
                     tile.store(value, target, j, kind)
+                tile.ask_for(later, j, kind)
 
             tile.columns(builder.extract_value(total_.shape, 1), body)
             return context.get_dummy_value()
 
-        return types.void(x, i, c, values, k, o, total), codegen
+        return types.void(x, i, c, values, k, o, total, ahead), codegen
 
     return add
 
 
-_dots_of_one, _dots_of_two, _dots_of_three = (_dot_tile(n) for n in (1, 2, 3))
-_add_to_one, _add_to_two = (_gradient_tile(n) for n in (1, 2))
-
-
-@intrinsic
-def _prefetch_row(typingctx, x, i, c, width):
-    """Ask for row i's columns from c on, which are needed soon."""
-
-    def codegen(context, builder, signature, args):
-        tile = _Tile(context, builder, x.dtype)
-        row = tile.row(tile.array(x, args[0]), args[1], args[2])
-        flag = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [row.type, flag, flag, flag])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        per_line = _INDEX(64 // tile.itemsize)
-        lines = builder.sdiv(builder.add(args[3], builder.sub(per_line, _INDEX(1))), per_line)
-        with cgutils.for_range(builder, lines, intp=_INDEX) as loop:
-            place = builder.gep(row, [builder.mul(loop.index, _INDEX(64))])
-            builder.call(function, [place, flag(0), flag(2), flag(1)])
-        return context.get_dummy_value()
-
-    return types.void(x, i, c, width), codegen
+# The first tile of four rows asks for rows of the next block, so that memory is busy while the processor is.
+_AHEAD = 2
+_first_dots_of_one, _first_dots_of_two, _first_dots_of_three = (_dot_tile(n, _AHEAD) for n in (1, 2, 3))
+_first_add_to_one, _first_add_to_two = (_gradient_tile(n, _AHEAD) for n in (1, 2))
+_dots_of_two, _add_to_one, _add_to_two = _dot_tile(2, 0), _gradient_tile(1, 0), _gradient_tile(2, 0)
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -202,25 +217,36 @@ def _four(order, lo, i, n):
 
 
 @njit(nogil=True, cache=True)
+def _later(order, place, end, row):
+    """Rows at a place and behind it, which are asked for; `row` where there are none before the end."""
+    return (
+        np.int64(row_at(order, place)) if place < end else row,
+        np.int64(row_at(order, place + 1)) if place + 1 < end else row,
+    )
+
+
+@njit(nogil=True, cache=True)
 def block_products(x, c, order, lo, n, vectors, out, end):
-    """``out[:, :n] = vectors @ x[order[lo:lo + n], c:].T``, while the rows of the next block come nearer.
+    """``out[:, :n] = vectors @ x[order[lo:lo + n], c:].T``, while half of the next block comes nearer.
 
     Rows from place `end` on are not asked for. Up to three columns behind the n-th are written too.
     """
-    k_all, width = vectors.shape
+    k_all = vectors.shape[0]
     for i in range(0, n, ROWS):
         rows = _four(order, lo, i, n)
-        for place in range(lo + i + BLOCK_ROWS, min(lo + i + BLOCK_ROWS + ROWS, end)):
-            _prefetch_row(x, np.int64(row_at(order, place)), c, width)
-        k = 0
-        if k_all % 2 and k_all > 1:
-            _dots_of_three(x, rows, c, vectors, k, out, i)
+        later = _later(order, lo + i + BLOCK_ROWS, end, rows[0])
+        if k_all == 1:
+            _first_dots_of_one(x, rows, c, vectors, 0, out, i, later)
+            continue
+        if k_all % 2:
+            _first_dots_of_three(x, rows, c, vectors, 0, out, i, later)
             k = 3
-        while k + 1 < k_all:
-            _dots_of_two(x, rows, c, vectors, k, out, i)
+        else:
+            _first_dots_of_two(x, rows, c, vectors, 0, out, i, later)
+            k = 2
+        while k < k_all:
+            _dots_of_two(x, rows, c, vectors, k, out, i, later)
             k += 2
-        if k < k_all:
-            _dots_of_one(x, rows, c, vectors, k, out, i)
 
 
 @njit(nogil=True, cache=True)
@@ -233,22 +259,28 @@ def flush(part, total):
 
 
 @njit(nogil=True, cache=True)
-def block_gradient(x, c, order, lo, n, values, total, sums):
-    """``total += values[:, :n] @ x[order[lo:lo + n], c:]``; up to three columns behind the n-th become zero.
+def block_gradient(x, c, order, lo, n, values, total, sums, end):
+    """``total += values[:, :n] @ x[order[lo:lo + n], c:]``, while the other half of the next block comes nearer.
 
-    After every `ROWS_PER_FLUSH` of many rows, `total` moves to the `sums` in double precision.
+    Up to three columns of `values` behind the n-th become zero. After every `ROWS_PER_FLUSH` of many rows, `total` moves
+    to the `sums` in double precision.
     """
     k_all = total.shape[0]
     for k in range(k_all):
         values[k, n : (n + ROWS - 1) // ROWS * ROWS] = 0
     for i in range(0, n, ROWS):
         rows = _four(order, lo, i, n)
-        k = 0
+        later = _later(order, lo + i + BLOCK_ROWS + 2, end, rows[0])
+        if k_all == 1:
+            _first_add_to_one(x, rows, c, values, 0, i, total, later)
+        else:
+            _first_add_to_two(x, rows, c, values, 0, i, total, later)
+        k = 2
         while k + 1 < k_all:
-            _add_to_two(x, rows, c, values, k, i, total)
+            _add_to_two(x, rows, c, values, k, i, total, later)
             k += 2
         if k < k_all:
-            _add_to_one(x, rows, c, values, k, i, total)
+            _add_to_one(x, rows, c, values, k, i, total, later)
         if (i + ROWS) % ROWS_PER_FLUSH == 0:
             flush(total, sums)
 
@@ -271,9 +303,10 @@ def _from_bfloat16(typingctx, bits):
 
 
 def as_computed(x, half, order, lo, n, first, buffer):
-    """Where the tiles find rows ``order[lo:lo + n]`` as they compute: an array, an order, and the place of the first row.
+    """Where tiles find rows ``order[lo:lo + n]``: an array in the dtype of computation, an order, the first row's place.
 
-    At last, whether that is x itself. Columns keep their numbers. Replaced by one of the functions below where numba compiles a call of it.
+    And whether the array is x itself. Columns keep their numbers. Replaced by one of the functions below where numba
+    compiles a call of it.
     """
 
 

@@ -25,7 +25,7 @@ Result = TypeVar("Result")
 
 
 class _Dismissed(BaseException):
-    """Raised inside a solver that nobody waits for any more."""
+    """Raised inside a solver that is not to go on."""
 
 
 class _Runner(Generic[Result]):

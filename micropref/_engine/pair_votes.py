@@ -1,4 +1,4 @@
-"""Evidence of units whose votes are about few distinct pairs: every pair is scored once, whoever voted on it.
+"""Evidence of units whose votes are about few distinct pairs: every pair is scored once for all votes on it.
 
 With margins M_kj of the distinct differences, of A⁺_uj, the weight of the votes of unit u for the first response of
 pair j, and of A⁻_uj, that for the second:

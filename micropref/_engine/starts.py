@@ -73,7 +73,7 @@ def best_minimum(
     stiffness = with_penalties(scale, objective.stiffness)
     starts = [start() for _ in range(n_starts)]
 
-    def solve(one: int, function: Objective, told: Callable[[float], None] | None) -> Minimum:
+    def solve(one: int, function: Objective, after: Callable[[float], None]) -> Minimum:
         return lbfgs(
             function,
             starts[one],
@@ -81,7 +81,7 @@ def best_minimum(
             max_iter=max_iter,
             tol=tol,
             precision=precision,
-            callback=told if verbose else None,
+            callback=after if verbose else None,
         )
 
     # Only a hidden layer has products that are worth the threads of BLAS.
@@ -102,7 +102,7 @@ def best_minimum(
 def _together(
     objective: MixtureObjective,
     n_starts: int,
-    solve: Callable[[int, Objective, Callable[[float], None] | None], Minimum],
+    solve: Callable[[int, Objective, Callable[[float], None]], Minimum],
     progress: FitProgress,
 ) -> list[Minimum]:
     """The minima of all starts, which share every read of X. Progress is shown as if one came after the other."""

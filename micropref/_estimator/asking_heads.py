@@ -102,7 +102,9 @@ class AskingHeads(RoutedHeads):
             pairs of `target`, I(y; y_t) on average over them.
         target : array of shape (n_targets, n_features_in_), optional
             Pairs on which the user will be served; with them, either strategy is "epig". Without them, "epig" takes the
-            candidates for it. Of more than 128 a seeded draw of 128 is taken.
+            candidates for it. Of more than 128 a seeded draw of 128 is taken. A user's weights are those in the
+            candidate's context, also for the answers to the targets: where the gate alone says which head applies in
+            the targets' contexts, nothing need be asked, and this does not see it.
         random_state : int, RandomState instance or None, default=0
             Seed of the choice among questions that are equally good, and of what is drawn: users around heads from the
             second question on, and answers of batches of more than ten (for "epig", four) questions.

@@ -158,3 +158,110 @@ def test_no_rows(path):
     with use_path(path):
         found = stacked_sums(*given, **keywords)
     assert not any(value.any() for value in found)
+
+
+@pytest.fixture
+def small_slices(monkeypatch):
+    monkeypatch.setattr("micropref.kernels._threads._ENTRIES_PER_SLICE", 500)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("grouped", [None, "unsorted", "sorted", "runs", "one"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.usefixtures("small_slices")
+def test_the_number_of_threads_changes_no_bit(path, grouped, dtype, monkeypatch):
+    given, keywords, truth = world(5, n=900, dtype=dtype, grouped=grouped, prior=True)
+    found = []
+    for threads in ("1", "2", "5"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        with use_path(path):
+            found.append(stacked_sums(*given, **keywords, balance=0.2))
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(one, other)
+    assert_close(found[0], plain(*given, **truth, balance=0.2), 1e-5 if dtype == np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("grouped", [None, "unsorted", "sorted"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("k", "d"), [(1, 8), (2, 19), (3, 64), (4, 5), (5, 100)])
+def test_a_mixture_has_the_same_bits_alone_and_in_a_stack(k, d, dtype, grouped):
+    (X, heads, gate, offsets, c), keywords, _ = world(6, n=203, d=d, k=k, s=5, dtype=dtype, grouped=grouped)
+    with use_path("numba"):
+        together = stacked_sums(X, heads, gate, offsets, c, **keywords, balance=0.1)
+        for i in range(5):
+            own = slice(i, i + 1)
+            alone = stacked_sums(X, heads[own], gate[own], offsets[own], c, **keywords, balance=0.1)
+            for one, all_of_them in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(one[0], all_of_them[i])
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("grouped", [None, "unsorted", "sorted"])
+@pytest.mark.parametrize("layout", ["Fortran", "columns of wider rows", "every other row", "reversed"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_any_layout(path, grouped, layout, dtype):
+    (X, *parameters), keywords, truth = world(2, n=130, dtype=np.float32, grouped=grouped)
+    wide = np.full((2 * len(X), 3 * X.shape[1]), np.nan, dtype)
+    if layout == "Fortran":
+        stored = np.asfortranarray(X.astype(dtype))
+    elif layout == "columns of wider rows":
+        stored = wide[: len(X), 4 : 4 + X.shape[1]]
+    elif layout == "every other row":
+        stored = wide[::2, 4 : 4 + X.shape[1]]
+    else:
+        stored = wide[: len(X), : X.shape[1]][::-1]
+    stored[:] = X
+    with use_path(path):
+        found = stacked_sums(stored, *parameters, **keywords)
+    assert_close(found, plain(stored.astype(np.float64), *parameters, **truth), 2e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("grouped", [None, "unsorted"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_comes_through(path, grouped, bad):
+    (X, *parameters), keywords, _ = world(3, n=70, grouped=grouped)
+    X[33, 4] = bad
+    with use_path(path), np.errstate(invalid="ignore"):
+        found = stacked_sums(X, *parameters, **keywords)
+    if np.isnan(bad):
+        assert np.isnan(found.loss).all()
+    assert not np.isfinite(found.heads[..., 1]).any()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("size", [1e3, 1e6])
+@pytest.mark.parametrize("grouped", [None, "unsorted", "one"])
+def test_margins_of_any_size(path, size, grouped):
+    (X, heads, *parameters), keywords, truth = world(4, n=400, grouped=grouped)
+    with use_path(path):
+        found = stacked_sums(X, heads * size, *parameters, **keywords)
+    assert_close(found, plain(X, heads * size, *parameters, **truth), 1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_vector_functions_are_as_exact_as_the_library(dtype):
+    from micropref.kernels._numba_pointwise import log_sigmoids, posterior
+
+    margins = np.concatenate([np.linspace(-80, 80, 4001), [0.0, -0.0, np.inf, -np.inf, np.nan, 1e4, -1e4]]).astype(
+        dtype
+    )
+    found = np.empty((2, len(margins)), dtype)
+    log_sigmoids(margins, len(margins), *found)
+    exact = margins.astype(np.longdouble)
+    with np.errstate(over="ignore"):
+        true = np.minimum(exact, 0) - np.log1p(np.exp(-np.abs(exact))), 1 / (1 + np.exp(exact))
+    for value, expected in zip(found, true, strict=True):
+        np.testing.assert_allclose(
+            value, expected.astype(np.float64), rtol=4 * np.finfo(dtype).eps, atol=np.finfo(dtype).tiny
+        )
+    evidence = np.random.default_rng(0).normal(size=(3, 64)).astype(dtype) * np.logspace(-4, 3, 64).astype(dtype)
+    log_weights = np.log(np.array([[0.2], [0.3], [0.5]])).repeat(64, 1).astype(dtype)
+    joint = evidence.astype(np.float64) + log_weights
+    spare = np.empty((2, 64), dtype)
+    posterior(log_weights, evidence, 64, *spare)
+    true = np.logaddexp.reduce(joint, axis=0)
+    tolerance = 8 * np.finfo(dtype).eps
+    np.testing.assert_allclose(spare[0], true, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(evidence, np.exp(joint - true), atol=tolerance * np.abs(joint).max())

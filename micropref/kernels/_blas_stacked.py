@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref.kernels import _threads
-from micropref.kernels._blas import _BLOCK_BYTES, add_gradient, products
+from micropref.kernels._blas import add_gradient, block_rows, products
 from micropref.kernels._pointwise import log_sigmoid, sigmoid, unit_terms
 from micropref.kernels._reference import widened
 from micropref.kernels._stacked import Stack, StackedSums, added_up
@@ -17,7 +17,7 @@ from micropref.kernels._stacked import Stack, StackedSums, added_up
 def stacked_sums(stack: Stack) -> StackedSums:
     """Losses and gradients of all mixtures."""
     width, units = stack.X.shape[1], stack.units
-    size = max(64, _BLOCK_BYTES // (4 * width))
+    size = block_rows(width)
 
     def part(some: slice) -> StackedSums:
         total = StackedSums.zeros(stack)

@@ -1,7 +1,7 @@
-"""The compiled CPU path: 64 rows at a time, from their margins to their gradient while they are in a near cache.
+"""The compiled CPU path: 64 rows at a time, from their margins to their gradient while they are in a cache.
 
-Products go by tiles of four rows, and everything between them by vectors. The functions release the interpreter lock and
-run in threads of the caller's; numba's own threads would abort a process that calls them from two threads at once.
+Products go by tiles of four rows, and everything between them by vectors. The functions release the interpreter lock
+and run in threads of the caller's; numba's own threads would abort a process that calls them from two threads at once.
 """
 
 from __future__ import annotations
@@ -30,52 +30,42 @@ NO_ROWS, GRADIENTS, POSTERIORS = 0, 1, 2
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _terms(
-    n, n_stacked, softmax, margins, logits, weights, evidence, wrong, slopes, sign, weight, balance, spare, losses,
-):  # fmt: skip
-    """Of n rows, their products with heads become gradients, and evidence responsibilities; the loss is added up."""
-    k_all = margins.shape[0] // n_stacked
-    for k in range(margins.shape[0]):
-        for i in range(n):
-            margins[k, i] *= sign[i]
-        log_sigmoids(margins[k], n, evidence[k], wrong[k])
+def _terms(n, softmax, margins, blocks, spare, balance, losses):
+    """Of n rows, their products with heads become gradients, and evidence responsibilities; the losses are added up."""
+    logits, weights, evidence, slopes, wrong = blocks[0], blocks[1], blocks[2], blocks[3], blocks[4]
+    first, second, sign, weight = spare[0], spare[1], spare[2], spare[3]
+    n_stacked, k_all = evidence.shape[0], evidence.shape[1]
     for s in range(n_stacked):
-        own = slice(s * k_all, (s + 1) * k_all)
+        for k in range(k_all):
+            own = margins[s * k_all + k]
+            for i in range(n):
+                own[i] *= sign[i]
+            log_sigmoids(own, n, evidence[s, k], wrong[s, k])
         if softmax:
-            log_softmax(logits[own], n, weights[own], spare[0], spare[1])
-        posterior(logits[own], evidence[own], n, spare[0], spare[1])
+            log_softmax(logits[s], n, weights[s], first, second)
+        posterior(logits[s], evidence[s], n, first, second)
         loss_and_slopes(
-            logits[own], weights[own], evidence[own], spare[0], n, weight, weight, balance, slopes[own], spare[1],
-            losses[s],
-        )  # fmt: skip
-    for k in range(margins.shape[0]):
-        for i in range(n):
-            margins[k, i] = -sign[i] * weight[i] * evidence[k, i] * wrong[k, i]
+            logits[s], weights[s], evidence[s], first, n, weight, weight, balance, slopes[s], second, losses[s]
+        )
+        for k in range(k_all):
+            own, share, missed = margins[s * k_all + k], evidence[s, k], wrong[s, k]
+            for i in range(n):
+                own[i] = -sign[i] * weight[i] * share[i] * missed[i]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _rows(
-    x, half, c, first, last, n_stacked, heads, gate, offsets, given, sample_weight, signs, balance, kind, rows,
-    loss, d_heads, d_gate, d_offsets,
+    x, half, c, first, last, heads, gate, offsets, given, sample_weight, signs, balance, kind, rows,
+    buffer, margins, blocks, spare, losses, of_offsets, part_heads, part_gate, d_heads, d_gate,
 ):  # fmt: skip
-    """Losses of rows `first` to `last` under stacked mixtures, and their gradients; with one mixture also every row's."""
-    k_all, size = heads.shape[0], BLOCK_ROWS + ROWS
-    blocks = np.zeros((6, k_all, size), heads.dtype)
-    margins, logits, weights, evidence, wrong, slopes = (
-        blocks[0], blocks[1], blocks[2], blocks[3], blocks[4], blocks[5],
-    )  # fmt: skip
-    spare, sign, weight = np.zeros((2, size), heads.dtype), np.ones(size, heads.dtype), np.ones(size, heads.dtype)
-    part_heads, part_gate = np.zeros_like(heads), np.zeros_like(gate)
-    # One sum for every place in a block: adding up all at the end is one chain, not one for each block.
-    losses, of_offsets = np.zeros((n_stacked, size)), np.zeros((k_all, size))
-    buffer, in_order = np.empty((BLOCK_ROWS, x.shape[1]), heads.dtype), np.empty(0, np.int64)
+    """Losses of rows `first` to `last` under stacked mixtures, and their gradients.
+
+    With one mixture `kind` says what is written to `rows` besides. Without logits that differ from row to row, `blocks`
+    holds the logarithms of the mixture weights and these.
+    """
+    k_all, in_order = heads.shape[0], np.empty(0, np.int64)
     gated, softmax = gate.shape[0] > 0, gate.shape[0] > 0 or given.shape[0] > 0
-    if not softmax:
-        for k in range(k_all):
-            logits[k] = offsets[k]
-        for s in range(n_stacked):
-            own = slice(s * (k_all // n_stacked), (s + 1) * (k_all // n_stacked))
-            log_softmax(logits[own], size, weights[own], spare[0], spare[1])
+    logits, slopes = blocks[0].reshape(margins.shape), blocks[3].reshape(margins.shape)
     for lo in range(first, last, BLOCK_ROWS):
         n = min(BLOCK_ROWS, last - lo)
         source, order, at, in_place = as_computed(x, half, in_order, lo, n, 0 if gated else c, buffer)
@@ -83,57 +73,34 @@ def _rows(
         block_products(source, c, order, at, n, heads, margins, end)
         if gated:
             block_products(source, 0, order, at, n, gate, logits, end)
-        for i in range(n):
-            if sample_weight.shape[0]:
-                weight[i] = sample_weight[lo + i]
-            if signs.shape[0]:
-                sign[i] = signs[lo + i]
-        if softmax:
-            for k in range(k_all):
-                if given.shape[0]:
-                    for i in range(n):
-                        logits[k, i] = given[lo + i, k]
-                else:
-                    for i in range(n):
-                        logits[k, i] += offsets[k]
-        _terms(
-            n,
-            n_stacked,
-            softmax,
-            margins,
-            logits,
-            weights,
-            evidence,
-            wrong,
-            slopes,
-            sign,
-            weight,
-            balance,
-            spare,
-            losses,
-        )
+        if signs.shape[0]:
+            for i in range(n):
+                spare[2, i] = signs[lo + i]
+        if sample_weight.shape[0]:
+            for i in range(n):
+                spare[3, i] = sample_weight[lo + i]
+        for k in range(k_all if softmax else 0):
+            for i in range(n):
+                logits[k, i] = given[lo + i, k] if given.shape[0] else logits[k, i] + offsets[k]
+        _terms(n, softmax, margins, blocks, spare, balance, losses)
         if kind == POSTERIORS:
             for i in range(n):
                 rows[lo + i, 0] = spare[0, i]
-                rows[lo + i, 1:] = evidence[:, i]
+                for k in range(k_all):
+                    rows[lo + i, 1 + k] = blocks[2, 0, k, i]
             continue
-        if kind == GRADIENTS:
-            for i in range(n):
-                rows[lo + i, :k_all] = margins[:, i]
-                rows[lo + i, k_all:] = slopes[:, i]
         for k in range(k_all):
             for i in range(n):
                 of_offsets[k, i] += slopes[k, i]
+                if kind == GRADIENTS:
+                    rows[lo + i, k] = margins[k, i]
+                    rows[lo + i, k_all + k] = slopes[k, i]
         block_gradient(source, c, order, at, n, margins, part_heads, d_heads, end)
         if gated:
             block_gradient(source, 0, order, at, n, slopes, part_gate, d_gate, end)
         if (lo - first + BLOCK_ROWS) % ROWS_PER_FLUSH == 0 or lo + n == last:
             flush(part_heads, d_heads)
             flush(part_gate, d_gate)
-    for s in range(n_stacked):
-        loss[s] = losses[s].sum()
-    for k in range(k_all):
-        d_offsets[k] = of_offsets[k].sum()
 
 
 def sums(problem: Problem, row_gradients: bool = False) -> Sums:
@@ -176,18 +143,33 @@ def of_rows(stack: Stack, logits: np.ndarray | None, kind: int, rows: np.ndarray
     dtype = stack.heads.dtype
     heads, gate, offsets = flat(stack)
     # An absent array is an empty one, so that one compiled function serves all cases.
-    logits = or_empty(logits, (0, 0), dtype)
+    logits, direct = or_empty(logits, (0, 0), dtype), not half and X.flags.c_contiguous
     weight, signs = or_empty(stack.weight, (0,), dtype), or_empty(stack.signs, (0,), np.int8)
+
+    size = BLOCK_ROWS + ROWS
 
     def part(some: slice) -> StackedSums:
         total = StackedSums.zeros(stack)
-        d_gate = np.zeros((0, 0)) if total.gate_weights is None else total.gate_weights.reshape(gate.shape)
-        _rows(X, half, stack.n_context_features, some.start, some.stop, s, heads, gate, offsets, logits, weight, signs,
-              float(stack.balance), kind, rows, total.loss, total.heads.reshape(heads.shape), d_gate,
-              total.offsets.reshape(s * k))  # fmt: skip
+        blocks, spare = np.zeros((5, s, k, size), dtype), np.ones((4, size), dtype)
+        blocks[0] = stack.offsets[:, :, None]
+        for i in range(s):
+            log_softmax(blocks[0, i], size, blocks[1, i], spare[0], spare[1])
+        # One sum for every place in a block: adding all up at the end is one chain, not one for each block.
+        losses, of_offsets = np.zeros((s, size)), np.zeros((s * k, size))
+        _rows(X, half, stack.n_context_features, some.start, some.stop, heads, gate, offsets, logits, weight, signs,
+              float(stack.balance), kind, rows, np.empty((BLOCK_ROWS, 0 if direct else X.shape[1]), dtype),
+              np.zeros((s * k, size), dtype), blocks, spare, losses, of_offsets, np.zeros_like(heads),
+              np.zeros_like(gate), *gradients(total, heads, gate))  # fmt: skip
+        total.loss[:], total.offsets[:] = losses.sum(axis=1), of_offsets.sum(axis=1).reshape(s, k)
         return total
 
     return added_up(stack, part, _threads.split(*stack.X.shape) if len(stack.X) else [])
+
+
+def gradients(total: StackedSums, heads: np.ndarray, gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where the gradients of flat heads and gate weights are added up."""
+    of_gate = np.zeros((0, 0)) if total.gate_weights is None else total.gate_weights.reshape(gate.shape)
+    return total.heads.reshape(heads.shape), of_gate
 
 
 def flat(stack: Stack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

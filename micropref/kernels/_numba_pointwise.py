@@ -1,8 +1,8 @@
 """What margins, logits and evidence are worth, for a block of rows or units at once, in vector instructions.
 
-exp and log are Taylor series, long enough for the dtype: the library's functions take one number at a time. There are no
-branches but choices of one of two values, so that loops become vector instructions, and comparisons take the side that
-keeps NaN. `micropref.kernels._pointwise` says the same with array operations.
+exp and log are Taylor series, long enough for the dtype: the library's functions take one number at a time. There are
+no branches but choices of one of two values, so that loops become vector instructions, and comparisons take the side
+that keeps NaN. `micropref.kernels._pointwise` says the same with array operations.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stacked mixtures on the compiled path: whole units at a time, whose evidence is known before their rows leave the cache.
+"""Stacked mixtures on the compiled path: whole units at a time, with gradients before their rows leave the cache.
 
 A block is as many whole units as have 64 rows together, or one unit that has more.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from micropref.kernels._numba import NO_ROWS, flat, of_rows, or_empty
+from micropref.kernels._numba import NO_ROWS, flat, gradients, of_rows, or_empty
 from micropref.kernels._numba_pointwise import log_sigmoids, log_softmax, loss_and_slopes, posterior
 from micropref.kernels._numba_tiles import (
     BLOCK_ROWS,
@@ -43,115 +43,100 @@ def _add_evidence(parts, weight, starts, numbers, first, last, prior, evidence):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _unit_terms(n, n_stacked, softmax, logits, weights, evidence, slopes, outer, mass, balance, spare, losses):
-    """Evidence of n units becomes responsibilities, and `slopes` the gradients of their logits; adds to the losses."""
-    k_all = logits.shape[0] // n_stacked
-    for s in range(n_stacked):
-        own = slice(s * k_all, (s + 1) * k_all)
+def _unit_terms(n, softmax, logits, weights, evidence, slopes, spare, balance, losses):
+    """Evidence of units becomes responsibilities, and `slopes` the gradients of their logits; adds to the losses.
+
+    Behind the last of n units stand others that weigh nothing, up to a number of whole vectors.
+    """
+    first, second, outer, mass = spare[0], spare[1], spare[2], spare[3]
+    filled = (n + _UNIT_STEP - 1) // _UNIT_STEP * _UNIT_STEP
+    for i in range(n, filled):
+        outer[i] = mass[i] = 0
+    for s in range(logits.shape[0]):
+        for k in range(logits.shape[1]):
+            for i in range(n, filled):
+                evidence[s, k, i] = 0
+                if softmax:
+                    logits[s, k, i] = 0
         if softmax:
-            log_softmax(logits[own], n, weights[own], spare[0], spare[1])
-        posterior(logits[own], evidence[own], n, spare[0], spare[1])
+            log_softmax(logits[s], filled, weights[s], first, second)
+        posterior(logits[s], evidence[s], filled, first, second)
         loss_and_slopes(
-            logits[own],
-            weights[own],
-            evidence[own],
-            spare[0],
-            n,
-            outer,
-            mass,
-            balance,
-            slopes[own],
-            spare[1],
-            losses[s],
+            logits[s], weights[s], evidence[s], first, filled, outer, mass, balance, slopes[s], second, losses[s]
         )
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def _margins_and_evidence(n, margins, right, wrong, sign):
+    """Labelled margins of n rows, log σ and σ(−m)."""
+    for k in range(margins.shape[0]):
+        own = margins[k]
+        for i in range(n):
+            own[i] *= sign[i]
+        log_sigmoids(own, n, right[k], wrong[k])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _row_slopes(n, n_units, unit, evidence, outer, wrong, of_rows, shares, margins):
+    """Margins become the gradients with respect to the products of rows with heads."""
+    sign, weight, factor = of_rows[0], of_rows[1], of_rows[2]
+    for i in range(n):
+        factor[i] = -sign[i] * weight[i]
+    for k in range(margins.shape[0]):
+        for i in range(n_units):
+            shares[i] = evidence[k, i] * outer[i]
+        for i in range(n):
+            margins[k, i] = factor[i] * wrong[k, i] * shares[unit[i]]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _units(
-    x, half, copied, c, order, starts, numbers, first, last, n_stacked, heads, gate, offsets, contexts, prior,
-    inner, signs, outer, mass, balance, loss, d_heads, d_gate, d_offsets,
+    x, half, c, order, starts, numbers, first, last, heads, gate, offsets, contexts, prior, inner, signs, outer, mass,
+    balance, buffer, margins, right, wrong, of_rows, unit, of_units, products, shares, spare, losses, of_offsets,
+    part_heads, part_gate, d_heads, d_gate,
 ):  # fmt: skip
-    """Losses of units `first` to `last` under stacked mixtures, and their gradients."""
-    k_all, dtype = heads.shape[0], heads.dtype
-    size = BLOCK_ROWS
-    for u in range(first, last):
-        size = max(size, starts[u + 1] - starts[u])
-    margins, right, wrong = (
-        np.zeros((k_all, size + ROWS), dtype), np.zeros((k_all, size), dtype), np.zeros((k_all, size), dtype)
-    )  # fmt: skip
-    unit, factor = np.zeros(size, np.int64), np.ones(size, dtype)
-    sign, weight = np.ones(size, dtype), np.ones(size, dtype)
-    per_block = BLOCK_ROWS + _UNIT_STEP
-    of_units = np.zeros((4, k_all, per_block))
+    """Losses of units `first` to `last` under stacked mixtures, and their gradients.
+
+    `of_units` holds the logarithms of the mixture weights and these where no gate looks at contexts.
+    """
+    k_all, softmax = heads.shape[0], gate.shape[0] > 0
     logits, weights, evidence, slopes = of_units[0], of_units[1], of_units[2], of_units[3]
-    products, spare = np.zeros((k_all, per_block), dtype), np.zeros((2, per_block))
-    unit_outer, unit_mass = np.zeros(per_block), np.zeros(per_block)
-    losses, of_offsets, shares = (
-        np.zeros((n_stacked, per_block)),
-        np.zeros((k_all, per_block)),
-        np.zeros(per_block, dtype),
-    )
-    part_heads, part_gate = np.zeros_like(heads), np.zeros_like(gate)
-    buffer = np.empty((size if copied else 0, x.shape[1]), dtype)
-    softmax = gate.shape[0] > 0
-    if not softmax:
-        for k in range(k_all):
-            logits[k] = offsets[k]
-        for s in range(n_stacked):
-            own = slice(s * (k_all // n_stacked), (s + 1) * (k_all // n_stacked))
-            log_softmax(logits[own], per_block, weights[own], spare[0], spare[1])
-    since = 0
-    u = first
+    flat_logits, flat_evidence = logits.reshape(products.shape), evidence.reshape(products.shape)
+    flat_slopes = slopes.reshape(products.shape)
+    since, u = 0, first
     while u < last:
         lo, v = starts[u], u + 1
         while v < last and starts[v + 1] - lo <= BLOCK_ROWS:
             v += 1
         n, n_units = starts[v] - lo, v - u
-        filled = (n_units + _UNIT_STEP - 1) // _UNIT_STEP * _UNIT_STEP
         source, places, at, in_place = as_computed(x, half, order, lo, n, c, buffer)
         end = starts[last] if in_place else 0
         block_products(source, c, places, at, n, heads, margins, end)
         for i in range(n):
             row = row_at(order, lo + i)
-            if inner.shape[0]:
-                weight[i] = inner[row]
             if signs.shape[0]:
-                sign[i] = signs[row]
-        for k in range(k_all):
-            for i in range(n):
-                margins[k, i] *= sign[i]
-            log_sigmoids(margins[k], n, right[k], wrong[k])
-        _add_evidence(right, weight, starts, numbers, u, v, prior, evidence)
+                of_rows[0, i] = signs[row]
+            if inner.shape[0]:
+                of_rows[1, i] = inner[row]
+        _margins_and_evidence(n, margins, right, wrong, of_rows[0])
+        _add_evidence(right, of_rows[1], starts, numbers, u, v, prior, flat_evidence)
         for w in range(u, v):
-            unit_outer[w - u], unit_mass[w - u] = outer[numbers[w]], mass[numbers[w]]
+            spare[2, w - u], spare[3, w - u] = outer[numbers[w]], mass[numbers[w]]
             for i in range(starts[w] - lo, starts[w + 1] - lo):
                 unit[i] = w - u
-        unit_outer[n_units:filled] = 0
-        unit_mass[n_units:filled] = 0
-        evidence[:, n_units:filled] = 0
         if softmax:
             block_products(contexts, 0, numbers, u, n_units, gate, products, last)
             for k in range(k_all):
                 for i in range(n_units):
-                    logits[k, i] = products[k, i] + offsets[k]
-                logits[k, n_units:filled] = 0
-        _unit_terms(
-            filled, n_stacked, softmax, logits, weights, evidence, slopes, unit_outer, unit_mass, balance, spare, losses
-        )
-        for i in range(n):
-            factor[i] = -sign[i] * weight[i]
+                    flat_logits[k, i] = products[k, i] + offsets[k]
+        _unit_terms(n_units, softmax, logits, weights, evidence, slopes, spare, balance, losses)
+        _row_slopes(n, n_units, unit, flat_evidence, spare[2], wrong, of_rows, shares, margins)
         for k in range(k_all):
             for i in range(n_units):
-                shares[i] = evidence[k, i] * unit_outer[i]
-            for i in range(n):
-                margins[k, i] = factor[i] * wrong[k, i] * shares[unit[i]]
-            for i in range(filled):
-                of_offsets[k, i] += slopes[k, i]
+                of_offsets[k, i] += flat_slopes[k, i]
+                products[k, i] = flat_slopes[k, i]
         block_gradient(source, c, places, at, n, margins, part_heads, d_heads, end)
         if softmax:
-            for k in range(k_all):
-                for i in range(n_units):
-                    products[k, i] = slopes[k, i]
             block_gradient(contexts, 0, numbers, u, n_units, products, part_gate, d_gate, last)
         since += n
         if since >= ROWS_PER_FLUSH or v == last:
@@ -159,10 +144,6 @@ def _units(
             flush(part_gate, d_gate)
             since = 0
         u = v
-    for s in range(n_stacked):
-        loss[s] = losses[s].sum()
-    for k in range(k_all):
-        d_offsets[k] = of_offsets[k].sum()
 
 
 def stacked_sums(stack: Stack) -> StackedSums:
@@ -180,14 +161,24 @@ def stacked_sums(stack: Stack) -> StackedSums:
     prior = or_empty(stack.prior, (0, 0), np.float64)
     inner, signs = or_empty(stack.weight, (0,), dtype), or_empty(stack.signs, (0,), np.int8)
     outer, mass = (np.ascontiguousarray(a, np.float64) for a in (units.outer, units.mass))
-    copied = bool(half) or not X.flags.c_contiguous
+    direct, per_block = not half and X.flags.c_contiguous, BLOCK_ROWS + _UNIT_STEP
 
     def part(some: slice) -> StackedSums:
         total = StackedSums.zeros(stack)
-        d_gate = np.zeros((0, 0)) if total.gate_weights is None else total.gate_weights.reshape(gate.shape)
-        _units(X, half, copied, stack.n_context_features, order, starts, numbers, some.start, some.stop, s, heads, gate,
-               offsets, contexts, prior, inner, signs, outer, mass, float(stack.balance), total.loss,
-               total.heads.reshape(heads.shape), d_gate, total.offsets.reshape(s * k))  # fmt: skip
+        size = max(BLOCK_ROWS, int(np.diff(starts[some.start : some.stop + 1]).max(initial=0))) + ROWS
+        of_units, spare = np.zeros((4, s, k, per_block)), np.zeros((4, per_block))
+        of_units[0] = stack.offsets[:, :, None]
+        for i in range(s):
+            log_softmax(of_units[0, i], per_block, of_units[1, i], spare[0], spare[1])
+        losses, of_offsets = np.zeros((s, per_block)), np.zeros((s * k, per_block))
+        margins, right, wrong = np.zeros((3, s * k, size), dtype)
+        _units(X, half, stack.n_context_features, order, starts, numbers, some.start, some.stop, heads, gate, offsets,
+               contexts, prior, inner, signs, outer, mass, float(stack.balance),
+               np.empty((0 if direct else size, X.shape[1]), dtype), margins, right, wrong, np.ones((3, size), dtype),
+               np.zeros(size, np.int64), of_units, np.zeros((s * k, per_block), dtype), np.zeros(per_block, dtype),
+               spare, losses, of_offsets, np.zeros_like(heads), np.zeros_like(gate),
+               *gradients(total, heads, gate))  # fmt: skip
+        total.loss[:], total.offsets[:] = losses.sum(axis=1), of_offsets.sum(axis=1).reshape(s, k)
         return total
 
     return added_up(stack, part, units.slices(X.shape[1]))

@@ -1,8 +1,8 @@
 """Products of rows with vectors, and the sum that is their gradient, tile by tile of four rows and two vectors.
 
-A tile is written in LLVM's own language, with vectors of a fixed number of lanes: every number loaded is used two or four
-times from registers, and one product is the same sum in the same order whatever rows and vectors stand beside it. So one
-mixture of a stack has the bits that it has alone, and neither blocks nor threads change any. NaN and infinity pass.
+A tile is written in LLVM's own language, with vectors of a fixed number of lanes: every number loaded is used two or
+four times from registers, and one product is the same sum in the same order whatever rows and vectors stand beside it.
+So a mixture has the same bits in a stack and alone, and neither blocks nor threads change any. NaN and infinity pass.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _dot_tile(n_vectors: int, n_ahead: int) -> Any:
 def _gradient_tile(n_vectors: int, n_ahead: int) -> Any:
     @intrinsic
     def add(typingctx, x, i, c, values, k, o, total, ahead):
-        """``total[k + v] += Σ_r values[k + v, o + r] x[i[r], c:c + width]`` for the tile's vectors v, four rows r."""
+        """``total[k + v] += Σ_r values[k + v, o + r] x[i[r], c:c + width]`` for vectors v and four rows r."""
 
         def codegen(context, builder, signature, args):
             tile = _Tile(context, builder, x.dtype)
@@ -262,8 +262,8 @@ def flush(part, total):
 def block_gradient(x, c, order, lo, n, values, total, sums, end):
     """``total += values[:, :n] @ x[order[lo:lo + n], c:]``, while the other half of the next block comes nearer.
 
-    Up to three columns of `values` behind the n-th become zero. After every `ROWS_PER_FLUSH` of many rows, `total` moves
-    to the `sums` in double precision.
+    Up to three columns of `values` behind the n-th become zero. After every `ROWS_PER_FLUSH` of many rows, `total`
+    moves to the `sums` in double precision.
     """
     k_all = total.shape[0]
     for k in range(k_all):
@@ -303,7 +303,7 @@ def _from_bfloat16(typingctx, bits):
 
 
 def as_computed(x, half, order, lo, n, first, buffer):
-    """Where tiles find rows ``order[lo:lo + n]``: an array in the dtype of computation, an order, the first row's place.
+    """Where tiles find rows ``order[lo:lo + n]``: an array in the dtype of computation, an order, the first place.
 
     And whether the array is x itself. Columns keep their numbers. Replaced by one of the functions below where numba
     compiles a call of it.

@@ -147,7 +147,7 @@ def log_softmax(logits, n, weights, peak, total):
         total[i] = 0
     for k in range(1, k_all):
         for i in range(n):
-            peak[i] = _larger(logits[k, i], peak[i])
+            peak[i] = _larger(logits[k, i], peak[i])  # type: ignore[call-arg]  # numba passes its context
     for k in range(k_all):
         for i in range(n):
             weights[k, i] = exp(logits[k, i] - peak[i])
@@ -171,7 +171,7 @@ def posterior(log_weights, evidence, n, log_likelihood, total):
     for k in range(k_all):
         for i in range(n):
             evidence[k, i] += log_weights[k, i]
-            log_likelihood[i] = _larger(evidence[k, i], log_likelihood[i])
+            log_likelihood[i] = _larger(evidence[k, i], log_likelihood[i])  # type: ignore[call-arg]
     for k in range(k_all):
         for i in range(n):
             evidence[k, i] = exp(evidence[k, i] - log_likelihood[i])

@@ -80,8 +80,8 @@ class _Tile:
         builder, lanes = self.builder, self.lanes
         while lanes > ROWS:
             lanes //= 2
-            low, high = range(lanes), range(lanes, 2 * lanes)
-            values = [builder.fadd(self.lanes_of(v, v, low), self.lanes_of(v, v, high)) for v in values]
+            halves = range(lanes), range(lanes, 2 * lanes)
+            values = [builder.fadd(*(self.lanes_of(v, v, half) for half in halves)) for v in values]
         a, b, c, d = values
         even, odd, low, high = (0, 4, 2, 6), (1, 5, 3, 7), (0, 1, 4, 5), (2, 3, 6, 7)
         ab = builder.fadd(self.lanes_of(a, b, even), self.lanes_of(a, b, odd))

@@ -100,7 +100,7 @@ def added_up(stack: Stack, work: Callable[[slice], StackedSums], parts: list[sli
     for start in range(0, len(parts), wave):
         for one in _threads.run(work, parts[start : start + wave]):
             for sums, more in zip(total, one, strict=True):
-                if sums is not None:
+                if sums is not None and more is not None:
                     sums += more
         if mapping is not None:
             mapping.madvise(mmap.MADV_DONTNEED)

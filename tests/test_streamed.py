@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from micropref import PreferenceModel, reward
 from micropref.datasets import PreferenceTable
 from micropref.embed import EmbeddingStore, HashingEncoder, PairEncoder
 
@@ -72,3 +75,73 @@ def test_a_store_gives_the_same(tmp_path, n_rows):
     stored = PairEncoder(SMALL, context="auto", store=EmbeddingStore(tmp_path / "store", SMALL, dtype="float32"))
     np.testing.assert_array_equal(stored.fit_transform(table), X)
     np.testing.assert_array_equal(stored.transform(table), X)
+
+
+ACTING = [{"interactions": True}, {"clauses": True}, {"length": True}, {"interactions": True, "clauses": True}]
+
+
+def stated_table(n_rows: int) -> PreferenceTable:
+    rng = np.random.default_rng(0)
+    words = np.array(["tea", "long", "short", "no", "salt", "and", "please", "but", "list"])
+    column = [" ".join(rng.choice(words, size=5)) for _ in range(4 * n_rows)]
+    return PreferenceTable(
+        column[:n_rows],
+        [f"{text} a" for text in column[n_rows : 2 * n_rows]],
+        [f"{text} b" for text in column[2 * n_rows : 3 * n_rows]],
+        context=[text if i % 3 else "" for i, text in enumerate(column[3 * n_rows :])],
+    )
+
+
+@pytest.mark.parametrize("acting", ACTING, ids=str)
+@pytest.mark.parametrize("context", [(), "auto"], ids=str)
+def test_blocks_of_rows_in_which_contexts_act_are_all_rows(acting, context, monkeypatch):
+    table = stated_table(50)
+    whole = PairEncoder(SMALL, context=context, **acting)
+    X = whole.fit_pairs(table)
+    monkeypatch.setattr("micropref.embed._learned._BLOCK_ROWS", 7)
+    blocks = PairEncoder(SMALL, context=context, **acting)
+    np.testing.assert_allclose(blocks.fit_pairs(table), X, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole.transform(table), X, rtol=1e-5, atol=1e-6)
+    assert blocks.scale_ == whole.scale_
+    first, second = (whole.encode_responses(table.prompt, of, table.context) for of in (table.chosen, table.rejected))
+    np.testing.assert_allclose(X[:, whole.n_context_features_ :], first - second, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("acting", [{}, *ACTING], ids=str)
+@pytest.mark.parametrize("parts", [(), ("prompt",), ("prompt", "context")], ids=str)
+def test_x_is_an_array_of_its_own_and_no_part_of_a_wider_one(acting, parts):
+    X = PairEncoder(SMALL, context="auto", **acting).fit_pairs(stated_table(9), parts=parts)
+    assert X.base is None
+    assert X.flags.c_contiguous
+    assert X.dtype == np.float32
+
+
+def test_a_model_is_fitted_to_x_as_it_was_allocated(monkeypatch):
+    """No prompts that nothing reads, no copy and no view of a wider matrix."""
+    monkeypatch.setattr(reward, "_DOUBLE_ENTRIES", 0)
+    seen, right = [], reward.fit_first_stage
+    monkeypatch.setattr(reward, "fit_first_stage", lambda *given: seen.append(given[-1][0]) or right(*given))
+    table = replace(stated_table(40), context=None)
+    for prompt_gate, n_columns in ((False, 12), (True, 24)):
+        PreferenceModel.fit(table, encoder=SMALL, n_components=1, prompt_gate=prompt_gate)
+        assert seen[-1].shape == (40, n_columns)
+        assert seen[-1].base is None
+        assert seen[-1].flags.c_contiguous
+
+
+def test_memory_is_that_of_x_and_a_half(monkeypatch):
+    """With the numbers of the texts, the vectors of a block and its sums."""
+    for module, name in (("_vectors", "_BATCH_TEXTS"), ("_streamed", "_BLOCK_ROWS"), ("hashing", "_BLOCK_ROWS")):
+        monkeypatch.setattr(f"micropref.embed.{module}.{name}", 64)
+    n_rows = 2_000
+    table = PreferenceTable(
+        [f"q {i % 50}" for i in range(n_rows)], [f"yes {i}" for i in range(n_rows)], [f"no {i}" for i in range(n_rows)]
+    )
+    encoder = HashingEncoder(512, n_hashes=2**12)
+    encoder.encode(["ready"])
+    tracemalloc.start()
+    X = PairEncoder(encoder, context="auto").fit_pairs(table, parts=())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    texts = sum(sys.getsizeof(text) for column in (table.chosen, table.rejected) for text in column)
+    assert X.nbytes <= peak <= 1.5 * X.nbytes + texts

@@ -38,7 +38,7 @@ def loads(text: str) -> Any:
         If the text is no JSON.
     """
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return _decode(text) if text[:1] != _MARK else json.loads(text)
     except DuplicateKeyError as error:
         raise _placed(text, error) from None
 
@@ -49,6 +49,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         raise DuplicateKeyError(next(key for key, _ in pairs if key in seen or seen.add(key)), 1)  # type: ignore[func-returns-value]
     return found
+
+
+# One decoder for all texts: `json.loads` makes a new one for each that has a hook.
+_decode = json.JSONDecoder(object_pairs_hook=_object).decode
+_MARK = "\ufeff"  # which `json.loads` refuses in words of its own
 
 
 def _placed(text: str, error: DuplicateKeyError) -> DuplicateKeyError:

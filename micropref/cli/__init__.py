@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 from collections.abc import Sequence
 
@@ -18,8 +17,6 @@ from micropref.cli._streams import standard_streams
 __all__ = ["app", "main"]
 
 __getattr__ = moved(__name__)
-
-_REPORTED = (ValueError, TypeError, OSError, ImportError, sqlite3.Error)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with standard_streams(), interrupts_kept():
             app(args=None if arguments is None else list(arguments))
-    except _rank_error() as error:
+    except _imported("micropref.distributed", "RankError") as error:
         # The process that failed reports its own error, and of the others one report is enough, unless it has died.
         if os.environ.get("RANK", "0") == "0" or error.rank is None:  # type: ignore[attr-defined]
             err.print(f"micropref: error: {error}")
@@ -50,12 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except _REPORTED as error:
+    except _reported() as error:
         err.print(f"micropref: error: {error}")
         sys.exit(1)
 
 
-def _rank_error() -> type[BaseException] | tuple[()]:
-    """RankError where a command has started a distributed fit; to import it for others would take a second."""
-    distributed = sys.modules.get("micropref.distributed")
-    return () if distributed is None else distributed.RankError
+def _reported() -> tuple[type[BaseException], ...]:
+    """Errors of which the message is enough."""
+    return (ValueError, TypeError, OSError, ImportError, *_imported("sqlite3", "Error"))
+
+
+def _imported(module: str, name: str) -> tuple[type[BaseException], ...]:
+    """An exception of a module, which only a command that has imported it can raise; to import it here takes time."""
+    loaded = sys.modules.get(module)
+    return () if loaded is None else (getattr(loaded, name),)

@@ -44,6 +44,8 @@ _KINDS = {
 _SINCE = {"orientation": one_of(CHOSEN_FIRST, AS_GIVEN), "vector_width": COUNT, "clauses": FLAG, "length": FLAG}
 _PARTS = ("prompt", "context", "response", "length", "clauses")
 _MOST_HASHES = 1 << 26
+# Rows of X whose columns are computed together.
+_BLOCK_ROWS = 4_096
 # Chat templates are long.
 _LONG_TEXT = Kind("a text", lambda value: type(value) is str and len(value) <= 1 << 20)
 
@@ -100,12 +102,19 @@ class Learned(NamedTuple):
         X : ndarray of shape (n, width of the parts + feature_width), dtype float32
         """
         settings, texts_of = self.settings, {part: context_texts(table, part) for part in parts}
-        X = pair_columns(settings.responses(table), texts_of, vectors, self.scale)
-        if self.feature_width == self.vector_width:
-            return X
-        context, d = np.split(X, [X.shape[1] - self.vector_width], axis=1)
+        first, second = settings.responses(table)
+        stated = settings.stated(table)
         lengths = log_lengths(table.chosen) - log_lengths(table.rejected)
-        return np.hstack([context, *self.response_columns(d, lengths, settings.stated(table), vectors)])
+        X = np.empty((len(table), self.vector_width * len(parts) + self.feature_width), dtype=np.float32)
+        for start in range(0, len(table), _BLOCK_ROWS):
+            rows = slice(start, start + _BLOCK_ROWS)
+            texts_of_rows = {part: texts[rows] for part, texts in texts_of.items()}
+            pairs = pair_columns((first[rows], second[rows]), texts_of_rows, vectors, self.scale)
+            context, d = np.split(pairs, [pairs.shape[1] - self.vector_width], axis=1)
+            about = None if stated is None else stated.of(rows)
+            columns = self.response_columns(d, lengths[rows], about, vectors)
+            np.concatenate([context, *columns], axis=1, out=X[rows])
+        return X
 
     def response_columns(
         self, d: np.ndarray, lengths: np.ndarray, stated: Stated | None, vectors: Vectors
@@ -182,8 +191,13 @@ def _interacting(learned: Learned, table: PreferenceTable, vectors: Vectors) -> 
     """Rows from which interactions are learned."""
     stated = learned.settings.stated(table)
     assert stated is not None
-    first, second = (vectors.of(texts) for texts in learned.settings.responses(table))
-    return interacting_rows(stated, (first - second) * np.float32(learned.scale["response"]), vectors)
+    first, second = learned.settings.responses(table)
+    found = np.empty((len(table), 3 * vectors.width), dtype=np.float32)
+    for start in range(0, len(table), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        d = (vectors.of(first[rows]) - vectors.of(second[rows])) * np.float32(learned.scale["response"])
+        found[rows] = interacting_rows(stated.of(rows), d, vectors)
+    return found
 
 
 def _measure(
@@ -193,16 +207,22 @@ def _measure(
     parts = settings.parts_of(table)
     vectors = settings.embed(settings.texts(table, parts), verbose=verbose)
     first, second = settings.responses(table)
-    features = {part: vectors.of(not_blank(context_texts(table, part))) for part in parts}
-    features["response"] = vectors.of(first) - vectors.of(second)
+    norms = {part: _norm_of(vectors.of(not_blank(context_texts(table, part)))) for part in parts}
+    difference = vectors.of(first)
+    difference -= vectors.of(second)
+    norms["response"] = _norm_of(difference)
     if settings.length:
-        features["length"] = (log_lengths(table.chosen) - log_lengths(table.rejected)).astype(np.float32)
+        norms["length"] = _norm_of((log_lengths(table.chosen) - log_lengths(table.rejected)).astype(np.float32))
     stated = settings.stated(table)
     if settings.clauses and stated is not None:
-        features["clauses"] = clauses_in(stated, features["response"], vectors)
-    norms = {part: (mean_norm(of), len(of)) for part, of in features.items()}
+        norms["clauses"] = _norm_of(clauses_in(stated, difference, vectors))
     kind = f"{settings.fingerprint} of width {vectors.width} with the parts {', '.join(norms)}, rows {orientation},"
     return settings, vectors, Measured(kind, norms, vectors.n_truncated)
+
+
+def _norm_of(features: np.ndarray) -> tuple[float, int]:
+    """Root mean square norm, and number of rows."""
+    return mean_norm(features), len(features)
 
 
 def describe(learned: Learned) -> dict[str, Any]:

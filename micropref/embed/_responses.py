@@ -26,6 +26,10 @@ class Stated(NamedTuple):
     prompts: Sequence[str]
     contexts: Sequence[str]
 
+    def of(self, rows: slice) -> Stated:
+        """Those of some rows."""
+        return Stated(self.prompts[rows], self.contexts[rows])
+
 
 def log_lengths(responses: Sequence[str] | Sequence[int]) -> np.ndarray:
     """Logarithms of numbers of characters, of texts or given as numbers, of shape (n, 1)."""

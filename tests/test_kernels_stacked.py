@@ -265,3 +265,17 @@ def test_vector_functions_are_as_exact_as_the_library(dtype):
     tolerance = 8 * np.finfo(dtype).eps
     np.testing.assert_allclose(spare[0], true, rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(evidence, np.exp(joint - true), atol=tolerance * np.abs(joint).max())
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("grouped", [None, "sorted", "unsorted"])
+@pytest.mark.usefixtures("small_slices")
+def test_a_mapped_file_gives_the_bits_of_the_array(path, grouped, tmp_path, monkeypatch):
+    (X, *parameters), keywords, _ = world(7, n=400, dtype=np.float32, grouped=grouped)
+    X.tofile(tmp_path / "x")
+    mapped = np.memmap(tmp_path / "x", dtype=X.dtype, mode="r", shape=X.shape)
+    monkeypatch.setattr("micropref.kernels._stacked._MAPPED_BYTES", 1)
+    with use_path(path):
+        found = [stacked_sums(rows, *parameters, **keywords) for rows in (X, mapped)]
+    for in_memory, on_disk in zip(*found, strict=True):
+        np.testing.assert_array_equal(in_memory, on_disk)

@@ -125,9 +125,15 @@ class MixtureObjective:
         assert self.units is not None
         return mean_contexts(self.rows, self.units)
 
-    @property
+    @cached_property
     def shares_reads(self) -> bool:
-        """Whether several vectors at once take fewer reads of X than one after the other."""
+        """Whether several vectors at once take fewer reads of X than one after the other, on every rank.
+
+        All ranks ask for it at the same time, once: only their rows decide, and they must solve in the same way.
+        """
+        return all(self.communicator.exchange(self._at_once()))
+
+    def _at_once(self) -> bool:
         return self.pairs is not None or self._in_one_read()
 
     def values_and_gradients(self, vectors: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -136,11 +142,10 @@ class MixtureObjective:
         X is read once for all of them where no gate has a hidden layer. On the compiled path every vector has the value
         and gradient, to the bit, that it has alone.
         """
-        if not self.shares_reads:
-            values, gradients = zip(*(self.value_and_gradient(vector) for vector in vectors), strict=True)
-            return np.array(values), np.stack(gradients)
+        # One sum over the ranks, whichever way each of them comes to its own.
+        work = self._stacked if self._at_once() else self._one_by_one
         n, size = len(vectors), 1 + vectors.shape[1]
-        total = self.communicator.sum(lambda: self._stacked(vectors), n * size, vectors.ravel()).reshape(n, size)
+        total = self.communicator.sum(lambda: work(vectors), n * size, vectors.ravel()).reshape(n, size)
         found = []
         for vector, one in zip(vectors, total, strict=True):
             parameters, gradients = unflatten(vector, self.shapes), unflatten(one[1:], self.shapes)
@@ -153,16 +158,12 @@ class MixtureObjective:
 
     def value_and_gradient(self, vector: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """J in nats and its gradient, both float64."""
-        if self.shares_reads:
-            values, slopes = self.values_and_gradients(vector[None])
-            return float(values[0]), slopes[0]
-        parameters = unflatten(vector, self.shapes)
-        if self.communicator.world_size == 1:
-            loss, gradients = self._sums(parameters)
-        else:
-            total = self.communicator.sum(lambda: _one_vector(*self._sums(parameters)), 1 + vector.size, vector)
-            loss, gradients = float(total[0]), unflatten(total[1:], self.shapes)
-        return penalised(loss / self.total_weight, gradients, parameters, self._penalty_of_each, self.total_weight)
+        values, gradients = self.values_and_gradients(vector[None])
+        return float(values[0]), gradients[0]
+
+    def _one_by_one(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """`_stacked`, a vector at a time."""
+        return np.concatenate([_one_vector(*self._sums(unflatten(vector, self.shapes))) for vector in vectors])
 
     def _sums(self, parameters: list[NDArray[Any]]) -> tuple[float, list[NDArray[Any]]]:
         """Loss and gradients of these rows, without penalties."""

@@ -328,7 +328,7 @@ class MixtureBradleyTerry(UncertainHeads):
 
     def _objective(self, rows: Comparisons, agreed: Agreement, ranks: Communicator) -> MixtureObjective:
         penalties = self._penalties(RunningNorms(agreed.norms, agreed.weight))
-        return MixtureObjective(rows, self._gate(), penalties, communicator=ranks, total_weight=agreed.weight)
+        return MixtureObjective.of_fit(rows, self._gate(), penalties, communicator=ranks, total_weight=agreed.weight)
 
     def _solve(self, objective: MixtureObjective, agreed: Agreement) -> Minimum:
         if agreed.n_samples < self.n_components:

@@ -345,21 +345,38 @@ def test_an_error_in_the_rows_of_one_rank_reaches_all():
 
 def test_an_error_in_the_midst_of_a_fit_reaches_all(monkeypatch):
     """In the sum itself: the evaluation of one rank fails after a few that worked."""
-    original = MixtureObjective._sums
+    original = MixtureObjective._stacked
     calls = Counter()
 
-    def failing(self, parameters):
+    def failing(self, vectors):
         rank = self.communicator.rank
         calls[rank] += 1
         if rank == 1 and calls[rank] == 4:
             raise MemoryError("no room")
-        return original(self, parameters)
+        return original(self, vectors)
 
-    monkeypatch.setattr(MixtureObjective, "_sums", failing)
+    monkeypatch.setattr(MixtureObjective, "_stacked", failing)
     first, second = errors_of(split(planted(), 2))
     assert isinstance(second, MemoryError)
     assert str(first) == "rank 1 failed: MemoryError: no room"
     assert calls == {0: 4, 1: 4}
+
+
+@pytest.mark.parametrize("heavy", [0, 1])
+def test_ranks_whose_rows_are_read_in_different_ways(heavy, monkeypatch):
+    """On one of them an annotator has so many rows that evidence and gradient take two reads."""
+    shares, settings = split(planted(), 2), {"n_init": 3, "random_state": 0}
+    together, errors = on_ranks(2, lambda ranks: model_of(**settings).fit(**shares[ranks.rank]))
+    assert errors == [None, None]
+    original = MixtureObjective._in_one_read
+    monkeypatch.setattr(
+        MixtureObjective, "_in_one_read", lambda self: self.communicator.rank != heavy and original(self)
+    )
+    found, errors = on_ranks(2, lambda ranks: model_of(**settings).fit(**shares[ranks.rank]))
+    assert errors == [None, None]
+    for one, other in zip(found, together, strict=True):
+        np.testing.assert_allclose(one.coef_, other.coef_, atol=1e-4)
+    np.testing.assert_array_equal(found[0].coef_, found[1].coef_)
 
 
 @pytest.mark.parametrize(

@@ -498,7 +498,7 @@ def test_memory_of_a_fit_on_a_file(in_groups, tmp_path):
     groups = np.arange(n) // 5 if in_groups else None
     model = MixtureBradleyTerry(2, n_context_features=c, n_init=1, max_iter=1, random_state=0)
     with pytest.warns(ConvergenceWarning):
-        clone(model).fit(mapped)  # what is imported and compiled at first use is no memory of the data
+        clone(model).fit(mapped, groups=groups)  # what is compiled at first use is no memory of the data
     tracemalloc.start()
     try:
         with pytest.warns(ConvergenceWarning):

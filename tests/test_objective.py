@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from micropref._arrays import blocks
-from micropref._engine import mixture_objective
+from micropref._engine import mean_contexts, mixture_objective
 from micropref._engine.gate_objective import GateObjective
 from micropref._engine.gates import Gate, flatten, unflatten
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
@@ -335,6 +335,7 @@ def test_margins_computed_twice_instead_of_kept(kind, monkeypatch):
     kept = []
     evidence = objective.evidence
     monkeypatch.setattr(objective, "evidence", lambda heads, keep=None: kept.append(keep) or evidence(heads, keep))
+    monkeypatch.setattr(objective, "_in_one_read", lambda: False)
     value, gradient = objective.value_and_gradient(vector)
     monkeypatch.setattr(mixture_objective, "_MARGIN_BYTES", 0)
     same_value, same_gradient = objective.value_and_gradient(vector)
@@ -358,7 +359,7 @@ def test_mean_contexts_on_disk(structure, tmp_path, monkeypatch):
     vector = make_vector(case)
     in_memory = case.objective(on_disk(tmp_path / "x", case.X))
     assert not isinstance(in_memory._unit_contexts.base.base, np.memmap)
-    monkeypatch.setattr(mixture_objective, "_CONTEXT_BYTES", 0)
+    monkeypatch.setattr(mean_contexts, "_CONTEXT_BYTES", 0)
     spilled = case.objective(on_disk(tmp_path / "x", case.X))
     found = spilled.value_and_gradient(vector)
     assert isinstance(spilled._unit_contexts.base, np.memmap)
@@ -367,7 +368,7 @@ def test_mean_contexts_on_disk(structure, tmp_path, monkeypatch):
 
 
 def test_mean_contexts_of_an_array_in_memory_stay_there(monkeypatch):
-    monkeypatch.setattr(mixture_objective, "_CONTEXT_BYTES", 0)
+    monkeypatch.setattr(mean_contexts, "_CONTEXT_BYTES", 0)
     contexts = make_case(2, 5, 0, "groups").objective()._unit_contexts
     while contexts is not None:
         assert not isinstance(contexts, np.memmap)

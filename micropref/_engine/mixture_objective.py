@@ -16,7 +16,6 @@ with margins m_ik = s_i w_kᵀ d_i, Ω_u the weight of the unit's rows, Ω = Σ_
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,25 +23,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, is_torch, like, namespace, to_numpy
+from micropref._arrays.backend import Array, add_at, compute_dtype, index_like, like, namespace, to_numpy
 from micropref._arrays.blocks import shared_mapping, stored_blocks
 from micropref._engine.gate_pass import gate_pass, penalised
 from micropref._engine.gates import Gate, GatePenalty, flatten, unflatten
+from micropref._engine.mean_contexts import mean_contexts
+from micropref._engine.pair_votes import PairVotes
 from micropref._rows.comparisons import Comparisons
-from micropref._rows.units import Units
+from micropref._rows.distinct_pairs import DistinctPairs, distinct_pairs, merged_repetitions
 from micropref._support.cached import cached_property
 from micropref.distributed._communicator import ALONE, Communicator
 from micropref.kernels import Sums, mixture_sums
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
+from micropref.kernels._stacked import stacked_sums, stacks
+from micropref.kernels._units import RowUnits
 
-__all__ = ["MixtureObjective", "Penalties", "mean_contexts"]
+__all__ = ["MixtureObjective", "Penalties"]
 
 # Margins of all rows are kept between the two passes of a grouped evaluation up to this size, and computed twice above.
 _MARGIN_BYTES = 1 << 26
-_CONTEXT_BYTES = 1 << 26
 # Margins, and a handful of arrays of their shape, of the rows taken at once.
 _PRODUCT_BYTES = 1 << 23
+# Rows of a unit that stay with one thread, at least and at most; in between an eighth of all rows.
+_UNIT_ROWS = 1 << 12, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class MixtureObjective:
         The ranks over which the rows are spread; every one evaluates the same vectors in the same order.
     total_weight : float, optional
         Ω of all rows, where `rows` are those of one rank only.
+    pairs : DistinctPairs, optional
+        Of the rows, where each distinct pair is to be scored once; used with units of several rows.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class MixtureObjective:
         prior_evidence: NDArray[Any] | None = None,
         communicator: Communicator = ALONE,
         total_weight: float | None = None,
+        pairs: DistinctPairs | None = None,
     ):
         self.rows = rows
         self.gate = gate
@@ -89,6 +96,14 @@ class MixtureObjective:
         self.communicator = communicator
         self.total_weight = rows.total_weight if total_weight is None else total_weight
         self.dtype = compute_dtype(rows.reader.X)
+        self.pairs = None if self.units is None else pairs
+
+    @classmethod
+    def of_fit(cls, rows: Comparisons, gate: Gate, penalties: Penalties, **settings: Any) -> MixtureObjective:
+        """The objective of a fit, which is worth a look at whether rows repeat."""
+        rows = merged_repetitions(rows)
+        pairs = None if rows.units() is None else distinct_pairs(rows.reader)
+        return cls(rows, gate, penalties, pairs=pairs, **settings)
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -110,15 +125,45 @@ class MixtureObjective:
         assert self.units is not None
         return mean_contexts(self.rows, self.units)
 
+    @cached_property
+    def shares_reads(self) -> bool:
+        """Whether several vectors at once take fewer reads of X than one after the other, on every rank.
+
+        All ranks ask for it at the same time, once: only their rows decide, and they must solve in the same way.
+        """
+        return all(self.communicator.exchange(self._at_once()))
+
+    def _at_once(self) -> bool:
+        return self.pairs is not None or self._in_one_read()
+
+    def values_and_gradients(self, vectors: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """J and its gradient at several vectors (S, n_parameters) at once: (S,) and (S, n_parameters).
+
+        X is read once for all of them where no gate has a hidden layer. On the compiled path every vector has the value
+        and gradient, to the bit, that it has alone.
+        """
+        # One sum over the ranks, whichever way each of them comes to its own.
+        work = self._stacked if self._at_once() else self._one_by_one
+        n, size = len(vectors), 1 + vectors.shape[1]
+        total = self.communicator.sum(lambda: work(vectors), n * size, vectors.ravel()).reshape(n, size)
+        found = []
+        for vector, one in zip(vectors, total, strict=True):
+            parameters, gradients = unflatten(vector, self.shapes), unflatten(one[1:], self.shapes)
+            found.append(
+                penalised(
+                    float(one[0] / self.total_weight), gradients, parameters, self._penalty_of_each, self.total_weight
+                )
+            )
+        return np.array([value for value, _ in found]), np.stack([gradient for _, gradient in found])
+
     def value_and_gradient(self, vector: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         """J in nats and its gradient, both float64."""
-        parameters = unflatten(vector, self.shapes)
-        if self.communicator.world_size == 1:
-            loss, gradients = self._sums(parameters)
-        else:
-            total = self.communicator.sum(lambda: _one_vector(*self._sums(parameters)), 1 + vector.size, vector)
-            loss, gradients = float(total[0]), unflatten(total[1:], self.shapes)
-        return penalised(loss / self.total_weight, gradients, parameters, self._penalty_of_each, self.total_weight)
+        values, gradients = self.values_and_gradients(vector[None])
+        return float(values[0]), gradients[0]
+
+    def _one_by_one(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """`_stacked`, a vector at a time."""
+        return np.concatenate([_one_vector(*self._sums(unflatten(vector, self.shapes))) for vector in vectors])
 
     def _sums(self, parameters: list[NDArray[Any]]) -> tuple[float, list[NDArray[Any]]]:
         """Loss and gradients of these rows, without penalties."""
@@ -143,6 +188,85 @@ class MixtureObjective:
     @cached_property
     def _row_weights(self) -> Array | None:
         return None if self.rows.weight is None else like(self.rows.weight, self.rows.reader.X, self.dtype)
+
+    @cached_property
+    def _row_units(self) -> RowUnits | None:
+        return None if self.units is None else RowUnits.of(self.units.index, self.units.outer, self.units.mass)
+
+    def _in_one_read(self) -> bool:
+        """Whether a block of whole units can have its evidence and its gradient while it is in a cache."""
+        X, units = self.rows.reader.X, self._row_units
+        if self.gate.hidden_units or not stacks(X):
+            return False
+        if units is None:
+            return True
+        if units.order is not None and shared_mapping(X) is not None:
+            return False  # rows from all over a file, which may be larger than memory
+        least, most = _UNIT_ROWS
+        return units.largest <= max(least, min(most, self.rows.reader.n_samples // 8))
+
+    def _stacked(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """Losses and gradients of these rows at several vectors, without penalties: one flat array."""
+        if self.pairs is not None:
+            return self._on_distinct_pairs(vectors).ravel()
+        each = [unflatten(vector, self.shapes) for vector in vectors]
+        heads, *gate = (np.stack(parts) for parts in zip(*each, strict=True))
+        weights, offsets = gate[0] if len(gate) == 2 else None, gate[-1] if gate else None
+        units = self.units
+        sums = stacked_sums(
+            self.rows.reader.X,
+            heads,
+            weights,
+            offsets,
+            self.rows.reader.n_context_features,
+            units=self._row_units,
+            contexts=None if units is None or weights is None else self._unit_contexts,
+            prior=self.prior_evidence,
+            weight=self.rows.weight if units is None else self._inner,
+            signs=self.rows.signs,
+            balance=self.penalties.balance,
+        )
+        parts = [sums.loss[:, None], sums.heads, sums.gate_weights, sums.offsets if gate else None]
+        return np.concatenate([p.reshape(len(vectors), -1) for p in parts if p is not None], axis=1).ravel()
+
+    @cached_property
+    def _inner(self) -> NDArray[np.float64] | None:
+        assert self.units is not None
+        return self.units.inner(slice(None), self.rows.weight)
+
+    @cached_property
+    def _pair_votes(self) -> PairVotes:
+        assert self.pairs is not None
+        assert self.units is not None
+        return PairVotes(self.pairs, self.rows, self.units)
+
+    def _on_distinct_pairs(self, vectors: NDArray[Any]) -> NDArray[np.float64]:
+        """The same where every distinct pair is scored once: (S, 1 + n_parameters)."""
+        units, k = self.units, self.gate.n_components
+        assert units is not None
+        each = [[np.asarray(p, self.dtype) for p in unflatten(vector, self.shapes)] for vector in vectors]
+        evidence, margins = self._pair_votes.evidence(np.concatenate([heads for heads, *_ in each]))
+        found = []
+        for start, (_, *gate) in enumerate(each):
+            of_start = evidence[k * start : k * (start + 1)]
+            if self.prior_evidence is not None:
+                of_start[:, : units.n_groups] += self.prior_evidence
+            loss, gradients, _ = gate_pass(
+                self.gate,
+                gate,
+                self._unit_contexts,
+                of_start,
+                units.outer,
+                units.mass,
+                balance=self.penalties.balance,
+                out=of_start,
+            )
+            found.append((loss, gradients))
+        evidence *= units.outer
+        d_heads = self._pair_votes.gradient(evidence, margins).reshape(len(each), k, -1)
+        return np.stack(
+            [_one_vector(loss, [d, *gradients]) for d, (loss, gradients) in zip(d_heads, found, strict=True)]
+        )
 
     def _rows(self, heads: Array, gate: list[Array]) -> tuple[float, list[NDArray[Any]]]:
         """Every row its own unit: one pass over X."""
@@ -243,32 +367,3 @@ class MixtureObjective:
 
 def _one_vector(loss: float, gradients: list[NDArray[Any]]) -> NDArray[Any]:
     return flatten([np.array([loss]), *gradients])
-
-
-def mean_contexts(rows: Comparisons, units: Units) -> Array:
-    """c̄_u, the weighted mean context of every unit, of shape (n_units, n_context_features).
-
-    For a memory-mapped X the result is spilled to a temporary file once it outgrows a fixed budget.
-    """
-    X, width = rows.reader.X, rows.reader.n_context_features
-    dtype = compute_dtype(X)
-    if is_torch(X):
-        total = namespace(X).zeros((width, units.n_units), dtype=dtype, device=X.device)
-    elif shared_mapping(X) is not None and 4 * units.n_units * width > _CONTEXT_BYTES:
-        with tempfile.TemporaryFile() as file:  # the mapping outlives the closed and nameless file
-            total = np.memmap(file, dtype=dtype, mode="w+", shape=(units.n_units, width)).T
-    else:
-        total = np.zeros((units.n_units, width), dtype=dtype).T
-    if width == 0:
-        return total.T
-    for block, context, _ in rows.reader:
-        unit = units.index[block]
-        mass, weight = units.mass[unit], 1.0 if rows.weight is None else rows.weight[block]
-        # Not weight · (1 / mass): of a group of tiny weights that is infinite.
-        share = np.divide(weight, mass, out=np.zeros_like(mass), where=mass > 0)
-        part = context * like(share, context, dtype)[:, None]
-        if is_torch(X):
-            add_at(total, index_like(unit, context), part.T)
-        else:
-            np.add.at(total.T, unit, part)
-    return total.T

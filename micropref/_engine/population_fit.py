@@ -86,7 +86,7 @@ def fit_heads(
     """Heads and gate on which users sit: the minimum of J of `mixture_objective`, as `MixtureBradleyTerry` finds it."""
     gate = settings.gate_of(votes, n_components)
     of_gate = gate_penalty(settings.gate_alpha, gate, votes.rows.norms[0], votes.mass)
-    objective = MixtureObjective(votes.rows, gate, Penalties(alpha, of_gate))
+    objective = MixtureObjective.of_fit(votes.rows, gate, Penalties(alpha, of_gate))
     scale = parameter_scale(objective, votes.rows.norms)
     given = None if start is None else np.concatenate([np.ravel(p) for p in (start.heads, *start.gate_parameters)])
     begin: Callable[[], Floats] = (lambda: random_start(objective, scale, random)) if given is None else (lambda: given)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from micropref._engine.gates import flatten
+from micropref._engine.lock_step import in_lock_step
 from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.scaling import gate_scale, head_scale, under_penalties, with_penalties
-from micropref._engine.solvers import Minimum, lbfgs
+from micropref._engine.solvers import Minimum, Objective, lbfgs
 from micropref._support.progress import FitProgress
 from micropref.kernels._threads import blas_threads
 
@@ -68,24 +70,60 @@ def best_minimum(
     verbose : int, default=0
         As in `MixtureBradleyTerry`.
     """
-    found: list[Minimum] = []
     stiffness = with_penalties(scale, objective.stiffness)
+    starts = [start() for _ in range(n_starts)]
+
+    def solve(one: int, function: Objective, after: Callable[[float], None]) -> Minimum:
+        return lbfgs(
+            function,
+            starts[one],
+            scale=stiffness,
+            max_iter=max_iter,
+            tol=tol,
+            precision=precision,
+            callback=after if verbose else None,
+        )
+
     # Only a hidden layer has products that are worth the threads of BLAS.
     with (
         blas_threads(bool(objective.gate.hidden_units)),
         FitProgress(verbose, n_starts, max_iter) as progress,
     ):
-        for _ in range(n_starts):
-            found.append(
-                lbfgs(
-                    objective.value_and_gradient,
-                    start(),
-                    scale=stiffness,
-                    max_iter=max_iter,
-                    tol=tol,
-                    precision=precision,
-                    callback=progress.iteration if verbose else None,
-                )
-            )
-            progress.start_ended(found[-1].value, found[-1].n_iter)
+        if n_starts > 1 and objective.shares_reads:
+            found = _together(objective, n_starts, solve, progress)
+        else:
+            found = []
+            for one in range(n_starts):
+                found.append(solve(one, objective.value_and_gradient, progress.iteration))
+                progress.start_ended(found[-1].value, found[-1].n_iter)
     return min(found, key=lambda one: one.value)
+
+
+def _together(
+    objective: MixtureObjective,
+    n_starts: int,
+    solve: Callable[[int, Objective, Callable[[float], None]], Minimum],
+    progress: FitProgress,
+) -> list[Minimum]:
+    """The minima of all starts, which share every read of X. Progress is shown as if one came after the other."""
+    values: list[deque[float]] = [deque() for _ in range(n_starts)]
+    found: dict[int, Minimum] = {}
+
+    def solver(one: int) -> Callable[[Objective], Minimum]:
+        def run(function: Objective) -> Minimum:
+            found[one] = solve(one, function, values[one].append)
+            return found[one]
+
+        return run
+
+    def show() -> None:
+        while progress.n_done < n_starts:
+            shown = values[progress.n_done]
+            while shown:
+                progress.iteration(shown.popleft())
+            if progress.n_done not in found:
+                return
+            ended = found[progress.n_done]
+            progress.start_ended(ended.value, ended.n_iter)
+
+    return in_lock_step([solver(one) for one in range(n_starts)], objective.values_and_gradients, show)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from micropref._arrays.blocks import row_blocks
 from micropref._engine.gaussian_users import Scatter, VoteRounds
-from micropref._engine.mixture_objective import mean_contexts
+from micropref._engine.mean_contexts import mean_contexts
 from micropref._engine.prediction import head_margins
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.units import Units, number_units

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from micropref._arrays.backend import to_numpy
 from micropref._engine.gates import unflatten
-from micropref._engine.mixture_objective import MixtureObjective, mean_contexts
+from micropref._engine.mean_contexts import mean_contexts
+from micropref._engine.mixture_objective import MixtureObjective
 from micropref._engine.prediction import gate_log_weights, head_margins
 from micropref._engine.scaling import with_penalties
 from micropref._engine.solvers import lbfgs
@@ -102,7 +103,9 @@ def _of_the_others(objective: MixtureObjective, held_out: NDArray[np.bool_]) -> 
         weight = np.where(in_group & np.append(held_out, False)[rows.groups.index], 0.0, weight)
     total = float(ranks.reduce(np.array([weight.sum()]))[0])
     rest = replace(rows, weight=weight)
-    return MixtureObjective(rest, objective.gate, objective.penalties, communicator=ranks, total_weight=total)
+    return MixtureObjective(
+        rest, objective.gate, objective.penalties, communicator=ranks, total_weight=total, pairs=objective.pairs
+    )
 
 
 def _gains(objective: MixtureObjective, vector: NDArray[np.float64], scored: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -89,12 +89,17 @@ def linear_gradient(
     return np.asarray(np.sum(_threads.run(part, _threads.split(*X.shape)), axis=0))
 
 
+def block_rows(width: int) -> int:
+    """Rows of this width that the last-level cache holds together with their products."""
+    return max(64, _BLOCK_BYTES // (4 * width))
+
+
 def _blocks(problem: Problem, rows: slice) -> list[slice]:
     return _cut(rows, problem.X.shape[1])
 
 
 def _cut(rows: slice, width: int) -> list[slice]:
-    size = max(64, _BLOCK_BYTES // (4 * width))
+    size = block_rows(width)
     return [slice(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size)]
 
 

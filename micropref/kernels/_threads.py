@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from threadpoolctl import ThreadpoolController
 
 # Handing work to a thread costs some 50 µs: far less than one core needs for this many entries of X.
-_ENTRIES_PER_SLICE = 1 << 19
-_SLICES_PER_THREAD = 8
+_ENTRIES_PER_SLICE = 1 << 20
+_MOST_SLICES = 256
 
 Result = TypeVar("Result")
 
@@ -31,9 +31,10 @@ def available() -> int:
 def split(n_rows: int, width: int) -> list[slice]:
     """Slices of consecutive rows, one alone where there is little to do.
 
-    There are several for each thread, so that none waits long for another whose core is shared.
+    They are the same for any number of threads, and so are then the bits of a sum over them. Where there is much to do,
+    every thread has several, so that none waits long for another whose core is shared.
     """
-    n = max(1, min(_SLICES_PER_THREAD * available(), n_rows * width // _ENTRIES_PER_SLICE))
+    n = max(1, min(_MOST_SLICES, n_rows * width // _ENTRIES_PER_SLICE))
     cuts = [n_rows * i // n for i in range(n + 1)]
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 

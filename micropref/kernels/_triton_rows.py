@@ -11,37 +11,26 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from micropref.kernels._triton_pointwise import POSTERIORS, row_terms, rows_of
+from micropref.kernels._triton_pointwise import POSTERIORS, row_terms
 
 
-@triton.jit
-def _columns(i, COLUMNS: tl.constexpr):
-    """Columns of a piece. A thread takes four at a time, of half precision too, so that a warp has one row."""
-    return i * COLUMNS + tl.max_contiguous(tl.arange(0, COLUMNS), 4)
-
-
+# Few functions: Triton's interpreter, in which the tests run, takes milliseconds for every call.
 @triton.jit
 def _load(
     x, row, n_rows, n_columns, row_stride, column_stride,
     COLUMNS: tl.constexpr, PIECES: tl.constexpr, FULL: tl.constexpr,
 ):  # fmt: skip
     """Rows in pieces of (rows, columns), widened; zero outside. FULL: there are no columns outside."""
+    # A thread takes four columns at a time, of half precision too, so that a warp has one row.
+    column = tl.max_contiguous(tl.arange(0, COLUMNS), 4)
+    at = x + row[:, None] * row_stride + column[None, :] * column_stride
+    live = (row < n_rows)[:, None]
     pieces = ()
     for i in tl.static_range(PIECES):
-        column = _columns(i, COLUMNS)
-        inside = COLUMNS * PIECES if FULL else n_columns
-        piece = rows_of(x, row, n_rows, column, inside, row_stride, column_stride).to(tl.float32)
+        mask = live if FULL else live & (column < n_columns - i * COLUMNS)[None, :]
+        piece = tl.load(at + i * COLUMNS * column_stride, mask=mask, other=0.0).to(tl.float32)
         pieces = pieces + (piece,)  # type: ignore[assignment]
     return pieces
-
-
-@triton.jit
-def _parameters(p, i, n_columns, COLUMNS: tl.constexpr, FULL: tl.constexpr):
-    """A piece of one row of parameters, (1, columns)."""
-    column = _columns(i, COLUMNS)
-    if FULL:
-        return tl.load(p + column)[None, :]
-    return tl.load(p + column, mask=column < n_columns, other=0.0)[None, :]
 
 
 @triton.jit
@@ -50,10 +39,16 @@ def _store_products(
     COLUMNS: tl.constexpr, PIECES: tl.constexpr, FULL: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """Products of rows with K rows of parameters (K, n_columns), stored at (rows,) + k."""
+    column = tl.max_contiguous(tl.arange(0, COLUMNS), 4)
     for k in tl.static_range(K):
-        terms = pieces[0] * _parameters(p + k * n_columns, 0, n_columns, COLUMNS, FULL)
-        for i in tl.static_range(1, PIECES):
-            terms += pieces[i] * _parameters(p + k * n_columns, i, n_columns, COLUMNS, FULL)
+        terms = tl.zeros_like(pieces[0])
+        for i in tl.static_range(PIECES):
+            if FULL:
+                of_head = tl.load(p + k * n_columns + (i * COLUMNS + column))
+            else:
+                live = column < n_columns - i * COLUMNS
+                of_head = tl.load(p + k * n_columns + (i * COLUMNS + column), mask=live, other=0.0)
+            terms += pieces[i] * of_head[None, :]
         tl.store(at + k, tl.sum(terms, axis=1))
 
 
@@ -80,7 +75,7 @@ def _added(sums, pieces, at, PIECES: tl.constexpr, K: tl.constexpr):
 def _store(sums, at, n_columns, COLUMNS: tl.constexpr, PIECES: tl.constexpr, K: tl.constexpr):
     for k in tl.static_range(K):
         for i in tl.static_range(PIECES):
-            column = _columns(i, COLUMNS)
+            column = i * COLUMNS + tl.arange(0, COLUMNS)
             tl.store(at + k * n_columns + column, sums[k * PIECES + i], mask=column < n_columns)
 
 

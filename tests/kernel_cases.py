@@ -21,7 +21,9 @@ os.environ.setdefault("TRITON_INTERPRET", "0" if DEVICE == "cuda" else "1")
 PATHS = ("reference", "blas", "numba", *(f"triton {name}" for name in LAUNCHES))
 # Those that take single precision, for some tens of rows: Triton's interpreter takes a fifth of a second for a tile.
 SINGLE = (*(path for path in PATHS if path not in ("triton turned", "triton rows")), "triton tall")
-_INTERPRETED_NUMBERS, _INTERPRETED_TILES = 30_000, 8
+# Numbers of X, of each kernel and of the others; and in the kernel of few heads pieces of tiles, times heads.
+_INTERPRETED_NUMBERS = {"": 30_000, "small": 30_000, "large": 30_000}
+_INTERPRETED_PIECES = 40
 
 _ROWS = (1, 31, 257, 1000)
 _CONTEXTS = (0, 1, 7, 64, 100, 384, 1025)
@@ -110,8 +112,10 @@ def takes(path: str, case: Case) -> bool:
     found = LAUNCHES[launch](shape) if launch else launch_for(shape)
     if found is None or DEVICE == "cuda":
         return found is not None
-    few = -(-case.n // found.rows) <= _INTERPRETED_TILES
-    return few and case.n * (case.c + case.d) <= _INTERPRETED_NUMBERS
+    if found.kernel == "rows":
+        n_tiles, sizes = -(-case.n // found.rows), found.constants
+        return n_tiles * case.k * (sizes["PIECES"] + sizes["GATE_PIECES"]) <= _INTERPRETED_PIECES
+    return case.n * (case.c + case.d) <= _INTERPRETED_NUMBERS.get(launch, 10_000)
 
 
 def cases() -> list[Case]:

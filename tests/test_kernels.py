@@ -21,6 +21,7 @@ from micropref.kernels import (
     use_path,
 )
 
+
 def on(path: str, *tensors: torch.Tensor | None) -> list[torch.Tensor | None]:
     """Tensors where the path computes."""
     device = DEVICE if path.startswith("triton") else "cpu"
@@ -47,7 +48,7 @@ def test_cases_hold_every_size():
     }
     assert sum(case.strided for case in every) >= 10
     assert sum(case.size == 1e4 for case in every) >= 8
-    for path, least in {"rows": 7, "large": 25, "small": 25, "narrow": 25, "together": 25, "turned": 15}.items():
+    for path, least in {"rows": 7, "large": 25, "small": 25, "narrow": 15, "together": 15, "turned": 9}.items():
         assert sum(takes(f"triton {path}", case) for case in every) >= least, path
 
 

@@ -5,12 +5,12 @@ One launch is chosen by the first line that fits:
 ========== =============================== ============================================================================
 launch     chosen for                      because
 ========== =============================== ============================================================================
-rows       K <= 4 whose gradient fits the  X is read once, not twice. 7 to 27 instructions a number of X, where an H100
+rows       K <= 4 whose gradient fits the  X is read once, not twice. 7 to 28 instructions a number of X, where an H100
            registers                       can issue 28 (single precision) or 14 in the time of its read
-small      other K <= 16                   no spills, where ``large`` has 432 bytes a thread in single precision; half
-                                           the rows on their way to a second reading fit the L2 cache; three pieces on
-                                           their way. In a trial on an H200 both together took 2.8 -> 2.1 ms
-large      K > 16                          measured; nothing known speaks for another one
+small      other K <= 16 in single         no spills, where ``large`` has 432 bytes a thread; half the rows on their way
+           precision                       to a second reading fit the L2 cache; three pieces on their way. In a trial on
+                                           an H200 these together took 2.8 -> 2.1 ms
+large      all else                        measured, and does not spill; nothing known speaks for another one
 ========== =============================== ============================================================================
 
 The others are candidates that one run of ``benchmarks/bench_kernels.py --device cuda`` compares with these.
@@ -138,8 +138,13 @@ def large(shape: Shape) -> Launch:
     return _tiles(shape, 128, 64, 2, rounded=False)
 
 
+def ahead(shape: Shape) -> Launch:
+    """Three pieces on their way, and single precision split by rounding."""
+    return _tiles(shape, 128, 64, 3, rounded=True)
+
+
 def small(shape: Shape) -> Launch:
-    """Half the rows, three pieces on their way, and single precision split by rounding."""
+    """Half the rows too."""
     return _tiles(shape, 64, 64, 3, rounded=True)
 
 
@@ -149,7 +154,7 @@ def narrow(shape: Shape) -> Launch:
 
 
 def together(shape: Shape) -> Launch:
-    """Gradients of four small tiles are summed in registers before they are added to memory."""
+    """The gradient of four small tiles is summed in registers before it is added to memory."""
     return _tiles(shape, 64, 64, 3, rounded=True, together=4)
 
 
@@ -159,7 +164,7 @@ def turned(shape: Shape) -> Launch | None:
 
 
 LAUNCHES: dict[str, Callable[[Shape], Launch | None]] = {
-    one.__name__: one for one in (rows, large, small, narrow, together, turned)
+    one.__name__: one for one in (rows, large, ahead, small, narrow, together, turned)
 }
 
 _forced: ContextVar[str | None] = ContextVar("micropref_launch", default=None)
@@ -181,7 +186,7 @@ def chosen(shape: Shape) -> str:
     """The launch that the table above names."""
     if rows(shape) is not None:
         return "rows"
-    return "small" if shape.n_components <= _SMALLEST else "large"
+    return "small" if shape.n_components <= _SMALLEST and shape.itemsize == 4 else "large"
 
 
 def launch_for(shape: Shape) -> Launch:

@@ -35,14 +35,6 @@ def _products(
 
 
 @triton.jit
-def _turned_product(d, rows, total, ROUNDED: tl.constexpr, TURNED: tl.constexpr):
-    """``total`` plus dᵀ x, or xᵀ d where `TURNED`: the widest tensor core instruction needs 64 rows on the left."""
-    if TURNED:
-        return product(tl.trans(rows), d, total, ROUNDED)
-    return product(tl.trans(d), rows, total, ROUNDED)
-
-
-@triton.jit
 def _add_gradient(
     x, d, row, n_rows, n_columns, row_stride, column_stride, component, n_components, sums, scratch,
     COLUMNS: tl.constexpr, ROUNDED: tl.constexpr, TOGETHER: tl.constexpr, TURNED: tl.constexpr,
@@ -53,19 +45,27 @@ def _add_gradient(
     """
     ROWS: tl.constexpr = row.shape[0]
     COMPONENTS: tl.constexpr = component.shape[0]
-    within = tl.arange(0, ROWS)[:, None] * (2 * COMPONENTS) + component[None, :]
+    within = component[:, None] + tl.arange(0, ROWS)[None, :] * (2 * COMPONENTS)
+    # Turned: xᵀ d, since the widest tensor core instruction needs 64 rows on the left.
+    if TURNED:  # noqa: SIM108
+        nothing = tl.zeros((COLUMNS, COMPONENTS), tl.float32)
+    else:
+        nothing = tl.zeros((COMPONENTS, COLUMNS), tl.float32)
+    turned = tl.trans(d)
     for start in range(0, n_columns, COLUMNS):
         column = start + tl.arange(0, COLUMNS)
-        part = tl.zeros((COLUMNS, COMPONENTS) if TURNED else (COMPONENTS, COLUMNS), tl.float32)
-        if TOGETHER == 1:
-            rows = rows_of(x, row, n_rows, column, n_columns, row_stride, column_stride)
-            part = _turned_product(d, rows, part, ROUNDED, TURNED)
-        else:
+        part = nothing
+        if TOGETHER > 1:
             for i in range(TOGETHER):
                 rows = rows_of(x, row + i * ROWS, n_rows, column, n_columns, row_stride, column_stride)
-                of_tile = tl.load(scratch + i * (2 * ROWS * COMPONENTS) + within)
-                part = _turned_product(of_tile, rows, part, ROUNDED, TURNED)
-        _add(sums, tl.trans(part) if TURNED else part, component, n_components, column, n_columns)
+                part = product(tl.load(scratch + i * (2 * ROWS * COMPONENTS) + within), rows, part, ROUNDED)
+        elif TURNED:
+            rows = rows_of(x, row, n_rows, column, n_columns, row_stride, column_stride)
+            part = tl.trans(product(tl.trans(rows), d, part, ROUNDED))
+        else:
+            rows = rows_of(x, row, n_rows, column, n_columns, row_stride, column_stride)
+            part = product(turned, rows, part, ROUNDED)
+        _add(sums, part, component, n_components, column, n_columns)
 
 
 @triton.jit

@@ -7,10 +7,10 @@ launch     chosen for                      because
 ========== =============================== ============================================================================
 rows       K <= 4 whose gradient fits the  X is read once, not twice. 7 to 28 instructions a number of X, where an H100
            registers                       can issue 28 (single precision) or 14 in the time of its read
-small      other K <= 16 in single         no spills, where ``large`` has 432 bytes a thread; half the rows on their way
-           precision                       to a second reading fit the L2 cache; three pieces on their way. In a trial on
-                                           an H200 these together took 2.8 -> 2.1 ms
-large      all else                        measured, and does not spill; nothing known speaks for another one
+small      other K <= 16 in single         no spills, where ``large`` has 432 bytes a thread; half the rows on their
+           precision                       way to a second reading fit the L2 cache; three pieces on their way. In a
+                                           trial on an H200 these together took 2.8 -> 2.1 ms
+large      all else                        measured, and in half precision without spills; nothing speaks for another
 ========== =============================== ============================================================================
 
 The others are candidates that one run of ``benchmarks/bench_kernels.py --device cuda`` compares with these.

@@ -18,12 +18,12 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 os.environ.setdefault("TRITON_INTERPRET", "0" if DEVICE == "cuda" else "1")
 
 # Every path, the kernels of triton each by themselves.
-PATHS = ("reference", "blas", "numba", *(f"triton {name}" for name in LAUNCHES))
+PATHS = ("reference", "blas", "numba", *(f"triton {name}" for name in LAUNCHES), "triton tall")
 # Those that take single precision, for some tens of rows: Triton's interpreter takes a fifth of a second for a tile.
-SINGLE = (*(path for path in PATHS if path not in ("triton turned", "triton rows")), "triton tall")
+SINGLE = tuple(path for path in PATHS if path not in ("triton turned", "triton rows"))
 # Numbers of X, of each kernel and of the others; and in the kernel of few heads pieces of tiles, times heads.
-_INTERPRETED_NUMBERS = {"": 30_000, "small": 30_000, "large": 30_000}
-_INTERPRETED_PIECES = 40
+_INTERPRETED_NUMBERS = {"": 30_000, "large": 30_000, "small": 12_000}
+_INTERPRETED_PIECES = 30
 
 _ROWS = (1, 31, 257, 1000)
 _CONTEXTS = (0, 1, 7, 64, 100, 384, 1025)
@@ -109,13 +109,13 @@ def takes(path: str, case: Case) -> bool:
     if name != "triton":
         return True
     shape = Shape(case.c, case.d, case.k, case.dtype.itemsize)
-    found = LAUNCHES[launch](shape) if launch else launch_for(shape)
+    found = (LAUNCHES | {"tall": _tall})[launch](shape) if launch else launch_for(shape)
     if found is None or DEVICE == "cuda":
         return found is not None
     if found.kernel == "rows":
         n_tiles, sizes = -(-case.n // found.rows), found.constants
         return n_tiles * case.k * (sizes["PIECES"] + sizes["GATE_PIECES"]) <= _INTERPRETED_PIECES
-    return case.n * (case.c + case.d) <= _INTERPRETED_NUMBERS.get(launch, 10_000)
+    return case.n * (case.c + case.d) <= _INTERPRETED_NUMBERS.get(launch, 2_500)
 
 
 def cases() -> list[Case]:

@@ -5,7 +5,7 @@ One launch is chosen by the first line that fits:
 ========== =============================== ============================================================================
 launch     chosen for                      because
 ========== =============================== ============================================================================
-rows       K <= 4 whose gradient fits the  X is read once, not twice. 7 to 28 instructions a number of X, where an H100
+rows       K <= 4 whose gradient fits the  X is read once, not twice. 7 to 32 instructions a number of X, where an H100
            registers                       can issue 28 (single precision) or 14 in the time of its read
 small      other K <= 16 in single         no spills, where ``large`` has 432 bytes a thread; half the rows on their
            precision                       way to a second reading fit the L2 cache; three pieces on their way. In a
@@ -28,7 +28,7 @@ _SMALLEST = 16
 # Rows x components of a tile lie in registers several times over.
 _MOST_ENTRIES = 128 * 16
 # `rows`: heads, numbers of a row in one thread's registers, and such numbers of rows and gradients together.
-_FEW, _MOST_NUMBERS, _MOST_REGISTERS = 4, 64, 168
+_FEW, _MOST_NUMBERS, _MOST_REGISTERS = 4, 64, {1: 168, 2: 144, 4: 144, 8: 144}
 _WARP = 32
 
 
@@ -84,8 +84,11 @@ def _padded(n_components: int, least: int) -> int:
 
 
 def _piece(shape: Shape, warps: int) -> int:
-    """Columns of a piece: as many as a load of 16 bytes takes, or fewer where the padding would be an eighth more."""
-    sizes = [thread * _WARP * warps for thread in (4, 2, 1)]
+    """Columns of a piece: four a thread, or fewer in a single warp where the padding would be an eighth more.
+
+    Several warps would take several rows of a narrower piece, and exchange all their numbers.
+    """
+    sizes = [thread * _WARP * warps for thread in ((4, 2, 1) if warps == 1 else (4,))]
     widths = {size: _width(shape, size) for size in sizes}
     return next(size for size in sizes if 8 * widths[size] <= 9 * min(widths.values()))
 
@@ -102,7 +105,7 @@ def rows(shape: Shape) -> Launch | None:
     for warps in (1, 2, 4, 8):
         piece = _piece(shape, warps)
         numbers = _width(shape, piece) // (_WARP * warps)
-        n_rows = next((r for r in (4, 2) if numbers * (k + r) <= _MOST_REGISTERS), None)
+        n_rows = next((r for r in (4, 2) if numbers * (k + r) <= _MOST_REGISTERS[warps]), None)
         if n_rows is None or numbers > _MOST_NUMBERS:
             continue
         components = _padded(k, 1)

@@ -303,6 +303,16 @@ def test_path_of_tensors_elsewhere(device, dtype, installed, path, monkeypatch):
     assert _dispatch.path_for(X) == path
 
 
+@pytest.mark.parametrize(
+    ("version", "knows"), [("3.0.0", False), ("3.2.0+git1", False), ("3.3.0", True), ("3.10.1", True), ("4.0", True)]
+)
+def test_an_older_triton_is_left_alone(version, knows, monkeypatch):
+    from micropref.kernels import _dispatch
+
+    monkeypatch.setattr(_dispatch, "version", lambda package: version)
+    assert _dispatch._knows_tuples.__wrapped__() is knows
+
+
 def test_installed_is_what_can_be_imported():
     from micropref.kernels import _dispatch
 

@@ -11,8 +11,8 @@ from sklearn.base import clone
 from micropref._estimator.fitting import frozen, learning, predicting, twin
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._reward.asking import AskingModel
+from micropref._reward.choosing import ChoosingModel
 from micropref._reward.folder import read_model, write_model
-from micropref._reward.judging import JudgingModel
 from micropref._reward.rewards import with_uncertainty
 from micropref._reward.routing import owned, parts_read, set_parameters_for_votes
 from micropref._reward.stated import with_stated_contexts
@@ -36,7 +36,7 @@ __getattr__ = moved(__name__)
 _DOUBLE_ENTRIES = 1 << 23
 
 
-class PreferenceModel(JudgingModel, AskingModel):
+class PreferenceModel(ChoosingModel, AskingModel):
     """Rewards of texts, for a context and a user.
 
     Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or

@@ -23,6 +23,16 @@ class TextModel:
     mixture: GatedHeads
     router: ContextRouter | None
 
+    @property
+    def reads_prompts(self) -> bool:
+        """Whether rewards depend on what was asked: by the template, the weights of the heads, or what acts.
+
+        Returns
+        -------
+        reads_prompts : bool
+        """
+        return self.encoder.reads_prompts_ or "prompt" in self._parts()
+
     def _parts_of_mixture(self) -> tuple[str, ...]:
         return ("prompt",) if self.mixture.n_context_features_ else ()
 

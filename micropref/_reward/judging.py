@@ -1,4 +1,4 @@
-"""JudgingModel: what a model of texts says of responses and of comparisons."""
+"""JudgingModel: rewards of responses, and log-odds of comparisons, of a model of texts."""
 
 from __future__ import annotations
 
@@ -11,38 +11,47 @@ from numpy.typing import NDArray
 from micropref._estimator.fitting import predicting
 from micropref._reward.base import TextModel
 from micropref._reward.evaluation import scores_by_stage
-from micropref._reward.rewards import rewards_of
+from micropref._reward.rewards import filled, rewards_of
 from micropref._reward.routing import check_asked
+from micropref._reward.served import ids_of_rows, served
+from micropref.datasets._asked import EMPTY, Asked, read_asked
 from micropref.datasets.readers import read_preferences
 from micropref.embed import EncoderMismatchError
+from micropref.kernels._pointwise import sigmoid
 
 __all__ = ["JudgingModel"]
 
 
 class JudgingModel(TextModel):
-    """Rewards, orders and log-odds of texts: a base of `PreferenceModel`."""
+    """Rewards and log-odds of texts: a base of `PreferenceModel`."""
 
     @predicting
     def reward(
         self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        contexts: Sequence[str] | None = None,
-        users: Sequence[Hashable] | None = None,
+        prompts: Sequence[Any] | None,
+        responses: Sequence[Any],
+        contexts: Sequence[Any] | str | None = None,
+        users: Sequence[Hashable] | Hashable | None = None,
         *,
         return_std: bool = False,
+        empty: float | None = None,
     ) -> Any:
         """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ, where φ depends on c too if contexts act.
 
         Parameters
         ----------
-        prompts, responses : sequence of n str
-        contexts : sequence of n str, optional
-            Stated criteria or user profiles; empty where there is none, as in all rows by default.
-        users : sequence of n ids, optional
+        prompts, responses : sequence of n texts or conversations
+            A conversation is a list of chat messages, as readers take them; a response loses the messages of its
+            prompt. Strings are text as they stand. Prompts may be None where the model does not read them.
+        contexts : sequence of n texts or conversations, or one str for all rows, optional
+            Stated criteria or user profiles; blank or None where there is none, as in all rows by default.
+        users : sequence of n ids, or one str or int for all rows, optional
             Whom to serve; an unknown user or None gets what the context says.
         return_std : bool, default=False
             Also return standard deviations.
+        empty : float, optional
+            Reward of an empty response: None, blank text, or a conversation whose last message is blank. By default it
+            is an error.
 
         Returns
         -------
@@ -51,10 +60,34 @@ class JudgingModel(TextModel):
             is preferred, for a user whose head is known. The zero is arbitrary.
         std : ndarray of shape (n,)
             Only if `return_std`: standard deviation of the reward that this user may have, in nats, with the heads'
-            sampling error after `estimate_uncertainty`, without which that of a single head is refused.
+            sampling error after `estimate_uncertainty`, without which that of a single head is refused. NaN where a
+            response is empty.
+
+        Raises
+        ------
+        TypeError
+            If one text takes the place of a list.
+        ValueError
+            If there are not as many of each, a cell is neither text nor messages, or a response is empty.
+
+        Examples
+        --------
+        >>> from micropref import PreferenceModel, load_demo
+        >>> model = PreferenceModel.fit(load_demo().train, n_components=1)
+        >>> question, answer = {"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes, please."}
+        >>> bool(model.reward([[question]], [[answer]]) == model.reward(["Tea?"], ["Yes, please."]))
+        True
         """
-        features = self.encoder.encode_responses(prompts, responses, self._acting(contexts, len(responses)))
-        return self._reward(features, prompts, contexts, users, return_std=return_std)
+        asked = read_asked(prompts, responses, contexts)
+        ids = ids_of_rows(users, len(asked.responses))
+        rows = asked.present
+        if len(rows) == len(asked.responses):
+            return self._answer(asked, ids, return_std=return_std)
+        if empty is None:
+            first = next(row for row, text in enumerate(asked.responses) if not text)
+            raise ValueError(f"response {first}: {EMPTY}; pass empty=NUMBER, the reward of such a response")
+        ids = None if ids is None else [list(ids)[row] for row in rows]
+        return filled(self._answer(asked.of(rows), ids, return_std=return_std), rows, len(asked.responses), empty)
 
     @predicting
     def reward_features(
@@ -98,33 +131,18 @@ class JudgingModel(TextModel):
             raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
         known = self._acting(contexts, len(features))
         encoded = self.encoder.encode_features(features, prompts, known, lengths)
-        known_prompts = [""] * len(encoded) if prompts is None else prompts
-        return np.asarray(self._reward(encoded, known_prompts, contexts, users))
+        return np.asarray(self._reward(encoded, prompts, contexts, users))
 
     @predicting
-    def rank(
-        self, prompt: str, responses: Sequence[str], context: str = "", user: Hashable | None = None
+    def log_odds(
+        self,
+        data: Any,
+        *,
+        routed: bool = True,
+        history: bool = True,
+        users: Sequence[Hashable] | Hashable | None = None,
+        contexts: Sequence[Any] | str | None = None,
     ) -> NDArray[Any]:
-        """Order of candidate responses to one prompt, best first.
-
-        Parameters
-        ----------
-        prompt : str
-        responses : sequence of n str
-        context : str, default=""
-        user : id, optional
-
-        Returns
-        -------
-        order : ndarray of int of shape (n,)
-            ``responses[order[0]]`` is the best.
-        """
-        n = len(responses)
-        rewards = self.reward([prompt] * n, responses, [context] * n, None if user is None else [user] * n)
-        return np.argsort(-rewards, kind="stable")
-
-    @predicting
-    def log_odds(self, data: Any, *, routed: bool = True, history: bool = True) -> NDArray[Any]:
         """Log-odds that the chosen response of every comparison is preferred to the rejected one.
 
         Parameters
@@ -133,7 +151,11 @@ class JudgingModel(TextModel):
         routed : bool, default=True
             Use the router, if there is one; otherwise the weights of the mixture.
         history : bool, default=True
-            Use what is known of the users that the table names as groups.
+            Use what is known of the users.
+        users : sequence of n ids, or one str or int for all rows, optional
+            Whom to serve, instead of the users that the table names as groups.
+        contexts : sequence of n texts or conversations, or one str for all rows, optional
+            Instead of those of the table.
 
         Returns
         -------
@@ -143,14 +165,41 @@ class JudgingModel(TextModel):
         Raises
         ------
         ValueError
-            If the model was routed by contexts, and the data has neither contexts nor users.
+            If the model was routed by contexts, and there are neither contexts nor users; if users are given whose
+            history is not to be used.
         """
-        table = read_preferences(data)
+        if users is not None and not (history and routed):
+            raise ValueError("expected history=True and routed=True with users, whose history counts, got one as False")
+        table = served(read_preferences(data), users, contexts)
         if not routed or self.router is None:
             return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))
         check_asked(self._parts(), table.context, table.group)
-        users = table.group if history else None
-        return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=users))
+        known = table.group if history else None
+        return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=known))
+
+    @predicting
+    def predict_proba(
+        self,
+        data: Any,
+        *,
+        users: Sequence[Hashable] | Hashable | None = None,
+        contexts: Sequence[Any] | str | None = None,
+    ) -> NDArray[np.float64]:
+        """Probabilities of preferring either response of every comparison, as of a classifier with classes 0 and 1.
+
+        Parameters
+        ----------
+        data : table of n comparisons
+        users, contexts
+            As in `log_odds`.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, 2)
+            That the rejected response is preferred, and that the chosen one is: σ of the `log_odds`.
+        """
+        odds = self.log_odds(data, users=users, contexts=contexts).astype(np.float64)
+        return np.column_stack([sigmoid(-odds), sigmoid(odds)])
 
     @predicting
     def stage_one_rows(self, data: Any) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
@@ -199,12 +248,18 @@ class JudgingModel(TextModel):
             return None
         return [""] * n if contexts is None else contexts
 
+    def _answer(self, asked: Asked, users: Any, *, return_std: bool) -> Any:
+        """Rewards of responses none of which is empty."""
+        acting = self._acting(asked.contexts, len(asked.responses))
+        features = self.encoder.encode_responses(asked.prompts, asked.responses, acting)
+        return self._reward(features, asked.prompts, asked.contexts, users, return_std=return_std)
+
     def _reward(
         self,
         features: NDArray[Any],
-        prompts: Sequence[str],
+        prompts: Sequence[str] | None,
         contexts: Sequence[str] | None,
-        users: Sequence[Hashable] | None,
+        users: Any,
         *,
         return_std: bool = False,
     ) -> Any:

@@ -19,8 +19,8 @@ from micropref.metrics._reward_bench_ties import Answers, ties_score
 
 __all__ = ["RewardBenchScore", "reward_bench_score"]
 
-# Sections of version 1, and the number of prompts with which a subset counts in its section. math-prm has 447; it counts
-# as much as the code of all six languages together.
+# Sections of version 1, and the number of prompts with which a subset counts in its section. math-prm has 447; counted
+# as 984, it weighs as much as the code of all six languages together.
 _SECTIONS = {
     "Chat": {
         "alpacaeval-easy": 100,

@@ -92,7 +92,8 @@ def _units(groups: Any, n_rows: int, device: Any) -> tuple[Tensor, Tensor]:
         numbers = torch.as_tensor(groups, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"groups: expected integers, one for each row, got what torch cannot take: {error}") from None
-    if numbers.shape != (n_rows,) or numbers.is_floating_point() or numbers.dtype == torch.bool:
+    is_integer = not (numbers.is_floating_point() or numbers.is_complex() or numbers.dtype == torch.bool)
+    if numbers.shape != (n_rows,) or not (is_integer or n_rows == 0):
         raise ValueError(
             f"groups: expected integers of shape ({n_rows},), got {numbers.dtype} of shape {tuple(numbers.shape)}; "
             "number the annotators, as numpy.unique(ids, return_inverse=True) does"

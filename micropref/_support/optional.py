@@ -18,7 +18,6 @@ _EXTRA_OF = {
     "pyarrow": "data",
     "datasets": "data",
     "trl": "trl",
-    "accelerate": "trl",
 }
 
 

@@ -62,7 +62,7 @@ def prefeval10(random: np.random.Generator, annotators: bool = False) -> Split:
 
 
 def ukpconvarg1(random: np.random.Generator) -> Split:
-    """Workers who judge pairs of arguments, each judged by several of them; a fifth of the pairs is left for the test."""
+    """Workers who judge pairs of arguments, several of them each; a fifth of the pairs is left for the test."""
     vectors = np.load(folder("ukpconvarg1") / "embeddings.npy").astype(float) * 3
     with gzip.open(folder("ukpconvarg1") / "votes.csv.gz", "rt", encoding="utf-8") as file:
         votes = list(csv.DictReader(file))
@@ -170,7 +170,7 @@ def test_heads_that_auto_chooses_have_their_mean_where_one_reward_is() -> None:
     X = random.normal(size=(3000, 3))
     taste = np.array([[1.0, 6, 0], [1, -6, 0]])[random.integers(2, size=200)]
     X *= np.where((X * taste[user]).sum(axis=1) + random.logistic(size=3000) > 0, 1, -1)[:, None]
-    stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, user))
+    stage, choice = fit_first_stage("auto", None, {"tau": 0, "rank": 0, "random_state": 0}, 0, (X, None, user))
     one = MixtureBradleyTerry(1).fit(X).coef_[0]
     assert choice.chosen == "heads"
     centre = stage.weights_ @ stage.coef_

@@ -1,9 +1,9 @@
 """A population whose users without votes are answered as one reward answers them.
 
-Heads, and the scatter around them, are what makes the votes of the users who taught most likely, all of a user together.
-Votes that many users cast on the same pairs count in this with the noise of every user, so that the heads can be wrong
-about other pairs in a way that one reward for all is not. What users differ in is not in doubt: the heads stay where
-they are around their mean w̄ = Σ_k π_k w_k, and so does the scatter; but the mean moves to c times the one reward w,
+Heads, and the scatter around them, are what makes the votes of the users who taught most likely, all votes of a user
+together. Votes that many users cast on the same pairs count in this with the noise of every user, so that the heads can
+be wrong about other pairs in a way that one reward for all is not. What users differ in is not in doubt: the heads stay
+where they are around their mean w̄ = Σ_k π_k w_k, and so does the scatter; the mean moves to c times the one reward w,
 
     w_k ← c w + (w_k − w̄),    c = argmin_c Σ_i ω_i KL(σ(wᵀd_i) ‖ Σ_k π_k E σ(c wᵀd_i + (w_k − w̄)ᵀd_i + x_ik)),
 
@@ -59,9 +59,7 @@ def _length(margins: NDArray[Any], variance: NDArray[Any], log_weights: NDArray[
 
     def divergence(log_length: float) -> float:
         mean = np.exp(log_length) * centre + around
-        right, wrong = (
-            log_sum_exp(log_weights[:, None] + moments(sign * mean, variance)[0]) for sign in (1.0, -1.0)
-        )
+        right, wrong = (log_sum_exp(log_weights[:, None] + moments(sign * mean, variance)[0]) for sign in (1.0, -1.0))
         return -float(weight @ (wanted * right + (1.0 - wanted) * wrong))
 
     bounds = (-np.log(_LARGEST), np.log(_LARGEST))

@@ -67,8 +67,8 @@ class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
     The last of the deviations is the usual one. `new_users_first` is for models that serve users who have not voted:
-    their predictions then decide before the size of a population does, and no other deviation is tried, since votes held
-    out are about pairs that others judged, and say nothing of the prior that other pairs need.
+    their predictions then decide before the size of a population does, its mean is where one reward is, and no other
+    deviation is tried, since votes held out are about pairs that others judged: they say little of other pairs.
     """
 
     n_components: tuple[int, ...]

@@ -17,6 +17,7 @@ _EXTRA_OF = {
     "pandas": "data",
     "pyarrow": "data",
     "datasets": "data",
+    "trl": "trl",
 }
 
 

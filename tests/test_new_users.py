@@ -1,7 +1,8 @@
-"""Real people who have not voted: the first stage that users="auto" chooses serves them as well as one reward does."""
+"""People who have not voted: the first stage that users="auto" chooses serves them as well as one reward does."""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -12,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from micropref import MixtureBradleyTerry, make_pairs
+from micropref import HierarchicalBradleyTerry, MixtureBradleyTerry, make_pairs
+from micropref._engine.logistic_normal import expected_log_odds
+from micropref._engine.new_users import _length
 from micropref._reward.users import fit_first_stage
-
-pytestmark = pytest.mark.data
 
 
 class Split(NamedTuple):
@@ -60,13 +61,29 @@ def prefeval10(random: np.random.Generator, annotators: bool = False) -> Split:
     return Split(X[~test], random.permutation(n) // 5 if annotators else None, X[test])
 
 
+def ukpconvarg1(random: np.random.Generator) -> Split:
+    """Workers who judge pairs of arguments, each judged by several of them; a fifth of the pairs is left for the test."""
+    vectors = np.load(folder("ukpconvarg1") / "embeddings.npy").astype(float) * 3
+    with gzip.open(folder("ukpconvarg1") / "votes.csv.gz", "rt", encoding="utf-8") as file:
+        votes = list(csv.DictReader(file))
+    columns = {key: np.array([vote[key] for vote in votes]) for key in votes[0]}
+    some = np.isin(columns["prompt"], random.permutation(np.unique(columns["prompt"]))[:8])
+    chosen, rejected = (vectors[columns[key][some].astype(int)] for key in ("chosen", "rejected"))
+    pair, worker = (np.unique(columns[key][some], return_inverse=True)[1] for key in ("pair", "worker"))
+    test = np.isin(pair, random.permutation(pair.max() + 1)[: pair.max() // 5])
+    X = make_pairs(chosen, rejected)
+    return Split(X[~test], worker[~test], X[test])
+
+
 SETS: dict[str, Callable[[np.random.Generator], Split]] = {
+    "ukpconvarg1": ukpconvarg1,
     "sushi2500": sushi,
     "prefeval10": prefeval10,
     "prefeval10, annotators who share prompts": lambda random: prefeval10(random, annotators=True),
 }
 
 
+@pytest.mark.data
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.*less than 2 %:UserWarning")
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", SETS)
@@ -75,5 +92,60 @@ def test_new_users_are_served_as_well_as_by_one_reward(name: str, seed: int) -> 
     one = MixtureBradleyTerry(1).fit(split.train)
     stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (split.train, None, split.groups))
     assert stage.log_likelihood(split.test) > one.log_likelihood(split.test) - 0.002
-    if name == "sushi2500":
+    if name in ("sushi2500", "ukpconvarg1"):
         assert choice.chosen != "one"
+
+
+# ---------------------------------------------------------------------------------- how long the head of clouds must be
+
+
+@pytest.mark.parametrize("variance", [0.0, 0.3, 2.0, 30.0])
+def test_a_variance_that_all_pairs_share_is_made_up_for(variance: float) -> None:
+    margins = np.full(20, 1.3) * np.where(np.arange(20) % 3, 1, -1)
+    length = _length(margins, np.full(20, variance), np.ones(20))
+    assert expected_log_odds(length * margins, variance) == pytest.approx(margins, abs=2e-5)
+
+
+def test_the_length_is_where_the_divergence_is_least() -> None:
+    random = np.random.default_rng(0)
+    margins, variance, weight = random.normal(size=50) * 2, random.exponential(size=50), random.exponential(size=50)
+
+    def divergence(length: float) -> float:
+        p, odds = 1 / (1 + np.exp(-margins)), expected_log_odds(length * margins, variance)
+        return float(weight @ (p * np.logaddexp(0, -odds) + (1 - p) * np.logaddexp(0, odds)))
+
+    found = _length(margins, variance, weight)
+    assert found > 1
+    assert divergence(found) < min(divergence(0.999 * found), divergence(1.001 * found))
+
+
+def test_rows_twice_or_swapped_and_rows_without_weight_change_nothing() -> None:
+    random = np.random.default_rng(1)
+    margins, variance = random.normal(size=30), random.exponential(size=30)
+    weight = random.integers(0, 3, size=30).astype(float)
+    rows = np.repeat(np.arange(30), weight.astype(int))
+    sign = random.choice([-1.0, 1.0], size=len(rows))
+    expected = _length(margins, variance, weight)
+    assert _length(sign * margins[rows], variance[rows], np.ones(len(rows))) == pytest.approx(expected, rel=1e-7)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1e-300, 1e4])
+def test_margins_of_any_size_have_a_length(margin: float) -> None:
+    assert 1 <= _length(np.full(3, margin), np.full(3, 1e6), np.ones(3)) < 2e3
+
+
+def test_labels_have_no_part_in_the_length_and_the_model_itself_keeps_its_head() -> None:
+    """The head of users="auto" points where one reward does; `HierarchicalBradleyTerry` has the likeliest."""
+    random = np.random.default_rng(2)
+    user = np.arange(1500) // 15
+    X = random.normal(size=(1500, 4))
+    taste = np.array([2.0, 0, 0, 0]) + 1.5 * random.normal(size=(100, 4))
+    X *= np.where((X * taste[user]).sum(axis=1) + random.logistic(size=1500) > 0, 1, -1)[:, None]
+    stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, user))
+    one = MixtureBradleyTerry(1).fit(X)
+    alone = HierarchicalBradleyTerry(random_state=0).fit(X, groups=user)
+    assert choice.chosen == "hierarchical"
+    cosine = stage.coef_[0] @ one.coef_[0] / np.linalg.norm(stage.coef_[0]) / np.linalg.norm(one.coef_[0])
+    assert cosine == pytest.approx(1, abs=1e-9)
+    assert np.abs(alone.coef_[0] - stage.coef_[0]).max() > 1e-3
+    assert stage.evidence_ == pytest.approx(stage.log_likelihood(X, groups=user), abs=1e-9)

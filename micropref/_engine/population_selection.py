@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._engine.held_out_factors import Factors, likeliest_factors
+from micropref._engine.new_users import answering_like
 from micropref._engine.population import Population, Shape, evidence, evidence_of_first_votes
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.priors import head_penalty
@@ -66,7 +67,8 @@ class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
     The last of the deviations is the usual one. `new_users_first` is for models that serve users who have not voted:
-    their predictions then decide before the size of a population does.
+    their predictions then decide before the size of a population does, and no other deviation is tried, since votes held
+    out are about pairs that others judged, and say nothing of the prior that other pairs need.
     """
 
     n_components: tuple[int, ...]
@@ -76,9 +78,16 @@ class Choices:
     new_users_first: bool = False
 
     @property
+    def scales(self) -> tuple[float | None, ...]:
+        """The deviations that are tried."""
+        if self.alpha is not None:
+            return (None,)
+        return self.prior_scales[-1:] if self.new_users_first else self.prior_scales
+
+    @property
     def only(self) -> Candidate | None:
         """The one candidate, where there is one."""
-        scales = (None,) if self.alpha is not None else self.prior_scales
+        scales = self.scales
         if len(self.n_components) * len(scales) * len(self.shapes) > 1:
             return None
         return Candidate(self.n_components[0], self.alpha, scales[0], self.shapes[0])
@@ -186,7 +195,7 @@ class _Search:
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
         # One head may have nothing to say where two have; what two ask for serves more of them, too.
-        self.scales: tuple[float | None, ...] = (None,) if choices.alpha is not None else choices.prior_scales
+        self.scales = choices.scales
 
     def total(self, one: Tried) -> float:
         """Evidence of all users."""
@@ -299,6 +308,9 @@ class _Search:
             fit_scatter(train, population, shape, heads.penalty(train), self.settings).population
             for (train, _, _), population in zip(self.folds, populations, strict=True)
         ]
+        if self.choices.new_users_first:
+            triples = zip(self.folds, found, populations, strict=True)
+            found = [answering_like(train, one, without) for (train, _, _), one, without in triples]
         tried = self._judge(candidate, found)
         self.tried.append(tried)
         return tried

@@ -61,6 +61,9 @@ def _class() -> Any:
         described: Mapping[str, Any]
         loaded: Any
 
+        def __init__(self) -> None:
+            """Without parameters: the mixin would fill them with what a config.json says."""
+
         def _save_pretrained(self, save_directory: Path) -> None:
             self.write(save_directory)
             (save_directory / "config.json").write_text(json.dumps(dict(self.described), indent=1), encoding="utf-8")
@@ -128,8 +131,7 @@ def _put(source: Path, target: Path) -> None:
 @contextmanager
 def _one_sentence(repo_id: str, revision: str | None, token: str | bool | None) -> Iterator[None]:
     """Failures of the client, which are paragraphs, as one sentence of the kind of OSError that they are."""
-    hub = require("huggingface_hub", _PURPOSE)
-    errors = hub.errors
+    errors: Any = require("huggingface_hub.errors", _PURPOSE)
     known = (errors.HTTPError, errors.LocalEntryNotFoundError, errors.EntryNotFoundError, errors.OfflineModeIsEnabled)
     try:
         yield
@@ -172,7 +174,10 @@ def _plain(error: Any, errors: Any, repo_id: str, revision: str | None, token: s
 
 def _refused(error: Any, where: str, status: int | None, token: str | bool | None) -> OSError:
     """A repository that is not there, or not for this token: the Hub does not say which."""
-    sent = bool(error.request.headers.get("authorization")) if getattr(error, "request", None) is not None else token
+    try:
+        sent = bool(error.response.request.headers.get("authorization"))
+    except (AttributeError, RuntimeError):  # an answer without its question
+        sent = bool(token)
     if status == 404:
         return FileNotFoundError(f"{where}: expected a repository of the Hub, got none of this name")
     if not sent:

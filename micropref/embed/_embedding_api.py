@@ -161,6 +161,7 @@ def _answer(request: Request, retries: Retries, key: str | None) -> bytes:
     try:
         with _OPENER.open(request, timeout=retries.timeout) as response:
             content: bytes = response.read(_MOST_BYTES + 1)
+            announced = str(response.headers.get("Content-Length", ""))
     except HTTPError as error:
         raise _refusal(error, key) from None
     except TimeoutError:
@@ -173,6 +174,8 @@ def _answer(request: Request, retries: Retries, key: str | None) -> bytes:
         raise _Failure(f"expected a server of embeddings, got no connection ({_line(reason)})", again=again) from None
     except (HTTPException, ConnectionError) as error:
         raise _Failure(f"expected an answer, got a connection that ended ({_line(error)})", again=True) from None
+    if announced.isdigit() and len(content) < min(int(announced), _MOST_BYTES):  # reading up to a limit does not say so
+        raise _Failure(f"expected an answer of {announced} bytes, got {len(content)} of them", again=True)
     if len(content) > _MOST_BYTES:
         raise _Failure(f"expected an answer of at most {_MOST_BYTES} bytes, got a longer one")
     return content

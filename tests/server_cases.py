@@ -181,7 +181,9 @@ class HubServer(Server):
         found = self.repos.get(repo)
         if found is None or (found["private"] and not self.authorized(request)):
             return request.reply(
-                {"error": "Repository not found"}, 404 if self.authorized(request) else 401, {"X-Error-Code": "RepoNotFound"}
+                {"error": "Repository not found"},
+                404 if self.authorized(request) else 401,
+                {"X-Error-Code": "RepoNotFound"},
             )
         return self.in_repo(request, body, repo, parts[4:] if is_api else parts[2:], is_api=is_api)
 
@@ -195,7 +197,9 @@ class HubServer(Server):
         there = repo in self.repos
         private = asked.get("visibility") == "private" or bool(asked.get("private"))
         first = hashlib.sha1(repo.encode()).hexdigest()
-        self.repos.setdefault(repo, {"private": private, "refs": {"main": first}, "commits": {first: {}}, "head": first})
+        self.repos.setdefault(
+            repo, {"private": private, "refs": {"main": first}, "commits": {first: {}}, "head": first}
+        )
         return request.reply({"url": f"{self.root}/{repo}", "name": repo, "id": repo}, 409 if there else 200)
 
     def in_repo(self, request: Handler, body: bytes, repo: str, rest: list[str], *, is_api: bool) -> None:

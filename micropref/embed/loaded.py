@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from micropref._support.cached import cached_property
@@ -11,6 +12,8 @@ from micropref.embed._model_encoder import PURPOSE
 from micropref.embed.sentence import SentenceTransformerEncoder
 
 __all__ = ["LoadedEncoder", "is_loaded_model"]
+
+_OF_USE = ("truncation", "padding")
 
 
 class LoadedEncoder(SentenceTransformerEncoder):
@@ -76,5 +79,8 @@ def _content_of(model: Any) -> str:
         total.update(f"{name} {flat.dtype} {tuple(tensor.shape)}\n".encode())
         total.update(flat.view(torch.uint8).numpy().tobytes())
     fast = getattr(getattr(model, "tokenizer", None), "backend_tokenizer", None)
-    total.update(b"" if fast is None else fast.to_str().encode())
+    if fast is not None:
+        # How it cuts and pads is set anew with every use.
+        described = {name: part for name, part in json.loads(fast.to_str()).items() if name not in _OF_USE}
+        total.update(json.dumps(described).encode())
     return f"sha256:{total.hexdigest()}"

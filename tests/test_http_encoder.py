@@ -116,7 +116,7 @@ def test_prompt_limit_width_and_length(server):
 def test_bad_texts_are_named(server):
     with pytest.raises(TypeError, match="text 1: expected a string"):
         encoder_of(server).encode(["one", 2])
-    with pytest.raises(ValueError, match="text 0: .* lone surrogate"):
+    with pytest.raises(ValueError, match=r"text 0: .* lone surrogate"):
         encoder_of(server).encode(["\ud800"])
     assert server.asked == []
 
@@ -219,7 +219,7 @@ def test_a_redirect_takes_neither_texts_nor_key_along(server, monkeypatch):
     monkeypatch.setenv("MICROPREF_API_KEY", KEY)
     with running(EmbeddingServer()) as elsewhere:
         server.instead.append(other({}, 307, {"Location": f"{elsewhere.url}/embeddings"}))
-        with pytest.raises(EmbeddingServerError, match="got a redirect to 'http://127.0.0.1:.*'; give the address"):
+        with pytest.raises(EmbeddingServerError, match=r"got a redirect to 'http://127.0.0.1:.*'; give the address"):
             encoder_of(server).encode(["a"])
         assert elsewhere.asked == []
 
@@ -292,7 +292,7 @@ def test_a_server_that_is_not_there_is_asked_again_only_if_it_was(waits):
     with running(EmbeddingServer()) as server:
         encoder = encoder_of(server, max_retries=3)
         encoder.encode(["a"])
-    with pytest.raises(EmbeddingServerError, match="got no connection .*, 4 times"):
+    with pytest.raises(EmbeddingServerError, match=r"got no connection .*, 4 times"):
         encoder.encode(["a"])
     assert len(waits) == 3
 

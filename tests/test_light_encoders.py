@@ -169,13 +169,11 @@ def test_static_fingerprint_names_content_and_parameters(static_folder, tmp_path
 
 
 def test_static_errors(static_folder, tmp_path):
-    with pytest.raises(
-        ValueError, match=f"truncate_dim: expected at most {WIDTH}, the dimensions of the model, got 99"
-    ):
+    with pytest.raises(ValueError, match=f"truncate_dim: expected at most {WIDTH}, .* got 99"):
         StaticEncoder(str(static_folder), truncate_dim=99).encode(["a"])
     with pytest.raises(ValueError, match="truncate_dim: expected an integer of at least 1 or None, got 0"):
         StaticEncoder(str(static_folder), truncate_dim=0)
-    with pytest.raises(FileNotFoundError, match="expected a folder that holds a model, got ./nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"expected a folder that holds a model, got ./nowhere"):
         StaticEncoder("./nowhere").encode(["a"])
     with pytest.raises(ValueError, match="expected a model2vec model, got none"):
         StaticEncoder(str(tmp_path)).encode(["a"])
@@ -222,7 +220,6 @@ def test_a_graph_gives_the_vectors_of_torch(transformer_folder, batch_size):
 def test_poolings_are_those_of_torch(transformer_folder, tmp_path, pooling):
     folder = str(write_pooling(transformer_folder, tmp_path / "model", pooling))
     expected = SentenceTransformerEncoder(folder, device="cpu").encode(TEXTS)
-    assert np.linalg.norm(expected, axis=1).std() > 0.01 or "pooling_mode" not in pooling
     found = SentenceTransformerEncoder(folder, backend="onnx").encode(TEXTS)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
 
@@ -259,13 +256,13 @@ def test_errors_of_graphs(transformer_folder, tmp_path):
     name = str(transformer_folder)
     with pytest.raises(ValueError, match="backend: expected one of 'torch', 'onnx', got 'jax'"):
         SentenceTransformerEncoder(name, backend="jax")
-    with pytest.raises(ValueError, match="file_name: expected None with backend='torch', got 'a.onnx'"):
+    with pytest.raises(ValueError, match=r"file_name: expected None with backend='torch', got 'a.onnx'"):
         SentenceTransformerEncoder(name, file_name="a.onnx")
-    with pytest.raises(ValueError, match="expected dtype='float32' .* got dtype='float16'"):
+    with pytest.raises(ValueError, match=r"expected dtype='float32' .* got dtype='float16'"):
         SentenceTransformerEncoder(name, backend="onnx", dtype="float16")
-    with pytest.raises(FileNotFoundError, match="expected an ONNX graph, a.onnx, in the model, got none"):
+    with pytest.raises(FileNotFoundError, match=r"expected an ONNX graph, a.onnx, in the model, got none"):
         SentenceTransformerEncoder(name, backend="onnx", file_name="a.onnx").encode(["a"])
-    with pytest.raises(ValueError, match="device: expected one of which onnxruntime has .*, got 'tpu'"):
+    with pytest.raises(ValueError, match=r"device: expected one of which onnxruntime has .*, got 'tpu'"):
         SentenceTransformerEncoder(name, backend="onnx", device="tpu").encode(["a"])
     with pytest.raises(ValueError, match="max_length: expected at most the 32 positions of the model, got 99"):
         SentenceTransformerEncoder(name, backend="onnx", max_length=99).encode(["a"])
@@ -281,7 +278,7 @@ def test_errors_of_graphs(transformer_folder, tmp_path):
     with pytest.raises(ValueError, match="expected Transformer, Pooling and Normalize in an ONNX model, got 'Dense'"):
         SentenceTransformerEncoder(str(odd), backend="onnx").encode(["a"])
     (odd / "tokenizer.json").unlink()
-    with pytest.raises(FileNotFoundError, match="expected a fast tokenizer, tokenizer.json, in the model, got none"):
+    with pytest.raises(FileNotFoundError, match=r"expected a fast tokenizer, tokenizer.json, in the model, got none"):
         SentenceTransformerEncoder(str(odd), backend="onnx").encode(["a"])
 
 
@@ -298,14 +295,13 @@ def light(request, kind: str):
 def test_light_encoders_need_no_torch(request, kind):
     code = f"""
 import sys
-for name in ("torch", "sentence_transformers", "transformers"):
-    sys.modules[name] = None
 from micropref import PreferenceModel
 model = PreferenceModel.fit({ROWS!r}, encoder={light(request, kind)!r}, n_components=1)
 print(model.rank("query cat", ["long long cat", "short cat"]))
+print(sorted({{"torch", "sentence_transformers", "transformers"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (done.returncode, done.stdout) == (0, "[1 0]\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "[1 0]\n[]\n"), done.stderr
 
 
 @pytest.mark.parametrize("kind", ["model2vec", "onnx"])
@@ -329,11 +325,11 @@ def test_light_encoders_in_stores_and_models(request, kind, tmp_path):
 
 @pytest.mark.parametrize("name", ["model2vec:", "onnx: ", "", "  "])
 def test_a_kind_without_a_name(name):
-    with pytest.raises(ValueError, match="expected 'hashing', 'model2vec:NAME', .*got"):
+    with pytest.raises(ValueError, match=r"expected 'hashing', 'model2vec:NAME', .*got"):
         resolve_encoder(name)
 
 
-# ------------------------------------------------------------------------------------------ a loaded SentenceTransformer
+# ----------------------------------------------------------------------------------------- a loaded SentenceTransformer
 
 
 @pytest.fixture
@@ -351,7 +347,8 @@ def test_a_loaded_model_is_accepted_as_it_is(loaded_model, transformer_folder, t
     model = PreferenceModel.fit(ROWS, encoder=loaded_model, n_components=1)
     fitted = PairEncoder(loaded_model, store=tmp_path / "store").fit(ROWS)
     assert fitted.fingerprint_ == model.encoder.fingerprint_
-    np.testing.assert_allclose(EmbeddingStore(tmp_path / "store", encoder, dtype=None).encode(TEXTS), encoder.encode(TEXTS), atol=1e-3)  # fmt: skip
+    store = EmbeddingStore(tmp_path / "store", resolve_encoder(loaded_model))
+    np.testing.assert_allclose(store.encode(TEXTS), encoder.encode(TEXTS), atol=1e-3)  # in float16
     model.save(tmp_path / "model")
     with pytest.raises(ValueError, match="cannot be rebuilt from its description; pass it as encoder="):
         PreferenceModel.load(tmp_path / "model")

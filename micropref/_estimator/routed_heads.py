@@ -280,6 +280,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
             self.history_.forget(known)
         if stream is not None:
             self.mixture_ = frozen(self.mixture_)
+            self.mixture_._stream = None
         return self
 
     def _margin_distribution(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -281,3 +282,16 @@ class HubServer(Server):
         place = f"{self.root.replace('127.0.0.1', 'localhost')}/lfs/{sha}"
         headers |= {"X-Linked-Etag": f'"{sha}"', "X-Linked-Size": str(len(content)), "Location": place}
         return request.reply(b"", 302, headers)
+
+
+def point_client_to(root: str, token: str, monkeypatch: Any, folder: Path) -> None:
+    """What HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN_PATH and HF_TOKEN do before huggingface_hub is imported."""
+    from huggingface_hub import constants
+
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+    monkeypatch.setattr(constants, "ENDPOINT", root)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", root + template[template.index("/{repo_id}") :])
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", token)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from server_cases import HubServer, running
+from server_cases import HubServer, point_client_to, running
 
 from micropref import ContextRouter, PreferenceModel
 from micropref.embed import HTTPEncoder, PairEncoder, SentenceTransformerEncoder
@@ -63,29 +63,14 @@ def large() -> bool:
     return False
 
 
-def point_to(root: str, monkeypatch) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", root)
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", root + template[template.index("/{repo_id}") :])
-
-
 @pytest.fixture
 def hub(large, monkeypatch, tmp_path):
-    """A Hub, to which the client is pointed as HF_ENDPOINT, HF_HUB_CACHE, HF_TOKEN and HF_HUB_DISABLE_XET would."""
+    """A Hub, to which the client is pointed."""
     from huggingface_hub import constants
 
     with running(HubServer(large=large)) as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.root)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.root + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        point_client_to(server.root, server.token, monkeypatch, tmp_path)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", large)
-        monkeypatch.setenv("HF_TOKEN", server.token)
         yield server
 
 
@@ -406,10 +391,10 @@ def test_a_hub_that_is_down(model, hub, no_patience):
     one_sentence(error.value)
 
 
-def test_no_hub_at_all(model, hub, monkeypatch, no_patience):
+def test_no_hub_at_all(model, hub, monkeypatch, tmp_path, no_patience):
     with socket.create_server(("127.0.0.1", 0)) as free:
         nowhere = f"http://127.0.0.1:{free.getsockname()[1]}"
-    point_to(nowhere, monkeypatch)
+    point_client_to(nowhere, hub.token, monkeypatch, tmp_path)
     with pytest.raises(ConnectionError, match=f"expected an answer of the Hub at {nowhere}, got none") as error:
         PreferenceModel.from_pretrained(REPO)
     one_sentence(error.value)
@@ -429,7 +414,7 @@ def test_the_cache_serves_without_a_network(model, hub, how, monkeypatch, tmp_pa
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     if how == "no connection":
         with socket.create_server(("127.0.0.1", 0)) as free:
-            point_to(f"http://127.0.0.1:{free.getsockname()[1]}", monkeypatch)
+            point_client_to(f"http://127.0.0.1:{free.getsockname()[1]}", hub.token, monkeypatch, tmp_path)
     n_asked = len(hub.log)
     np.testing.assert_array_equal(log_odds(PreferenceModel.from_pretrained(REPO, **settings)), log_odds(model))
     assert len(hub.log) == n_asked

@@ -139,16 +139,16 @@ def ask(
         try:
             return _vectors(_answer(request, retries, key), n_texts)
         except _Failure as failure:
-            problem, wait = str(failure), failure.wait
+            fault, wait = str(failure), failure.wait
             if not failure.again:
-                raise EmbeddingServerError(f"{endpoint}: {problem}") from None
+                raise EmbeddingServerError(f"{endpoint}: {fault}") from None
         if wait is not None and wait > _MOST_PATIENCE_S:
-            raise EmbeddingServerError(f"{endpoint}: {problem}; it asks to wait for {wait:.0f} s")
+            raise EmbeddingServerError(f"{endpoint}: {fault}; it asks to wait for {wait:.0f} s")
         if attempt < retries.most:
             own = min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
             sleep(max(own, wait or 0.0))
     tries = "" if not retries.most else f", {retries.most + 1} times"
-    raise EmbeddingServerError(f"{endpoint}: {problem}{tries}")
+    raise EmbeddingServerError(f"{endpoint}: {fault}{tries}")
 
 
 def _headers(key: str | None) -> dict[str, str]:

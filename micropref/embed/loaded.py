@@ -63,7 +63,16 @@ class LoadedEncoder(SentenceTransformerEncoder):
 
 
 def is_loaded_model(candidate: object) -> bool:
-    """Whether an object is a SentenceTransformer; the package that has the class is not imported for it."""
+    """Whether an object is a SentenceTransformer; the package that has the class is not imported for it.
+
+    Parameters
+    ----------
+    candidate : object
+
+    Returns
+    -------
+    is_one : bool
+    """
     return any(
         base.__name__ == "SentenceTransformer" and base.__module__.startswith("sentence_transformers.")
         for base in type(candidate).__mro__

@@ -275,8 +275,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         self.selection_ = records_of(votes, candidate, tried)
         self.selection_evidence_ = np.array([one.evidence for one in tried]).reshape(len(tried), votes.n_users)
         assert rows.classes is not None
-        self.classes_ = rows.classes
-        self._stream = None
+        self.classes_, self._stream = rows.classes, None
         warn_of_undetermined(rows, self.alpha, float(rows.norms[1]), rows.total_weight)
 
     @learning
@@ -391,8 +390,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
             found = fit_scatter(votes, heads, candidate.shape, alpha, settings)
             population = factors.applied(found.population)
             n_iter, converged = found.n_iter, converged and found.converged
-            if self._NEW_USERS_FIRST:
-                population = answering_like(votes, population, heads)
+        if self._NEW_USERS_FIRST:
+            single = fit_heads(votes, 1, alpha, settings, random=random, n_starts=1)[0]
+            population = answering_like(votes, population, single)
         self.alpha_, self.n_iter_, self.converged_ = alpha, n_iter, bool(converged)
         self._set_population(votes, population)
         warn_of_dead_heads(self.weights_)

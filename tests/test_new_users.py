@@ -62,7 +62,7 @@ def prefeval10(random: np.random.Generator, annotators: bool = False) -> Split:
 
 
 def ukpconvarg1(random: np.random.Generator) -> Split:
-    """Workers who judge pairs of arguments, each judged by several of them; a fifth of the pairs is left for the test."""
+    """Workers who judge pairs of arguments, several of them each; a fifth of the pairs is left for the test."""
     vectors = np.load(folder("ukpconvarg1") / "embeddings.npy").astype(float) * 3
     with gzip.open(folder("ukpconvarg1") / "votes.csv.gz", "rt", encoding="utf-8") as file:
         votes = list(csv.DictReader(file))
@@ -101,40 +101,53 @@ def test_new_users_are_served_as_well_as_by_one_reward(name: str, seed: int) -> 
 
 @pytest.mark.parametrize("variance", [0.0, 0.3, 2.0, 30.0])
 def test_a_variance_that_all_pairs_share_is_made_up_for(variance: float) -> None:
-    margins = np.full(20, 1.3) * np.where(np.arange(20) % 3, 1, -1)
-    length = _length(margins, np.full(20, variance), np.ones(20))
+    margins = np.full((1, 20), 1.3) * np.where(np.arange(20) % 3, 1, -1)
+    around = np.zeros((1, 20))
+    length = _length(np.concatenate([margins, around]), np.full((1, 20), variance), np.zeros(1), np.ones(20))
     assert expected_log_odds(length * margins, variance) == pytest.approx(margins, abs=2e-5)
 
 
-def test_the_length_is_where_the_divergence_is_least() -> None:
-    random = np.random.default_rng(0)
-    margins, variance, weight = random.normal(size=50) * 2, random.exponential(size=50), random.exponential(size=50)
+def drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Margins of one reward and of three heads around it, variances, log π and weights of 50 rows."""
+    random = np.random.default_rng(seed)
+    log_weights = np.log([0.5, 0.3, 0.2])
+    around = random.normal(size=(3, 50))
+    around -= np.exp(log_weights) @ around
+    margins = np.concatenate([2 * random.normal(size=(1, 50)), around])
+    return margins, random.exponential(size=(3, 50)), log_weights, random.integers(0, 3, size=50).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_length_is_where_the_divergence_is_least(seed: int) -> None:
+    """Against the equation written out with probabilities instead of logarithms."""
+    margins, variance, log_weights, weight = drawn(seed)
 
     def divergence(length: float) -> float:
-        p, odds = 1 / (1 + np.exp(-margins)), expected_log_odds(length * margins, variance)
-        return float(weight @ (p * np.logaddexp(0, -odds) + (1 - p) * np.logaddexp(0, odds)))
+        p = 1 / (1 + np.exp(-margins[0]))
+        q = np.exp(log_weights) @ (1 / (1 + np.exp(-expected_log_odds(length * margins[:1] + margins[1:], variance))))
+        return float(weight @ (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))))
 
-    found = _length(margins, variance, weight)
-    assert found > 1
-    assert divergence(found) < min(divergence(0.999 * found), divergence(1.001 * found))
+    found = _length(margins, variance, log_weights, weight)
+    assert divergence(found) < min(divergence(0.99 * found), divergence(1.01 * found))
 
 
 def test_rows_twice_or_swapped_and_rows_without_weight_change_nothing() -> None:
-    random = np.random.default_rng(1)
-    margins, variance = random.normal(size=30), random.exponential(size=30)
-    weight = random.integers(0, 3, size=30).astype(float)
-    rows = np.repeat(np.arange(30), weight.astype(int))
-    sign = random.choice([-1.0, 1.0], size=len(rows))
-    expected = _length(margins, variance, weight)
-    assert _length(sign * margins[rows], variance[rows], np.ones(len(rows))) == pytest.approx(expected, rel=1e-7)
+    margins, variance, log_weights, weight = drawn(1)
+    rows = np.repeat(np.arange(50), weight.astype(int))
+    sign = np.random.default_rng(1).choice([-1.0, 1.0], size=len(rows))
+    expected = _length(margins, variance, log_weights, weight)
+    again = _length(sign * margins[:, rows], variance[:, rows], log_weights, np.ones(len(rows)))
+    assert again == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("margin", [0.0, 1e-300, 1e4])
-def test_margins_of_any_size_have_a_length(margin: float) -> None:
-    assert 1 <= _length(np.full(3, margin), np.full(3, 1e6), np.ones(3)) < 2e3
+@pytest.mark.parametrize("variance", [0.0, 1e6])
+def test_margins_of_any_size_have_a_length(margin: float, variance: float) -> None:
+    margins = np.concatenate([np.full((1, 3), margin), np.zeros((2, 3))])
+    assert 0.01 <= _length(margins, np.full((2, 3), variance), np.log([0.5, 0.5]), np.ones(3)) <= 100
 
 
-def test_labels_have_no_part_in_the_length_and_the_model_itself_keeps_its_head() -> None:
+def test_only_auto_moves_the_head() -> None:
     """The head of users="auto" points where one reward does; `HierarchicalBradleyTerry` has the likeliest."""
     random = np.random.default_rng(2)
     user = np.arange(1500) // 15
@@ -149,3 +162,17 @@ def test_labels_have_no_part_in_the_length_and_the_model_itself_keeps_its_head()
     assert cosine == pytest.approx(1, abs=1e-9)
     assert np.abs(alone.coef_[0] - stage.coef_[0]).max() > 1e-3
     assert stage.evidence_ == pytest.approx(stage.log_likelihood(X, groups=user), abs=1e-9)
+
+
+def test_heads_that_auto_chooses_have_their_mean_where_one_reward_is() -> None:
+    random = np.random.default_rng(3)
+    user = np.arange(3000) // 15
+    X = random.normal(size=(3000, 3))
+    taste = np.array([[1.0, 6, 0], [1, -6, 0]])[random.integers(2, size=200)]
+    X *= np.where((X * taste[user]).sum(axis=1) + random.logistic(size=3000) > 0, 1, -1)[:, None]
+    stage, choice = fit_first_stage("auto", None, {"tau": 0, "rank": 0, "random_state": 0}, 0, (X, None, user))
+    one = MixtureBradleyTerry(1).fit(X).coef_[0]
+    assert choice.chosen == "heads"
+    centre = stage.weights_ @ stage.coef_
+    assert centre @ one / np.linalg.norm(centre) / np.linalg.norm(one) == pytest.approx(1, abs=1e-9)
+    assert np.abs(np.diff(stage.coef_[:, 1])) == pytest.approx(12, abs=2.5)

@@ -1,13 +1,14 @@
 """A population whose users without votes are answered as one reward answers them.
 
-Users of a population scatter around its head. What EM makes likely are the votes of the users who taught, all of each
-user together, and the pairs that many of them judged count in it with the noise of every user: on other pairs the head
-that EM ends at, and with it the answers to a user who has not voted, can be worse than one reward for all. How users
-scatter around it is not in doubt. So the scatter stays, and the head becomes c times the one reward w, with the c of
+Heads, and the scatter around them, are what makes the votes of the users who taught most likely, all votes of a user
+together. Votes that many users cast on the same pairs count in this with the noise of every user, so that the heads can
+be wrong about other pairs in a way that one reward for all is not. What users differ in is not in doubt: the heads stay
+where they are around their mean w̄ = Σ_k π_k w_k, and so does the scatter; the mean moves to c times the one reward w,
 
-    min_c  Σ_i ω_i KL(σ(wᵀd_i) ‖ E σ(c wᵀd_i + x_i)),        x_i ~ N(0, d_iᵀ S d_i),
+    w_k ← c w + (w_k − w̄),    c = argmin_c Σ_i ω_i KL(σ(wᵀd_i) ‖ Σ_k π_k E σ(c wᵀd_i + (w_k − w̄)ᵀd_i + x_ik)),
 
-in which labels have no part. Where the variance is the same for all pairs, both answer alike.
+with x_ik ~ N(0, d_iᵀ S_k d_i). Labels have no part in c. A user who has not voted is then answered as by w, but for how
+much the difference of heads and the variance of users vary from pair to pair.
 """
 
 from __future__ import annotations
@@ -16,46 +17,50 @@ from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import minimize_scalar
 
 from micropref._engine.logistic_normal import moments
-from micropref._engine.population import Population
+from micropref._engine.population import Population, log_prior
 from micropref._engine.user_votes import UserVotes
-from micropref.kernels._pointwise import sigmoid
+from micropref.kernels._pointwise import log_sum_exp, sigmoid
 
 __all__ = ["answering_like"]
 
-# Of c; heads of margins that no variance of users undoes.
-_LARGEST = 1e3
+# Of c: users whose variance takes more than this from a margin agree on nothing.
+_LARGEST = 100.0
+# Relative to c.
+_TOLERANCE = 1e-7
 
 
 def answering_like(votes: UserVotes, population: Population, single: Population) -> Population:
-    """The population of one scattered head with the head of `single` in its place, so long that both answer alike.
+    """The population moved so that users without votes are answered as by the head of `single`.
 
-    Several heads stay as they are: which of them a user has is what their answers are averaged over.
+    Where contexts say which head applies, no one reward answers as the population does, which stays as it is.
     """
-    if population.n_components > 1 or single.n_components > 1:
+    if votes.rows.reader.n_context_features:
         return population
-    margins = votes.margins(single.heads)[0]
-    variance = population.scatter.prior_variance(*votes.coordinates(population.scatter))[0]
+    log_weights = log_prior(votes, population)[:, 0]
+    around = population.heads - np.exp(log_weights) @ population.heads
+    margins = votes.margins(np.concatenate([single.heads, around]))
+    variance = np.zeros(1)
+    if population.scatter.n_directions:
+        variance = population.scatter.prior_variance(*votes.coordinates(population.scatter))
     weight = votes.outer[votes.index] * (1.0 if votes.weight is None else votes.weight)
-    return replace(population, heads=_length(margins, variance, weight) * single.heads)
+    return replace(population, heads=_length(margins, variance, log_weights, weight) * single.heads + around)
 
 
-def _length(margins: NDArray[Any], variance: NDArray[Any], weight: NDArray[Any]) -> float:
-    """c, which is at least 1: variance draws every probability towards one half."""
-    wanted = sigmoid(margins)
-
-    def slope(length: float) -> float:
-        """Of the divergence, which is convex in c since E σ is log-concave."""
-        right, wrong = (moments(sign * length * margins, variance)[1] for sign in (1.0, -1.0))
-        return float(weight @ (margins * ((1.0 - wanted) * wrong - wanted * right)))
-
-    if slope(1.0) >= 0:
+def _length(margins: NDArray[Any], variance: NDArray[Any], log_weights: NDArray[Any], weight: NDArray[Any]) -> float:
+    """c, not negative; margins of the one reward in the first row, and of the heads around it in the others."""
+    centre, around = margins[0], margins[1:]
+    if not np.any(weight * centre):
         return 1.0
-    longest = 2.0
-    while slope(longest) < 0:
-        if longest >= _LARGEST:
-            return longest
-        longest *= 2.0
-    return float(brentq(slope, 1.0, longest, xtol=1e-9))
+    wanted = sigmoid(centre)
+
+    def divergence(log_length: float) -> float:
+        mean = np.exp(log_length) * centre + around
+        right, wrong = (log_sum_exp(log_weights[:, None] + moments(sign * mean, variance)[0]) for sign in (1.0, -1.0))
+        return -float(weight @ (wanted * right + (1.0 - wanted) * wrong))
+
+    bounds = (-np.log(_LARGEST), np.log(_LARGEST))
+    found = minimize_scalar(divergence, bounds=bounds, method="bounded", options={"xatol": _TOLERANCE})
+    return float(np.exp(found.x))

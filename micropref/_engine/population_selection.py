@@ -67,8 +67,8 @@ class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
     The last of the deviations is the usual one. `new_users_first` is for models that serve users who have not voted:
-    their predictions then decide before the size of a population does, and no other deviation is tried, since votes held
-    out are about pairs that others judged, and say nothing of the prior that other pairs need.
+    their predictions then decide before the size of a population does, its mean is where one reward is, and no other
+    deviation is tried, since votes held out are about pairs that others judged: they say little of other pairs.
     """
 
     n_components: tuple[int, ...]
@@ -194,6 +194,8 @@ class _Search:
         )
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
+        #: One reward of every fold, which answers users who have not voted.
+        self.single: list[Population] = []
         # One head may have nothing to say where two have; what two ask for serves more of them, too.
         self.scales = choices.scales
 
@@ -300,6 +302,8 @@ class _Search:
             )[0]
             starts[i] = starts[i] or population
             populations.append(without_dead_heads(train, population))
+        if k == 1 and self.choices.new_users_first:
+            self.single = populations
         return self._judge(candidate, populations), populations
 
     def _scattered(self, heads: Candidate, populations: list[Population], shape: Shape) -> Tried:
@@ -308,14 +312,14 @@ class _Search:
             fit_scatter(train, population, shape, heads.penalty(train), self.settings).population
             for (train, _, _), population in zip(self.folds, populations, strict=True)
         ]
-        if self.choices.new_users_first:
-            triples = zip(self.folds, found, populations, strict=True)
-            found = [answering_like(train, one, without) for (train, _, _), one, without in triples]
         tried = self._judge(candidate, found)
         self.tried.append(tried)
         return tried
 
     def _judge(self, candidate: Candidate, populations: list[Population]) -> Tried:
+        if self.single:
+            triples = zip(self.folds, populations, self.single, strict=True)
+            populations = [answering_like(train, population, single) for (train, _, _), population, single in triples]
         each, first = np.empty((2, self.votes.n_users))
         for (_, held, users), population in zip(self.folds, populations, strict=True):
             compiled = self.settings.compiled(self.votes, candidate.n_components)

@@ -94,7 +94,7 @@ class ChoosingModel(JudgingModel):
         --------
         >>> from micropref import PreferenceModel, load_demo
         >>> world = load_demo()
-        >>> model = PreferenceModel.fit(world.train, random_state=0).route(world.labelled)
+        >>> model = PreferenceModel.fit(world.train, n_components=4, random_state=0).route(world.labelled)
         >>> short = "Same bedtime every night. Phone out of the room."
         >>> long = (
         ...     "First, keep the same bedtime every night, since habit helps. "
@@ -167,7 +167,7 @@ class ChoosingModel(JudgingModel):
         --------
         >>> from micropref import PreferenceModel, load_demo
         >>> world = load_demo()
-        >>> model = PreferenceModel.fit(world.train, random_state=0).route(world.history)
+        >>> model = PreferenceModel.fit(world.train, n_components=4, random_state=0).route(world.history)
         >>> table = model.relabel(world.test, users=world.history.group[0], min_margin=1.0)
         >>> len(table) + table.n_rejected == len(world.test), min(table.extra["margin"]) >= 1.0
         (True, True)

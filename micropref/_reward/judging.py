@@ -14,7 +14,7 @@ from micropref._reward.evaluation import scores_by_stage
 from micropref._reward.rewards import filled, rewards_of
 from micropref._reward.routing import check_asked
 from micropref._reward.served import ids_of_rows, served
-from micropref.datasets._asked import EMPTY, Asked, read_asked
+from micropref.datasets._asked import Asked, read_asked
 from micropref.datasets.readers import read_preferences
 from micropref.embed import EncoderMismatchError
 from micropref.kernels._pointwise import sigmoid
@@ -85,7 +85,9 @@ class JudgingModel(TextModel):
             return self._answer(asked, ids, return_std=return_std)
         if empty is None:
             first = next(row for row, text in enumerate(asked.responses) if not text)
-            raise ValueError(f"response {first}: {EMPTY}; pass empty=NUMBER, the reward of such a response")
+            raise ValueError(
+                f"response {first}: expected text, got an empty response; pass empty=NUMBER, the reward of such a one"
+            )
         ids = None if ids is None else [list(ids)[row] for row in rows]
         return filled(self._answer(asked.of(rows), ids, return_std=return_std), rows, len(asked.responses), empty)
 

@@ -21,6 +21,8 @@ _EXTRA_OF = {
     "pandas": "data",
     "pyarrow": "data",
     "datasets": "data",
+    "trl": "trl",
+    "accelerate": "trl",
 }
 
 

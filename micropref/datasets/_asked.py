@@ -18,10 +18,7 @@ from micropref.datasets._faults import RowFault
 from micropref.datasets._prompts import without_prompt
 from micropref.datasets._text import is_blank
 
-__all__ = ["EMPTY", "Asked", "is_missing", "listed_rows", "read_asked", "read_contexts", "response_text"]
-
-#: What every refusal of an empty response says.
-EMPTY = "expected text, got an empty response"
+__all__ = ["Asked", "is_missing", "listed_rows", "read_asked", "read_contexts", "response_text"]
 
 
 class Asked(NamedTuple):

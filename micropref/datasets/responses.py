@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from micropref._support.renamed import moved
-from micropref.datasets._asked import EMPTY, is_missing, response_text
+from micropref.datasets._asked import is_missing, response_text
 from micropref.datasets._cells import parsed
 from micropref.datasets._chat import read_speech, render
 from micropref.datasets._columns import Named, find_prompt, holds_conversations, may_be_prompt, name_columns
@@ -161,7 +161,7 @@ class _Layout:
                 asked, speech = render(with_system(system, speech[:-1]), "user"), speech[-1:]
             text = response_text(opening, speech)
             if not text:
-                raise ValueError(EMPTY)
+                raise ValueError("expected text, got an empty response")
             answers.append((asked, text))
         context = None
         if self.context in cells:

@@ -86,7 +86,7 @@ def reward_function(
     Examples
     --------
     >>> from micropref import PreferenceModel, load_demo
-    >>> reward_func = reward_function(PreferenceModel.fit(load_demo().train, random_state=0))
+    >>> reward_func = reward_function(PreferenceModel.fit(load_demo().train, n_components=1))
     >>> found = reward_func(["Tea? Yes, please.</s>", "Tea?</s>"], ["Tea?"] * 2, ['{"user_id": "ann"}', ""])
     >>> float(found["rewards"][1])
     -10.0

@@ -53,7 +53,7 @@ def reward_function(
     Examples
     --------
     >>> from micropref import PreferenceModel, load_demo
-    >>> function = reward_function(PreferenceModel.fit(load_demo().train, random_state=0))
+    >>> function = reward_function(PreferenceModel.fit(load_demo().train, n_components=1))
     >>> rewards = function(prompts=["Tea?"] * 2, completions=["Yes, please.", ""], user_id=["ann", None])
     >>> isinstance(rewards[0], float), rewards[1]
     (True, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from micropref.datasets._asked import read_asked
 from micropref.integrations._rollouts import RewardFunction
 from micropref.reward import PreferenceModel
 
@@ -35,7 +36,8 @@ class _RewardFunction(RewardFunction):
 
     def _scores(self, responses: Sequence[Any], extra_infos: Sequence[Mapping[str, Any] | None]) -> list[float | None]:
         known = [extra_info or {} for extra_info in extra_infos]
-        if self.model.reads_prompts and not all(self.prompt in one for one in known):
+        asked = read_asked(None, responses).present
+        if self.model.reads_prompts and not all(self.prompt in known[row] for row in asked):
             raise ValueError(
                 f"extra_info: expected the key {self.prompt!r}, since this model reads prompts, which verl does not "
                 "pass, got none; add the prompt to the extra_info of the data set"
@@ -85,7 +87,7 @@ def reward_function(
     Examples
     --------
     >>> from micropref import PreferenceModel, load_demo
-    >>> compute_score = reward_function(PreferenceModel.fit(load_demo().train, random_state=0))
+    >>> compute_score = reward_function(PreferenceModel.fit(load_demo().train, n_components=1))
     >>> compute_score("chat", "", None, {"prompt": "Tea?", "user_id": "ann"})
     -10.0
     """

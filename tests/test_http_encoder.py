@@ -215,10 +215,11 @@ def test_a_key_given_as_a_variable_is_not_shown():
     assert KEY not in str(error.value)
 
 
-def test_a_redirect_takes_neither_texts_nor_key_along(server, monkeypatch):
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_takes_neither_texts_nor_key_along(server, monkeypatch, status):
     monkeypatch.setenv("MICROPREF_API_KEY", KEY)
     with running(EmbeddingServer()) as elsewhere:
-        server.instead.append(other({}, 307, {"Location": f"{elsewhere.url}/embeddings"}))
+        server.instead.append(other({}, status, {"Location": f"{elsewhere.url}/embeddings"}))
         with pytest.raises(EmbeddingServerError, match=r"got a redirect to 'http://127.0.0.1:.*'; give the address"):
             encoder_of(server).encode(["a"])
         assert elsewhere.asked == []

@@ -77,9 +77,11 @@ def test_messages_as_text(prompt, response, texts):
 def test_an_empty_response_is_an_error_or_has_a_reward(model, empty):
     with pytest.raises(ValueError, match=r"response 1: expected text, got an empty response; pass empty="):
         model.reward([QUESTION] * 2, [SHORT, empty], contexts=WISH)
-    found = model.reward([QUESTION] * 3, [SHORT, empty, LONG], contexts=WISH, users=[None, 3, "ann"], empty=-7.5)
+    found = model.reward(
+        [QUESTION] * 3, [SHORT, empty, LONG], contexts=WISH, users=[None, 3, demo_model()[1]], empty=-7.5
+    )
     assert found[1] == -7.5
-    expected = model.reward([QUESTION] * 2, [SHORT, LONG], contexts=WISH, users=[None, "ann"])
+    expected = model.reward([QUESTION] * 2, [SHORT, LONG], contexts=WISH, users=[None, demo_model()[1]])
     np.testing.assert_array_equal(found[[0, 2]], expected)
     _, std = model.reward([QUESTION] * 2, [empty, LONG], contexts=WISH, empty=0, return_std=True)
     assert np.isnan(std[0])

@@ -85,7 +85,7 @@ def test_the_layer_and_the_estimator_minimise_the_same(balance):
     objective = MixtureObjective(data, Gate.create("linear", C, K, 0), Penalties(balance=balance))
     parameters = [p.detach().numpy() for p in (layer.W, layer.V, layer.b)]
     vector = np.concatenate([p.ravel() for p in parameters])
-    value, gradient = objective(vector)
+    value, gradient = objective.value_and_gradient(vector)
     loss = layer(X, weight, groups)
     loss.backward()
     assert float(loss.detach()) == pytest.approx(value, rel=1e-9)

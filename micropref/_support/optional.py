@@ -22,7 +22,6 @@ _EXTRA_OF = {
     "pyarrow": "data",
     "datasets": "data",
     "trl": "trl",
-    "accelerate": "trl",
 }
 
 

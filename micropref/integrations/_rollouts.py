@@ -45,4 +45,6 @@ class RewardFunction:
 
 
 def _known(users: Sequence[Hashable] | None) -> Sequence[Hashable] | None:
-    return None if users is None else [None if is_missing(user) else user for user in users]
+    if users is None or isinstance(users, str):  # one for all rows
+        return users
+    return [None if is_missing(user) else user for user in users]

@@ -66,7 +66,8 @@ def grouped_nll(
     inner = torch.where(is_group[unit], weight, torch.ones_like(weight))
     joint = evidence.new_zeros(n_units, len(W)).index_add(0, unit, inner[:, None] * evidence)
     log_weights = torch.log_softmax(_logits(X[:, :n_context_features], V, b, unit, weight, mass), dim=1)
-    outer = torch.where(is_group, torch.ones_like(mass), mass)
+    # A group without weight says nothing: its sum of weights π is 1 but for rounding.
+    outer = torch.where(is_group, (mass > 0).to(dtype), mass)
     total = weight.sum().clamp_min(torch.finfo(dtype).tiny)
     loss = -(outer * torch.logsumexp(log_weights + joint, dim=1)).sum() / total
     if balance:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Hashable
 from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
 
-from micropref._estimator.fitting import frozen, learning, predicting, twin
+from micropref._estimator.fitting import frozen, learning, twin
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._reward.asking import AskingModel
 from micropref._reward.choosing import ChoosingModel
-from micropref._reward.folder import read_model, write_model
+from micropref._reward.forgetting import without_user
+from micropref._reward.keeping import KeptModel
 from micropref._reward.rewards import with_uncertainty
 from micropref._reward.routing import owned, parts_read, set_parameters_for_votes
 from micropref._reward.stated import with_stated_contexts
@@ -21,7 +22,7 @@ from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
-from micropref.embed import EmbeddingStore, PairEncoder
+from micropref.embed import PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.features.interactions import ContextInteractions
 from micropref.router import ContextRouter
@@ -36,7 +37,7 @@ __getattr__ = moved(__name__)
 _DOUBLE_ENTRIES = 1 << 23
 
 
-class PreferenceModel(ChoosingModel, AskingModel):
+class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
     """Rewards of texts, for a context and a user.
 
     Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or
@@ -235,52 +236,26 @@ class PreferenceModel(ChoosingModel, AskingModel):
         self.mixture, self.router = with_uncertainty(self.mixture, self.router, self.stage_one_rows(data), parameters)
         return self
 
-    # ------------------------------------------------------------------------------------------------------ persistence
+    @learning
+    def forget(self, user: Hashable) -> Self:
+        """Remove every trace of one user: what their votes say about them, and which pairs they have answered.
 
-    @predicting
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as a folder of safetensors and JSON with the encoder's fingerprint.
-
-        Parameters
-        ----------
-        path : path
-        """
-        estimator = self.mixture if self.router is None else self.router
-        write_model(path, self.encoder, estimator, self.choice)
-
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        encoder: str | Encoder | None = None,
-        *,
-        store: EmbeddingStore | str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Load what `save` wrote.
-
-        A folder from a stranger is checked as by `micropref.load`, which says what checksums do not show. An encoder
-        that it names is fetched and run: pass an `encoder` of your own, or trust the source.
+        Rewards for this user are then those for one who has not voted; all other rewards keep their bits. Files that
+        were written before keep the user: `save` into the same folder replaces them as a whole. The heads keep what an
+        annotator taught all of them together.
 
         Parameters
         ----------
-        path : path
-        encoder : str or Encoder, optional
-            Used instead of the one that is described; it must have the same fingerprint.
-        store : EmbeddingStore or path, optional
-            Where vectors are read, and kept.
+        user : id
 
         Returns
         -------
-        PreferenceModel
+        self
 
         Raises
         ------
-        FileNotFoundError, ModelFileError
-            If the model is missing, incomplete, altered, of a later version, or holds what no model has.
-        EncoderMismatchError
-            If the encoder is not the one that the model was fitted with.
+        KeyError
+            If nothing is known of this user.
         """
-        pair_encoder, mixture, router, choice = read_model(path, encoder, store)
-        model = cls(pair_encoder, mixture, router)
-        model.choice = choice
-        return model
+        self.router = without_user(self.router, self.mixture, user)
+        return self

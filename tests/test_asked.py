@@ -18,6 +18,7 @@ CALL = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name
 TOOL = {"role": "tool", "content": "23:00"}
 PARTS = [{"type": "text", "text": "Sleep "}, {"type": "text", "text": "now."}]
 EMPTY = [None, "", " \n", float("nan"), np.float32("nan"), pd.NA, [], [{"role": "assistant", "content": " "}],
+         [{"role": "assistant", "content": None}], [{"role": "assistant", "content": None, "tool_calls": []}],
          [{"role": "assistant", "content": "Let me see."}, {"role": "assistant", "content": ""}]]  # fmt: skip
 
 

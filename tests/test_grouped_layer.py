@@ -127,6 +127,18 @@ def test_lower_precision(dtype):
     assert low.to_estimator().coef_.dtype == np.float32
 
 
+@pytest.mark.parametrize("c", [0, C])
+@pytest.mark.parametrize("groups", [None, [0, 0, 1, -1]])
+def test_mixed_precision_leaves_the_loss_as_it_is(c, groups):
+    layer, X = layer_of(c=c, balance=0.1).float(), rows(4, c=c)[0].float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = layer(X, None, groups)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert float(loss.detach()) == float(layer(X, None, groups).detach())
+    assert torch.isfinite(layer.W.grad).all()
+
+
 def test_extreme_margins_and_no_rows():
     layer = layer_of(balance=0.1)
     X = torch.full((4, C + D), 1e6, dtype=torch.float64, requires_grad=True)
@@ -169,6 +181,20 @@ def test_the_estimator_answers_as_the_layer(k, c, tmp_path):
     save(mixture, tmp_path / "heads")
     np.testing.assert_array_equal(load(tmp_path / "heads").predict_proba(X.numpy()), mixture.predict_proba(X.numpy()))
     np.testing.assert_array_equal(layer.to_estimator().predict_proba(X.numpy()), mixture.predict_proba(X.numpy()))
+
+
+def test_rows_of_an_estimator_may_be_an_array():
+    layer, X = layer_of(), rows(9)[0]
+    np.testing.assert_array_equal(layer.to_estimator(X.numpy()).weights_, layer.to_estimator(X).weights_)
+
+
+@pytest.mark.parametrize("name", ["W", "V", "b"])
+def test_heads_that_diverged_are_no_estimator(name):
+    layer = layer_of()
+    with torch.no_grad():
+        getattr(layer, name)[-1] = np.nan
+    with pytest.raises(ValueError, match=f"{name}: expected finite numbers, got NaN or infinity"):
+        layer.to_estimator()
 
 
 def test_the_estimator_is_a_copy_and_can_be_routed_and_fitted_again():

@@ -266,6 +266,30 @@ def test_a_card_that_is_there_stays(model, tmp_path):
     (tmp_path / "model" / "README.md").write_text("mine")
     model.save_pretrained(tmp_path / "model")
     assert (tmp_path / "model" / "README.md").read_text() == "mine"
+    model.save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / "README.md").read_text() == "mine"
+
+
+def test_a_card_of_an_earlier_model_goes(model, tmp_path):
+    _, text = card_of(model, tmp_path, data="überholt\r\n")
+    assert "No user is in these files" in text
+    _, text = card_of(model, tmp_path, include_users=True)
+    assert f"The ids of {len(USERS)} users" in text
+    assert "überholt" not in text
+    card = tmp_path / "model" / "README.md"
+    card.write_text(card.read_text(encoding="utf-8") + "\nRead this first.\n", encoding="utf-8")
+    _, text = card_of(model, tmp_path)
+    assert text.endswith("Read this first.\n")
+
+
+@pytest.mark.parametrize("config", ["", "[1]", "{", '{"card_sha256": 3}', "\xff"])
+def test_a_config_of_something_else_is_replaced(model, config, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(config, encoding="latin-1")
+    (tmp_path / "model" / "README.md").write_text("mine")
+    model.save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / "README.md").read_text() == "mine"
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["library_name"] == "micropref"
 
 
 def with_encoder(encoder) -> PairEncoder:
@@ -527,3 +551,14 @@ def test_a_stream_of_both_stages_forgets_its_annotators(first):
     with pytest.raises(KeyError):
         router.forget("zz-anna")
     router.partial_fit(X[others], groups=groups[others])
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_tensor(model, tmp_path):
+    from micropref._reward.hub_client import _from_snapshot
+
+    model.save(tmp_path)
+    (tensors,) = tmp_path.glob("tensors-*")
+    tensors.unlink()
+    tensors.mkdir()
+    with pytest.raises(ModelFileError, match="you/words"):
+        _from_snapshot(tmp_path, "you/words", PreferenceModel.load)

@@ -80,7 +80,7 @@ def test_unknown_users_get_the_unknown_users_reward(model):
 
 @pytest.mark.parametrize("prompts", [[], [QUESTION] * 3])
 def test_batches_without_a_text(model, prompts):
-    empty = ["", None, []][: len(prompts)]
+    empty = ["", None, [{"role": "assistant", "content": None}]][: len(prompts)]
     assert trl.reward_function(model)(prompts, empty, user_id=[1, 2, 3][: len(prompts)]) == [None] * len(prompts)
     assert trl.reward_function(model, empty=-3)(prompts, empty) == [-3.0] * len(prompts)
 

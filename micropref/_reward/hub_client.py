@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ __all__ = ["downloaded", "pushed", "saved"]
 
 _PURPOSE = "Sharing a model on the Hugging Face Hub"
 _DESCRIPTION, _TENSORS = "model.json", re.compile(r"tensors-[0-9a-f]{16}\.safetensors")
+_CARD, _CONFIG, _CARD_DIGEST = "README.md", "config.json", "card_sha256"
 _OF_MODEL = [_DESCRIPTION, "tensors-*.safetensors"]
 _LOG_IN = "pass token=, set HF_TOKEN, or run `hf auth login`"
 
@@ -27,7 +29,8 @@ Write = Callable[[Path], None]
 
 
 def saved(folder: Path, write: Write, card: str, config: Mapping[str, Any]) -> None:
-    """Write a model, its card and its config.json into a folder."""
+    """Write a model, its card and its config.json into a folder; a card that was not written here stays."""
+    _remove_own_card(folder)
     _on_hub(write, card, config).save_pretrained(folder)
 
 
@@ -66,7 +69,8 @@ def _class() -> Any:
 
         def _save_pretrained(self, save_directory: Path) -> None:
             self.write(save_directory)
-            (save_directory / "config.json").write_text(json.dumps(dict(self.described), indent=1), encoding="utf-8")
+            described = {**self.described, _CARD_DIGEST: _digest(str(hub.ModelCard(self.card)).encode())}
+            (save_directory / _CONFIG).write_text(json.dumps(described, indent=1), encoding="utf-8")
 
         def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
             return hub.ModelCard(self.card)
@@ -100,6 +104,21 @@ def _class() -> Any:
     return OnHub
 
 
+def _remove_own_card(folder: Path) -> None:
+    """Remove the card of an earlier model, which may say that no users are there, unless it was edited since."""
+    try:
+        config = json.loads((folder / _CONFIG).read_bytes())
+        written = config.get(_CARD_DIGEST) if isinstance(config, dict) else None
+        if written == _digest((folder / _CARD).read_bytes()):
+            (folder / _CARD).unlink()
+    except (FileNotFoundError, ValueError):  # none there, or a config.json of something else
+        return
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _on_hub(write: Write, card: str, config: Mapping[str, Any]) -> Any:
     travelling = _class()()
     travelling.write, travelling.card, travelling.described = write, card, config
@@ -113,8 +132,9 @@ def _from_snapshot(snapshot: Path, repo_id: str, load: Callable[[Path], Any]) ->
         raise FileNotFoundError(f"{repo_id}: expected a model of micropref, got a repository without {_DESCRIPTION}")
     with TemporaryDirectory() as folder:
         for name in names:
-            if name == _DESCRIPTION or _TENSORS.fullmatch(name):
-                _put(Path(os.path.realpath(snapshot / name)), Path(folder, name))
+            source = Path(os.path.realpath(snapshot / name))
+            if (name == _DESCRIPTION or _TENSORS.fullmatch(name)) and source.is_file():
+                _put(source, Path(folder, name))
         try:
             return load(Path(folder))
         except ModelFileError as error:  # the copy's name says nothing to the user

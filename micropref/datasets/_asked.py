@@ -1,7 +1,8 @@
 """Prompts, responses and contexts as text: one rule for calls, trainers and files.
 
 - A conversation is text as `render` writes it; a response loses the messages of its prompt.
-- Nothing (None, NaN), blank text, no messages, and a conversation whose last message is blank are an empty response.
+- Nothing (None, NaN), blank text, no messages, and a conversation whose last message is blank, or has the content None,
+  are an empty response.
 - Nothing as a prompt or a context is blank text.
 """
 
@@ -119,7 +120,7 @@ def _speech(value: object, row: int, what: str) -> Speech:
     if is_missing(value):
         return ""
     try:
-        return read_speech(value, f"{what}s", spelled_out=False)
+        return read_speech(value, f"{what}s", spelled_out=False, none_is_blank=True)
     except RowFault as fault:
         raise ValueError(f"{what} {row}: {fault}") from None
 

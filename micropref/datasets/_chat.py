@@ -22,7 +22,7 @@ _ROLE = {
 }
 
 
-def read_speech(value: object, column: str, *, spelled_out: bool = True) -> Speech:
+def read_speech(value: object, column: str, *, spelled_out: bool = True, none_is_blank: bool = False) -> Speech:
     """A cell as plain text or as a conversation.
 
     Parameters
@@ -33,6 +33,8 @@ def read_speech(value: object, column: str, *, spelled_out: bool = True) -> Spee
         Where the cell stands, for the error.
     spelled_out : bool, default=True
         Read text that spells out messages as these, as in files, whose cells have no types.
+    none_is_blank : bool, default=False
+        Read a message with the content None as one that says nothing, as policies write it.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def read_speech(value: object, column: str, *, spelled_out: bool = True) -> Spee
             "neither text nor messages",
             f"expected text or a list of messages, got {reprlib.repr(value)} in column {column!r}",
         )
-    return [_read_message(message, column) for message in value]
+    return [_read_message(message, column, none_is_blank) for message in value]
 
 
 def read_cell(cell: str) -> object:
@@ -81,7 +83,7 @@ def render(speech: Speech, speaker: str) -> str:
     return "\n\n".join(f"{role}: {content}" for role, content in speech)
 
 
-def _read_message(message: object, column: str) -> Message:
+def _read_message(message: object, column: str, none_is_blank: bool) -> Message:
     if not isinstance(message, Mapping):
         raise _no_message(message, column)
     role = message.get("role", message.get("from"))
@@ -90,7 +92,7 @@ def _read_message(message: object, column: str) -> Message:
         raise _no_message(message, column)
     content = message.get("content", message.get("value"))
     calls = _calls(message, column)
-    if content is None and calls:
+    if content is None and (calls or none_is_blank):
         content = ""
     if isinstance(content, list | tuple | np.ndarray):
         content = _joined(content, column)

@@ -56,9 +56,23 @@ def grouped_nll(
     W, V, b = parameters
     Problem.check(X, W, V, b, n_context_features, sample_weight=sample_weight)
     dtype = torch.float64 if X.dtype == torch.float64 else torch.float32
-    X, W, b = X.to(dtype), W.to(dtype), b.to(dtype)
-    weight = X.new_ones(len(X)) if sample_weight is None else sample_weight.to(X.device, dtype)
-    unit, is_group = _units(groups, len(X), X.device)
+    with torch.autocast(X.device.type, enabled=False):  # a trainer in mixed precision would halve that of the loss
+        X, W, b = X.to(dtype), W.to(dtype), b.to(dtype)
+        weight = X.new_ones(len(X)) if sample_weight is None else sample_weight.to(X.device, dtype)
+        units = _units(groups, len(X), X.device)
+        return _loss(X, (W, V, b), n_context_features, weight, units, balance)
+
+
+def _loss(
+    X: Tensor,
+    parameters: tuple[Tensor, Tensor | None, Tensor],
+    n_context_features: int,
+    weight: Tensor,
+    units: tuple[Tensor, Tensor],
+    balance: float,
+) -> Tensor:
+    """J of rows and parameters of one precision."""
+    (W, V, b), (unit, is_group) = parameters, units
     n_units = len(is_group)
     mass = X.new_zeros(n_units).index_add(0, unit, weight)
     evidence = functional.logsigmoid(functional.linear(X[:, n_context_features:], W))
@@ -67,8 +81,8 @@ def grouped_nll(
     joint = evidence.new_zeros(n_units, len(W)).index_add(0, unit, inner[:, None] * evidence)
     log_weights = torch.log_softmax(_logits(X[:, :n_context_features], V, b, unit, weight, mass), dim=1)
     # A group without weight says nothing: its sum of weights π is 1 but for rounding.
-    outer = torch.where(is_group, (mass > 0).to(dtype), mass)
-    total = weight.sum().clamp_min(torch.finfo(dtype).tiny)
+    outer = torch.where(is_group, (mass > 0).to(X.dtype), mass)
+    total = weight.sum().clamp_min(torch.finfo(X.dtype).tiny)
     loss = -(outer * torch.logsumexp(log_weights + joint, dim=1)).sum() / total
     if balance:
         negative_entropy = (log_weights.exp() * log_weights).sum(dim=1)

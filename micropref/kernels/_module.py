@@ -102,12 +102,12 @@ class MixtureNLL(torch.nn.Module):
             return mixture_nll(X, self.W, self.V, self.b, self.n_context_features, sample_weight)
         return grouped_nll(X, (self.W, self.V, self.b), self.n_context_features, sample_weight, groups, self.balance)
 
-    def to_estimator(self, X: Tensor | None = None) -> Any:
+    def to_estimator(self, X: Any = None) -> Any:
         """The heads and the gate as a fitted estimator, which can be saved, routed, and audited.
 
         Parameters
         ----------
-        X : Tensor of shape (n_rows, n_context_features + n_features), optional
+        X : Tensor or array of shape (n_rows, n_context_features + n_features), optional
             Rows of which `weights_` are the mean mixture weights, and `objective_` is the mean negative log-likelihood.
             Without them, the weights are those of a context of zeros, and the objective is 0.
 
@@ -115,11 +115,19 @@ class MixtureNLL(torch.nn.Module):
         -------
         mixture : MixtureBradleyTerry
             With copies of the parameters, in single precision at least.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is not finite, as after a training run that diverged.
         """
+        for name, parameter in self.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; the training run diverged")
         # The estimator stands above this layer, which is all that imports torch; so it is named.
         trained = import_module("micropref.heads._trained")
         parameters = [None if one is None else _array(one) for one in (self.W, self.V, self.b)]
-        rows = None if X is None else _array(X)
+        rows = None if X is None else _array(torch.as_tensor(X))
         return trained.mixture_of(*parameters, balance=self.balance, X=rows)
 
 

@@ -215,6 +215,20 @@ def test_a_key_given_as_a_variable_is_not_shown():
     assert KEY not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["secret\nkey", "secret key", "sëcret", "秘密secret", "secret\x7f"])
+def test_a_key_that_no_header_holds_is_not_shown(server, monkeypatch, key):
+    monkeypatch.setenv("MICROPREF_API_KEY", key)
+    with pytest.raises(ValueError, match="MICROPREF_API_KEY: expected a key of printable ASCII") as caught:
+        encoder_of(server).encode(["a"])
+    assert "cret" not in str(caught.value)
+    assert not server.asked
+
+
+def test_numbers_of_numpy_can_be_saved(server):
+    one, other = (encoder_of(server, dimensions=n, batch_size=n, max_retries=n) for n in (16, np.int64(16)))
+    assert json.dumps(encoder_config(one)) == json.dumps(encoder_config(other))
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_takes_neither_texts_nor_key_along(server, monkeypatch, status):
     monkeypatch.setenv("MICROPREF_API_KEY", KEY)
@@ -383,6 +397,12 @@ def test_another_width_than_asked_for_or_than_before(server):
         ({"url": "127.0.0.1:8080"}, "url: expected the address of a server"),
         ({"url": None}, "url: expected the address of a server"),
         ({"url": "http://a b/v1"}, "url: expected the address of a server"),
+        ({"url": "http://a/\x01"}, "url: expected the address of a server"),
+        ({"url": "http://a/ä"}, "url: expected the address of a server"),
+        ({"url": "http://a..b/v1"}, "url: expected the address of a server"),
+        ({"url": f"http://{'a' * 64}/v1"}, "url: expected the address of a server"),
+        ({"prompt": 3}, "expected text or None as prompt"),
+        ({"normalize": "no"}, "True or False as normalize"),
     ],
 )
 def test_bad_parameters(parameters, message):

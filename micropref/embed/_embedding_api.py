@@ -95,9 +95,10 @@ def endpoint_of(url: str) -> str:
     parts = urlsplit(url) if isinstance(url, str) else None
     try:
         valid = parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
+        valid = valid and parts is not None and parts.path.isascii() and bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # a port that is no number, or a host that is no name
         valid = False
-    if parts is None or not valid or re.search(r"\s", url):
+    if parts is None or not valid or re.search(r"[\s\x00-\x1f\x7f]", url):
         shown = _without_secrets(url) if isinstance(url, str) else repr(url)
         raise ValueError(f"url: expected the address of a server, such as 'http://127.0.0.1:8080/v1', got {shown}")
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:

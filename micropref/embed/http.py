@@ -112,6 +112,10 @@ class HTTPEncoder:
         if not isinstance(model, str) or is_blank(model):
             raise ValueError(f"model: expected the name of a model, got {model!r}")
         _check_numbers(dimensions, max_characters, batch_size, max_retries, timeout)
+        if not (prompt is None or isinstance(prompt, str)) or not isinstance(normalize, bool):
+            raise ValueError(
+                f"expected text or None as prompt, and True or False as normalize, got {prompt!r} and {normalize!r}"
+            )
         if encoding_format not in _FORMATS:
             formats = ", ".join(map(repr, _FORMATS))
             raise ValueError(f"encoding_format: expected one of {formats}, got {encoding_format!r}")
@@ -121,14 +125,14 @@ class HTTPEncoder:
             raise ValueError("api_key_env: expected the name of an environment variable or None, got something else")
         self.url = url
         self.model = model
-        self.dimensions = dimensions
+        self.dimensions = None if dimensions is None else int(dimensions)
         self.prompt = prompt
-        self.max_characters = max_characters
+        self.max_characters = None if max_characters is None else int(max_characters)
         self.normalize = normalize
-        self.batch_size = batch_size
+        self.batch_size = int(batch_size)
         self.encoding_format = encoding_format
         self.timeout = timeout
-        self.max_retries = max_retries
+        self.max_retries = int(max_retries)
         self.api_key_env = api_key_env
         self.n_truncated_ = 0
         self.n_truncated_total_ = 0
@@ -172,7 +176,8 @@ class HTTPEncoder:
             If the server cannot be reached or refuses, also after further tries; if it gives too few or too many
             vectors, other widths, numbers that are not finite, or no vectors at all. The message is one sentence.
         TypeError, ValueError
-            If a text is not a string, or cannot be written as UTF-8; the message has its index.
+            If a text is not a string, or cannot be written as UTF-8; the message has its index. If the variable of the
+            key holds what is no key.
         """
         texts = check_texts(texts, allow_blank=True)
         asked = [number for number, text in enumerate(texts) if not is_blank(text)]
@@ -240,12 +245,11 @@ class HTTPEncoder:
             "model": self.model,
             "input": [prompt + text[: self.max_characters] for text in texts],
             "encoding_format": self.encoding_format,
-            **({} if self.dimensions is None else {"dimensions": int(self.dimensions)}),
+            **({} if self.dimensions is None else {"dimensions": self.dimensions}),
         }
         known = self.__dict__.get("_known")
-        key = None if self.api_key_env is None else os.environ.get(self.api_key_env)
-        retries = Retries(int(self.max_retries), float(self.timeout), hopeful=known is not None)
-        found = ask(self._endpoint, body, n_texts=len(texts), key=(key or "").strip() or None, retries=retries)
+        retries = Retries(self.max_retries, float(self.timeout), hopeful=known is not None)
+        found = ask(self._endpoint, body, n_texts=len(texts), key=_key_in(self.api_key_env), retries=retries)
         self._check(found, known)
         return found.matrix
 
@@ -291,6 +295,14 @@ class HTTPEncoder:
         defaults = type(self).__init__.__kwdefaults__ or {}
         changed = [f", {name}={value!r}" for name, value in parameters.items() if value != defaults[name]]
         return f"HTTPEncoder({url!r}, {model!r}{''.join(changed)})"
+
+
+def _key_in(variable: str | None) -> str | None:
+    """The key in an environment variable; an error that does not show it where no header can hold it."""
+    key = "" if variable is None else os.environ.get(variable, "").strip()
+    if re.search(r"[^!-~]", key):
+        raise ValueError(f"{variable}: expected a key of printable ASCII characters without blanks, got something else")
+    return key or None
 
 
 def _check_numbers(dimensions: Any, max_characters: Any, batch_size: Any, max_retries: Any, timeout: Any) -> None:

@@ -562,3 +562,20 @@ def test_a_folder_in_the_place_of_a_file_is_no_tensor(model, tmp_path):
     tensors.mkdir()
     with pytest.raises(ModelFileError, match="you/words"):
         _from_snapshot(tmp_path, "you/words", PreferenceModel.load)
+
+
+def test_an_encoder_that_is_not_there_is_not_the_model_that_is_not_there(model, tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    from micropref._reward import hub_client
+
+    def load(folder):
+        raise LocalEntryNotFoundError("the encoder")
+
+    model.save(tmp_path)
+    found = SimpleNamespace(from_pretrained=lambda name, **_: SimpleNamespace(snapshot=tmp_path))
+    monkeypatch.setattr(hub_client, "_class", lambda: found)
+    with pytest.raises(LocalEntryNotFoundError, match="^the encoder$"):
+        hub_client.downloaded(REPO, load, {})

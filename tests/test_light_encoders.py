@@ -258,6 +258,9 @@ def test_errors_of_graphs(transformer_folder, tmp_path):
         SentenceTransformerEncoder(name, backend="jax")
     with pytest.raises(ValueError, match=r"file_name: expected None with backend='torch', got 'a.onnx'"):
         SentenceTransformerEncoder(name, file_name="a.onnx")
+    for outside in ("../model.onnx", "/model.onnx", "onnx/../../model.onnx"):
+        with pytest.raises(ValueError, match="file_name: expected a path within the model"):
+            SentenceTransformerEncoder(name, backend="onnx", file_name=outside)
     with pytest.raises(ValueError, match=r"expected dtype='float32' .* got dtype='float16'"):
         SentenceTransformerEncoder(name, backend="onnx", dtype="float16")
     with pytest.raises(FileNotFoundError, match=r"expected an ONNX graph, a.onnx, in the model, got none"):

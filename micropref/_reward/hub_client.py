@@ -48,7 +48,9 @@ def pushed(repo_id: str, write: Write, card: str, config: Mapping[str, Any], set
 def downloaded(repo_id: str, load: Callable[[Path], Any], settings: Mapping[str, Any]) -> Any:
     """What `load` makes of the folder of a model of the Hub."""
     with _one_sentence(repo_id, settings.get("revision"), settings.get("token")):
-        return _class().from_pretrained(repo_id, load=load, **settings).loaded
+        snapshot = _class().from_pretrained(repo_id, **settings).snapshot
+    # Out of there: an encoder that cannot be fetched is another repository's failure.
+    return _from_snapshot(snapshot, repo_id, load)
 
 
 @cache
@@ -57,12 +59,12 @@ def _class() -> Any:
     hub = require("huggingface_hub", _PURPOSE)
 
     class OnHub(hub.ModelHubMixin):  # type: ignore[name-defined,misc]
-        """A model on its way: what writes it and its card, or what was loaded."""
+        """A model on its way: what writes it and its card, or where its files came to."""
 
         write: Write
         card: str
         described: Mapping[str, Any]
-        loaded: Any
+        snapshot: Path
 
         def __init__(self) -> None:
             """Without parameters: the mixin would fill them with what a config.json says."""
@@ -85,9 +87,8 @@ def _class() -> Any:
             force_download: bool,
             local_files_only: bool,
             token: str | bool | None,
-            load: Callable[[Path], Any],
         ) -> Any:
-            snapshot = hub.snapshot_download(
+            found = hub.snapshot_download(
                 model_id,
                 revision=revision,
                 cache_dir=cache_dir,
@@ -98,7 +99,7 @@ def _class() -> Any:
                 library_name="micropref",
             )
             travelled = cls()
-            travelled.loaded = _from_snapshot(Path(snapshot), model_id, load)
+            travelled.snapshot = Path(found)
             return travelled
 
     return OnHub

@@ -89,7 +89,7 @@ class KeptModel(TextModel):
         Parameters
         ----------
         save_directory : path
-            A ``README.md`` that is there already is replaced if `save_pretrained` wrote it; one of yours stays as it is.
+            A ``README.md`` that is there already is replaced if `save_pretrained` wrote it; your own stays as it is.
         include_users : bool, default=False
             Whether the ids of users and what their votes say are written too. Without them, the model answers for every
             user as for one who has not voted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -238,6 +239,8 @@ def _check_backend(backend: str, file_name: str | None, dtype: str, trust_remote
         raise ValueError(f"backend: expected one of {', '.join(map(repr, _BACKENDS))}, got {backend!r}")
     if backend == "torch" and file_name is not None:
         raise ValueError(f"file_name: expected None with backend='torch', got {file_name!r}")
+    if file_name is not None and (Path(file_name).is_absolute() or ".." in Path(file_name).parts):
+        raise ValueError(f"file_name: expected a path within the model, got {file_name!r}")
     if backend == "onnx" and (dtype != "float32" or trust_remote_code):
         raise ValueError(
             "expected dtype='float32' and trust_remote_code=False with backend='onnx', whose file has precision and "

@@ -17,6 +17,9 @@ _EXTRA_OF = {
     "pandas": "data",
     "pyarrow": "data",
     "datasets": "data",
+    "fastapi": "serve",
+    "pydantic": "serve",
+    "uvicorn": "serve",
 }
 
 

@@ -136,6 +136,9 @@ class UserStore(Protocol):
     def answered_by(self, user: Hashable | None) -> NDArray[np.uint64]:
         """Keys of the pairs that a user has answered, as far as they are remembered."""
 
+    def numbers_of(self, users: Sequence[Hashable]) -> NDArray[np.float32]:
+        """Numbers of these users (n_users, ...), as `export` gives those of all; zeros for a user who is not known."""
+
     def export_answered(self) -> dict[str, NDArray[Any]]:
         """What `answered.restore` takes, for saving."""
 

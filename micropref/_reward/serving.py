@@ -1,0 +1,269 @@
+"""ServedModel: a model of texts whose users live elsewhere, asked from several threads while their votes come in."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from micropref._estimator.fitting import twin
+from micropref._rows.pair_keys import NoQuestionLeftError, pair_keys
+from micropref._users.history import UserHistory
+from micropref._users.posteriors import UserPosteriors
+from micropref._users.store import UserStore
+from micropref.datasets.table import PreferenceTable
+from micropref.router import ContextRouter
+
+__all__ = ["Explained", "Learned", "Rows", "ServedModel", "Suggested", "Vote"]
+
+
+class Rows(NamedTuple):
+    """Responses to be rewarded, column by column."""
+
+    prompts: list[str]
+    responses: list[str]
+    contexts: list[str]
+    users: list[Hashable | None]
+
+
+class Vote(NamedTuple):
+    """One user preferred one response to another."""
+
+    user: Hashable
+    prompt: str
+    chosen: str
+    rejected: str
+    context: str = ""
+
+
+class Learned(NamedTuple):
+    """What votes have made of their users.
+
+    Attributes
+    ----------
+    users : list of n_users ids
+    values : ndarray of shape (n_users, n_numbers), dtype float32
+        Their numbers after the votes.
+    index : ndarray of int of shape (n_votes,)
+        Position in `users` of who gave each vote.
+    pairs : ndarray of uint64 of shape (n_votes,)
+        Keys of the pairs.
+    """
+
+    users: list[Hashable]
+    values: NDArray[np.float32]
+    index: NDArray[np.int64]
+    pairs: NDArray[np.uint64]
+
+
+class Explained(NamedTuple):
+    """Rewards of responses to one prompt, and where they come from.
+
+    Attributes
+    ----------
+    rewards : ndarray of shape (n,)
+    weights : ndarray of shape (K,)
+        Of the heads, for this user and context.
+    heads : ndarray of shape (K, n)
+        Rewards of the responses under each head.
+    """
+
+    rewards: NDArray[Any]
+    weights: NDArray[Any]
+    heads: NDArray[Any]
+
+
+class Suggested(NamedTuple):
+    """A pair to ask about: its position among the candidates, and what the answer is expected to say, in nats."""
+
+    row: int
+    information: float
+
+
+class _Model(Protocol):
+    """What is served of a `PreferenceModel`."""
+
+    encoder: Any
+    mixture: Any
+    router: ContextRouter | None
+
+    def reward(self, prompts: Any, responses: Any, contexts: Any, users: Any) -> Any: ...
+
+    def _parts(self) -> tuple[str, ...]: ...
+
+    def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]: ...
+
+    def _acting(self, contexts: Sequence[str] | None, n: int) -> Sequence[str] | None: ...
+
+    def _asking_router(self, X: NDArray[Any]) -> ContextRouter: ...
+
+
+class ServedModel:
+    """A model of texts that rewards for users whose votes are kept elsewhere.
+
+    The users that the model itself knows are known here, too. What votes make of users is computed apart (`learn`) and
+    counts from `adopt` on, so that votes can be written down in between.
+
+    Parameters
+    ----------
+    model : PreferenceModel
+        Stays as it is.
+    """
+
+    def __init__(self, model: _Model):
+        self._model = twin(model)
+        if model.router is None:
+            self._model.router = self._new_router(model)
+        else:
+            self._model.router = model.router._forked()
+        self._parts = self._model._parts()
+
+    @staticmethod
+    def _new_router(model: _Model) -> ContextRouter:
+        """A router that knows of no user."""
+        table = PreferenceTable(prompt=[""], chosen=["a"], rejected=["b"], context=[""])
+        router = model._asking_router(model._pairs(table, model._parts()))
+        router.history_ = _without_users(router.history_)
+        return router
+
+    @property
+    def _router(self) -> ContextRouter:
+        assert self._model.router is not None
+        return self._model.router
+
+    @property
+    def n_heads(self) -> int:
+        """K."""
+        return len(self._model.mixture.coef_)
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers of a user."""
+        return int(self._router.history_.numbers_of([]).shape[1])
+
+    @property
+    def is_personal(self) -> bool:
+        """Whether users can differ: not where all have one reward."""
+        return self.n_heads > 1 or self._router.history_.scatter is not None
+
+    # ------------------------------------------------------------------------------------------------------- judgement
+
+    def reward(self, rows: Rows) -> NDArray[Any]:
+        """Rewards of responses, as `PreferenceModel.reward` gives them."""
+        return np.asarray(self._model.reward(rows.prompts, rows.responses, rows.contexts, rows.users))
+
+    def explain(self, prompt: str, responses: Sequence[str], context: str, user: Hashable | None) -> Explained:
+        """Rewards of responses to one prompt, with the weights of the heads and the rewards under each of them."""
+        n, router = len(responses), self._router
+        prompts, contexts, users = [prompt] * n, [context] * n, [user] * n
+        features = self._model.encoder.encode_responses(prompts, responses, self._model._acting(contexts, n))
+        shown = self._model.encoder.encode_context(prompts, contexts, self._parts)
+        weights = router.mixture_weights(np.concatenate([shown, features], axis=1)[:1], groups=users[:1])[0]
+        heads = np.asarray(self._model.mixture.rewards(features)).T
+        return Explained(np.asarray(router.rewards(features, shown, users)), np.asarray(weights), heads)
+
+    def weights(self, user: Hashable | None, context: str = "") -> NDArray[Any]:
+        """Weights of the heads, shape (K,)."""
+        return self.explain("", ["a"], context, user).weights
+
+    def suggest(self, X: NDArray[Any], n_queries: int, user: Hashable | None) -> list[Suggested]:
+        """The pairs to ask a user next, the first question first; fewer where fewer are left."""
+        router = self._router
+        answered = set(router.history_.answered_by(user).tolist())
+        n_left = len(set(pair_keys(X[:, router.n_context_features_ :]).tolist()) - answered)
+        if not n_left:
+            return []
+        try:
+            rows = router.suggest(X, min(n_queries, n_left), user)
+        except NoQuestionLeftError:  # answered in this moment
+            return []
+        groups: Any = None if user is None else [user] * len(rows)
+        information = router.expected_information(X[rows], groups)
+        return [Suggested(int(row), float(nats)) for row, nats in zip(rows, information, strict=True)]
+
+    def pairs(self, prompts: list[str], first: list[str], second: list[str], contexts: list[str]) -> NDArray[Any]:
+        """Pairs as rows of X, for `suggest`."""
+        return self._model._pairs(PreferenceTable(prompt=prompts, chosen=first, rejected=second, context=contexts), self._parts)
+
+    # ------------------------------------------------------------------------------------------------------------ users
+
+    def learn(self, votes: Sequence[Vote]) -> Learned:
+        """What votes, oldest first, make of their users; nothing changes until `adopt`."""
+        router = self._router
+        if not votes:
+            return Learned([], router.history_.numbers_of([]), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64))
+        users = list(dict.fromkeys(vote.user for vote in votes))
+        place = {user: i for i, user in enumerate(users)}
+        _, prompts, chosen, rejected, contexts = (list(column) for column in zip(*votes, strict=True))
+        X = self.pairs(prompts, chosen, rejected, contexts)
+        apart = twin(router)
+        apart.history_ = _without_users(router.history_)
+        apart.history_.restore(users, router.history_.numbers_of(users))
+        groups = np.empty(len(votes), dtype=object)
+        groups[:] = [vote.user for vote in votes]
+        apart.partial_fit(X, groups=groups)
+        index = np.array([place[vote.user] for vote in votes], dtype=np.int64)
+        return Learned(
+            users, apart.history_.numbers_of(users), index, pair_keys(X[:, router.n_context_features_ :])
+        )
+
+    def adopt(self, learned: Learned) -> None:
+        """Let what was learned count."""
+        history = self._router.history_
+        history.restore(learned.users, learned.values)
+        history.remember(learned.users, learned.index, learned.pairs)
+
+    def restore(
+        self, users: Sequence[Hashable], values: NDArray[np.float32], rows: NDArray[Any], pairs: NDArray[np.int64]
+    ) -> None:
+        """Know these users by their numbers, and which pairs those at these rows of `users` have answered."""
+        history = self._router.history_
+        history.restore(users, values)
+        history.remember(users, rows, pairs.view(np.uint64))
+
+    def numbers(self) -> tuple[list[Hashable], NDArray[np.float32]]:
+        """All users and their numbers."""
+        users, values = self._router.history_.export()
+        return users, values
+
+    def forget(self, users: Sequence[Hashable]) -> None:
+        """Remove every trace of users."""
+        history = self._router.history_
+        gone = set(users)
+        known, values = history.export()
+        kept = [i for i, user in enumerate(known) if user not in gone]
+        if len(kept) == len(known):
+            return
+        answered = history.export_answered()
+        place = np.full(len(known), -1, dtype=np.int64)
+        place[kept] = np.arange(len(kept))
+        rows = place[answered["users"]]
+        new = _without_users(history)
+        new.restore([known[i] for i in kept], values[kept])
+        new.answered.restore({"users": rows[rows >= 0], "pairs": answered["pairs"][rows >= 0]})
+        self._router.history_ = new
+
+    def without_users(self) -> ServedModel:
+        """The same model, which knows of no user."""
+        other: ServedModel = twin(self)
+        other._model = twin(self._model)
+        other._model.router = twin(self._router)
+        other._model.router.history_ = _without_users(self._router.history_)
+        return other
+
+    def __contains__(self, user: Hashable) -> bool:
+        return user in self._router.history_
+
+    def __len__(self) -> int:
+        return len(self._router.history_)
+
+
+def _without_users(history: Any) -> Any:
+    """A store of the same kind that knows of no user."""
+    users: UserStore
+    users = (
+        UserHistory(history.numbers_of([]).shape[1]) if history.scatter is None else UserPosteriors(history.scatter)
+    )
+    return users

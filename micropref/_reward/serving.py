@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._estimator.fitting import twin
+from micropref._engine.question_batches import pick
 from micropref._rows.pair_keys import NoQuestionLeftError, pair_keys
 from micropref._users.history import UserHistory
 from micropref._users.posteriors import UserPosteriors
@@ -16,7 +17,7 @@ from micropref._users.store import UserStore
 from micropref.datasets.table import PreferenceTable
 from micropref.router import ContextRouter
 
-__all__ = ["Explained", "Learned", "Rows", "ServedModel", "Suggested", "Vote"]
+__all__ = ["Candidates", "Explained", "Learned", "Rows", "ServedModel", "Suggested", "Vote"]
 
 
 class Rows(NamedTuple):
@@ -80,6 +81,13 @@ class Suggested(NamedTuple):
 
     row: int
     information: float
+
+
+class Candidates(NamedTuple):
+    """Pairs that a user can be asked about: rows of X, and the keys of the pairs."""
+
+    X: NDArray[Any]
+    keys: NDArray[np.uint64]
 
 
 class _Model(Protocol):
@@ -168,23 +176,31 @@ class ServedModel:
         """Weights of the heads, shape (K,)."""
         return self.explain("", ["a"], context, user).weights
 
-    def suggest(self, X: NDArray[Any], n_queries: int, user: Hashable | None) -> list[Suggested]:
+    def candidates(self, prompts: list[str], first: list[str], second: list[str], context: str) -> Candidates:
+        """Pairs in one context, for `suggest`."""
+        X = self._pairs(prompts, first, second, [context] * len(prompts))
+        return Candidates(X, pair_keys(X[:, self._router.n_context_features_ :]))
+
+    def suggest(self, candidates: Candidates, n_queries: int, user: Hashable | None) -> list[Suggested]:
         """The pairs to ask a user next, the first question first; fewer where fewer are left."""
-        router = self._router
-        answered = set(router.history_.answered_by(user).tolist())
-        n_left = len(set(pair_keys(X[:, router.n_context_features_ :]).tolist()) - answered)
+        router, X = self._router, candidates.X
+        left = np.flatnonzero(~np.isin(candidates.keys, router.history_.answered_by(user)))
+        n_left = len(np.unique(candidates.keys[left]))
         if not n_left:
             return []
+        if n_queries == 1 and n_left == len(left):  # what `ContextRouter.suggest` does, without a second pass
+            information = router._information(router._seen_by(X, user))
+            row = left[pick(information[left], np.random.RandomState(0))]
+            return [Suggested(int(row), float(information[row]))]
         try:
             rows = router.suggest(X, min(n_queries, n_left), user)
         except NoQuestionLeftError:  # answered in this moment
             return []
-        groups: Any = None if user is None else [user] * len(rows)
-        information = router.expected_information(X[rows], groups)
+        information = router._information(router._seen_by(X[rows], user))
         return [Suggested(int(row), float(nats)) for row, nats in zip(rows, information, strict=True)]
 
-    def pairs(self, prompts: list[str], first: list[str], second: list[str], contexts: list[str]) -> NDArray[Any]:
-        """Pairs as rows of X, for `suggest`."""
+    def _pairs(self, prompts: list[str], first: list[str], second: list[str], contexts: list[str]) -> NDArray[Any]:
+        """Pairs as rows of X."""
         return self._model._pairs(PreferenceTable(prompt=prompts, chosen=first, rejected=second, context=contexts), self._parts)
 
     # ------------------------------------------------------------------------------------------------------------ users
@@ -197,7 +213,7 @@ class ServedModel:
         users = list(dict.fromkeys(vote.user for vote in votes))
         place = {user: i for i, user in enumerate(users)}
         _, prompts, chosen, rejected, contexts = (list(column) for column in zip(*votes, strict=True))
-        X = self.pairs(prompts, chosen, rejected, contexts)
+        X = self._pairs(prompts, chosen, rejected, contexts)
         apart = twin(router)
         apart.history_ = _without_users(router.history_)
         apart.history_.restore(users, router.history_.numbers_of(users))

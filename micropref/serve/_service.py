@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._reward.serving import Explained, Learned, Rows, ServedModel, Suggested, Vote
+from micropref._reward.serving import Candidates, Explained, Learned, Rows, ServedModel, Suggested, Vote
 from micropref._support.locks import Lock
 from micropref.serve._batches import Batches
 from micropref.serve._database import StorageError, UserDatabase
@@ -94,7 +94,7 @@ class Service:
         self._must_fold = False
         self._reloading = threading.Lock()
         self._forgotten: list[Hashable] | None = None  # since a reload began
-        self._candidates: OrderedDict[tuple[ServedModel, str], NDArray[Any]] = OrderedDict()
+        self._candidates: OrderedDict[tuple[ServedModel, str], Candidates] = OrderedDict()
         self._candidates_lock = Lock()
         self.served, self.name = self._opened()
         self.n_users, self.n_votes = database.counts()
@@ -193,21 +193,21 @@ class Service:
                 "expected a model in which users differ, got one with one reward for all users, of whom no answer "
                 "says anything"
             )
-        X = self._own_candidates(served, context) if pairs is None else served.pairs(*pairs, [context] * len(pairs[0]))
-        return served.suggest(X, n, user)
+        given = self._own_candidates(served, context) if pairs is None else served.candidates(*pairs, context)
+        return served.suggest(given, n, user)
 
-    def _own_candidates(self, served: ServedModel, context: str) -> NDArray[Any]:
+    def _own_candidates(self, served: ServedModel, context: str) -> Candidates:
         place = served, context
         with self._candidates_lock:
             if place in self._candidates:
                 self._candidates.move_to_end(place)
                 return self._candidates[place]
             own = self.questions
-            X = served.pairs(own.prompts, own.first, own.second, [context] * len(own.prompts))
-            self._candidates[place] = X
+            found = served.candidates(own.prompts, own.first, own.second, context)
+            self._candidates[place] = found
             while len(self._candidates) > _CONTEXTS:
                 self._candidates.popitem(last=False)
-            return X
+            return found
 
     def about(self, user: Hashable, context: str) -> tuple[int, NDArray[Any]] | None:
         """How often a user has voted, and the weights of the heads for them; None for an unknown user."""

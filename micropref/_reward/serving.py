@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from micropref._estimator.fitting import twin
 from micropref._engine.question_batches import pick
+from micropref._rows.layout import PairReader
 from micropref._rows.pair_keys import NoQuestionLeftError, pair_keys
 from micropref._users.history import UserHistory
 from micropref._users.posteriors import UserPosteriors
-from micropref._users.store import UserStore
+from micropref._users.store import Pairs, UserStore
 from micropref.datasets.table import PreferenceTable
 from micropref.router import ContextRouter
 
@@ -84,10 +85,23 @@ class Suggested(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """Pairs that a user can be asked about: rows of X, and the keys of the pairs."""
+    """Pairs that a user can be asked about.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n, n_features_in)
+    keys : ndarray of uint64 of shape (n,)
+        Of the pairs.
+    log_weights : ndarray of shape (K, n)
+        What the contexts alone say of the heads.
+    pairs : Pairs
+        The rows as the heads see them.
+    """
 
     X: NDArray[Any]
     keys: NDArray[np.uint64]
+    log_weights: NDArray[Any]
+    pairs: Pairs
 
 
 class _Model(Protocol):
@@ -179,7 +193,9 @@ class ServedModel:
     def candidates(self, prompts: list[str], first: list[str], second: list[str], context: str) -> Candidates:
         """Pairs in one context, for `suggest`."""
         X = self._pairs(prompts, first, second, [context] * len(prompts))
-        return Candidates(X, pair_keys(X[:, self._router.n_context_features_ :]))
+        reader = PairReader(X, self._router.n_context_features_)
+        keys = pair_keys(X[:, self._router.n_context_features_ :])
+        return Candidates(X, keys, self._router._context_log_weights(reader), self._router._pairs(reader))
 
     def suggest(self, candidates: Candidates, n_queries: int, user: Hashable | None) -> list[Suggested]:
         """The pairs to ask a user next, the first question first; fewer where fewer are left."""
@@ -189,7 +205,7 @@ class ServedModel:
         if not n_left:
             return []
         if n_queries == 1 and n_left == len(left):  # what `ContextRouter.suggest` does, without a second pass
-            information = router._information(router._seen_by(X, user))
+            information = router._information(router._seen_of(candidates.log_weights, candidates.pairs, user))
             row = left[pick(information[left], np.random.RandomState(0))]
             return [Suggested(int(row), float(information[row]))]
         try:

@@ -10,7 +10,7 @@ from micropref.datasets._unoriented import read_unoriented
 
 __all__ = ["Questions", "read_questions"]
 
-_MOST_PAIRS, _MOST_WISHES, _MOST_TOPICS, _MOST_RESPONSES = 400, 8, 12, 6
+_MOST_PAIRS, _MOST_WISHES, _MOST_TOPICS, _MOST_RESPONSES = 200, 5, 12, 6
 _LONGEST_WISH = 120
 
 
@@ -39,7 +39,7 @@ def read_questions(source: Any = None) -> Questions:
     Parameters
     ----------
     source : table of comparisons, optional
-        As `read_preferences` takes it; labels are not read. Of more than 400 distinct pairs a seeded draw is taken.
+        As `read_preferences` takes it; labels are not read. Of more than 200 distinct pairs a seeded draw is taken.
     """
     table = _bundled() if source is None else read_unoriented(source)
     wishes = dict.fromkeys(text.strip() for text in table.context or () if text.strip())

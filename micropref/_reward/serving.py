@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -222,7 +223,7 @@ class ServedModel:
     # ------------------------------------------------------------------------------------------------------------ users
 
     def learn(self, votes: Sequence[Vote]) -> Learned:
-        """What votes, oldest first, make of their users; nothing changes until `adopt`."""
+        """What votes, oldest first, make of their users, the same in one call or in many; `adopt` lets it count."""
         router = self._router
         if not votes:
             return Learned([], router.history_.numbers_of([]), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64))
@@ -235,11 +236,27 @@ class ServedModel:
         apart.history_.restore(users, router.history_.numbers_of(users))
         groups = np.empty(len(votes), dtype=object)
         groups[:] = [vote.user for vote in votes]
-        apart.partial_fit(X, groups=groups)
+        for rows in self._rounds(groups):
+            apart.partial_fit(X[rows], groups=groups[rows])
         index = np.array([place[vote.user] for vote in votes], dtype=np.int64)
         return Learned(
             users, apart.history_.numbers_of(users), index, pair_keys(X[:, router.n_context_features_ :])
         )
+
+    def _rounds(self, users: NDArray[Any]) -> list[Any]:
+        """Which votes are learned together.
+
+        A posterior judges votes that come together once more in the light of each other. Which votes these are must
+        not depend on who else votes at the moment: there, one vote of each user at a time.
+        """
+        if self._router.history_.scatter is None:
+            return [slice(None)]
+        rounds: dict[int, list[int]] = {}
+        seen: Counter[Hashable] = Counter()
+        for row, user in enumerate(users):
+            rounds.setdefault(seen[user], []).append(row)
+            seen[user] += 1
+        return list(rounds.values())
 
     def adopt(self, learned: Learned) -> None:
         """Let what was learned count."""

@@ -19,7 +19,7 @@ from micropref.serve._batches import BusyError
 from micropref.serve._bodies import BodyReader, path_user
 from micropref.serve._database import StorageError
 from micropref.serve._documents import documentation, page_of
-from micropref.serve._guard import Guard
+from micropref.serve._guard import FAILED, Guard
 from micropref.serve._logs import Log
 from micropref.serve._metrics import Metrics
 from micropref.serve._schemas import (
@@ -88,6 +88,7 @@ def create_application(service: Service, settings: Settings, log: Log) -> Any:
     _pages(app, fastapi)
     for kind, status in {404: 404, 405: 405}.items():
         app.add_exception_handler(kind, partial(_unknown, fastapi, status))
+    app.add_exception_handler(Exception, partial(_failed, fastapi))
     return Guard(app, settings, metrics, log)
 
 
@@ -319,6 +320,11 @@ def _pages(app: Any, fastapi: Any) -> None:
 async def _unknown(fastapi: Any, status: int, request: Any, error: Exception) -> Any:
     what = "a path that /docs lists" if status == 404 else "a method that /docs lists for this path"
     return fastapi.Response(_json({"detail": f"expected {what}, got another"}), status, media_type="application/json")
+
+
+async def _failed(fastapi: Any, request: Any, error: Exception) -> Any:
+    """What is said of an error that was not foreseen, which the guard logs."""
+    return fastapi.Response(_json({"detail": FAILED}), 500, media_type="application/json")
 
 
 def _version() -> str:

@@ -13,7 +13,10 @@ from micropref.serve._logs import Log
 from micropref.serve._metrics import Metrics
 from micropref.serve._settings import Settings
 
-__all__ = ["Guard"]
+__all__ = ["FAILED", "Guard"]
+
+#: The answer where an error was not foreseen.
+FAILED = "expected an answer, got an error in the server, which its log describes"
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -85,7 +88,7 @@ class Guard:
         except Exception as error:
             self._log.failure("error", error, path=_route(scope))
             if not status:
-                await _say(answer, 500, "expected an answer, got an error in the server, which its log describes", [])
+                await _say(answer, 500, FAILED, [])
         finally:
             self._note(scope, status, time.perf_counter() - start, body)
 

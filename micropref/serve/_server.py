@@ -21,7 +21,7 @@ from micropref.serve._questions import read_questions
 from micropref.serve._service import Service
 from micropref.serve._settings import Limits, Settings, token_of
 
-__all__ = ["serve"]
+__all__ = ["bound_to", "loaded", "serve", "server_of"]
 
 _BACKLOG = 512
 _GRACE_S = 4
@@ -72,34 +72,39 @@ def serve(
     ValueError
         If the address, the users file or the token cannot be used.
     """
-    uvicorn = require("uvicorn", "Serving a model")
     log, token = Log(), token_of()
     hosts = _LOCAL_NAMES | {host.lower(), *allowed_hosts} if _is_local(host) else None
     settings = Settings(limits or Limits(), token, hosts, log_content)
     with ExitStack() as opened:
-        listening = opened.enter_context(_bound(host, port))
+        listening = opened.enter_context(bound_to(host, port))
         address = _address(listening)
         database = UserDatabase(users)
         try:
-            service = Service(lambda: _loaded(model, encoder, store), database, read_questions(questions), log)
+            service = Service(lambda: loaded(model, encoder, store), database, read_questions(questions), log)
         except BaseException:
             database.close()
             raise
         if token is None and hosts is None:
             log.write("open", level="warning", reason="expected a token in MICROPREF_TOKEN on a public address, got none")
         application = create_application(service, settings, log)
-        config = uvicorn.Config(
-            application,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE_S,
-            backlog=_BACKLOG,
-            h11_max_incomplete_event_size=1 << 16,
-        )
         sys.setswitchinterval(_SWITCH_S)
-        _run(_signalled(uvicorn.Server(config), service, log, address, ready), listening)
+        _run(_signalled(server_of(application), service, log, address, ready), listening)
+
+
+def server_of(application: Any) -> Any:
+    """What speaks HTTP for an application, and says nothing by itself."""
+    uvicorn = require("uvicorn", "Serving a model")
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+        backlog=_BACKLOG,
+        h11_max_incomplete_event_size=1 << 16,
+    )
+    return uvicorn.Server(config)
 
 
 def _run(server: Any, listening: socket.socket) -> None:
@@ -127,7 +132,7 @@ def _signalled(server: Any, service: Service, log: Log, address: str, ready: Cal
     return server
 
 
-def _loaded(model: Path, encoder: Any, store: Path | None) -> tuple[Any, str]:
+def loaded(model: Path, encoder: Any, store: Path | None) -> tuple[Any, str]:
     """The model, and the checksum of its description, which names the tensors by theirs."""
     from micropref.reward import PreferenceModel
 
@@ -146,8 +151,8 @@ def _checksum(path: Path) -> str:
 
 
 @contextmanager
-def _bound(host: str, port: int) -> Any:
-    """A socket at an address that no other process has; nobody can connect before it listens."""
+def bound_to(host: str, port: int) -> Any:
+    """A socket at an address that no other process has; connections are refused until it listens."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

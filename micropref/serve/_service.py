@@ -122,7 +122,7 @@ class Service:
         users, rows, states = self.database.users()
         if any(len(state) != 4 * served.n_numbers for state in states):
             return False
-        values = np.frombuffer(b"".join(states), dtype=np.float32).reshape(len(states), -1)
+        values = np.frombuffer(b"".join(states), dtype=np.float32).reshape(-1, served.n_numbers)
         latest = np.array(self.database.latest_pairs(_REMEMBERED), dtype=np.int64).reshape(-1, 2)
         served.restore(users, values, np.searchsorted(rows, latest[:, 0]), latest[:, 1])
         return True

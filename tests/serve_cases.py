@@ -57,7 +57,7 @@ def fitted(kind: str) -> PreferenceModel:
         return PreferenceModel.fit(world().train, users="one", **small)
     if kind == "acting":
         table = world().labelled
-        known = replace(table, group=[taste for taste in table.extra["taste"]])
+        known = replace(table, group=list(table.extra["taste"]))
         return PreferenceModel.fit(known, n_components=2, interactions=True, n_init=1, **small)
     model = PreferenceModel.fit(world().train, n_components=4, n_init=2, balance=0.1, **small)
     return model if kind == "heads" else model.route(world().labelled)

@@ -32,7 +32,7 @@ def ask(server) -> Client:
     return server.ask
 
 
-# ---------------------------------------------------------------------------------------------------------- endpoints
+# ------------------------------------------------------------------------------------------------------------ endpoints
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -115,7 +115,8 @@ def test_a_vote_counts_once(ask):
 def test_one_key_from_many_threads_counts_once(ask):
     answers = []
     threads = [
-        threading.Thread(target=lambda i=i: answers.append(ask("POST", "/votes", vote(i % 3, "many")))) for i in range(24)
+        threading.Thread(target=lambda i=i: answers.append(ask("POST", "/votes", vote(i % 3, "many"))))
+        for i in range(24)
     ]
     for one in (*threads,):
         one.start()
@@ -128,8 +129,15 @@ def test_one_key_from_many_threads_counts_once(ask):
 
 @pytest.mark.parametrize(
     ("sent", "path", "shown"),
-    [(12, "12", 12), ("12", "12", 12), (12.0, "12", 12), ("12.0", "12.0", "12.0"), (10**30, str(10**30), 10**30)]
-    + [("a/b c?ü", "a%2Fb%20c%3F%C3%BC", "a/b c?ü"), ("o'neil\"; DROP TABLE users", "o'neil%22;%20DROP%20TABLE%20users", None)],
+    [
+        (12, "12", 12),
+        ("12", "12", 12),
+        (12.0, "12", 12),
+        ("12.0", "12.0", "12.0"),
+        (10**30, str(10**30), 10**30),
+        ("a/b c?ü", "a%2Fb%20c%3F%C3%BC", "a/b c?ü"),
+        ("o'neil\"; DROP TABLE users", "o'neil%22;%20DROP%20TABLE%20users", None),
+    ],
 )
 def test_ids_are_the_librarys(ask, sent, path, shown):
     assert ask("POST", "/votes", vote(int(sent == 12), sent)).status == 200
@@ -168,7 +176,7 @@ def test_requests_at_the_same_time_get_their_own_answers(ask):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-# ----------------------------------------------------------------------------------------------------------- bad input
+# ------------------------------------------------------------------------------------------------------------ bad input
 
 GOOD = {
     "/score": {"items": [{"prompt": "p", "response": "a"}]},
@@ -240,7 +248,7 @@ values = st.recursive(
 def test_no_body_breaks_the_server(server, path, data):
     """Good bodies in which any value was replaced by any other."""
     body = json.loads(json.dumps(GOOD[path]))
-    name = data.draw(st.sampled_from(sorted(body) + ["user", "context", "more"]))
+    name = data.draw(st.sampled_from([*sorted(body), "user", "context", "more"]))
     body[name] = data.draw(values)
     found = server.ask("POST", path, body)
     assert found.status in (200, 409, 422), (body, found)
@@ -254,9 +262,18 @@ def test_no_bytes_break_the_server(server, raw, path):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nothing", 404), ("GET", "/score", 405), ("POST", "/healthz", 405), ("GET", "/users/", 422)]
-    + [("GET", "/users/-1", 422), ("DELETE", "/users/%20", 422), ("GET", "/%00%ff", 404), ("PUT", "/votes", 405)]
-    + [("GET", "/../../etc/passwd", 404), ("GET", "/users/" + "x" * 300, 422)],
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/score", 405),
+        ("POST", "/healthz", 405),
+        ("GET", "/users/", 422),
+        ("GET", "/users/-1", 422),
+        ("DELETE", "/users/%20", 422),
+        ("GET", "/%00%ff", 404),
+        ("PUT", "/votes", 405),
+        ("GET", "/../../etc/passwd", 404),
+        ("GET", "/users/" + "x" * 300, 422),
+    ],
 )
 def test_paths_that_are_none(ask, method, path, status):
     found = ask(method, path, {})
@@ -280,7 +297,7 @@ def test_an_error_in_the_server_leaves_no_trace_outside(server, monkeypatch):
     assert "secret" not in server.log.getvalue()
 
 
-# --------------------------------------------------------------------------------------------- limits, token, hosts, log
+# -------------------------------------------------------------------------------------------- limits, token, hosts, log
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +310,12 @@ def strict(tmp_path_factory):
 
 
 def test_the_token(strict):
-    for header in ({}, {"authorization": "Bearer s3cre"}, {"authorization": "Basic s3cret"}, {"authorization": "Bearer"}):
+    for header in (
+        {},
+        {"authorization": "Bearer s3cre"},
+        {"authorization": "Basic s3cret"},
+        {"authorization": "Bearer"},
+    ):
         for method, path in (("POST", "/score"), ("GET", "/metrics"), ("GET", "/users/ann"), ("DELETE", "/users/ann")):
             found = strict.ask(method, path, GOOD["/score"], **header)
             assert found.status == 401
@@ -349,7 +371,7 @@ def test_the_log_holds_no_texts_and_no_ids_unless_asked(server, strict):
     assert "s3cret" not in strict.log.getvalue()
 
 
-# -------------------------------------------------------------------------------------------------------------- pages
+# ---------------------------------------------------------------------------------------------------------------- pages
 
 
 def test_metrics(ask):
@@ -360,7 +382,9 @@ def test_metrics(ask):
     assert all(re.fullmatch(r'# (HELP|TYPE) .+|[a-z_]+(\{([a-z]+="[^"]*",?)+\})? [0-9.e+-]+', line) for line in lines)
     count = next(line for line in lines if line.startswith("micropref_requests_total") and "/score" in line)
     assert int(count.rpartition(" ")[2]) >= 1
-    buckets = [float(x.rpartition(" ")[2]) for x in lines if x.startswith('micropref_request_seconds_bucket{path="/score"')]
+    buckets = [
+        float(x.rpartition(" ")[2]) for x in lines if x.startswith('micropref_request_seconds_bucket{path="/score"')
+    ]
     assert buckets == sorted(buckets)
     assert any(line.startswith("micropref_users ") for line in lines)
 

@@ -100,7 +100,7 @@ def test_users_of_the_model_are_known_and_can_be_forgotten(tmp_path):
 
 @pytest.mark.parametrize("kind", PERSONAL)
 def test_what_is_stored_is_what_a_replay_gives(kind, tmp_path):
-    """Restarted, the rewards are those before to the last bit; from the votes alone they are the same but for rounding."""
+    """Restarted, rewards are those before to the last bit; from the votes alone they are the same but for rounding."""
     path = tmp_path / "users.sqlite"
     model = fitted(kind)
     with running(model, path) as server:
@@ -242,7 +242,7 @@ def test_a_failure_between_learning_and_writing_changes_nothing(tmp_path, monkey
         assert server.ask("POST", "/votes", vote(1)).content == {"votes": 2, "new": True}
 
 
-# ---------------------------------------------------------------------------------------------------------- another model
+# -------------------------------------------------------------------------------------------------------- another model
 
 
 def test_a_reload_replays_the_votes_and_drops_nothing(tmp_path, folders):
@@ -297,7 +297,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path, folders):
         assert server.ask("POST", "/score", {"items": [{"prompt": "p", "response": "a"}]}).status == 200
 
 
-# -------------------------------------------------------------------------------------------------------------- processes
+# ------------------------------------------------------------------------------------------------------------ processes
 
 
 def test_a_process_starts_reloads_and_ends(tmp_path, folders):

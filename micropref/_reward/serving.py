@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from micropref._estimator.fitting import twin
 from micropref._engine.question_batches import pick
+from micropref._estimator.fitting import twin
 from micropref._rows.layout import PairReader
 from micropref._rows.pair_keys import NoQuestionLeftError, pair_keys
 from micropref._users.history import UserHistory
@@ -49,7 +49,7 @@ class Learned(NamedTuple):
     users : list of n_users ids
     values : ndarray of shape (n_users, n_numbers), dtype float32
         Their numbers after the votes.
-    index : ndarray of int of shape (n_votes,)
+    positions : ndarray of int of shape (n_votes,)
         Position in `users` of who gave each vote.
     pairs : ndarray of uint64 of shape (n_votes,)
         Keys of the pairs.
@@ -57,7 +57,7 @@ class Learned(NamedTuple):
 
     users: list[Hashable]
     values: NDArray[np.float32]
-    index: NDArray[np.int64]
+    positions: NDArray[np.int64]
     pairs: NDArray[np.uint64]
 
 
@@ -180,7 +180,8 @@ class ServedModel:
     def explain(self, prompt: str, responses: Sequence[str], context: str, user: Hashable | None) -> Explained:
         """Rewards of responses to one prompt, with the weights of the heads and the rewards under each of them."""
         n, router = len(responses), self._router
-        prompts, contexts, users = [prompt] * n, [context] * n, [user] * n
+        prompts, contexts = [prompt] * n, [context] * n
+        users: Any = [user] * n
         features = self._model.encoder.encode_responses(prompts, responses, self._model._acting(contexts, n))
         shown = self._model.encoder.encode_context(prompts, contexts, self._parts)
         weights = router.mixture_weights(np.concatenate([shown, features], axis=1)[:1], groups=users[:1])[0]
@@ -218,7 +219,9 @@ class ServedModel:
 
     def _pairs(self, prompts: list[str], first: list[str], second: list[str], contexts: list[str]) -> NDArray[Any]:
         """Pairs as rows of X."""
-        return self._model._pairs(PreferenceTable(prompt=prompts, chosen=first, rejected=second, context=contexts), self._parts)
+        return self._model._pairs(
+            PreferenceTable(prompt=prompts, chosen=first, rejected=second, context=contexts), self._parts
+        )
 
     # ------------------------------------------------------------------------------------------------------------ users
 
@@ -226,7 +229,9 @@ class ServedModel:
         """What votes, oldest first, make of their users, the same in one call or in many; `adopt` lets it count."""
         router = self._router
         if not votes:
-            return Learned([], router.history_.numbers_of([]), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64))
+            return Learned(
+                [], router.history_.numbers_of([]), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64)
+            )
         users = list(dict.fromkeys(vote.user for vote in votes))
         place = {user: i for i, user in enumerate(users)}
         _, prompts, chosen, rejected, contexts = (list(column) for column in zip(*votes, strict=True))
@@ -239,9 +244,7 @@ class ServedModel:
         for rows in self._rounds(groups):
             apart.partial_fit(X[rows], groups=groups[rows])
         index = np.array([place[vote.user] for vote in votes], dtype=np.int64)
-        return Learned(
-            users, apart.history_.numbers_of(users), index, pair_keys(X[:, router.n_context_features_ :])
-        )
+        return Learned(users, apart.history_.numbers_of(users), index, pair_keys(X[:, router.n_context_features_ :]))
 
     def _rounds(self, users: NDArray[Any]) -> list[Any]:
         """Which votes are learned together.
@@ -262,7 +265,7 @@ class ServedModel:
         """Let what was learned count."""
         history = self._router.history_
         history.restore(learned.users, learned.values)
-        history.remember(learned.users, learned.index, learned.pairs)
+        history.remember(learned.users, learned.positions, learned.pairs)
 
     def restore(
         self, users: Sequence[Hashable], values: NDArray[np.float32], rows: NDArray[Any], pairs: NDArray[np.int64]
@@ -312,7 +315,5 @@ class ServedModel:
 def _without_users(history: Any) -> Any:
     """A store of the same kind that knows of no user."""
     users: UserStore
-    users = (
-        UserHistory(history.numbers_of([]).shape[1]) if history.scatter is None else UserPosteriors(history.scatter)
-    )
+    users = UserHistory(history.numbers_of([]).shape[1]) if history.scatter is None else UserPosteriors(history.scatter)
     return users

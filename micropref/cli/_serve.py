@@ -20,7 +20,9 @@ def serve(
         ),
     ],
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: one that is free.")] = 8000,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all of this machine.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all of this machine.")
+    ] = "127.0.0.1",
     questions: Annotated[
         str | None,
         typer.Option(
@@ -31,9 +33,7 @@ def serve(
     ] = None,
     max_body: Annotated[int, typer.Option("--max-body", min=1024, help="Bytes of the largest body.")] = 1 << 20,
     max_text: Annotated[int, typer.Option("--max-text", min=1, help="Characters of the longest text.")] = 1 << 15,
-    max_items: Annotated[
-        int, typer.Option("--max-items", min=1, help="Responses, or pairs, in one request.")
-    ] = 256,
+    max_items: Annotated[int, typer.Option("--max-items", min=1, help="Responses, or pairs, in one request.")] = 256,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(

@@ -32,8 +32,8 @@ from micropref.serve._schemas import (
     RankResponse,
     ScoreRequest,
     ScoreResponse,
-    SuggestRequest,
     Suggestion,
+    SuggestRequest,
     SuggestResponse,
     Topic,
     VoteRequest,
@@ -195,9 +195,7 @@ class Endpoints:
             given = prompts, first, second
         found = await self.service.asking.do(partial(self.service.suggest, given, body.n, body.context, user))
         return {
-            "suggestions": [
-                asdict(Suggestion(row, prompts[row], first[row], second[row], nats)) for row, nats in found
-            ]
+            "suggestions": [asdict(Suggestion(row, prompts[row], first[row], second[row], nats)) for row, nats in found]
         }
 
     async def about(self, request: Any) -> Any:

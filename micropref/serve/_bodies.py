@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 from micropref._rows.ids import storable_id, user_of
 from micropref._support.optional import require
@@ -13,8 +13,6 @@ from micropref.serve._service import BadInputError
 from micropref.serve._settings import Limits
 
 __all__ = ["BodyReader", "path_user"]
-
-Body = TypeVar("Body")
 
 _EXPECTED = {
     "string_type": "a string",
@@ -47,7 +45,7 @@ class BodyReader:
     def __init__(self, limits: Limits):
         self.limits = limits
 
-    def read(self, body: bytes, kind: type[Body]) -> Body:
+    def read(self, body: bytes, kind: Any) -> Any:
         """The body as an object of this dataclass.
 
         Raises
@@ -56,18 +54,15 @@ class BodyReader:
         """
         adapter, errors = _adapter(kind)
         try:
-            found: Body = adapter(body)
+            return adapter(body)
         except errors as error:
             raise BadInputError(_sentence(error.errors(include_url=False)[0])) from None
-        return found
 
     def texts(self, name: str, texts: Iterable[str], *, blank: bool = True) -> None:
         """Refuse a text that is too long, or blank where it must not be."""
         for i, text in enumerate(texts):
             if len(text) > self.limits.text:
-                raise BadInputError(
-                    f"{name}[{i}]: expected at most {self.limits.text} characters, got {len(text)}"
-                )
+                raise BadInputError(f"{name}[{i}]: expected at most {self.limits.text} characters, got {len(text)}")
             if not blank and is_blank(text):
                 raise BadInputError(f"{name}[{i}]: expected text, got a blank response")
 
@@ -117,9 +112,8 @@ def path_user(user: Hashable) -> str | int:
 
 
 @cache
-def _adapter(kind: type) -> tuple[Callable[[bytes], Any], type[Exception]]:
+def _adapter(kind: Any) -> tuple[Callable[[bytes], Any], Any]:
     pydantic = require("pydantic", "Serving a model")
-    # A path of the file system is quoted nowhere: the pydantic core reads bytes.
     return pydantic.TypeAdapter(kind).validate_json, pydantic.ValidationError
 
 

@@ -152,11 +152,10 @@ class UserDatabase:
             self._writing.executemany(
                 "UPDATE users SET n_votes = n_votes + 1 WHERE row = ?", [(place[vote.user],) for vote, _, _ in votes]
             )
-            counted = {
+            return {
                 user: self._writing.execute("SELECT n_votes FROM users WHERE row = ?", (row,)).fetchone()[0]
                 for user, row in place.items()
             }
-        return counted
 
     def forget(self, user: Hashable) -> int | None:
         """Delete a user; how many votes there were, None without the user. The log holds traces until `fold`."""
@@ -233,7 +232,7 @@ class UserDatabase:
 
     def counts(self) -> tuple[int, int]:
         """How many users there are, and how many votes."""
-        return self._read("SELECT count(*), coalesce(sum(n_votes), 0) FROM users")[0]  # type: ignore[return-value]
+        return self._read("SELECT count(*), coalesce(sum(n_votes), 0) FROM users")[0]
 
     def close(self) -> None:
         """Close the file, with an empty log, and let another server have it."""

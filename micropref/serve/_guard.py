@@ -98,9 +98,7 @@ class Guard:
         more: dict[str, Any] = {}
         if self._settings.log_content:
             more = {"target": scope["path"], "body": body.decode("utf-8", "replace")}
-        self._log.write(
-            "request", method=_method(scope), path=path, status=status, ms=round(seconds * 1e3, 2), **more
-        )
+        self._log.write("request", method=_method(scope), path=path, status=status, ms=round(seconds * 1e3, 2), **more)
 
     async def _checked(self, scope: Scope, receive: Receive) -> bytes:
         """The body of a request that may pass."""

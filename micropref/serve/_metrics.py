@@ -37,9 +37,7 @@ class Metrics:
             Further ones by name: their type ("gauge" or "counter"), what they are, and their value.
         """
         lines = ["# HELP micropref_requests_total Requests answered.", "# TYPE micropref_requests_total counter"]
-        lines += [
-            f"micropref_requests_total{{{_shown(labels)}}} {n}" for labels, n in sorted(self._requests.items())
-        ]
+        lines += [f"micropref_requests_total{{{_shown(labels)}}} {n}" for labels, n in sorted(self._requests.items())]
         name = "micropref_request_seconds"
         lines += [f"# HELP {name} Time from the request to the end of its answer.", f"# TYPE {name} histogram"]
         for path, found in sorted(self._seconds.items()):

@@ -51,7 +51,7 @@ class ScoreRequest:
 
 @dataclass
 class ScoreResponse:
-    """Rewards in nats of log-odds, one of each item; only differences between responses to one prompt have a meaning."""
+    """Rewards in nats of log-odds, one of each item; only differences between responses to one prompt say anything."""
 
     rewards: list[float]
 

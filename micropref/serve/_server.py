@@ -85,7 +85,9 @@ def serve(
             database.close()
             raise
         if token is None and hosts is None:
-            log.write("open", level="warning", reason="expected a token in MICROPREF_TOKEN on a public address, got none")
+            log.write(
+                "open", level="warning", reason="expected a token in MICROPREF_TOKEN on a public address, got none"
+            )
         application = create_application(service, settings, log)
         sys.setswitchinterval(_SWITCH_S)
         _run(_signalled(server_of(application), service, log, address, ready), listening)

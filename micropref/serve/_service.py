@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -102,7 +102,7 @@ class Service:
         self.writing = Batches(self._write, "writing", _MOST_VOTES)
         self.asking = Batches(self._call, "asking", 1)
 
-    # ---------------------------------------------------------------------------------------------------------- states
+    # ----------------------------------------------------------------------------------------------------------- states
 
     def _opened(self) -> tuple[ServedModel, str]:
         """The model with its users: as they were stored, and from their votes where that was under another model."""
@@ -156,10 +156,10 @@ class Service:
         self.database.replace_pairs(pairs)
         self.database.replace_states(name, *served.numbers())
 
-    # ------------------------------------------------------------------------------------------------ asking, in threads
+    # ----------------------------------------------------------------------------------------------- asking, in threads
 
     def _score(self, jobs: list[Rows]) -> list[Any]:
-        rows = Rows(*(sum(columns, []) for columns in zip(*jobs, strict=True)))
+        rows = Rows(*(list(chain.from_iterable(columns)) for columns in zip(*jobs, strict=True)))
         try:
             rewards = self.served.reward(rows)
         except _REFUSALS as error:
@@ -214,7 +214,7 @@ class Service:
         n_votes = self.database.n_votes(user)
         return None if n_votes is None else (n_votes, self.served.weights(user, context))
 
-    # ---------------------------------------------------------------------------------------- the one thread that writes
+    # --------------------------------------------------------------------------------------- the one thread that writes
 
     def _write(self, jobs: list[Any]) -> list[Any]:
         results: list[Any] = []
@@ -300,7 +300,7 @@ class Service:
         except StorageError as error:
             self._log.write("fold", level="warning", reason=str(error))
 
-    # ----------------------------------------------------------------------------------------------------- another model
+    # ---------------------------------------------------------------------------------------------------- another model
 
     def reload(self) -> None:
         """Load the model again and serve it once it has learned all votes, in a thread of its own."""

@@ -41,7 +41,7 @@ _DRAINED_BYTES, _DRAINED_S = 1 << 26, 5.0
 class _RefusedError(Exception):
     """A request that is answered at once."""
 
-    def __init__(self, status: int, detail: str, *headers: tuple[bytes, bytes]):
+    def __init__(self, detail: str, status: int, *headers: tuple[bytes, bytes]):
         super().__init__(detail)
         self.status, self.detail, self.headers = status, detail, list(headers)
 
@@ -105,18 +105,18 @@ class Guard:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         settings = self._settings
         if settings.hosts is not None and _host(headers.get(b"host", b"")) not in settings.hosts:
-            raise _RefusedError(421, "Host: expected a name of this server, got another; name it with --allow-host")
+            raise _RefusedError("Host: expected a name of this server, got another; name it with --allow-host", 421)
         if settings.token is not None and scope["path"] not in _OPEN:
             scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
             if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), settings.token):
                 detail = "Authorization: expected the bearer token of this server, got none or another"
-                raise _RefusedError(401, detail, (b"www-authenticate", b"Bearer"))
+                raise _RefusedError(detail, 401, (b"www-authenticate", b"Bearer"))
         body = await self._body(headers, receive)
         if scope["method"] == "POST":
             kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if kind != b"application/json":
                 # A page of another site can send other types without asking first.
-                raise _RefusedError(415, "Content-Type: expected application/json, got another or none")
+                raise _RefusedError("Content-Type: expected application/json, got another or none", 415)
         return body
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
@@ -125,14 +125,14 @@ class Guard:
         size = int(declared) if declared.isdigit() else 0
         too_large = f"expected a body of at most {limits.body} bytes, got a larger one"
         if size > limits.body and (size > _DRAINED_BYTES or b"expect" in headers):
-            raise _RefusedError(413, too_large, (b"connection", b"close"))
+            raise _RefusedError(too_large, 413, (b"connection", b"close"))
         try:
             body = await asyncio.wait_for(_collected(receive, limits.body), limits.body_seconds)
         except TimeoutError:
             detail = f"expected a body within {limits.body_seconds:g} s, got a part of one"
-            raise _RefusedError(408, detail, (b"connection", b"close")) from None
+            raise _RefusedError(detail, 408, (b"connection", b"close")) from None
         if body is None:
-            raise _RefusedError(413, too_large, (b"connection", b"close"))
+            raise _RefusedError(too_large, 413, (b"connection", b"close"))
         return body
 
 

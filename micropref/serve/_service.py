@@ -21,7 +21,9 @@ from micropref.serve._questions import Questions
 
 __all__ = ["BadInputError", "ConflictError", "Counted", "Forget", "KeyedVote", "Service"]
 
-_MOST_SCORED, _MOST_VOTES = 64, 256
+_MOST_SCORED, _MOST_VOTES, _MOST_ASKED = 64, 256, 16
+# Responses that the model rewards together: more are no faster, and the rest of a batch would wait for them.
+_MOST_ROWS = 512
 _REPLAYED = 2000
 _REMEMBERED = 1 << 18
 _CONTEXTS = 32
@@ -100,7 +102,7 @@ class Service:
         self.n_users, self.n_votes = database.counts()
         self.scoring = Batches(self._score, "scoring", _MOST_SCORED)
         self.writing = Batches(self._write, "writing", _MOST_VOTES)
-        self.asking = Batches(self._call, "asking", 1)
+        self.asking = Batches(self._call, "asking", _MOST_ASKED)
 
     # ----------------------------------------------------------------------------------------------------------- states
 
@@ -161,13 +163,18 @@ class Service:
     def _score(self, jobs: list[Rows]) -> list[Any]:
         rows = Rows(*(list(chain.from_iterable(columns)) for columns in zip(*jobs, strict=True)))
         try:
-            rewards = self.served.reward(rows)
+            rewards = self._rewards(rows)
         except _REFUSALS as error:
             if len(jobs) == 1:
                 return [BadInputError(str(error))]
             return [self._score([job])[0] for job in jobs]
         ends = np.cumsum([len(job.responses) for job in jobs])
         return [some.tolist() for some in np.split(rewards, ends[:-1])]
+
+    def _rewards(self, rows: Rows) -> NDArray[Any]:
+        served, n = self.served, len(rows.responses)
+        blocks = [slice(start, start + _MOST_ROWS) for start in range(0, n, _MOST_ROWS)]
+        return np.concatenate([served.reward(Rows(*(column[block] for column in rows))) for block in blocks])
 
     @staticmethod
     def _call(jobs: list[Callable[[], Any]]) -> list[Any]:

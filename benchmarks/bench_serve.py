@@ -165,7 +165,7 @@ def measure(folder: Path, seconds: float) -> list[dict]:
                 times, refused = pool.apply(load, (server.port, call, n_clients, seconds))
                 alone = (before + per_second(work, seconds / 2)) / 2
                 share = len(times) / seconds / alone
-                p50, p99 = np.quantile(times, [0.5, 0.99]) * 1e3
+                p50, p99 = (np.quantile(times, [0.5, 0.99]) * 1e3).tolist()
                 row = {"call": call, "clients": n_clients, "per_second": round(len(times) / seconds, 1)}
                 row |= {"p50_ms": round(p50, 2), "p99_ms": round(p99, 2), "refused": refused}
                 row |= {"in_process_per_second": round(alone, 1), "share": round(share, 3)}
@@ -218,9 +218,8 @@ def main() -> None:
         rows = [*measure(folder, arguments.seconds), start_with(folder, arguments.users)]
     machine = f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
     where = {"machine": machine, "python": platform.python_version(), "micropref": micropref.__version__}
-    where |= {module.__name__: module.__version__ for module in (fastapi, uvicorn, np)} | {
-        "sqlite": sqlite3.sqlite_version
-    }
+    where |= {module.__name__: module.__version__ for module in (fastapi, uvicorn, np)}
+    where["sqlite"] = sqlite3.sqlite_version
     if arguments.output:
         names = list(dict.fromkeys(name for row in rows for name in (*row, *where)))
         with arguments.output.open("w", newline="", encoding="utf-8") as file:

@@ -30,6 +30,10 @@ class Rows(NamedTuple):
     contexts: list[str]
     users: list[Hashable | None]
 
+    def part(self, start: int, end: int) -> Rows:
+        """Some of the rows."""
+        return Rows(self.prompts[start:end], self.responses[start:end], self.contexts[start:end], self.users[start:end])
+
 
 class Vote(NamedTuple):
     """One user preferred one response to another."""

@@ -173,8 +173,8 @@ class Service:
 
     def _rewards(self, rows: Rows) -> NDArray[Any]:
         served, n = self.served, len(rows.responses)
-        blocks = [slice(start, start + _MOST_ROWS) for start in range(0, n, _MOST_ROWS)]
-        return np.concatenate([served.reward(Rows(*(column[block] for column in rows))) for block in blocks])
+        starts = range(0, n, _MOST_ROWS)
+        return np.concatenate([served.reward(rows.part(start, start + _MOST_ROWS)) for start in starts])
 
     @staticmethod
     def _call(jobs: list[Callable[[], Any]]) -> list[Any]:

@@ -107,12 +107,12 @@ class RemembersPairs:
         with self._lock:
             return self.answered.of(-1 if user is None else int(self._table.rows([user])[0]))
 
-    def numbers_of(self, users: Sequence[Hashable]) -> NDArray[np.float32]:
-        """Their numbers (n_users, ...), as `export` gives those of all; zeros for a user who is not known."""
-        with self._lock:
-            return self._table.get(self._table.rows(users))
-
     def export_answered(self) -> dict[str, NDArray[Any]]:
         """What `answered.restore` takes, for saving."""
         with self._lock:
             return self.answered.export()
+
+    def numbers_of(self, users: Sequence[Hashable]) -> NDArray[np.float32]:
+        """Their numbers (n_users, ...), as `export` gives those of all; zeros for a user who is not known."""
+        with self._lock:
+            return self._table.get(self._table.rows(users))

@@ -136,11 +136,11 @@ class UserStore(Protocol):
     def answered_by(self, user: Hashable | None) -> NDArray[np.uint64]:
         """Keys of the pairs that a user has answered, as far as they are remembered."""
 
-    def numbers_of(self, users: Sequence[Hashable]) -> NDArray[np.float32]:
-        """Numbers of these users (n_users, ...), as `export` gives those of all; zeros for a user who is not known."""
-
     def export_answered(self) -> dict[str, NDArray[Any]]:
         """What `answered.restore` takes, for saving."""
+
+    def numbers_of(self, users: Sequence[Hashable]) -> NDArray[np.float32]:
+        """Numbers of these users (n_users, ...), as `export` gives those of all; zeros for a user who is not known."""
 
     def copy(self) -> Self:
         """A store of the same users that changes on its own, made in a time that hardly depends on its size."""

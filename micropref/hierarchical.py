@@ -17,6 +17,7 @@ from micropref._engine.gates import GATES, unflatten
 from micropref._engine.gaussian_users import Scatter
 from micropref._engine.held_out_factors import Factors
 from micropref._engine.mixture_objective import MixtureObjective, Penalties
+from micropref._engine.new_users import answering_like
 from micropref._engine.population import Population, Shape, unscaled
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.population_selection import Candidate, Choices, choose, records_of
@@ -266,16 +267,15 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         random = check_random_state(self.random_state)
         seed = int(random.randint(1 << 31)) if self._chooses() else 0
         settings = self._settings(rows.reader.n_features)
-        report = print if self.verbose else None
         # Products are of few columns: threads of BLAS would only wait for each other.
         with blas_threads(False):
-            candidate, factors, tried = choose(votes, self._choices(votes, settings), settings, seed, report)
+            choices, report = self._choices(votes, settings), print if self.verbose else None
+            candidate, factors, tried = choose(votes, choices, settings, seed, report)
             self._fit_chosen(votes, (candidate, factors), settings, random)
         self.selection_ = records_of(votes, candidate, tried)
         self.selection_evidence_ = np.array([one.evidence for one in tried]).reshape(len(tried), votes.n_users)
         assert rows.classes is not None
-        self.classes_ = rows.classes
-        self._stream = None
+        self.classes_, self._stream = rows.classes, None
         warn_of_undetermined(rows, self.alpha, float(rows.norms[1]), rows.total_weight)
 
     @learning
@@ -383,14 +383,16 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         heads, minimum = fit_heads(
             votes, candidate.n_components, alpha, settings, random=random, n_starts=self.n_init, verbose=self.verbose
         )
-        converged, n_iter = minimum.converged, minimum.n_iter
         if self.n_components == "auto":
             heads = without_dead_heads(votes, heads)
-        population = heads
+        population, n_iter, converged = heads, minimum.n_iter, minimum.converged
         if candidate.shape is not None:
             found = fit_scatter(votes, heads, candidate.shape, alpha, settings)
-            population, n_iter = factors.applied(found.population), found.n_iter
-            converged = converged and found.converged
+            population = factors.applied(found.population)
+            n_iter, converged = found.n_iter, converged and found.converged
+        if self._NEW_USERS_FIRST:
+            single = fit_heads(votes, 1, alpha, settings, random=random, n_starts=1)[0]
+            population = answering_like(votes, population, single)
         self.alpha_, self.n_iter_, self.converged_ = alpha, n_iter, bool(converged)
         self._set_population(votes, population)
         warn_of_dead_heads(self.weights_)
@@ -420,8 +422,6 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         scatter = unscaled(population.scatter, votes.norm)
         self._set_scatter(Scatter(scatter.basis, scatter.covariances[order], scatter.residual[order]))
         self.evidence_ = float(votes.outer @ self._evidence(UserVotes(votes.rows, 1.0))[0]) / votes.mass
-
-    # ----------------------------------------------------------------------------------------------------- internals
 
     def _chooses(self) -> bool:
         return "auto" in (self.n_components, self.rank, self.tau) or self.alpha == "auto"

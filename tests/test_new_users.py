@@ -1,7 +1,8 @@
-"""Real people who have not voted: the first stage that users="auto" chooses serves them as well as one reward does."""
+"""People who have not voted: the first stage that users="auto" chooses serves them as well as one reward does."""
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -12,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from micropref import MixtureBradleyTerry, make_pairs
+from micropref import HierarchicalBradleyTerry, MixtureBradleyTerry, make_pairs
+from micropref._engine.logistic_normal import expected_log_odds
+from micropref._engine.new_users import _length
 from micropref._reward.users import fit_first_stage
-
-pytestmark = pytest.mark.data
 
 
 class Split(NamedTuple):
@@ -60,13 +61,29 @@ def prefeval10(random: np.random.Generator, annotators: bool = False) -> Split:
     return Split(X[~test], random.permutation(n) // 5 if annotators else None, X[test])
 
 
+def ukpconvarg1(random: np.random.Generator) -> Split:
+    """Workers who judge pairs of arguments, several of them each; a fifth of the pairs is left for the test."""
+    vectors = np.load(folder("ukpconvarg1") / "embeddings.npy").astype(float) * 3
+    with gzip.open(folder("ukpconvarg1") / "votes.csv.gz", "rt", encoding="utf-8") as file:
+        votes = list(csv.DictReader(file))
+    columns = {key: np.array([vote[key] for vote in votes]) for key in votes[0]}
+    some = np.isin(columns["prompt"], random.permutation(np.unique(columns["prompt"]))[:8])
+    chosen, rejected = (vectors[columns[key][some].astype(int)] for key in ("chosen", "rejected"))
+    pair, worker = (np.unique(columns[key][some], return_inverse=True)[1] for key in ("pair", "worker"))
+    test = np.isin(pair, random.permutation(pair.max() + 1)[: pair.max() // 5])
+    X = make_pairs(chosen, rejected)
+    return Split(X[~test], worker[~test], X[test])
+
+
 SETS: dict[str, Callable[[np.random.Generator], Split]] = {
+    "ukpconvarg1": ukpconvarg1,
     "sushi2500": sushi,
     "prefeval10": prefeval10,
     "prefeval10, annotators who share prompts": lambda random: prefeval10(random, annotators=True),
 }
 
 
+@pytest.mark.data
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning", "ignore:.*less than 2 %:UserWarning")
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("name", SETS)
@@ -75,5 +92,87 @@ def test_new_users_are_served_as_well_as_by_one_reward(name: str, seed: int) -> 
     one = MixtureBradleyTerry(1).fit(split.train)
     stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (split.train, None, split.groups))
     assert stage.log_likelihood(split.test) > one.log_likelihood(split.test) - 0.002
-    if name == "sushi2500":
+    if name in ("sushi2500", "ukpconvarg1"):
         assert choice.chosen != "one"
+
+
+# ---------------------------------------------------------------------------------- how long the head of clouds must be
+
+
+@pytest.mark.parametrize("variance", [0.0, 0.3, 2.0, 30.0])
+def test_a_variance_that_all_pairs_share_is_made_up_for(variance: float) -> None:
+    margins = np.full((1, 20), 1.3) * np.where(np.arange(20) % 3, 1, -1)
+    around = np.zeros((1, 20))
+    length = _length(np.concatenate([margins, around]), np.full((1, 20), variance), np.zeros(1), np.ones(20))
+    assert expected_log_odds(length * margins, variance) == pytest.approx(margins, abs=2e-5)
+
+
+def drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Margins of one reward and of three heads around it, variances, log π and weights of 50 rows."""
+    random = np.random.default_rng(seed)
+    log_weights = np.log([0.5, 0.3, 0.2])
+    around = random.normal(size=(3, 50))
+    around -= np.exp(log_weights) @ around
+    margins = np.concatenate([2 * random.normal(size=(1, 50)), around])
+    return margins, random.exponential(size=(3, 50)), log_weights, random.integers(0, 3, size=50).astype(float)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_length_is_where_the_divergence_is_least(seed: int) -> None:
+    """Against the equation written out with probabilities instead of logarithms."""
+    margins, variance, log_weights, weight = drawn(seed)
+
+    def divergence(length: float) -> float:
+        p = 1 / (1 + np.exp(-margins[0]))
+        q = np.exp(log_weights) @ (1 / (1 + np.exp(-expected_log_odds(length * margins[:1] + margins[1:], variance))))
+        return float(weight @ (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))))
+
+    found = _length(margins, variance, log_weights, weight)
+    assert divergence(found) < min(divergence(0.99 * found), divergence(1.01 * found))
+
+
+def test_rows_twice_or_swapped_and_rows_without_weight_change_nothing() -> None:
+    margins, variance, log_weights, weight = drawn(1)
+    rows = np.repeat(np.arange(50), weight.astype(int))
+    sign = np.random.default_rng(1).choice([-1.0, 1.0], size=len(rows))
+    expected = _length(margins, variance, log_weights, weight)
+    again = _length(sign * margins[:, rows], variance[:, rows], log_weights, np.ones(len(rows)))
+    assert again == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1e-300, 1e4])
+@pytest.mark.parametrize("variance", [0.0, 1e6])
+def test_margins_of_any_size_have_a_length(margin: float, variance: float) -> None:
+    margins = np.concatenate([np.full((1, 3), margin), np.zeros((2, 3))])
+    assert 0.01 <= _length(margins, np.full((2, 3), variance), np.log([0.5, 0.5]), np.ones(3)) <= 100
+
+
+def test_only_auto_moves_the_head() -> None:
+    """The head of users="auto" points where one reward does; `HierarchicalBradleyTerry` has the likeliest."""
+    random = np.random.default_rng(2)
+    user = np.arange(1500) // 15
+    X = random.normal(size=(1500, 4))
+    taste = np.array([2.0, 0, 0, 0]) + 1.5 * random.normal(size=(100, 4))
+    X *= np.where((X * taste[user]).sum(axis=1) + random.logistic(size=1500) > 0, 1, -1)[:, None]
+    stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, user))
+    one = MixtureBradleyTerry(1).fit(X)
+    alone = HierarchicalBradleyTerry(random_state=0).fit(X, groups=user)
+    assert choice.chosen == "hierarchical"
+    cosine = stage.coef_[0] @ one.coef_[0] / np.linalg.norm(stage.coef_[0]) / np.linalg.norm(one.coef_[0])
+    assert cosine == pytest.approx(1, abs=1e-9)
+    assert np.abs(alone.coef_[0] - stage.coef_[0]).max() > 1e-3
+    assert stage.evidence_ == pytest.approx(stage.log_likelihood(X, groups=user), abs=1e-9)
+
+
+def test_heads_that_auto_chooses_have_their_mean_where_one_reward_is() -> None:
+    random = np.random.default_rng(3)
+    user = np.arange(3000) // 15
+    X = random.normal(size=(3000, 3))
+    taste = np.array([[1.0, 6, 0], [1, -6, 0]])[random.integers(2, size=200)]
+    X *= np.where((X * taste[user]).sum(axis=1) + random.logistic(size=3000) > 0, 1, -1)[:, None]
+    stage, choice = fit_first_stage("auto", None, {"tau": 0, "rank": 0, "random_state": 0}, 0, (X, None, user))
+    one = MixtureBradleyTerry(1).fit(X).coef_[0]
+    assert choice.chosen == "heads"
+    centre = stage.weights_ @ stage.coef_
+    assert centre @ one / np.linalg.norm(centre) / np.linalg.norm(one) == pytest.approx(1, abs=1e-9)
+    assert np.abs(np.diff(stage.coef_[:, 1])) == pytest.approx(12, abs=2.5)

@@ -47,6 +47,8 @@ _MARGIN_BYTES = 1 << 26
 _PRODUCT_BYTES = 1 << 23
 # Rows of a unit that stay with one thread, at least and at most; in between an eighth of all rows.
 _UNIT_ROWS = 1 << 12, 1 << 16
+# A mapped file up to this size is read in any order; of a larger one, rows that lie apart are not held together.
+_SCATTERED_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ class MixtureObjective:
             return False
         if units is None:
             return True
-        if units.order is not None and shared_mapping(X) is not None:
+        if units.order is not None and shared_mapping(X) is not None and X.nbytes > _SCATTERED_BYTES:
             return False  # rows from all over a file, which may be larger than memory
         least, most = _UNIT_ROWS
         return units.largest <= max(least, min(most, self.rows.reader.n_samples // 8))

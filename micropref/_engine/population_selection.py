@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._engine.held_out_factors import Factors, likeliest_factors
+from micropref._engine.new_users import answering_like
 from micropref._engine.population import Population, Shape, evidence, evidence_of_first_votes
 from micropref._engine.population_fit import Settings, fit_heads, fit_scatter, without_dead_heads
 from micropref._engine.priors import head_penalty
@@ -66,7 +67,8 @@ class Choices:
     """What to choose between: numbers of heads and prior deviations of margins, both rising; ways to scatter, or None.
 
     The last of the deviations is the usual one. `new_users_first` is for models that serve users who have not voted:
-    their predictions then decide before the size of a population does.
+    their predictions then decide before the size of a population does, its mean is where one reward is, and no other
+    deviation is tried, since votes held out are about pairs that others judged: they say little of other pairs.
     """
 
     n_components: tuple[int, ...]
@@ -76,9 +78,16 @@ class Choices:
     new_users_first: bool = False
 
     @property
+    def scales(self) -> tuple[float | None, ...]:
+        """The deviations that are tried."""
+        if self.alpha is not None:
+            return (None,)
+        return self.prior_scales[-1:] if self.new_users_first else self.prior_scales
+
+    @property
     def only(self) -> Candidate | None:
         """The one candidate, where there is one."""
-        scales = (None,) if self.alpha is not None else self.prior_scales
+        scales = self.scales
         if len(self.n_components) * len(scales) * len(self.shapes) > 1:
             return None
         return Candidate(self.n_components[0], self.alpha, scales[0], self.shapes[0])
@@ -185,8 +194,10 @@ class _Search:
         )
         self.seed, self.report = seed, report
         self.tried: list[Tried] = []
+        #: One reward of every fold, which answers users who have not voted.
+        self.single: list[Population] = []
         # One head may have nothing to say where two have; what two ask for serves more of them, too.
-        self.scales: tuple[float | None, ...] = (None,) if choices.alpha is not None else choices.prior_scales
+        self.scales = choices.scales
 
     def total(self, one: Tried) -> float:
         """Evidence of all users."""
@@ -291,6 +302,8 @@ class _Search:
             )[0]
             starts[i] = starts[i] or population
             populations.append(without_dead_heads(train, population))
+        if k == 1 and self.choices.new_users_first:
+            self.single = populations
         return self._judge(candidate, populations), populations
 
     def _scattered(self, heads: Candidate, populations: list[Population], shape: Shape) -> Tried:
@@ -304,6 +317,9 @@ class _Search:
         return tried
 
     def _judge(self, candidate: Candidate, populations: list[Population]) -> Tried:
+        if self.single:
+            triples = zip(self.folds, populations, self.single, strict=True)
+            populations = [answering_like(train, population, single) for (train, _, _), population, single in triples]
         each, first = np.empty((2, self.votes.n_users))
         for (_, held, users), population in zip(self.folds, populations, strict=True):
             compiled = self.settings.compiled(self.votes, candidate.n_components)

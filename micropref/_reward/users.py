@@ -109,7 +109,8 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
     One reward, heads, and users around heads are what a `HierarchicalBradleyTerry` chooses from, by the evidence of
     people held out: the simplest unless another is better by more than the standard error. None is chosen that serves
     users without votes worse than one reward does, and of those that are level the one that serves them best. Without
-    scatter it is a mixture, which then is fitted as one.
+    scatter it is a mixture, which then is fitted as one. The centre of all heads is where one reward is, see
+    `micropref._engine.new_users`.
 
     Where no annotator answers twice, nothing is chosen: rows held out may share prompts with those that teach, and say
     little of people.
@@ -119,6 +120,7 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
     if unknown:
         raise TypeError(f"expected parameters of the HierarchicalBradleyTerry, got {', '.join(sorted(unknown))}")
     shared = {name: parameters[name] for name in _SHARED if name in parameters}
+    n_context_features = parameters["n_context_features"]
     if not _answers_repeat(groups, len(X)):
         k = parameters.get("n_components", AUTO)
         heads = MixtureBradleyTerry(1 if k == AUTO else k, **shared)
@@ -130,7 +132,11 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
     if choice.chosen == "hierarchical":
         return found, choice
     heads = MixtureBradleyTerry(found.n_components_, **{**shared, "alpha": found.alpha_})
-    return heads.fit(X, sample_weight=weight, groups=groups), choice
+    heads.fit(X, sample_weight=weight, groups=groups)
+    if choice.chosen == "heads" and not n_context_features:
+        # Users who have not voted are answered as one reward answers them, as `found` does.
+        heads.coef_ += found.weights_ @ found.coef_ - heads.weights_ @ heads.coef_
+    return heads, choice
 
 
 def _answers_repeat(groups: Any, n_samples: int) -> bool:

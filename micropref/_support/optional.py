@@ -7,6 +7,9 @@ from types import ModuleType
 
 # import name -> the extra that brings it
 _EXTRA_OF = {
+    "fastapi": "serve",
+    "pydantic": "serve",
+    "uvicorn": "serve",
     "torch": "torch",
     "triton": "torch",
     "numba": "numba",
@@ -17,9 +20,6 @@ _EXTRA_OF = {
     "pandas": "data",
     "pyarrow": "data",
     "datasets": "data",
-    "fastapi": "serve",
-    "pydantic": "serve",
-    "uvicorn": "serve",
 }
 
 

@@ -300,6 +300,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path, folders):
 # ------------------------------------------------------------------------------------------------------------ processes
 
 
+@pytest.mark.slow
 def test_a_process_starts_reloads_and_ends(tmp_path, folders):
     shutil.copytree(folders["routed"], tmp_path / "model")
     process = Process(tmp_path / "model", tmp_path / "users.sqlite")
@@ -323,6 +324,7 @@ def test_a_process_starts_reloads_and_ends(tmp_path, folders):
     assert not (tmp_path / "users.sqlite-wal").exists()
 
 
+@pytest.mark.slow
 def test_an_address_that_is_taken_is_refused(tmp_path, folders):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

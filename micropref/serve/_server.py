@@ -73,6 +73,8 @@ def serve(
         If the address, the users file or the token cannot be used.
     """
     log, token = Log(), token_of()
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to be replaced
     hosts = _LOCAL_NAMES | {host.lower(), *allowed_hosts} if _is_local(host) else None
     settings = Settings(limits or Limits(), token, hosts, log_content)
     with ExitStack() as opened:

@@ -361,7 +361,7 @@ class Service:
             batches.start()
 
     def close(self) -> None:
-        """Finish what waits, and close the users file."""
-        for batches in (self.scoring, self.writing, self.asking):
-            batches.close(timeout=5.0)
+        """Finish what waits, if it does not take long, and close the users file."""
+        for batches, seconds in ((self.writing, 3.0), (self.scoring, 1.0), (self.asking, 1.0)):
+            batches.close(seconds)
         self.database.close()

@@ -242,6 +242,27 @@ def test_a_failure_between_learning_and_writing_changes_nothing(tmp_path, monkey
         assert server.ask("POST", "/votes", vote(1)).content == {"votes": 2, "new": True}
 
 
+def test_a_write_that_fails_after_it_has_reached_the_disk_is_no_lost_vote(tmp_path, monkeypatch):
+    """The client hears 503, and sends the vote again; memory takes what the disk has."""
+    add = UserDatabase.add
+
+    def late(self, *arguments):
+        add(self, *arguments)
+        raise StorageError("expected a disk that answers, got an error after the write")
+
+    with running(fitted("routed"), tmp_path / "users.sqlite") as server:
+        monkeypatch.setattr(UserDatabase, "add", late)
+        assert server.ask("POST", "/votes", vote(0)).status == 503
+        monkeypatch.undo()
+        assert server.ask("POST", "/votes", vote(0)).content == {"votes": 1, "new": False}
+        assert server.ask("POST", "/votes", vote(1)).content == {"votes": 2, "new": True}
+        found = server.ask.margin("ann")
+        assert server.service.n_votes == 2
+        for i in range(2):
+            server.ask("POST", "/votes", vote(i, "bob"))
+        assert server.ask.margin("bob") == pytest.approx(found, abs=1e-5)
+
+
 # -------------------------------------------------------------------------------------------------------- another model
 
 

@@ -225,6 +225,11 @@ class UserDatabase:
         )
         return [StoredVote(number, Vote(user, *texts), pair) for number, *texts, pair in found]
 
+    def state(self, user: Hashable) -> bytes | None:
+        """What is stored of a user; None where there is no such user."""
+        found = self._read("SELECT state FROM users WHERE id = ?", (_text(user),))
+        return found[0][0] if found else None
+
     def n_votes(self, user: Hashable) -> int | None:
         """How often a user has voted; None where there is no such user."""
         found = self._read("SELECT n_votes FROM users WHERE id = ?", (_text(user),))
@@ -284,4 +289,6 @@ def _text(user: Hashable) -> str:
 
 
 def _id(text: str) -> Hashable:
+    if text[0] == '"' and "\\" not in text:  # text without escapes, as nearly all of many users are
+        return text[1:-1]
     return restored_id(json.loads(text))

@@ -94,6 +94,7 @@ class Service:
         self._load, self.database, self.questions, self._log = load, database, questions, log
         self.n_users = self.n_votes = self.n_reloads = self.n_failed_reloads = 0
         self._must_fold = False
+        self._doubted: set[Hashable] = set()  # users of whom a failed write may have reached the disk
         self._reloading = threading.Lock()
         self._forgotten: list[Hashable] | None = None  # since a reload began
         self._candidates: OrderedDict[tuple[ServedModel, str], Candidates] = OrderedDict()
@@ -125,7 +126,7 @@ class Service:
         if any(len(state) != 4 * served.n_numbers for state in states):
             return False
         values = np.frombuffer(b"".join(states), dtype=np.float32).reshape(-1, served.n_numbers)
-        latest = np.array(self.database.latest_pairs(_REMEMBERED), dtype=np.int64).reshape(-1, 2)
+        latest = np.fromiter(chain.from_iterable(self.database.latest_pairs(_REMEMBERED)), np.int64).reshape(-1, 2)
         served.restore(users, values, np.searchsorted(rows, latest[:, 0]), latest[:, 1])
         return True
 
@@ -238,6 +239,10 @@ class Service:
 
     def _count(self, jobs: list[KeyedVote]) -> list[Any]:
         """Store votes that are new, in one transaction, and let them count; a result or an error for each."""
+        try:
+            self._settle_doubts()
+        except StorageError as error:
+            return [error] * len(jobs)
         found: dict[tuple[Hashable, str], Any] = {}
         before: dict[tuple[Hashable, str], Vote] = {}
         fresh: list[KeyedVote] = []
@@ -276,6 +281,7 @@ class Service:
             rows = [(job.vote, job.key, pair) for job, pair in zip(fresh, pairs, strict=True)]
             counts = self.database.add(rows, learned.users, learned.values)
         except StorageError as error:
+            self._doubted.update(job.vote.user for job in fresh)
             return {(job.vote.user, job.key): error for job in fresh}
         except _REFUSALS as error:
             if len(fresh) == 1:
@@ -285,6 +291,17 @@ class Service:
         self.n_votes += len(fresh)
         self.served.adopt(learned)
         return {(job.vote.user, job.key): Counted(counts[job.vote.user], is_new=True) for job in fresh}
+
+    def _settle_doubts(self) -> None:
+        """Take users as the disk has them, where an error came from a write of which it is not known how far it got."""
+        for user in sorted(self._doubted, key=repr):
+            state = self.database.state(user)
+            if state is not None:
+                values = np.frombuffer(state, dtype=np.float32).reshape(1, -1)
+                self.served.adopt(Learned([user], values, np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint64)))
+        if self._doubted:
+            self.n_users, self.n_votes = self.database.counts()
+            self._doubted.clear()
 
     def _forget(self, user: Hashable) -> Any:
         """How many votes a user had, None for an unknown user, or an error."""

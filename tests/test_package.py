@@ -30,6 +30,7 @@ LAYERS = [
     {"cli"},
     {"bench", "serve"},
     {"plotting"},
+    {"integrations"},
     {"demo", "reward"},
     {"_reward"},
     {"embed", "persistence", "selection", "_components"},

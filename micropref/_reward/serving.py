@@ -287,19 +287,9 @@ class ServedModel:
     def forget(self, users: Sequence[Hashable]) -> None:
         """Remove every trace of users."""
         history = self._router.history_
-        gone = set(users)
-        known, values = history.export()
-        kept = [i for i, user in enumerate(known) if user not in gone]
-        if len(kept) == len(known):
-            return
-        answered = history.export_answered()
-        place = np.full(len(known), -1, dtype=np.int64)
-        place[kept] = np.arange(len(kept))
-        rows = place[answered["users"]]
-        new = _without_users(history)
-        new.restore([known[i] for i in kept], values[kept])
-        new.answered.restore({"users": rows[rows >= 0], "pairs": answered["pairs"][rows >= 0]})
-        self._router.history_ = new
+        for user in users:
+            if user in history:
+                history.forget(user)
 
     def without_users(self) -> ServedModel:
         """The same model, which knows of no user."""

@@ -577,5 +577,5 @@ def test_an_encoder_that_is_not_there_is_not_the_model_that_is_not_there(model, 
     model.save(tmp_path)
     found = SimpleNamespace(from_pretrained=lambda name, **_: SimpleNamespace(snapshot=tmp_path))
     monkeypatch.setattr(hub_client, "_class", lambda: found)
-    with pytest.raises(LocalEntryNotFoundError, match="^the encoder$"):
+    with pytest.raises(LocalEntryNotFoundError, match=r"^the encoder$"):
         hub_client.downloaded(REPO, load, {})

@@ -281,13 +281,22 @@ def test_progress_shows_rate_remaining_time_and_truncations(monkeypatch):
     assert EmbeddingProgress(None, shown=False).remaining is None
 
 
-def test_a_bar_is_drawn_for_who_watches_and_nobody_else(monkeypatch, capsys):
-    monkeypatch.setattr("micropref.embed._progress._BAR_AFTER_SECONDS", 0.0)
+def test_a_bar_is_drawn_for_who_watches_and_nobody_else(capsys):
     for shown in (True, False, None):
         with EmbeddingProgress(10, shown) as progress:
             progress.looked_at(10, 10, 100)
             progress.embedded(5, 50, 1)
         assert ("5 embedded" in capsys.readouterr().err) == bool(shown)
+
+
+def test_the_bar_is_there_from_the_first_batch_and_not_where_nothing_is_missing(capsys):
+    with EmbeddingProgress(10, shown=True) as progress:
+        progress.looked_at(10, 0, 0)
+        assert capsys.readouterr().err == ""
+    with EmbeddingProgress(10, shown=True) as progress:
+        progress.looked_at(10, 10, 100)
+        assert "Embedding" in capsys.readouterr().err
+        progress.embedded(1, 10, 0)
 
 
 def test_a_writer_waits_for_the_other(path):

@@ -1,0 +1,41 @@
+"""Help of the commands: a flag takes no value, and none is shown beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+__all__ = ["Application"]
+
+
+class _FlagsWithoutValue:
+    """Shows ``--json`` where typer shows ``--json <bool>``."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class _Command(_FlagsWithoutValue, TyperCommand):
+    pass
+
+
+class _Group(_FlagsWithoutValue, TyperGroup):
+    pass
+
+
+class Application(typer.Typer):
+    """A typer application with that help."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(cls=_Group, **settings)
+
+    def command(self, *arguments: Any, **settings: Any) -> Callable[..., Any]:
+        """As that of typer."""
+        return super().command(*arguments, **{"cls": _Command, **settings})

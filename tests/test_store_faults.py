@@ -189,7 +189,7 @@ def test_ctrl_c_keeps_what_was_computed_and_says_how_to_go_on(path, capsys, slow
     store = EmbeddingStore(path, Counting(), shard_size=100)
     store.encoder.batch_size = 1  # sixteen at once
     interrupting(store, after=3)
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after 48 texts, which are kept in .*resumes from there"):
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after 48 texts, kept in .*resumes from there"):
         store.encode([f"{i:03}" for i in range(100)])
     assert "Ctrl-C again to stop at once" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -79,7 +79,9 @@ def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
         As `micropref.persistence.load`.
     """
     arrays, description = read_folder(path)
-    config, stage, dtype = None, description, np.float64
+    config: dict[str, Any] | None = None
+    stage: dict[str, Any] = description
+    dtype: Any = np.float64
     if "encoder" in description:
         with checking("encoder"):
             arrays, config = put_arrays(arrays, description["encoder"])

@@ -133,9 +133,9 @@ def _show(values: dict[str, Any], as_json: bool, lines: list[str]) -> None:
 def _plan_lines(plan: Any) -> list[str]:
     unknown = "unknown, this encoder does not count them"
     return [
-        f"{plan.n_cached} of them are kept already, {plan.n_missing} would be embedded",
+        f"kept already: {plan.n_cached}; to be embedded: {plan.n_missing}",
         f"longer than the encoder reads: {unknown if plan.n_truncated is None else plan.n_truncated}",
-        f"about {plan.seconds:.0f} s on this machine, by a sample of {plan.n_sampled}",
+        f"about {plan.seconds:.0f} s on this machine, by a sample of {counted(plan.n_sampled, 'text')}",
     ]
 
 

@@ -126,8 +126,10 @@ def _described_router(router: ContextRouter) -> dict[str, Any]:
 
 
 def _described_encoder(config: dict[str, Any]) -> dict[str, Any]:
-    names = ("fingerprint", "template", "clauses", "length", "feature_width", "context_parts")
-    return {**{name: config[name] for name in names}, "interactions": config["interactions"] is not None}
+    names = ("template", "clauses", "length", "feature_width", "context_parts")
+    described = {name: config[name] for name in names}
+    fingerprint = config["encoder"].get("fingerprint", config["fingerprint"])  # without the template
+    return {"fingerprint": fingerprint, **described, "interactions": config["interactions"] is not None}
 
 
 def _restored_encoder(

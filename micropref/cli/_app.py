@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 
 from micropref.cli._help import Application
@@ -106,11 +106,16 @@ def print_table(table: Table, *narrower: Table) -> None:
     chosen = next((one for one in tables if _natural_width(one, console) <= console.width), tables[-1])
     if _natural_width(chosen, console) > console.width:
         _keep_numbers(chosen)
+        console.width = max(console.width, console.measure(chosen, options=_wide(console)).minimum)
     console.print(chosen)
 
 
 def _natural_width(table: Table, console: Console) -> int:
-    return console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    return console.measure(table, options=_wide(console)).maximum
+
+
+def _wide(console: Console) -> ConsoleOptions:
+    return console.options.update(max_width=10_000)
 
 
 def _keep_numbers(table: Table) -> None:

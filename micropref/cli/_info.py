@@ -93,5 +93,6 @@ def _encoder(encoder: dict[str, Any] | None) -> list[tuple[str, str | None]]:
     acting = [name for name in ("interactions", "clauses", "length") if encoder[name]]
     return [
         ("encoder", encoder["fingerprint"]),
+        ("template", encoder["template"]),
         ("further columns", ", ".join(acting) or None),
     ]

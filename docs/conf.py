@@ -73,6 +73,7 @@ REFERENCE = {
     "micropref.features": "Transformers of X",
     "micropref.datasets": "Data",
     "micropref.embed": "Encoders",
+    "micropref.integrations": "Trainers",
     "micropref.kernels": "Kernels",
     "micropref.distributed": "Several processes",
 }

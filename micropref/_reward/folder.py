@@ -128,7 +128,7 @@ def _described_router(router: ContextRouter) -> dict[str, Any]:
 def _described_encoder(config: dict[str, Any]) -> dict[str, Any]:
     names = ("template", "clauses", "length", "feature_width", "context_parts")
     described = {name: config[name] for name in names}
-    fingerprint = config["encoder"].get("fingerprint", config["fingerprint"])  # without the template
+    fingerprint = config["encoder"]["fingerprint"]  # without the template
     return {"fingerprint": fingerprint, **described, "interactions": config["interactions"] is not None}
 
 

@@ -152,6 +152,13 @@ def test_flags_show_no_value(name):
     assert_fits(text.replace("\n\n", "\n"), 80)
 
 
+def test_negative_forms_are_named_in_the_text_and_are_heard(here, run):  # noqa: F811
+    text = CliRunner().invoke(app, ["fit", "--help"], env={"COLUMNS": "80"}).output
+    assert text.count("--no-interactions") == 1
+    done = run("fit", "labelled.jsonl", "new", "-k", "1", "--no-interactions", "--json")
+    assert not done.json["interactions"]
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_shell_completes_commands_and_options(shell, monkeypatch):
     words = "micropref the"

@@ -1,4 +1,4 @@
-"""Help of the commands: a flag takes no value, and none is shown beside it."""
+"""Help of the commands: a flag takes no value, and none is shown beside it; 80 columns are enough."""
 
 from __future__ import annotations
 
@@ -20,6 +20,17 @@ class _FlagsWithoutValue:
             if getattr(parameter, "is_flag", False):
                 parameter.metavar = ""
         return parameters
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Without the column of negative forms, which takes the width of the texts; the text of the option names it."""
+        hidden = {parameter: parameter.secondary_opts for parameter in self.get_params(ctx)}
+        try:
+            for parameter in hidden:
+                parameter.secondary_opts = []
+            super().format_help(ctx, formatter)  # type: ignore[misc]
+        finally:
+            for parameter, negative in hidden.items():
+                parameter.secondary_opts = negative
 
 
 class _Command(_FlagsWithoutValue, TyperCommand):

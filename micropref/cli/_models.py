@@ -75,7 +75,8 @@ def fit(
         bool | None,
         typer.Option(
             "--interactions/--no-interactions",
-            help="Let contexts act on the responses ('I avoid X'); by default where the data states contexts.",
+            help="Let contexts act on the responses ('I avoid X'), by default where the data states contexts; "
+            "--no-interactions: never.",
             show_default=False,
         ),
     ] = None,

@@ -74,6 +74,7 @@ REFERENCE = {
     "micropref.datasets": "Data",
     "micropref.embed": "Encoders",
     "micropref.integrations": "Trainers",
+    "micropref.serve": "A server",
     "micropref.kernels": "Kernels",
     "micropref.distributed": "Several processes",
 }

@@ -35,6 +35,7 @@ suppress_warnings = ["myst.xref_missing", "config.cache"]
 html_theme = "pydata_sphinx_theme"
 html_title = "micropref"
 html_show_sourcelink = False
+html_extra_path = ["extra"]  # play.html, as it is
 # Pages of their own need no list of the others beside them; the reference and the gallery do.
 html_sidebars = {path.stem: [] for path in HERE.iterdir() if path.suffix in (".md", ".rst")}
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": True, "secondary_sidebar_items": ["page-toc"]}

@@ -1,0 +1,72 @@
+"""Symbols in the prose of docstrings, such as w_k and d_iᵀ, are typeset like those of the formulas beside them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+from docutils import nodes
+from reference import is_inside
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+
+# One letter, perhaps with a prime or a bar, an index, perhaps transposed.
+_SYMBOL = re.compile(
+    r"(?:(?<=ᵀ)|(?<![\\\w.]))([A-Za-zα-ωΑ-Ωℓ])(['⁰]?)(\u0304?)_(?:([A-Za-z0-9]{1,2})|\{([^{}]+)\})(?:(ᵀ)|(?!\w))",
+)
+_OPERATORS = {"Σ": r"\sum", "Π": r"\prod"}
+_MARKS = {"": "", "'": "'", "⁰": "^0"}
+_FIXED = (
+    *(nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.doctest_block),
+    *(nodes.title, nodes.target, nodes.strong, addnodes.desc_signature),
+)
+
+
+class TypesetSymbols(SphinxTransform):
+    """Replace symbols in the text of the reference by formulas."""
+
+    default_priority = 400
+
+    def apply(self, **kwargs: Any) -> None:
+        if not self.env.docname.startswith("api/generated/"):
+            return
+        for text in list(self.document.findall(nodes.Text)):
+            if _SYMBOL.search(str(text)) and not is_inside(text, _FIXED):
+                text.parent.replace(text, typeset(str(text)))
+
+
+def typeset(text: str) -> list[nodes.Node]:
+    """Text and formulas that together stand for a text."""
+    pieces: list[nodes.Node] = []
+    end = 0
+    for match in _SYMBOL.finditer(text):
+        pieces.append(nodes.Text(text[end : match.start()]))
+        formula = tex(*match.groups(default=""), sums=bool(_SYMBOL.match(text[match.end() :].lstrip(" "))))
+        pieces.append(nodes.math(formula, formula))
+        end = match.end()
+    return [*pieces, nodes.Text(text[end:])]
+
+
+def tex(letter: str, mark: str, bar: str, short: str, long: str, transposed: str, *, sums: bool) -> str:
+    """TeX of one symbol; Σ is a sum before another symbol, and else a matrix."""
+    if sums and letter in _OPERATORS:
+        base = _OPERATORS[letter]
+    elif letter == "ℓ":
+        base = r"\ell"
+    elif letter.isascii():
+        base = letter
+    else:
+        name = unicodedata.name(letter).rpartition(" ")[2].replace("LAMDA", "LAMBDA").replace("PHI", "VARPHI")
+        base = "\\" + (name.lower() if letter.islower() else name.capitalize())
+    if bar:
+        base = rf"\bar{{{base}}}"
+    index = (short or long).replace("∈", r"\in ").replace("≠", r"\ne ").replace("≤", r"\le ")
+    above = r"^\top" if transposed else _MARKS[mark]
+    return f"{base}_{{{index}}}{above}"
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_transform(TypesetSymbols)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

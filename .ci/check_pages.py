@@ -74,6 +74,12 @@ def read_page(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+@cache
+def pages(built: Path) -> list[Path]:
+    """All pages, without the templates of the theme."""
+    return sorted(path for path in built.rglob("*.html") if path.name != "webpack-macros.html")
+
+
 def words(text: str) -> str:
     """Words of three letters or more, without formulas, which the page typesets."""
     text = re.sub(r"\\\(.*?\\\)|\\\[.*?\\\]", " ", text, flags=re.DOTALL)
@@ -105,8 +111,10 @@ def missing_parameters(built: Path) -> list[str]:
             if not path.exists():
                 wrong.append(f"{full} has no page")
                 continue
-            text = words(read_page(path).text)
             value = getattr(module, name)
+            if not (inspect.isclass(value) or inspect.isroutine(value)):
+                continue
+            text = words(read_page(path).text)
             members = {"": value, **(dict(methods(value)) if inspect.isclass(value) else {})}
             for member, function in members.items():
                 if member and member not in read_page(path).text:
@@ -114,15 +122,20 @@ def missing_parameters(built: Path) -> list[str]:
                 wrong += [
                     f"{full}.{member}: the description of {parameter!r} is not on its page"
                     for parameter, description in parameters(inspect.getdoc(function) or "").items()
-                    if words(description) not in text
+                    if words(description) not in text and not _has_own_entry(value, parameter)
                 ]
     return wrong
+
+
+def _has_own_entry(value: object, name: str) -> bool:
+    """Whether an attribute is a property, whose own docstring stands on the page."""
+    return inspect.isclass(value) and isinstance(inspect.getattr_static(value, name, None), property)
 
 
 def dead_links(built: Path) -> list[str]:
     """Links to pages, files and headings that are not there."""
     wrong = []
-    for path in sorted(built.rglob("*.html")):
+    for path in pages(built):
         for link in read_page(path).links:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
@@ -140,7 +153,7 @@ def fetched(built: Path) -> list[str]:
     """Files of other hosts that a browser would load."""
     found = {
         f"{path.relative_to(built)} loads {url}"
-        for path in sorted(built.rglob("*.html"))
+        for path in pages(built)
         for url in read_page(path).loaded
         if urlsplit(url).netloc
     }
@@ -157,7 +170,7 @@ def without_mathjax(built: Path) -> list[str]:
     formulas = re.compile(r'class="math ')
     return [
         f"{path.relative_to(built)} has formulas and no MathJax"
-        for path in sorted(built.rglob("*.html"))
+        for path in pages(built)
         if formulas.search(path.read_text(encoding="utf-8"))
         and not any("tex-svg.js" in url for url in read_page(path).loaded)
     ]
@@ -165,7 +178,7 @@ def without_mathjax(built: Path) -> list[str]:
 
 def main(built: Path) -> int:
     wrong = [*missing_parameters(built), *dead_links(built), *fetched(built), *without_mathjax(built)]
-    n_pages = len(list(built.rglob("*.html")))
+    n_pages = len(pages(built))
     print("\n".join(wrong) or f"{n_pages} pages: parameters, links and formulas are there, and nothing is fetched")
     return bool(wrong)
 

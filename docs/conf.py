@@ -101,6 +101,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "within_subsection_order": "FileNameSortKey",
     "min_reported_time": 3,
+    "write_computation_times": False,  # its page loads scripts from other hosts
     "backreferences_dir": "api/lessons",
     "doc_module": ("micropref",),
 }

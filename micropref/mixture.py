@@ -73,8 +73,14 @@ class MixtureBradleyTerry(UncertainHeads):
             + \tfrac12\, \mathtt{gate\_alpha}\, \lVert \text{gate weights} \rVert^2
 
     is minimised by L-BFGS from several random starts. With `groups` (who answered) the component is drawn once per
-    group u, ℓ_u = log Σ_k π_k(c̄_u) Π_{i∈u} σ(m_ik)^{ω_i} with c̄_u the mean context of its rows: annotators who answer
-    more than once are what makes heads identifiable where the population is split on every pair.
+    group u, and the likelihood of the group takes the place of those of its rows,
+
+    .. math::
+
+        \ell_u = \log \sum_k \pi_k(\bar c_u) \prod_{i \in u} \sigma(s_i w_k^\top d_i)^{\omega_i},
+
+    with c̄_u the mean context of its rows. Annotators who answer more than once make heads identifiable where the
+    population is split on every pair.
 
     Rows are comparisons, ``X = [context | difference]``; see `micropref.pairs.make_pairs`. A **tie** is two rows of
     weight ½, one in each order.

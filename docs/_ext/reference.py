@@ -58,7 +58,9 @@ def _meant(text: str, inside: str, targets: dict[str, Target | None]) -> Target 
     if match is None or (text.count("(") and not text.endswith(")")):
         return None
     name = match[0]
-    return targets.get(f"{inside}.{name}") or targets.get(name)
+    found = targets.get(f"{inside}.{name}") or targets.get(name)
+    # `embed` and `theory` are commands, too.
+    return None if found and found.kind == "module" and "." not in name else found
 
 
 def link_names(app: Sphinx, doctree: nodes.document, page: str) -> None:
@@ -101,10 +103,26 @@ def resolve_short_name(app: Sphinx, env: Any, node: addnodes.pending_xref, conte
     return target and make_refnode(app.builder, node["refdoc"], target.page, target.anchor, content)
 
 
+_CODE = re.compile(r"(``.*?``|`[^`]*`|:math:`[^`]*`)")
+_FITTED = re.compile(r"(?<![\w.])([A-Za-z]\w*)_(?=[\s,;:)\]]|$)")
+
+
+def keep_underscores(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Names of fitted attributes outside of code, as in "shape (n, n_features_in_)", are no references of reST."""
+    formula = False
+    for i, line in enumerate(lines):
+        formula = line.strip().startswith(".. math::") or (formula and (not line.strip() or line[0] == " "))
+        if formula or line.lstrip().startswith((">>>", "...")):
+            continue
+        pieces = _CODE.split(line)
+        lines[i] = "".join(one if one.startswith(("`", ":")) else _FITTED.sub(r"\1\\_", one) for one in pieces)
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     folder = Path(app.confdir) / "api"
     app.connect("config-inited", lambda app, config: reference_pages.write(folder))
     app.connect("autodoc-skip-member", leave_out)
+    app.connect("autodoc-process-docstring", keep_underscores, priority=900)
     app.connect("missing-reference", resolve_short_name)
     app.connect("doctree-resolved", link_names)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -30,7 +30,7 @@ class TypesetSymbols(SphinxTransform):
     default_priority = 400
 
     def apply(self, **kwargs: Any) -> None:
-        if not self.env.docname.startswith("api/generated/"):
+        if not self.env.docname.startswith("api/"):
             return
         for text in list(self.document.findall(nodes.Text)):
             if _SYMBOL.search(str(text)) and not is_inside(text, _FIXED):
@@ -43,10 +43,15 @@ def typeset(text: str) -> list[nodes.Node]:
     end = 0
     for match in _SYMBOL.finditer(text):
         pieces.append(nodes.Text(text[end : match.start()]))
-        formula = tex(*match.groups(default=""), sums=bool(_SYMBOL.match(text[match.end() :].lstrip(" "))))
+        formula = tex(*match.groups(default=""), sums=_is_applied(text[match.end() :]))
         pieces.append(nodes.math(formula, formula))
         end = match.end()
     return [*pieces, nodes.Text(text[end:])]
+
+
+def _is_applied(rest: str) -> bool:
+    """Whether a sum or a product over something follows."""
+    return bool(re.match(r" (?:[^\x00-\x7f—–−]|\w_|\w\()", rest))
 
 
 def tex(letter: str, mark: str, bar: str, short: str, long: str, transposed: str, *, sums: bool) -> str:

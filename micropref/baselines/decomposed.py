@@ -42,8 +42,8 @@ class DecomposedRewards(ReweightedHeads):
             \qquad
         \text{reward of } u = \sum_k \pi_{uk}\, w_k^\top \varphi.
 
-    **Centring.** Features of pairs are never centred in this package, because a shift would prefer the first response
-    for being first. μ is another matter: z_i is oriented by the label and not by the order, so that swapping a pair
+    **Centring.** Features of pairs are never centred in this package, because a shift introduces a position bias.
+    μ is another matter: z_i is oriented by the label and not by the order, so that swapping a pair
     leaves z_i, μ and C as they are. The second equation shows what centring does: the labels enter the basis only by
     μμᵀ, which takes the direction of general agreement out of it. ``center=False`` gives the principal directions of
     the differences whatever the labels.

@@ -32,7 +32,7 @@ def mixture_nll_and_grad(
     ----------
     X : array of shape (n_samples, n_context_features + n_features)
         Rows ``[c_i | d_i]``: a NumPy array or torch tensor in float16, bfloat16, float32 or float64, with any strides.
-        Half precision is stored, single computed.
+        Sums are computed in single precision where X is stored in half precision.
     W : array of shape (n_components, n_features)
         Heads w_k; like all parameters of the kind and on the device of X.
     V : array of shape (n_components, n_context_features), optional

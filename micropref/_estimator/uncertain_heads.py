@@ -53,8 +53,8 @@ class UncertainHeads(GatedHeads):
             otherwise. Both hold for a model that is right, with independent comparisons.
         sandwich
             :math:`q A^{-1} (\sum_u g_u g_u^\top) A^{-1}` from the gradients :math:`g_u` of the log-likelihood of whole
-            groups. It is right where answers of one annotator depend on each other, or where the model does not hold. For
-            G groups and N rows, :math:`q = \frac{G}{G - 1} \cdot \frac{N - 1}{N - \operatorname{rank} A}`. With a
+            groups. It is right where answers of one annotator depend on each other, or where the model does not hold.
+            For G groups and N rows, :math:`q = \frac{G}{G - 1} \cdot \frac{N - 1}{N - \operatorname{rank} A}`. With a
             positive ``alpha`` it is the spread of the penalised estimate, and does not contain its bias.
 
         For any number of heads the group bootstrap fits samples of whole groups, drawn with replacement, each from the

@@ -34,7 +34,8 @@ return {
 
 def browser() -> webdriver.Chrome:
     options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    options.binary_location = next((path for name in names if (path := shutil.which(name))), "")
     for argument in (
         "--headless=new",
         "--no-sandbox",

@@ -60,12 +60,12 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     τ → 0 asks which head wins a pair.
 
     A user's own votes need no context: with the context as the prior and the history as evidence,
+    the log-weight of head k for user u is
 
     .. math::
 
-        \log f_k(c) - \sum_{i \text{ seen from } u} \mathtt{decay}^{\text{age}_i}\,
-            \frac{L_{ik}}{\mathtt{history\_temperature}}
-            \qquad \text{(log-weight of head } k \text{ for user } u\text{)}.
+        \log f_k(c) - \sum_{i \text{ seen from } u} \mathtt{history\_decay}^{\text{age}_i}\,
+            \frac{L_{ik}}{\mathtt{history\_temperature}}.
 
     Parameters
     ----------

@@ -59,6 +59,10 @@ def _meant(text: str, inside: str, targets: dict[str, Target | None]) -> Target 
         return None
     name = match[0]
     found = targets.get(f"{inside}.{name}") or targets.get(name)
+    if found is None and "." in name:
+        # `micropref.pairs.make_pairs` is on the page of its short name, and a fitted attribute on that of its class.
+        head, _, tail = name.rpartition(".")
+        found = targets.get(tail if name.startswith("micropref.") else head)
     # `embed` and `theory` are commands, too.
     return None if found and found.kind == "module" and "." not in name else found
 

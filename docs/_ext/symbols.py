@@ -14,9 +14,12 @@ from sphinx.transforms import SphinxTransform
 
 # One letter, perhaps with a prime or a bar, an index, perhaps transposed.
 _SYMBOL = re.compile(
-    r"(?:(?<=ᵀ)|(?<![\\\w.]))([A-Za-zα-ωΑ-Ωℓ])(['⁰]?)(\u0304?)_(?:([A-Za-z0-9]{1,2})|\{([^{}]+)\})(?:(ᵀ)|(?!\w))",
+    r"(?:(?<=ᵀ)|(?<![\\\w.]))([A-Za-zα-ωΑ-Ωℓ])(['⁰]?)(\u0304?)_(?:([A-Za-z0-9]{1,2}|[α-ω])|\{([^{}]+)\})(?:(ᵀ)|(?!\w))",
 )
+# A mean square, perhaps over what makes it a penalty.
+_SQUARE = re.compile(r"(mean_ω\s+)?‖(\w+)‖²(\s+/\s+\(s²\s+Ω(?:_g)?\)|\s+/\s+t²)?")
 _OPERATORS = {"Σ": r"\sum", "Π": r"\prod"}
+_MEAN = r"\operatorname{mean}_\omega\, "
 _MARKS = {"": "", "'": "'", "⁰": "^0"}
 _FIXED = (
     *(nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.doctest_block),
@@ -33,12 +36,16 @@ class TypesetSymbols(SphinxTransform):
         if not self.env.docname.startswith("api/"):
             return
         for text in list(self.document.findall(nodes.Text)):
-            if _SYMBOL.search(str(text)) and not is_inside(text, _FIXED):
+            if (_SYMBOL.search(str(text)) or _SQUARE.search(str(text))) and not is_inside(text, _FIXED):
                 text.parent.replace(text, typeset(str(text)))
 
 
 def typeset(text: str) -> list[nodes.Node]:
     """Text and formulas that together stand for a text."""
+    square = _SQUARE.search(text)
+    if square is not None:
+        formula = _square(*square.groups(default=""))
+        return [*typeset(text[: square.start()]), nodes.math(formula, formula), *typeset(text[square.end() :])]
     pieces: list[nodes.Node] = []
     end = 0
     for match in _SYMBOL.finditer(text):
@@ -47,6 +54,22 @@ def typeset(text: str) -> list[nodes.Node]:
         pieces.append(nodes.math(formula, formula))
         end = match.end()
     return [*pieces, nodes.Text(text[end:])]
+
+
+def _greek(text: str) -> str:
+    """Greek letters of a text as commands of TeX."""
+    return re.sub("[α-ωΑ-Ω]", lambda match: _command(match[0]), text)
+
+
+def _command(letter: str) -> str:
+    name = unicodedata.name(letter).rpartition(" ")[2].replace("LAMDA", "LAMBDA")
+    return f"\\{name.lower() if letter.islower() else name.capitalize()} ".replace("\\phi", "\\varphi")
+
+
+def _square(mean: str, vector: str, divisor: str) -> str:
+    below = " / t^2" if "t" in divisor else " / (s^2 \\Omega_g)" if "_g" in divisor else " / (s^2 \\Omega)"
+    letter = re.sub(r"_(\w+)", r"_{\1}", _greek(vector))
+    return rf"{'' if not mean else _MEAN}\lVert {letter} \rVert^2{below if divisor else ''}"
 
 
 def _is_applied(rest: str) -> bool:
@@ -63,11 +86,10 @@ def tex(letter: str, mark: str, bar: str, short: str, long: str, transposed: str
     elif letter.isascii():
         base = letter
     else:
-        name = unicodedata.name(letter).rpartition(" ")[2].replace("LAMDA", "LAMBDA").replace("PHI", "VARPHI")
-        base = "\\" + (name.lower() if letter.islower() else name.capitalize())
+        base = _greek(letter).strip()
     if bar:
         base = rf"\bar{{{base}}}"
-    index = (short or long).replace("∈", r"\in ").replace("≠", r"\ne ").replace("≤", r"\le ")
+    index = _greek(short or long).replace("∈", r"\in ").replace("≠", r"\ne ").replace("≤", r"\le ")
     above = r"^\top" if transposed else _MARKS[mark]
     return f"{base}_{{{index}}}{above}"
 

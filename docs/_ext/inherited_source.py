@@ -36,8 +36,9 @@ def point_to_definition(app: Sphinx, doctree: nodes.document) -> None:
         if found is not None:
             signature["shown"] = module, fullname
             signature["module"], signature["fullname"] = found
-            if (anchor := ".".join(found)) not in signature["ids"]:
-                signature["ids"].append(anchor)
+            # The link back names the module in which viewcode met the source first: this page's, or its own.
+            anchors = (".".join(found), f"{module}.{found[1]}")
+            signature["ids"] += [anchor for anchor in anchors if anchor not in signature["ids"]]
 
 
 def restore(app: Sphinx, doctree: nodes.document) -> None:

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import torch
+
+from micropref.kernels import use_path
+from micropref.kernels._launches import LAUNCHES, Launch, Shape, launch_for, use_launch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # Triton asks when its kernels are first imported.
 os.environ.setdefault("TRITON_INTERPRET", "0" if DEVICE == "cuda" else "1")
+
+# Every path, the kernels of triton each by themselves.
+PATHS = ("reference", "blas", "numba", *(f"triton {name}" for name in LAUNCHES), "triton tall")
+# Those that take single precision, for some tens of rows: Triton's interpreter takes a fifth of a second for a tile.
+SINGLE = tuple(path for path in PATHS if path not in ("triton turned", "triton rows"))
+# Numbers of X, of each kernel and of the others; and in the kernel of few heads pieces of tiles, times heads.
+_INTERPRETED_NUMBERS = {"": 30_000, "large": 30_000, "small": 12_000}
+_INTERPRETED_PIECES = 30
 
 _ROWS = (1, 31, 257, 1000)
 _CONTEXTS = (0, 1, 7, 64, 100, 384, 1025)
@@ -66,6 +80,42 @@ class Case:
         1.6 roundings beyond torch.
         """
         return 5e-6 + self.size * 2**-22
+
+
+def _tall(shape: Shape) -> Launch | None:
+    """The kernel of few heads with tiles of 32 rows instead of 2 or 4."""
+    launch = LAUNCHES["rows"](shape)
+    if launch is None:
+        return None
+    constants = launch.constants | {"ROWS": 32, "APART": 2}
+    return launch._replace(constants=constants, rows=32, scratch=launch.scratch * 32 // launch.rows)
+
+
+@contextmanager
+def computed_on(path: str) -> Iterator[None]:
+    """One of `PATHS`, or triton with the kernel that it chooses."""
+    name, _, launch = path.partition(" ")
+    with use_path(name):
+        if launch:
+            with patch.dict(LAUNCHES, tall=_tall), use_launch(launch):
+                yield
+        else:
+            yield
+
+
+def takes(path: str, case: Case) -> bool:
+    """Whether a path takes a case, within some seconds where Triton's interpreter runs it."""
+    name, _, launch = path.partition(" ")
+    if name != "triton":
+        return True
+    shape = Shape(case.c, case.d, case.k, case.dtype.itemsize)
+    found = (LAUNCHES | {"tall": _tall})[launch](shape) if launch else launch_for(shape)
+    if found is None or DEVICE == "cuda":
+        return found is not None
+    if found.kernel == "rows":
+        n_tiles, sizes = -(-case.n // found.rows), found.constants
+        return n_tiles * case.k * (sizes["PIECES"] + sizes["GATE_PIECES"]) <= _INTERPRETED_PIECES
+    return case.n * (case.c + case.d) <= _INTERPRETED_NUMBERS.get(launch, 2_500)
 
 
 def cases() -> list[Case]:

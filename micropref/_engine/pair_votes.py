@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.distinct_pairs import DistinctPairs
 from micropref._rows.units import Units
+from micropref.kernels._pointwise import log_sigmoids, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
 
 __all__ = ["PairVotes"]
@@ -54,20 +55,14 @@ class PairVotes:
         """e_uk of every unit under any number of heads, (n_heads, n_units), and margins (n_heads, n_distinct)."""
         margins = linear_products(self.differences, heads)
         n = len(self.differences)
-        # log σ(m) and log σ(−m) have the same logarithm.
-        tail = np.log1p(np.exp(-np.abs(margins)))
         said = np.empty((2 * n, len(heads)))
-        np.subtract(np.minimum(margins, 0).T, tail.T, out=said[:n])
-        np.subtract(np.minimum(-margins, 0).T, tail.T, out=said[n:])
+        first, second = log_sigmoids(margins)
+        said[:n], said[n:] = first.T, second.T
         return (self._votes @ said).T, margins
 
     def gradient(self, responsibilities: NDArray[np.float64], margins: Floats) -> NDArray[np.float64]:
         """Gradient (n_heads, n_features) of −Σ_u a_u ℓ_u, given a_u r_uk (n_heads, n_units)."""
         n, width = self.differences.shape
         voted = (self._voters @ np.ascontiguousarray(responsibilities.T)).T
-        small = np.exp(-np.abs(margins))
-        # σ(−m) and σ(m) are the smaller and the larger one of these, over 1 + small.
-        below = margins < 0
-        d_margins = np.where(below, small, 1) * voted[:, n:] - np.where(below, 1, small) * voted[:, :n]
-        d_margins /= 1 + small
+        d_margins = sigmoid(margins) * voted[:, n:] - sigmoid(-margins) * voted[:, :n]
         return linear_gradient(d_margins.astype(margins.dtype), self.differences, 0, width)

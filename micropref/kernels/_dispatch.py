@@ -3,7 +3,7 @@
 =========== ===================================== ================================================================
 path        takes                                 chosen for
 =========== ===================================== ================================================================
-triton      tensors on CUDA, not float64          those, where triton is installed
+triton      tensors on CUDA, not float64          those, where triton 3.3 or newer is
 numba       NumPy arrays, tensors on the CPU      large X, where numba is installed
 blas        NumPy arrays, tensors on the CPU      small X, or without numba
 reference   anything                              everything else
@@ -12,12 +12,14 @@ reference   anything                              everything else
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import fields, replace
 from functools import cache
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -89,7 +91,7 @@ def path_for(X: Array) -> str:
         large = X.shape[0] * X.shape[1] >= _WORTH_COMPILED
         return "numba" if large and _installed("numba") else "blas"
     single = X.dtype != namespace(X).float64
-    return "triton" if device == "cuda" and single and _installed("triton") else "reference"
+    return "triton" if device == "cuda" and single and _installed("triton") and _knows_tuples() else "reference"
 
 
 def wants_compiled(n_operations: int) -> bool:
@@ -101,6 +103,16 @@ def wants_compiled(n_operations: int) -> bool:
 @cache
 def _installed(module: str) -> bool:
     return find_spec(module) is not None
+
+
+@cache
+def _knows_tuples() -> bool:
+    """Whether the kernels can be compiled: they use tuples, which Triton's language has from 3.3 on (torch 2.7)."""
+    try:
+        numbers = re.findall(r"\d+", version("triton"))
+    except PackageNotFoundError:
+        return True
+    return [int(number) for number in numbers[:2]] >= [3, 3]
 
 
 def implementation(path: str, part: str = "") -> Any:

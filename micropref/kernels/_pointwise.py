@@ -14,6 +14,13 @@ def log_sigmoid(margins: Array) -> Array:
     return xp.minimum(margins, xp.zeros_like(margins)) - xp.log1p(xp.exp(-xp.abs(margins)))
 
 
+def log_sigmoids(margins: Array) -> tuple[Array, Array]:
+    """log σ(m) and log σ(−m), which have a logarithm in common."""
+    xp = namespace(margins)
+    common, zero = xp.log1p(xp.exp(-xp.abs(margins))), xp.zeros_like(margins)
+    return xp.minimum(margins, zero) - common, xp.minimum(-margins, zero) - common
+
+
 def sigmoid(margins: Array) -> Array:
     """σ(m) without overflow for margins of any size."""
     xp = namespace(margins)

@@ -243,6 +243,17 @@ def test_links_between_pages_lead_somewhere():
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_page_is_in_one_list_of_the_navigation():
+    listed: list[str] = []
+    for page in ("index", "guides", "project"):
+        text = (ROOT / f"docs/{page}.rst").read_text(encoding="utf-8")
+        entries = re.findall(r"^   (?!:)(.+)$", text.partition(".. toctree::")[2], re.M)
+        listed += [re.sub(r".*<(.*)>$", r"\1", entry) for entry in entries]
+    pages = {path.stem for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".rst")}
+    pages -= {"index", "sg_execution_times"}
+    assert sorted(listed) == sorted([*pages, "api/index", "gallery/index"])
+
+
 def headings(text: str) -> set[str]:
     """Anchors of a page's headings, as GitHub and MyST make them."""
     titles = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.M)

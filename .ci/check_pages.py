@@ -83,7 +83,7 @@ def pages(built: Path) -> list[Path]:
 def words(text: str) -> str:
     """Words of three letters or more, without formulas, which the page typesets."""
     text = re.sub(r"\\\(.*?\\\)|\\\[.*?\\\]", " ", text, flags=re.DOTALL)
-    text = re.sub(r":math:`[^`]*`|:\w+:(?=`)", " ", text)
+    text = re.sub(r":math:`[^`]*`|:\w+:(?=`)|\b[A-Za-z]+_[α-ω]", " ", text)
     return " ".join(re.findall(r"[A-Za-z]{3,}", text)).lower()
 
 

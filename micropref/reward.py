@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import clone
 
-from micropref._estimator.fitting import frozen, learning, predicting, twin
+from micropref._estimator.fitting import frozen, learning, twin
 from micropref._estimator.gated_heads import GatedHeads
 from micropref._reward.asking import AskingModel
-from micropref._reward.evaluation import scores_by_stage
-from micropref._reward.folder import read_model, write_model
-from micropref._reward.rewards import rewards_of, with_uncertainty
-from micropref._reward.routing import check_asked, owned, parts_read, set_parameters_for_votes
-from micropref._reward.stated import with_blank_contexts, with_stated_contexts
+from micropref._reward.choosing import ChoosingModel
+from micropref._reward.forgetting import without_user
+from micropref._reward.keeping import KeptModel
+from micropref._reward.rewards import with_uncertainty
+from micropref._reward.routing import owned, parts_read, set_parameters_for_votes
+from micropref._reward.stated import with_stated_contexts
 from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._support.renamed import moved
 from micropref.datasets.readers import read_preferences
 from micropref.datasets.table import PreferenceTable
 from micropref.distributed import active_communicator
-from micropref.embed import EmbeddingStore, EncoderMismatchError, PairEncoder
+from micropref.embed import PairEncoder
 from micropref.embed.protocol import Encoder
 from micropref.features.interactions import ContextInteractions
 from micropref.router import ContextRouter
@@ -38,7 +37,7 @@ __getattr__ = moved(__name__)
 _DOUBLE_ENTRIES = 1 << 23
 
 
-class PreferenceModel(AskingModel):
+class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
     """Rewards of texts, for a context and a user.
 
     Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or
@@ -237,263 +236,26 @@ class PreferenceModel(AskingModel):
         self.mixture, self.router = with_uncertainty(self.mixture, self.router, self.stage_one_rows(data), parameters)
         return self
 
-    # -------------------------------------------------------------------------------------------------------- judgement
+    @learning
+    def forget(self, user: Hashable) -> Self:
+        """Remove every trace of one user: what their votes say about them, and which pairs they have answered.
 
-    @predicting
-    def reward(
-        self,
-        prompts: Sequence[str],
-        responses: Sequence[str],
-        contexts: Sequence[str] | None = None,
-        users: Sequence[Hashable] | None = None,
-        *,
-        return_std: bool = False,
-    ) -> Any:
-        """Rewards of single responses, Σ_k f_k(c) w_kᵀ φ, where φ depends on c too if contexts act.
+        Rewards for this user are then those for one who has not voted; all other rewards keep their bits. Files that
+        were written before keep the user: `save` into the same folder replaces them as a whole. The heads keep what an
+        annotator taught all of them together.
 
         Parameters
         ----------
-        prompts, responses : sequence of n str
-        contexts : sequence of n str, optional
-            Stated criteria or user profiles; empty where there is none, as in all rows by default.
-        users : sequence of n ids, optional
-            Whom to serve; an unknown user or None gets what the context says.
-        return_std : bool, default=False
-            Also return standard deviations.
+        user : id
 
         Returns
         -------
-        rewards : ndarray of shape (n,)
-            In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
-            is preferred, for a user whose head is known. The zero is arbitrary.
-        std : ndarray of shape (n,)
-            Only if `return_std`: standard deviation of the reward that this user may have, in nats, with the heads'
-            sampling error after `estimate_uncertainty`, without which that of a single head is refused.
-        """
-        features = self.encoder.encode_responses(prompts, responses, self._acting(contexts, len(responses)))
-        return self._reward(features, prompts, contexts, users, return_std=return_std)
-
-    @predicting
-    def reward_features(
-        self,
-        features: NDArray[Any],
-        fingerprint: str,
-        prompts: Sequence[str] | None = None,
-        contexts: Sequence[str] | None = None,
-        users: Sequence[Hashable] | None = None,
-        *,
-        lengths: Sequence[int] | None = None,
-    ) -> NDArray[Any]:
-        """Rewards of responses whose vectors were computed elsewhere.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n, vector_width)
-            Vectors as the encoder gives them.
-        fingerprint : str
-            Fingerprint of the encoder that computed them.
-        prompts, contexts, users
-            As in `reward`; prompts may be left out where neither a gate nor interactions read them.
-        lengths : sequence of n int, optional
-            Numbers of characters of the responses, where the length is a feature.
-
-        Returns
-        -------
-        rewards : ndarray of shape (n,)
+        self
 
         Raises
         ------
-        EncoderMismatchError
-            If they come from another encoder than this model's.
-        ValueError
-            If prompts or lengths are left out and the model reads them.
+        KeyError
+            If nothing is known of this user.
         """
-        expected = self.encoder.encoder_.fingerprint
-        if fingerprint != expected:
-            raise EncoderMismatchError(f"expected features of the encoder {expected}, got those of {fingerprint}")
-        if prompts is None and "prompt" in self._parts():
-            raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
-        known = self._acting(contexts, len(features))
-        encoded = self.encoder.encode_features(features, prompts, known, lengths)
-        known_prompts = [""] * len(encoded) if prompts is None else prompts
-        return np.asarray(self._reward(encoded, known_prompts, contexts, users))
-
-    @predicting
-    def rank(
-        self, prompt: str, responses: Sequence[str], context: str = "", user: Hashable | None = None
-    ) -> NDArray[Any]:
-        """Order of candidate responses to one prompt, best first.
-
-        Parameters
-        ----------
-        prompt : str
-        responses : sequence of n str
-        context : str, default=""
-        user : id, optional
-
-        Returns
-        -------
-        order : ndarray of int of shape (n,)
-            ``responses[order[0]]`` is the best.
-        """
-        n = len(responses)
-        rewards = self.reward([prompt] * n, responses, [context] * n, None if user is None else [user] * n)
-        return np.argsort(-rewards, kind="stable")
-
-    @predicting
-    def log_odds(self, data: Any, *, routed: bool = True, history: bool = True) -> NDArray[Any]:
-        """Log-odds that the chosen response of every comparison is preferred to the rejected one.
-
-        Parameters
-        ----------
-        data : table of n comparisons
-        routed : bool, default=True
-            Use the router, if there is one; otherwise the weights of the mixture.
-        history : bool, default=True
-            Use what is known of the users that the table names as groups.
-
-        Returns
-        -------
-        log_odds : ndarray of shape (n,)
-            In nats.
-
-        Raises
-        ------
-        ValueError
-            If the model was routed by contexts, and the data has neither contexts nor users.
-        """
-        table = read_preferences(data)
-        if not routed or self.router is None:
-            return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))
-        check_asked(self._parts(), table.context, table.group)
-        users = table.group if history else None
-        return np.asarray(self.router.decision_function(self._pairs(table, self._parts()), groups=users))
-
-    @predicting
-    def stage_one_rows(self, data: Any) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
-        """Comparisons as the mixture of stage 1 takes them, for what is not asked of texts: theory, figures, tests.
-
-        Parameters
-        ----------
-        data : table of n comparisons
-
-        Returns
-        -------
-        X : ndarray of shape (n, n_features_in_)
-            The chosen response first.
-        groups : ndarray of object of shape (n,), or None
-            Annotators, where the table names them.
-        sample_weight : ndarray of shape (n,), or None
-        """
-        table = read_preferences(data)
-        weight = None if table.weight is None else np.asarray(table.weight)
-        return self._pairs(table, self._parts_of_mixture()), table.group, weight
-
-    @predicting
-    def evaluate(self, data: Any, *, by: str | None = None, random_state: int = 0) -> list[dict[str, Any]]:
-        """Accuracy and log-loss on comparisons, for every stage that the model and the data allow.
-
-        Parameters
-        ----------
-        data : table of comparisons
-        by : str, optional
-            Also report every value of this column: "context", "group", "prompt", or any other that came along.
-        random_state : int, default=0
-            Seed of the bootstrap.
-
-        Returns
-        -------
-        rows : list of dict
-            Keys method ("mixture", "routed", "history"), subset ("all" or a value of `by`), n (rows with weight), and
-            for accuracy and log_loss (nats) the mean and a 95 % interval, `…_low` and `…_high`: percentile bootstrap
-            over whole users, and over whole prompts of rows without one; None where there is only one.
-        """
-        return scores_by_stage(self, read_preferences(data), by, random_state)
-
-    # ------------------------------------------------------------------------------------------------------ persistence
-
-    @predicting
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save as a folder of safetensors and JSON with the encoder's fingerprint.
-
-        Parameters
-        ----------
-        path : path
-        """
-        estimator = self.mixture if self.router is None else self.router
-        write_model(path, self.encoder, estimator, self.choice)
-
-    @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        encoder: str | Encoder | None = None,
-        *,
-        store: EmbeddingStore | str | os.PathLike[str] | None = None,
-    ) -> Self:
-        """Load what `save` wrote.
-
-        A folder from a stranger is checked as by `micropref.load`, which says what checksums do not show. An encoder
-        that it names is fetched and run: pass an `encoder` of your own, or trust the source.
-
-        Parameters
-        ----------
-        path : path
-        encoder : str or Encoder, optional
-            Used instead of the one that is described; it must have the same fingerprint.
-        store : EmbeddingStore or path, optional
-            Where vectors are read, and kept.
-
-        Returns
-        -------
-        PreferenceModel
-
-        Raises
-        ------
-        FileNotFoundError, ModelFileError
-            If the model is missing, incomplete, altered, of a later version, or holds what no model has.
-        EncoderMismatchError
-            If the encoder is not the one that the model was fitted with.
-        """
-        pair_encoder, mixture, router, choice = read_model(path, encoder, store)
-        model = cls(pair_encoder, mixture, router)
-        model.choice = choice
-        return model
-
-    # -------------------------------------------------------------------------------------------------------- internals
-
-    def _parts_of_mixture(self) -> tuple[str, ...]:
-        return ("prompt",) if self.mixture.n_context_features_ else ()
-
-    def _new_router(self, parameters: dict[str, Any]) -> ContextRouter:
-        settings = {} if self.router is None else self.router.get_params(deep=False)
-        return ContextRouter(**{**settings, **parameters, "mixture": self.mixture})
-
-    def _parts(self) -> tuple[str, ...]:
-        """Context parts that the weights depend on."""
-        return self._parts_of_mixture() if self.router is None else parts_read(self.router, self.encoder)
-
-    def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
-        return self.encoder.encode_pairs(with_blank_contexts(table), parts)
-
-    def _acting(self, contexts: Sequence[str] | None, n: int) -> Sequence[str] | None:
-        """The contexts of n responses, blank where none were given; None where they do not act."""
-        if not self.encoder.reads_contexts_:
-            return None
-        return [""] * n if contexts is None else contexts
-
-    def _reward(
-        self,
-        features: NDArray[Any],
-        prompts: Sequence[str],
-        contexts: Sequence[str] | None,
-        users: Sequence[Hashable] | None,
-        *,
-        return_std: bool = False,
-    ) -> Any:
-        parts = self._parts()
-        if self.router is not None:
-            check_asked(parts, contexts, users)
-        contexts = [""] * len(features) if contexts is None else contexts
-        context = self.encoder.encode_context(prompts, contexts, parts)
-        return rewards_of(self.mixture, self.router, features, context, users, return_std=return_std)
+        self.router = without_user(self.router, self.mixture, user)
+        return self

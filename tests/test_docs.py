@@ -14,6 +14,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 import pytest
 from matplotlib import pyplot
+from page_servers import page_with_servers
 from test_package import LAYERS
 
 from micropref import MixtureBradleyTerry
@@ -74,7 +75,8 @@ def run_page(name: str, text: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run_page(str(page.relative_to(ROOT)), page.read_text(encoding="utf-8"))
+    with page_with_servers(page, monkeypatch, tmp_path) as text:
+        run_page(str(page.relative_to(ROOT)), text)
 
 
 def test_the_pages_that_must_exist_are_among_them():

@@ -29,6 +29,7 @@ LAYERS = [
     {"cli"},
     {"bench"},
     {"plotting"},
+    {"integrations"},
     {"demo", "reward"},
     {"_reward"},
     {"embed", "persistence", "selection", "_components"},

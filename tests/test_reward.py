@@ -360,9 +360,9 @@ def test_exchanged_answers_turn_the_log_odds_around(routed, world):
     ("arguments", "message"),
     [
         (([PROMPT], [SHORT, LONG]), "expected as many prompts as responses, got 1 prompts"),
-        (([PROMPT] * 2, [SHORT, LONG], [BRIEF_WISH]), "expected as many prompts as contexts, got 2 prompts"),
-        (([PROMPT] * 2, [SHORT, LONG], None, ["ann"]), "inconsistent"),
-        (([PROMPT], [" "]), "text 0: expected something to read, got ' '"),
+        (([PROMPT] * 2, [SHORT, LONG], [BRIEF_WISH]), "expected as many contexts as responses, got 1 contexts"),
+        (([PROMPT] * 2, [SHORT, LONG], None, ["ann"]), "users: expected one for each of 2 rows, got 1"),
+        (([PROMPT], [" "]), "response 0: expected text, got an empty response; pass empty="),
     ],
 )
 def test_rewards_of_lists_that_do_not_fit(routed, arguments, message):

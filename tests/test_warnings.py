@@ -19,8 +19,9 @@ from test_store import Counting, filled, shards
 
 from micropref import ContextRouter, MixtureBradleyTerry, PairEncoder, PreferenceModel, load_demo, read_preferences
 from micropref.baselines import SharedBaseEnsemble
-from micropref.datasets import load_helpsteer2
+from micropref.datasets import PreferenceTable, load_helpsteer2
 from micropref.embed import EmbeddingStore, HashingEncoder
+from micropref.metrics import reward_bench_score
 from micropref.persistence import load
 
 MIXED_USERS = Path(__file__).parent / "fixtures" / "v01" / "router_mixed_users"
@@ -96,6 +97,11 @@ def damaged_shard(folder: Path) -> None:
     EmbeddingStore(folder / "store", Counting())
 
 
+def part_of_a_benchmark(folder: Path) -> None:
+    table = PreferenceTable(["p"], ["a b"], ["c"], extra={"subset": ["donotanswer"], "id": [1]})
+    reward_bench_score(lambda prompts, responses: [len(response) for response in responses], table)
+
+
 KINDS: dict[Callable[[Path], None], str] = {
     direct_fit: "L-BFGS stopped",
     fit_in_a_pipeline: "L-BFGS stopped",
@@ -111,6 +117,7 @@ KINDS: dict[Callable[[Path], None], str] = {
     two_columns_of_users_in_a_fit: "may be the group",
     cut_texts: "longer than the encoder reads",
     damaged_shard: "1 shard of the store",
+    part_of_a_benchmark: "the table has no rows of Chat, Chat Hard, Reasoning",
 }
 
 

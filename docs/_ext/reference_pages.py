@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -51,6 +52,7 @@ PACKAGES = {
         {
             "Scores": ["group_metrics", "best_head_per_group", "head_agreement", "grouped_log_likelihood"],
             "Label budgets": ["budget_curve"],
+            "Benchmarks": ["reward_bench_score"],
             "Intervals": ["accuracy_interval", "mean_interval"],
             "Tests of differences": ["paired_bootstrap", "mcnemar", "adjust_p_values"],
         },
@@ -72,11 +74,17 @@ PACKAGES = {
     "micropref.embed": Package(
         "Encoders and the store",
         {
-            "Encoders": ["HashingEncoder", "SentenceTransformerEncoder", "LastTokenEncoder", "Encoder"],
+            "Encoders": [
+                *("HashingEncoder", "StaticEncoder", "SentenceTransformerEncoder", "LastTokenEncoder", "HTTPEncoder"),
+                *("LoadedEncoder", "Encoder"),
+            ],
             "Tables to X": ["PairEncoder", "TruncationWarning"],
             "The store of vectors": ["EmbeddingStore", "plan_embedding", "EmbeddingPlan", "Compaction"],
         },
     ),
+    "micropref.integrations.trl": Package("Rewards for TRL"),
+    "micropref.integrations.openrlhf": Package("Rewards for OpenRLHF"),
+    "micropref.integrations.verl": Package("Rewards for verl"),
     "micropref.persistence": Package("Saving and loading"),
     "micropref.plotting": Package("Displays"),
     "micropref.bench": Package("Benchmark suites"),
@@ -95,11 +103,10 @@ def packages() -> dict[str, Package]:
     found = dict(PACKAGES)
     for name in public:
         module = importlib.import_module(f"micropref.{name}")
-        inner = [f"micropref.{name}.{path.stem}" for path in sorted((folder / name).glob("[a-z]*"))]
-        if not hasattr(module, "__all__") or not module.__all__:
-            found |= {one: Package(one.partition(".")[2].capitalize()) for one in inner if one not in found}
-        elif module.__name__ not in found:
-            found[module.__name__] = Package(name.capitalize())
+        inside = [one for one in module.__all__ if inspect.ismodule(getattr(module, one))]
+        # A package of modules, as that of the integrations, has a page for each of these.
+        offered = [f"micropref.{name}.{one}" for one in inside] or [f"micropref.{name}"]
+        found |= {one: Package(one.rpartition(".")[2].capitalize()) for one in offered if one not in found}
     return found
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, overload
+from collections.abc import Hashable, Mapping
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,12 +16,13 @@ from micropref._engine.prediction import head_margins, scatter_coordinates
 from micropref._estimator.base import PersonalPreferenceClassifier
 from micropref._estimator.context_gates import ContextClusterGate, ContextGate
 from micropref._estimator.errors import ModelFileError
-from micropref._estimator.fitting import predicting
+from micropref._estimator.fitting import frozen, learning, predicting
 from micropref._estimator.saveable import arrays_with_prefix
 from micropref._estimator.saved import COUNT, FLAG, REAL, REALS, check_covariances, check_tensors, refused
 from micropref._estimator.scattered_heads import restored_scatter
 from micropref._estimator.state import Arrays, restore_ids
 from micropref._rows.groups import Groups, check_groups
+from micropref._rows.ids import user_of
 from micropref._rows.layout import PairReader
 from micropref._rows.matrix import check_block, check_matrix
 from micropref._users.clusters import ContextClusters
@@ -246,6 +247,41 @@ class RoutedHeads(PersonalPreferenceClassifier):
         if not return_std:
             return rewards
         return rewards, mean_and_deviation(*self._margin_distribution(features, log_weights, found))[1]
+
+    @learning
+    def forget(self, user: Hashable) -> Self:
+        """Remove everything that is known of one user: their evidence or posterior, and which pairs they answered.
+
+        Answers for this user are then those for a user who has not voted; all other answers keep their bits. Copies and
+        files that were made before keep the user, until they are made again. Where the first stage learns in the same
+        stream, what it remembers of annotators between batches is dropped as a whole.
+
+        Parameters
+        ----------
+        user : id
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        KeyError
+            If the user is not known.
+        """
+        check_is_fitted(self, "history_")
+        known = user_of(user, "user")
+        stream = getattr(self.mixture_, "_stream", None)
+        taught = stream is not None and stream.knows(known)
+        if known not in self.history_ and not taught:
+            raise KeyError(f"expected a user who has voted, got {user!r}, of whom nothing is known")
+        if known in self.history_:
+            self.history_ = self.history_.copy()
+            self.history_.forget(known)
+        if stream is not None:
+            self.mixture_ = frozen(self.mixture_)
+            self.mixture_._stream = None
+        return self
 
     def _margin_distribution(
         self, differences: Array, log_weights: Array, found: Answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from micropref._estimator.fitting import predicting
+from micropref._reward.base import TextModel
 from micropref.datasets._unoriented import read_unoriented
-from micropref.datasets.table import PreferenceTable
 from micropref.router import ContextRouter
 
 __all__ = ["AskingModel"]
@@ -21,11 +20,8 @@ __all__ = ["AskingModel"]
 _ANOTHER_USER = ("another user", "than any who is asked")
 
 
-class AskingModel(ABC):
-    """What a model of texts asks: the base of `PreferenceModel`."""
-
-    mixture: Any
-    router: ContextRouter | None
+class AskingModel(TextModel):
+    """What a model of texts asks: a base of `PreferenceModel`."""
 
     @predicting
     def suggest(
@@ -118,15 +114,3 @@ class AskingModel(ABC):
             return self.router
         # A router starts with rows: a vote of another user than any who is asked changes nothing that it says.
         return self._new_router({}).partial_fit(X[:1], groups=[_ANOTHER_USER])
-
-    @abstractmethod
-    def _parts(self) -> tuple[str, ...]:
-        """Context parts that the weights depend on."""
-
-    @abstractmethod
-    def _pairs(self, table: PreferenceTable, parts: tuple[str, ...]) -> NDArray[Any]:
-        """Comparisons as rows of X."""
-
-    @abstractmethod
-    def _new_router(self, parameters: dict[str, Any]) -> ContextRouter:
-        """A router that has learned nothing."""

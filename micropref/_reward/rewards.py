@@ -12,7 +12,7 @@ from micropref._estimator.fitting import frozen
 from micropref.mixture import MixtureBradleyTerry
 from micropref.router import ContextRouter
 
-__all__ = ["rewards_of", "with_uncertainty"]
+__all__ = ["filled", "rewards_of", "with_uncertainty"]
 
 
 def with_uncertainty(
@@ -51,6 +51,15 @@ def rewards_of(
         return np.asarray(router.rewards(features, context, users))
     weights = np.exp(mixture.context_log_weights(context))
     return np.asarray((mixture.rewards(features) * weights.T).sum(axis=1))
+
+
+def filled(found: Any, rows: list[int], n: int, empty: float) -> Any:
+    """Rewards, with or without deviations, of some rows out of n; the others have the reward of an empty response."""
+    if isinstance(found, tuple):
+        return filled(found[0], rows, n, empty), filled(found[1], rows, n, np.nan)
+    values = np.full(n, empty, dtype=np.float64)
+    values[rows] = found
+    return values
 
 
 def _with_deviations(

@@ -12,11 +12,16 @@ _EXTRA_OF = {
     "numba": "numba",
     "sentence_transformers": "embed",
     "transformers": "embed",
+    "model2vec": "embed-light",
+    "onnxruntime": "embed-light",
+    "tokenizers": "embed-light",
+    "huggingface_hub": "hub",
     "faiss": "faiss",
     "matplotlib": "plot",
     "pandas": "data",
     "pyarrow": "data",
     "datasets": "data",
+    "trl": "trl",
 }
 
 

@@ -58,6 +58,15 @@ class AnsweredPairs:
             found += [pairs[users == user] for users, pairs in zip(self._users, self._pairs, strict=True)]
         return np.concatenate(found)
 
+    def without(self, user: int) -> Self:
+        """The votes of all other users, whose rows are those of a table without this one."""
+        votes = self.export()
+        kept = votes["users"] != user
+        rows = votes["users"][kept]
+        other = type(self)(self.size)
+        other.restore({"users": rows - (rows > user), "pairs": votes["pairs"][kept]})
+        return other
+
     def copy(self) -> Self:
         """The same votes, which change on their own."""
         other = type(self)(self.size)
@@ -106,6 +115,17 @@ class RemembersPairs:
         """Keys of the pairs that a user has answered, as far as they are remembered."""
         with self._lock:
             return self.answered.of(-1 if user is None else int(self._table.rows([user])[0]))
+
+    def forget(self, user: Hashable) -> None:
+        """Remove a user, with everything that is known of them; a KeyError for one who is not known.
+
+        The others keep their numbers to the last bit. A copy that was made before keeps the user.
+        """
+        with self._lock:
+            row = int(self._table.rows([user])[0])
+            if row < 0:
+                raise KeyError(user)
+            self._table, self.answered = self._table.without(user), self.answered.without(row)
 
     def export_answered(self) -> dict[str, NDArray[Any]]:
         """What `answered.restore` takes, for saving."""

@@ -82,6 +82,14 @@ class EvidenceTable:
             table._row_is_shared, table._shared_chunks = True, set(range(len(self._chunks)))
         return other
 
+    def without(self, key: Hashable) -> EvidenceTable:
+        """A table of all other keys, in their order; it shares nothing with this one."""
+        keys, values = self.export()
+        row = self._row[key]
+        other = EvidenceTable(self.n_components)
+        other.set(other.rows([*keys[:row], *keys[row + 1 :]], insert=True), np.delete(values, row, axis=0))
+        return other
+
     def _by_chunk(self, rows: np.ndarray) -> Iterable[tuple[int, Any]]:
         if len(rows) == 1:  # one user at a time is the common case of a running service
             return [(int(rows[0]) // self._chunk_rows, slice(None))] if rows[0] >= 0 else []

@@ -77,6 +77,10 @@ class ScatterStream:
         """Keep what the annotators of rows said from which the population has already been learned."""
         self._take(UserVotes(rows, self.norm), population)
 
+    def knows(self, annotator: Hashable) -> bool:
+        """Whether it has seen votes of an annotator."""
+        return annotator in self.table
+
     def forked(self) -> ScatterStream:
         """The same stream, whose next steps leave this one as it is."""
         return replace(self, adam=copy(self.adam), table=self.table.copy())

@@ -136,6 +136,9 @@ class UserStore(Protocol):
     def answered_by(self, user: Hashable | None) -> NDArray[np.uint64]:
         """Keys of the pairs that a user has answered, as far as they are remembered."""
 
+    def forget(self, user: Hashable) -> None:
+        """Remove a user, with everything that is known of them; a KeyError for one who is not known."""
+
     def export_answered(self) -> dict[str, NDArray[Any]]:
         """What `answered.restore` takes, for saving."""
 

@@ -62,6 +62,10 @@ class Stream:
         other = self.forked()
         return replace(other, evidence=self.evidence.copy())
 
+    def knows(self, annotator: Hashable) -> bool:
+        """Whether it has evidence of an annotator."""
+        return annotator in self.evidence or annotator in self.pending
+
     @property
     def age(self) -> int:
         """Batches from which the heads have learned."""

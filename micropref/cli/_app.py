@@ -34,7 +34,7 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model.
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
 Encoder = Annotated[
     str | None,
-    typer.Option("--encoder", help="Name or path of the model's encoder, if it has moved."),
+    typer.Option("--encoder", help="Name, path or address of the model's encoder, if it has moved."),
 ]
 Store = Annotated[
     Path | None,

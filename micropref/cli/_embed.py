@@ -37,7 +37,12 @@ def embed(
     data: Data,
     store: Annotated[Path, typer.Argument(metavar="STORE", help="Folder of the vectors.", show_default=False)],
     encoder: Annotated[
-        str, typer.Option("--encoder", help="'hashing', or the name or path of a sentence-transformers model.")
+        str,
+        typer.Option(
+            "--encoder",
+            help="'hashing', the name or path of a sentence-transformers model, 'onnx:NAME', 'model2vec:NAME', or the "
+            "address of a server and its model, 'http://HOST:PORT/v1#MODEL', with a key in MICROPREF_API_KEY.",
+        ),
     ] = "hashing",
     template: Annotated[
         str, typer.Option("--template", help="Text embedded for a response; {prompt} and {response} are filled in.")
@@ -131,10 +136,13 @@ def _on_own_device(name: str) -> Any:
     """The encoder; of the processes that torchrun started, each takes its own GPU where there are several."""
     from micropref._support.optional import require
     from micropref.distributed import launched
-    from micropref.embed import SentenceTransformerEncoder
+    from micropref.embed import SentenceTransformerEncoder, resolve_encoder
 
-    if name == "hashing" or launched()[1] == 1:
+    if launched()[1] == 1:
         return name
+    encoder = resolve_encoder(name)
+    if not isinstance(encoder, SentenceTransformerEncoder) or encoder.backend != "torch":
+        return encoder
     torch = require("torch", "Embedding texts with a sentence-transformers model")
     n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % n_devices}" if n_devices else None

@@ -55,7 +55,12 @@ def fit(
         ),
     ] = "auto",
     encoder: Annotated[
-        str, typer.Option("--encoder", help="'hashing', or the name or path of a sentence-transformers model.")
+        str,
+        typer.Option(
+            "--encoder",
+            help="'hashing', the name or path of a sentence-transformers model, 'onnx:NAME', 'model2vec:NAME', or the "
+            "address of a server and its model, 'http://HOST:PORT/v1#MODEL', with a key in MICROPREF_API_KEY.",
+        ),
     ] = "hashing",
     template: Annotated[
         str, typer.Option("--template", help="Text embedded for a response; {prompt} and {response} are filled in.")

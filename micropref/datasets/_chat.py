@@ -22,15 +22,17 @@ _ROLE = {
 }
 
 
-def read_speech(value: object, column: str) -> Speech:
+def read_speech(value: object, column: str, *, spelled_out: bool = True) -> Speech:
     """A cell as plain text or as a conversation.
 
     Parameters
     ----------
     value : str, list of messages, or an object that holds one
-        A message has "role" and "content", or "from" and "value". Text that spells out messages is read as these.
+        A message has "role" and "content", or "from" and "value".
     column : str
         Where the cell stands, for the error.
+    spelled_out : bool, default=True
+        Read text that spells out messages as these, as in files, whose cells have no types.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def read_speech(value: object, column: str) -> Speech:
         "expected X, got Y in column C".
     """
     if isinstance(value, str):
-        value = unpacked(value, column)
+        value = unpacked(value, column) if spelled_out else value
         if isinstance(value, str):
             return _checked(value, column)
     value = unwrapped(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import reprlib
 import warnings
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 from micropref._rows.ids import text_id, user_id
 from micropref._support.cached import cached_property
 from micropref._support.warnings import level_of_caller
+from micropref.datasets._asked import is_missing
 from micropref.datasets._chat import Speech, read_speech, render
 from micropref.datasets._columns import (
     Named,
@@ -308,7 +308,7 @@ def refuse_text_as_users(named: Named, name: str) -> None:
 
 
 def _or_empty(cell: Any) -> Any:
-    return "" if cell is None or (isinstance(cell, float) and math.isnan(cell)) else cell
+    return "" if is_missing(cell) else cell
 
 
 def _weight(cell: Any, column: str) -> float:

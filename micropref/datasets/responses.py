@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from micropref._support.renamed import moved
+from micropref.datasets._asked import is_missing, response_text
 from micropref.datasets._cells import parsed
 from micropref.datasets._chat import read_speech, render
 from micropref.datasets._columns import Named, find_prompt, holds_conversations, may_be_prompt, name_columns
@@ -18,10 +18,10 @@ from micropref.datasets._faults import MalformedRowError, ways_to_name
 from micropref.datasets._formats import file_kind
 from micropref.datasets._layout import refuse_text_as_users, user_of_cell
 from micropref.datasets._names import columns_called, nearest
-from micropref.datasets._prompts import with_system, without_prompt
+from micropref.datasets._prompts import with_system
 from micropref.datasets._report import ReadReport
 from micropref.datasets._sources import Record, Source, open_source
-from micropref.datasets._text import is_blank, listed
+from micropref.datasets._text import listed
 
 __all__ = ["ResponseTable", "read_responses"]
 
@@ -54,10 +54,6 @@ class ResponseTable:
 
     def __len__(self) -> int:
         return len(self.response)
-
-
-def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def read_responses(
@@ -149,7 +145,7 @@ class _Layout:
         """What a row asks to be scored; a ValueError "expected X, got Y" if it has no response."""
         if record.fault:
             raise ValueError(record.fault)
-        cells = {name: cell for name, cell in record.cells.items() if not _is_missing(cell)}
+        cells = {name: cell for name, cell in record.cells.items() if not is_missing(cell)}
         parts = [read_speech(cells.get(name, ""), name) for name in self.prompt]
         opening = parts[0] if len(parts) == 1 else "\n\n".join(filter(None, (render(part, "user") for part in parts)))
         system = ""
@@ -163,8 +159,8 @@ class _Layout:
             if not self.prompt and not isinstance(speech, str) and len(speech) > 1:
                 # Without a column for the prompt, it is all that is said before the last message.
                 asked, speech = render(with_system(system, speech[:-1]), "user"), speech[-1:]
-            text = without_prompt(opening, speech)
-            if is_blank(text):
+            text = response_text(opening, speech)
+            if not text:
                 raise ValueError("expected text, got an empty response")
             answers.append((asked, text))
         context = None

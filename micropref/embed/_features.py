@@ -228,6 +228,16 @@ class TextFeatures:
         return self.context_parts_.get("prompt", 0)
 
     @property
+    def reads_prompts_(self) -> bool:
+        """Whether prompts are a part of the features of a response, by the template, interactions or clauses.
+
+        Returns
+        -------
+        reads_prompts : bool
+        """
+        return self._settings.acts or "{prompt}" in self._settings.template.text
+
+    @property
     def reads_contexts_(self) -> bool:
         """Whether contexts act on the responses, by interactions or clauses.
 

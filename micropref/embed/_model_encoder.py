@@ -128,6 +128,10 @@ class ModelEncoder(ABC):
 
     @cached_property
     def _model(self) -> Any:
+        return self._loaded_model()
+
+    def _loaded_model(self) -> Any:
+        """The SentenceTransformer, on its device and with the limits asked for."""
         sentence_transformers = require("sentence_transformers", PURPOSE)
         if int(sentence_transformers.__version__.split(".")[0]) < _LEAST_VERSION:
             raise ImportError(

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from inspect import getattr_static
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from micropref.embed.hashing import HashingEncoder
+from micropref.embed.http import HTTPEncoder
 from micropref.embed.last_token import LastTokenEncoder
+from micropref.embed.loaded import LoadedEncoder, is_loaded_model
 from micropref.embed.protocol import Encoder
 from micropref.embed.sentence import SentenceTransformerEncoder
+from micropref.embed.static import StaticEncoder
 
-__all__ = ["EncoderMismatchError", "encoder_config", "encoder_from_config", "resolve_encoder"]
+__all__ = ["EncoderMismatchError", "encoder_config", "encoder_from_config", "named_in_config", "resolve_encoder"]
 
-_CLASS_OF: dict[str, type[HashingEncoder] | type[SentenceTransformerEncoder] | type[LastTokenEncoder]] = {
+_Own = HashingEncoder | SentenceTransformerEncoder | LastTokenEncoder | HTTPEncoder | StaticEncoder
+_CLASS_OF: dict[str, type[_Own]] = {
     "hashing": HashingEncoder,
     "sentence-transformers": SentenceTransformerEncoder,
     "last-token": LastTokenEncoder,
+    "http": HTTPEncoder,
+    "model2vec": StaticEncoder,
 }
-# Where it ran, and whether it showed its progress, are no properties of a model.
-_CIRCUMSTANCES = ("device", "show_progress")
+# Where it ran, how patiently, by which key, and whether it showed its progress, are no properties of a model.
+_CIRCUMSTANCES = ("device", "show_progress", "timeout", "max_retries", "api_key_env")
+_STATIC, _ONNX, _URL = "model2vec:", "onnx:", ("http://", "https://")
+_NAMES = "'hashing', 'model2vec:NAME', 'onnx:NAME', 'http://HOST:PORT/v1#MODEL', or a sentence-transformers model"
 
 
 class EncoderMismatchError(ValueError):
@@ -31,8 +41,11 @@ def resolve_encoder(encoder: str | Encoder) -> Encoder:
 
     Parameters
     ----------
-    encoder : str or Encoder
-        ``"hashing"``, the name or path of a sentence-transformers model, or an object with `encode` and `fingerprint`.
+    encoder : str, Encoder or SentenceTransformer
+        ``"hashing"``; the name or path of a sentence-transformers model; ``"onnx:"`` before one that is run as an ONNX
+        graph; ``"model2vec:"`` before the name or path of a model2vec model; the address of a server of embeddings and
+        the name of its model, ``"http://127.0.0.1:8080/v1#BAAI/bge-m3"``; a loaded `SentenceTransformer`; or an object
+        with `encode` and `fingerprint`.
 
     Returns
     -------
@@ -41,7 +54,7 @@ def resolve_encoder(encoder: str | Encoder) -> Encoder:
     Raises
     ------
     ValueError
-        If the name is blank.
+        If the name is blank, or an address has no model.
     TypeError
         If it is neither a name nor an encoder.
 
@@ -50,21 +63,37 @@ def resolve_encoder(encoder: str | Encoder) -> Encoder:
     >>> from micropref.embed import resolve_encoder
     >>> resolve_encoder("sentence-transformers/all-MiniLM-L6-v2")
     SentenceTransformerEncoder('sentence-transformers/all-MiniLM-L6-v2')
+    >>> resolve_encoder("http://127.0.0.1:8080/v1#BAAI/bge-m3")
+    HTTPEncoder('http://127.0.0.1:8080/v1', 'BAAI/bge-m3')
     """
     if isinstance(encoder, str):
-        if not encoder.strip():
-            raise ValueError("expected 'hashing' or a sentence-transformers model, got an empty encoder name")
-        return HashingEncoder() if encoder == "hashing" else SentenceTransformerEncoder(encoder)
+        return _named(encoder)
+    if is_loaded_model(encoder):
+        return LoadedEncoder(encoder)
     # Reading a fingerprint may load a model, so that it is only looked for.
     missing = [name for name in ("encode", "fingerprint") if getattr_static(encoder, name, None) is None]
     if missing or isinstance(encoder, type):
         what = f"the class {encoder.__name__}" if isinstance(encoder, type) else f"a {type(encoder).__name__}"
         lacking = f" without {' and '.join(missing)}" if missing else ""
         raise TypeError(
-            "expected 'hashing', the name or path of a sentence-transformers model, "
+            "expected 'hashing', the name or path of a sentence-transformers model, a loaded SentenceTransformer, "
             f"or an object with encode(texts) and fingerprint, got {what}{lacking}"
         )
     return encoder
+
+
+def _named(name: str) -> Encoder:
+    """The encoder of a name."""
+    kind = next((prefix for prefix in (_STATIC, _ONNX) if name.startswith(prefix)), "")
+    if not name.removeprefix(kind).strip():
+        raise ValueError(f"expected {_NAMES}, got {f'{kind!r} without a name' if kind else 'an empty encoder name'}")
+    if name.lower().startswith(_URL):
+        return HTTPEncoder.from_string(name)
+    if kind == _STATIC:
+        return StaticEncoder(name.removeprefix(kind))
+    if kind == _ONNX:
+        return SentenceTransformerEncoder(name.removeprefix(kind), backend="onnx")
+    return HashingEncoder() if name == "hashing" else SentenceTransformerEncoder(name)
 
 
 def encoder_config(encoder: Encoder) -> dict[str, Any]:
@@ -78,7 +107,7 @@ def encoder_config(encoder: Encoder) -> dict[str, Any]:
     -------
     dict
         ``kind``, ``fingerprint`` and the constructor's arguments. An encoder that is not micropref's own has the
-        kind ``"custom"`` and no arguments.
+        kind ``"custom"`` and no arguments, as has a `SentenceTransformer` that was given as an object.
     """
     for kind, cls in _CLASS_OF.items():
         if type(encoder) is cls:
@@ -102,8 +131,8 @@ def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
     Raises
     ------
     ValueError
-        If the encoder was the user's own, is of a kind that this version does not know, or runs code that comes with
-        its model.
+        If the encoder was the user's own, is of a kind that this version does not know, runs code that comes with
+        its model, or sends texts to another machine.
     """
     kind = config.get("kind")
     if kind == "custom":
@@ -119,4 +148,45 @@ def encoder_from_config(config: Mapping[str, Any]) -> Encoder:
             f"expected an encoder that a description alone may start, got {config.get('fingerprint')!r}, which runs "
             "code that comes with its model; pass it as encoder="
         )
+    if kind == "http":
+        # A description may come from a stranger: it sends texts to no other machine, and no key at all.
+        address = HTTPEncoder(**{**params, "api_key_env": None})
+        if not _is_this_machine(address.url):
+            raise ValueError(
+                f"expected an encoder that a description alone may start, got one that sends texts to {address.url}; "
+                f"if it may, pass encoder='{address.url}#{address.model}'"
+            )
+        return address
     return _CLASS_OF[kind](**params)
+
+
+def named_in_config(config: Mapping[str, Any], encoder: str | Encoder | None) -> Encoder | str:
+    """The encoder for what was saved with one: the described one, unless another is given.
+
+    A server's address may be all that is given, ``"http://host:8080/v1#model"``: everything else is as described.
+
+    Parameters
+    ----------
+    config : mapping
+        As from `encoder_config`.
+    encoder : str or Encoder, optional
+
+    Returns
+    -------
+    str or Encoder
+    """
+    if encoder is None:
+        return encoder_from_config(config)
+    if config.get("kind") == "http" and isinstance(encoder, str) and encoder.lower().startswith(_URL):
+        given = HTTPEncoder.from_string(encoder)
+        described = {name: value for name, value in config["params"].items() if name not in _CIRCUMSTANCES}
+        return HTTPEncoder(**{**described, "url": given.url, "model": given.model})
+    return encoder
+
+
+def _is_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -22,7 +22,7 @@ from micropref.embed._scales import mean_norm, scale_to
 from micropref.embed._settings import Settings
 from micropref.embed._streamed import learn_streamed
 from micropref.embed._vectors import TruncationWarning, not_blank
-from micropref.embed.encoders import encoder_from_config
+from micropref.embed.encoders import named_in_config
 from micropref.embed.protocol import Encoder, Store
 from micropref.features.interactions import ContextInteractions
 
@@ -48,7 +48,8 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
     Parameters
     ----------
     encoder : str or Encoder, default="hashing"
-        ``"hashing"``, the name or path of a sentence-transformers model, or any object with `encode` and `fingerprint`.
+        ``"hashing"``, the name or path of a sentence-transformers model, the address of a server of embeddings, a
+        loaded `SentenceTransformer`, or any object with `encode` and `fingerprint`: whatever `resolve_encoder` takes.
     store : EmbeddingStore or path, optional
         Where vectors are kept; it must belong to the same encoder. A folder that is not there is made.
     template : str, default="{response}"
@@ -326,7 +327,7 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
         check_description(config)
         context = config["context"]
         restored = cls(
-            encoder_from_config(config["encoder"]) if encoder is None else encoder,
+            named_in_config(config["encoder"], encoder),
             store=store,
             template=config["template"],
             context=context if isinstance(context, str) else tuple(context),

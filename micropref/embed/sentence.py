@@ -1,4 +1,4 @@
-"""SentenceTransformerEncoder: any sentence-transformers model, by name or path."""
+"""SentenceTransformerEncoder: any sentence-transformers model, by name or path, in torch or as an ONNX graph."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from micropref._support.cached import cached_property
 from micropref._support.optional import require
 from micropref.embed._forward import count_cut, forward, is_padded_transformer
 from micropref.embed._model_encoder import PURPOSE, ModelEncoder, named
+from micropref.embed._onnx import OnnxModel
 
 __all__ = ["SentenceTransformerEncoder"]
+
+_BACKENDS = ("torch", "onnx")
 
 
 class SentenceTransformerEncoder(ModelEncoder):
     """Embed texts with a sentence-transformers model; needs ``pip install 'micropref[embed]'``.
 
-    The model is loaded when it is first needed, never on construction.
+    The model is loaded when it is first needed, never on construction. With ``backend="onnx"``, onnxruntime runs the
+    transformer from the ONNX graph that many models bring, without torch: ``pip install 'micropref[embed-light]'``. A
+    string says the same: ``encoder="onnx:sentence-transformers/all-MiniLM-L6-v2"``.
 
     Parameters
     ----------
@@ -48,6 +53,12 @@ class SentenceTransformerEncoder(ModelEncoder):
         Precision of the computation; vectors are float32 in any case.
     show_progress : bool, optional
         Whether `encode` shows a bar when standard error is a terminal. By default for 2 000 texts or more.
+    backend : {"torch", "onnx"}, default="torch"
+        What runs the transformer. Behind an ONNX graph there may be one pooling (mean, cls, max, lasttoken) and scaling
+        to length 1; a model with other modules is an error.
+    file_name : str, optional
+        The ONNX graph within the model, such as ``"onnx/model_qint8_avx512.onnx"``; by default ``onnx/model.onnx`` or
+        ``model.onnx``.
 
     Attributes
     ----------
@@ -67,6 +78,8 @@ class SentenceTransformerEncoder(ModelEncoder):
 
     prompt: str | None
     prompt_name: str | None
+    backend: str
+    file_name: str | None
 
     def __init__(
         self,
@@ -83,7 +96,10 @@ class SentenceTransformerEncoder(ModelEncoder):
         trust_remote_code: bool = False,
         dtype: str = "float32",
         show_progress: bool | None = None,
+        backend: str = "torch",
+        file_name: str | None = None,
     ):
+        _check_backend(backend, file_name, dtype, trust_remote_code)
         if prompt is not None and prompt_name is not None:
             raise ValueError(
                 f"expected prompt or prompt_name, got both: prompt={prompt!r}, prompt_name={prompt_name!r}"
@@ -101,11 +117,15 @@ class SentenceTransformerEncoder(ModelEncoder):
             trust_remote_code=trust_remote_code,
             dtype=dtype,
             show_progress=show_progress,
+            backend=backend,
+            file_name=file_name,
         )
 
     @cached_property
     def fingerprint(self) -> str:
         """Names the model by content or commit, and every parameter that changes vectors. Loads the model."""
+        if self.backend == "onnx":
+            return self._fingerprint_of_graph()
         return named(
             "sentence-transformers",
             {
@@ -118,6 +138,32 @@ class SentenceTransformerEncoder(ModelEncoder):
                 "normalize": self.normalize,
                 "dimension": self._dimension,
             },
+        )
+
+    def _fingerprint_of_graph(self) -> str:
+        model: OnnxModel = self._model
+        return named(
+            "onnx",
+            {
+                "model": model.identity,
+                "pooling": model.pooling,
+                "prompt": self._prompt,
+                "max_length": model.max_length,
+                "normalize": self.normalize or model.normalizes,
+                "dimension": self._dimension,
+            },
+        )
+
+    @cached_property
+    def _model(self) -> Any:
+        if self.backend == "torch":
+            return self._loaded_model()
+        return OnnxModel(
+            self.model_name_or_path,
+            revision=self.revision,
+            file_name=self.file_name,
+            max_length=self.max_length,
+            device=self.device,
         )
 
     def _load(self, sentence_transformers: Any) -> Any:
@@ -142,6 +188,9 @@ class SentenceTransformerEncoder(ModelEncoder):
 
     def _embed(self, texts: list[str], advance: Callable[[int], object]) -> tuple[np.ndarray, int]:
         model, prompt = self._model, self._prompt
+        if isinstance(model, OnnxModel):
+            vectors, n_cut = model.embed([(prompt or "") + text for text in texts], self.batch_size, advance)
+            return self._shortened(vectors), n_cut
         if is_padded_transformer(model):
             return forward(model, texts, partial(model.preprocess, prompt=prompt), self.batch_size, advance)
         if not texts:
@@ -152,9 +201,20 @@ class SentenceTransformerEncoder(ModelEncoder):
 
     def _count_truncated(self, texts: list[str]) -> int:
         model = self._model
+        if isinstance(model, OnnxModel):
+            return model.count_cut([(self._prompt or "") + text for text in texts])
         if is_padded_transformer(model):
             return count_cut(texts, partial(model.preprocess, prompt=self._prompt))
         return self._n_longer(texts)
+
+    def _shortened(self, vectors: np.ndarray) -> np.ndarray:
+        """The first `truncate_dim` dimensions; the model in torch shortens them itself."""
+        if self.truncate_dim is not None and vectors.shape[1] < self.truncate_dim:
+            width = vectors.shape[1]
+            raise ValueError(
+                f"truncate_dim: expected at most {width}, the dimensions of the model, got {self.truncate_dim}"
+            )
+        return vectors[:, : self.truncate_dim].copy()
 
     def _n_longer(self, texts: list[str]) -> int:
         limit, prompt = self._model.max_seq_length, self._prompt or ""
@@ -170,3 +230,16 @@ def _pooling_modes(model: Any) -> list[str]:
         found = getattr(module, "pooling_mode", ())
         modes += [found] if isinstance(found, str) else list(found)
     return modes
+
+
+def _check_backend(backend: str, file_name: str | None, dtype: str, trust_remote_code: bool) -> None:
+    """A ValueError for parameters that one of the backends does not have."""
+    if backend not in _BACKENDS:
+        raise ValueError(f"backend: expected one of {', '.join(map(repr, _BACKENDS))}, got {backend!r}")
+    if backend == "torch" and file_name is not None:
+        raise ValueError(f"file_name: expected None with backend='torch', got {file_name!r}")
+    if backend == "onnx" and (dtype != "float32" or trust_remote_code):
+        raise ValueError(
+            "expected dtype='float32' and trust_remote_code=False with backend='onnx', whose file has precision and "
+            f"code, got dtype={dtype!r}, trust_remote_code={trust_remote_code!r}"
+        )

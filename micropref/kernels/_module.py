@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from micropref._support.optional import require
+from micropref.kernels._grouped_nll import grouped_nll
 from micropref.kernels._torch_op import mixture_nll
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ class MixtureNLL(torch.nn.Module):
         Width of the differences.
     n_context_features : int, default=0
         Width of the contexts. 0: static mixture weights.
+    balance : float, default=0.0
+        Weight of the negative entropy of the mixture weights, the paper's α (Shen et al., EMNLP 2025, Eq. 3-4; 0.5
+        there), which keeps all heads in use.
     device, dtype : optional
         Of the parameters.
 
@@ -47,29 +52,78 @@ class MixtureNLL(torch.nn.Module):
     """
 
     def __init__(
-        self, n_components: int, n_features: int, n_context_features: int = 0, *, device: Any = None, dtype: Any = None
+        self,
+        n_components: int,
+        n_features: int,
+        n_context_features: int = 0,
+        *,
+        balance: float = 0.0,
+        device: Any = None,
+        dtype: Any = None,
     ):
         super().__init__()
+        if not 0.0 <= balance < float("inf"):
+            raise ValueError(f"balance: expected a finite number from 0, got {balance!r}")
         kind = {"device": device, "dtype": dtype}
         self.n_context_features = n_context_features
+        self.balance = balance
         self.W = torch.nn.Parameter(torch.randn(n_components, n_features, **kind) * 0.1)
         self.V = (
             torch.nn.Parameter(torch.zeros(n_components, n_context_features, **kind)) if n_context_features else None
         )
         self.b = torch.nn.Parameter(torch.zeros(n_components, **kind))
 
-    def forward(self, X: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Mean negative log-likelihood of rows whose first response was preferred.
+    def forward(self, X: Tensor, sample_weight: Tensor | None = None, groups: Any = None) -> Tensor:
+        """Mean negative log-likelihood of rows whose first response was preferred, and the term of `balance`.
+
+        With groups, the rows of an annotator share one component (`micropref.MixtureBradleyTerry`), which tells heads
+        apart that the pairs alone do not. A batch should hold whole annotators: what it has of one is taken for all
+        that this annotator said.
 
         Parameters
         ----------
         X : Tensor of shape (n_rows, n_context_features + n_features)
             ``[context | difference]``.
         sample_weight : Tensor of shape (n_rows,), optional
+        groups : Tensor or array-like of int of shape (n_rows,), optional
+            Number of the annotator of every row; -1 for an ungrouped row.
 
         Returns
         -------
         loss : Tensor of shape ()
-            In nats.
+            In nats per row.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not agree, or groups are no integers.
         """
-        return mixture_nll(X, self.W, self.V, self.b, self.n_context_features, sample_weight)
+        if groups is None and not self.balance:
+            return mixture_nll(X, self.W, self.V, self.b, self.n_context_features, sample_weight)
+        return grouped_nll(X, (self.W, self.V, self.b), self.n_context_features, sample_weight, groups, self.balance)
+
+    def to_estimator(self, X: Tensor | None = None) -> Any:
+        """The heads and the gate as a fitted estimator, which can be saved, routed, and audited.
+
+        Parameters
+        ----------
+        X : Tensor of shape (n_rows, n_context_features + n_features), optional
+            Rows of which `weights_` are the mean mixture weights, and `objective_` is the mean negative log-likelihood.
+            Without them, the weights are those of a context of zeros, and the objective is 0.
+
+        Returns
+        -------
+        mixture : MixtureBradleyTerry
+            With copies of the parameters, in single precision at least.
+        """
+        # The estimator stands above this layer, which is all that imports torch; so it is named.
+        trained = import_module("micropref.heads._trained")
+        parameters = [None if one is None else _array(one) for one in (self.W, self.V, self.b)]
+        rows = None if X is None else _array(X)
+        return trained.mixture_of(*parameters, balance=self.balance, X=rows)
+
+
+def _array(tensor: Tensor) -> Any:
+    """A copy of a tensor as an array, in single precision at least."""
+    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    return tensor.detach().to("cpu", dtype, copy=True).numpy()

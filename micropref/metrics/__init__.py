@@ -7,6 +7,7 @@ from micropref.metrics._groups import GroupMetrics, PreferenceScores, group_metr
 from micropref.metrics._heads import BestHeads, best_head_per_group
 from micropref.metrics._intervals import Interval, accuracy_interval, mean_interval
 from micropref.metrics._paired import McNemarTest, PairedDifference, mcnemar, paired_bootstrap
+from micropref.metrics._reward_bench import RewardBenchScore, reward_bench_score
 from micropref.metrics._scorer import GroupedLogLikelihood, grouped_log_likelihood
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "McNemarTest",
     "PairedDifference",
     "PreferenceScores",
+    "RewardBenchScore",
     "accuracy_interval",
     "adjust_p_values",
     "best_head_per_group",
@@ -29,4 +31,5 @@ __all__ = [
     "mcnemar",
     "mean_interval",
     "paired_bootstrap",
+    "reward_bench_score",
 ]

@@ -45,9 +45,8 @@ def load_reward_bench(
 
     Version 2 has a list of each, 1 865 prompts in the split "test": one right answer and three wrong ones, and in the
     subset Ties several right answers and more wrong ones. Every right answer is compared with every wrong one, and the
-    weights of a prompt's rows sum to 1. Two right answers are a tie and give no row. The published accuracy counts a
-    prompt as right if its right answer beats all wrong ones, that is, if all rows with its ``id`` are right. The
-    published score of Ties looks at margins among right answers besides, which no set of pairs can say.
+    weights of a prompt's rows sum to 1. Two right answers are a tie and give no row. The accuracy of pairs is not the
+    published score, which looks at all answers to a prompt: `micropref.metrics.reward_bench_score` counts it.
 
     Licence: ODC-BY. Citation of version 1: Nathan Lambert, Valentina Pyatkin, Jacob Morrison, LJ Miranda, Bill Yuchen
     Lin, Khyathi Chandu, Nouha Dziri, Sachin Kumar, Tom Zick, Yejin Choi, Noah A. Smith and Hannaneh Hajishirzi (2024),

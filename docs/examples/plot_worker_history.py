@@ -62,7 +62,7 @@ if present:
 #
 # .. image:: /_static/worker_history.png
 #    :alt: Gain in nats per vote from the workers' own votes, about 0.01, and from the votes of permuted workers, below zero
-#
+
 # sphinx_gallery_thumbnail_path = '_static/worker_history.png'
 figure, ax = plt.subplots(figsize=(6.0, 2.6), layout="constrained")
 if gains:

@@ -21,13 +21,14 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 HEAVY = {
     *("torch", "sentence_transformers", "transformers", "pandas", "pyarrow", "datasets", "matplotlib", "faiss"),
     *("triton", "numba"),
+    *("fastapi", "starlette", "uvicorn", "httptools"),  # pydantic is imported by typer
 }
 
 # What stands above what: a module imports from its own layer and from those below it. docs/architecture.md has the map.
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"bench"},
+    {"bench", "serve"},
     {"plotting"},
     {"integrations"},
     {"demo", "reward"},

@@ -85,6 +85,7 @@ PACKAGES = {
     "micropref.integrations.trl": Package("Rewards for TRL"),
     "micropref.integrations.openrlhf": Package("Rewards for OpenRLHF"),
     "micropref.integrations.verl": Package("Rewards for verl"),
+    "micropref.serve": Package("A server"),
     "micropref.persistence": Package("Saving and loading"),
     "micropref.plotting": Package("Displays"),
     "micropref.bench": Package("Benchmark suites"),

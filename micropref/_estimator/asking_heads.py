@@ -226,8 +226,13 @@ class AskingHeads(RoutedHeads):
         """Pairs, and what is known of a user who is asked about them."""
         reader = PairReader(X, self.n_context_features_)
         pairs = self._pairs(reader)
-        groups = None if user is None else Groups(ids_array([user]), np.zeros(X.shape[0], dtype=np.int32))
-        return self._seen(pairs, self._answer_pairs(reader, pairs, groups), user)
+        return self._seen_of(self._context_log_weights(reader), pairs, user)
+
+    def _seen_of(self, log_weights: Array, pairs: Pairs, user: Hashable | None) -> _Seen:
+        """As `_seen_by`, where it is known what the contexts say."""
+        n = int(pairs.margins.shape[1])
+        groups = None if user is None else Groups(ids_array([user]), np.zeros(n, dtype=np.int32))
+        return self._seen(pairs, self._answer_users(log_weights, pairs, groups), user)
 
     def _seen(self, pairs: Pairs, answer: tuple[Array, Answer], user: Hashable | None = None) -> _Seen:
         log_weights, found = answer

@@ -310,8 +310,15 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     def _answer_pairs(self, reader: PairReader, pairs: Pairs, users: Groups | None) -> tuple[Array, Answer]:
         """As `_answer`, of pairs as the heads see them."""
+        return self._answer_users(self._context_log_weights(reader), pairs, users)
+
+    def _context_log_weights(self, reader: PairReader) -> Array:
+        """What the contexts alone say: log f of every row, (n_components, n_samples)."""
         contexts = reader.X[:, : self.n_context_features_]
-        log_weights = self._context_gate.log_weights(contexts, self._log_prior(reader))
+        return self._context_gate.log_weights(contexts, self._log_prior(reader))
+
+    def _answer_users(self, log_weights: Array, pairs: Pairs, users: Groups | None) -> tuple[Array, Answer]:
+        """As `_answer_pairs`, where it is known what the contexts say."""
         if users is None:
             return log_weights, self._of_population(pairs)
         found = self.history_.answer(users.ids.tolist(), users.index, pairs, self.history_temperature_)

@@ -7,6 +7,9 @@ from types import ModuleType
 
 # import name -> the extra that brings it
 _EXTRA_OF = {
+    "fastapi": "serve",
+    "pydantic": "serve",
+    "uvicorn": "serve",
     "torch": "torch",
     "triton": "torch",
     "numba": "numba",

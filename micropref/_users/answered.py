@@ -131,3 +131,8 @@ class RemembersPairs:
         """What `answered.restore` takes, for saving."""
         with self._lock:
             return self.answered.export()
+
+    def numbers_of(self, users: Sequence[Hashable]) -> NDArray[np.float32]:
+        """Their numbers (n_users, ...), as `export` gives those of all; zeros for a user who is not known."""
+        with self._lock:
+            return self._table.get(self._table.rows(users))

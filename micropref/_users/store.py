@@ -142,6 +142,9 @@ class UserStore(Protocol):
     def export_answered(self) -> dict[str, NDArray[Any]]:
         """What `answered.restore` takes, for saving."""
 
+    def numbers_of(self, users: Sequence[Hashable]) -> NDArray[np.float32]:
+        """Numbers of these users (n_users, ...), as `export` gives those of all; zeros for a user who is not known."""
+
     def copy(self) -> Self:
         """A store of the same users that changes on its own, made in a time that hardly depends on its size."""
 

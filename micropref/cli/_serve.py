@@ -1,0 +1,71 @@
+"""`micropref serve`: a model behind HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micropref.cli._app import Encoder, Model, Store, app, out
+
+
+@app.command()
+def serve(
+    model: Model,
+    users: Annotated[
+        Path,
+        typer.Option(
+            "--users", help="SQLite file of users and their votes; made where there is none.", show_default=False
+        ),
+    ],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: one that is free.")] = 8000,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all of this machine.")
+    ] = "127.0.0.1",
+    questions: Annotated[
+        str | None,
+        typer.Option(
+            "--questions",
+            help="Comparisons that /suggest and the page ask about, a file as for `micropref ask`; by default those of "
+            "the demonstration.",
+        ),
+    ] = None,
+    max_body: Annotated[int, typer.Option("--max-body", min=1024, help="Bytes of the largest body.")] = 1 << 20,
+    max_text: Annotated[int, typer.Option("--max-text", min=1, help="Characters of the longest text.")] = 1 << 15,
+    max_items: Annotated[int, typer.Option("--max-items", min=1, help="Responses, or pairs, in one request.")] = 256,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            help="A further name by which a local server is called, as behind a proxy. May be repeated.",
+        ),
+    ] = None,
+    log_content: Annotated[
+        bool, typer.Option("--log-content", help="Let the log hold bodies and ids of users.")
+    ] = False,
+    encoder: Encoder = None,
+    store: Store = None,
+) -> None:
+    """Serve a model: POST /score, /rank, /votes, /suggest, and a page at / to try it.
+
+    Users and their votes live in the SQLite file: a vote is on the disk before it is acknowledged, and is there again
+    after the process was killed. If the environment variable MICROPREF_TOKEN is set, requests must bear that token.
+    SIGHUP loads the model again without dropping requests; SIGTERM ends.
+    """
+    from micropref.serve import Limits
+    from micropref.serve import serve as run
+
+    run(
+        model,
+        users,
+        host=host,
+        port=port,
+        questions=questions,
+        encoder=encoder,
+        store=store,
+        limits=Limits(body=max_body, text=max_text, items=max_items),
+        allowed_hosts=frozenset(name.lower() for name in allow_host or ()),
+        log_content=log_content,
+        ready=lambda address: out.print(f"serving {model} at {address}"),
+    )

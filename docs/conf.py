@@ -65,6 +65,7 @@ mathjax3_config = {"svg": {"fontCache": "global"}, "options": {"enableMenu": Fal
 html_theme = "pydata_sphinx_theme"
 html_title = "micropref"
 html_show_sourcelink = False
+html_extra_path = ["extra"]  # play.html, as it is
 html_logo = "_static/logo.svg"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static", str(Path(_mathjax.origin).parent / "static/mathjax/es5/tex-svg.js")]

@@ -13,6 +13,7 @@ import numpy as np
 from micropref._reward.dialogue import Dialogue
 from micropref._rows.layout import narrow_context
 from micropref._support.optional import require
+from micropref._support.text import counted
 from micropref.datasets.demo import DemoWorld, load_demo
 from micropref.datasets.table import PreferenceTable
 from micropref.embed import PairEncoder
@@ -236,7 +237,8 @@ def plot_demo(result: DemoResult, path: str | os.PathLike[str]) -> Path:
     axes.set_yticks(places, [row.method for row in result.rows])
     axes.set_xlabel("accuracy on new questions by new users (95 % interval, users resampled)")
     axes.set_xlim(0.42, 1.0)
-    axes.set_title(f"Four hidden tastes, {result.n_annotators} annotators, {result.n_train} comparisons", fontsize=10)
+    taught = f"{counted(result.n_annotators, 'annotator')}, {counted(result.n_train, 'comparison')}"
+    axes.set_title(f"Four hidden tastes, {taught}", fontsize=10)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     path = Path(path)

@@ -58,7 +58,7 @@ def test_a_dry_run_writes_nothing_and_counts(here, table, run):  # noqa: F811
     half = run("embed", "data.jsonl", "store", "--dry-run")
     assert f"{len(table)} comparisons, {n_texts} distinct texts" in half.out
     kept = len(EmbeddingStore("store"))
-    assert f"{kept} of them are kept already, {n_texts - kept} would be embedded" in half.out
+    assert f"kept already: {kept}; to be embedded: {n_texts - kept}" in half.out
     assert "longer than the encoder reads: 0" in half.out
     assert len(EmbeddingStore("store")) == kept
 

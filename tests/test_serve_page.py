@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
+from browser_cases import browsing, on_screen
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from serve_cases import WISH, fitted, running
@@ -20,25 +17,10 @@ from micropref.serve._settings import Settings
 EVIL = '<img src=x onerror="window.evil=1"><script>window.evil=2</script>'
 
 
-def program(*names: str) -> str:
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.fail(
-            f"expected {names[0]}, got none; install it: apt-get install chromium chromium-driver", pytrace=False
-        )
-    return found
-
-
 @pytest.fixture(scope="module")
 def driver():
-    options = Options()
-    options.binary_location = program("chromium", "chromium-browser", "google-chrome")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(program("chromedriver")))
-    yield browser
-    browser.quit()
+    with browsing() as found:
+        yield found
 
 
 class Page:
@@ -46,13 +28,7 @@ class Page:
 
     def __init__(self, driver: Any, port: int, width: int = 1400, scheme: str = "light"):
         self.driver = driver
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        features = [
-            {"name": "prefers-color-scheme", "value": scheme},
-            {"name": "prefers-reduced-motion", "value": "reduce"},
-        ]
-        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        on_screen(driver, width, scheme)
         driver.get(f"http://127.0.0.1:{port}/healthz")
         driver.execute_script("sessionStorage.clear()")  # a user of a test before
         driver.get_log("browser"), driver.get_log("performance")

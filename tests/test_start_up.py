@@ -23,7 +23,9 @@ def imported(*arguments: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [(), *(("fit", "route", "score", "evaluate", "ask", "embed", "demo", "theory", "bench"))], ids=str
+    "command",
+    [(), *(("fit", "route", "score", "evaluate", "info", "ask", "embed", "demo", "theory", "bench", "serve"))],
+    ids=str,
 )
 def test_help_imports_nothing_that_computes(command):
     found = imported("-m", "micropref", *([command] if command else []), "--help")

@@ -189,7 +189,7 @@ def test_ctrl_c_keeps_what_was_computed_and_says_how_to_go_on(path, capsys, slow
     store = EmbeddingStore(path, Counting(), shard_size=100)
     store.encoder.batch_size = 1  # sixteen at once
     interrupting(store, after=3)
-    with pytest.raises(KeyboardInterrupt, match=r"stopped after 48 texts, which are kept in .*resumes from there"):
+    with pytest.raises(KeyboardInterrupt, match=r"stopped after 48 texts, kept in .*resumes from there"):
         store.encode([f"{i:03}" for i in range(100)])
     assert "Ctrl-C again to stop at once" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -281,13 +281,22 @@ def test_progress_shows_rate_remaining_time_and_truncations(monkeypatch):
     assert EmbeddingProgress(None, shown=False).remaining is None
 
 
-def test_a_bar_is_drawn_for_who_watches_and_nobody_else(monkeypatch, capsys):
-    monkeypatch.setattr("micropref.embed._progress._BAR_AFTER_SECONDS", 0.0)
+def test_a_bar_is_drawn_for_who_watches_and_nobody_else(capsys):
     for shown in (True, False, None):
         with EmbeddingProgress(10, shown) as progress:
             progress.looked_at(10, 10, 100)
             progress.embedded(5, 50, 1)
         assert ("5 embedded" in capsys.readouterr().err) == bool(shown)
+
+
+def test_the_bar_is_there_from_the_first_batch_and_not_where_nothing_is_missing(capsys):
+    with EmbeddingProgress(10, shown=True) as progress:
+        progress.looked_at(10, 0, 0)
+        assert capsys.readouterr().err == ""
+    with EmbeddingProgress(10, shown=True) as progress:
+        progress.looked_at(10, 10, 100)
+        assert "Embedding" in capsys.readouterr().err
+        progress.embedded(1, 10, 0)
 
 
 def test_a_writer_waits_for_the_other(path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from micropref.embed._learned import check_description
 from micropref.embed.protocol import Encoder
 from micropref.router import ContextRouter
 
-__all__ = ["read_model", "write_model"]
+__all__ = ["describe_model", "read_model", "write_model"]
 
 _STAGES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry", "ContextRouter")
 
@@ -53,6 +55,81 @@ def read_model(
     if isinstance(estimator, ContextRouter):
         return pair_encoder, estimator.mixture_, estimator, choice
     return pair_encoder, estimator, None, choice
+
+
+def describe_model(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a saved model is, in types of JSON, without its encoder being there.
+
+    Parameters
+    ----------
+    path : path
+        A folder that `write_model` or `micropref.persistence.save` wrote.
+
+    Returns
+    -------
+    description : dict
+        With ``estimator``, ``n_components``, ``weights``, ``alpha``, ``gate_alpha``, ``history_temperature``,
+        ``n_features``, ``n_context_features``, ``converged``, ``n_users``, ``router``, ``encoder``, ``choice``,
+        ``micropref`` (the version that wrote it), ``format``, ``n_bytes``, ``sha256`` (of ``model.json``). What the
+        model does not have is None.
+
+    Raises
+    ------
+    FileNotFoundError, ModelFileError
+        As `micropref.persistence.load`.
+    """
+    arrays, description = read_folder(path)
+    config: dict[str, Any] | None = None
+    stage: dict[str, Any] = description
+    dtype: Any = np.float64
+    if "encoder" in description:
+        with checking("encoder"):
+            arrays, config = put_arrays(arrays, description["encoder"])
+        check_description(config)
+        stage, dtype = description["stage"], np.float32
+    estimator = unpack(arrays, stage, dtype=dtype)
+    router = estimator if isinstance(estimator, ContextRouter) else None
+    mixture = estimator if router is None else router.mixture_
+    coef, weights, scatter = (getattr(mixture, name, None) for name in ("coef_", "weights_", "scatter_"))
+    files = [file for file in Path(path).iterdir() if file.suffix in (".json", ".safetensors")]
+    return {
+        "estimator": type(mixture).__name__,
+        "n_components": None if coef is None or coef.ndim != 2 else len(coef),
+        "weights": None if weights is None else np.asarray(weights, dtype=float).tolist(),
+        "n_directions": None if scatter is None else scatter.n_directions,
+        "n_features": mixture.n_features_in_,
+        "n_context_features": getattr(mixture, "n_context_features_", None),
+        **{name: getattr(mixture, f"{name}_", None) for name in ("alpha", "gate_alpha", "history_temperature")},
+        "converged": getattr(mixture, "converged_", None),
+        "n_users": _n_users(arrays, stage),
+        "router": None if router is None else _described_router(router),
+        "encoder": None if config is None else _described_encoder(config),
+        "choice": description.get("choice"),
+        "micropref": description["micropref"],
+        "format": description["version"],
+        "n_bytes": sum(file.stat().st_size for file in files),
+        "sha256": hashlib.sha256((Path(path) / "model.json").read_bytes()).hexdigest(),
+    }
+
+
+def _n_users(arrays: dict[str, np.ndarray], stage: dict[str, Any]) -> int | None:
+    """Users with a history of their own; None for an estimator that keeps none."""
+    if stage.get("users") is not None:
+        return len(stage["users"])
+    return len(arrays["users"]) if "users" in arrays else None
+
+
+def _described_router(router: ContextRouter) -> dict[str, Any]:
+    names = ("alpha_", "history_temperature_", "n_context_features_")
+    learned = {name.rstrip("_"): getattr(router, name, None) for name in names}
+    return {"gate": router.gate, "temperature": router.temperature, "history_decay": router.history_decay, **learned}
+
+
+def _described_encoder(config: dict[str, Any]) -> dict[str, Any]:
+    names = ("template", "clauses", "length", "feature_width", "context_parts")
+    described = {name: config[name] for name in names}
+    fingerprint = config["encoder"]["fingerprint"]  # without the template
+    return {"fingerprint": fingerprint, **described, "interactions": config["interactions"] is not None}
 
 
 def _restored_encoder(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,22 +12,34 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions
 from rich.table import Table
 
-app = typer.Typer(
+from micropref.cli._help import Application
+
+app = Application(
     name="micropref",
     help="Learn whose preferences a comparison expresses, and which preference applies here.",
     epilog="A first look, without data or network:  micropref demo",
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-# Texts are printed as they are: a prompt is no markup.
-out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-err = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+class _Lines(Console):
+    """Prints texts as they are, since a prompt is no markup; on a terminal, lines are broken between words."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(markup=False, emoji=False, highlight=False, **settings)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        super().print(*objects, **{"soft_wrap": not self.file.isatty(), **settings})
+
+
+out = _Lines()
+err = _Lines(stderr=True)
 
 _PIPE_WIDTH = 160
 
@@ -82,11 +95,44 @@ def working(silent: bool = False) -> Iterator[Callable[[str], None]]:
         yield lambda step: err.print(f"{step} ...", style="dim") if watched else None
 
 
-def print_table(table: Table) -> None:
-    # In a pipe there is no width to fit into; a table cut to 80 columns would lose figures.
+def print_table(table: Table, *narrower: Table) -> None:
+    """Print the first of these tables that fits, or the last one; no number is ever cut, texts go on in a new line.
+
+    In a pipe there is no width to fit into.
+    """
     watched = sys.stdout.isatty()
     console = Console(markup=False, emoji=False, highlight=False, width=None if watched else _PIPE_WIDTH)
-    console.print(table)
+    tables = [table, *narrower]
+    chosen = next((one for one in tables if _natural_width(one, console) <= console.width), tables[-1])
+    if _natural_width(chosen, console) > console.width:
+        _keep_numbers(chosen)
+        console.width = max(console.width, console.measure(chosen, options=_wide(console)).minimum)
+    console.print(chosen)
+
+
+def _natural_width(table: Table, console: Console) -> int:
+    return console.measure(table, options=_wide(console)).maximum
+
+
+def _wide(console: Console) -> ConsoleOptions:
+    return console.options.update(max_width=10_000)
+
+
+def _keep_numbers(table: Table) -> None:
+    """Let all columns but those of numbers, which stand to the right, be broken; headers are broken between words."""
+    for column in table.columns:
+        column.no_wrap = column.justify == "right"
+        if column.no_wrap:
+            numbers = [line for cell in column.cells for line in str(cell).splitlines()]
+            column.min_width = max(map(cell_len, [*numbers, *str(column.header).split()]), default=1)
+            column.header = "\n".join(textwrap.wrap(str(column.header), column.min_width))
+
+
+def with_interval(value: float, low: float | None, high: float | None, digits: int, *, stacked: bool) -> list[str]:
+    """Cells of a number and its 95 % interval, or one cell with the interval below the number."""
+    interval = "one cluster" if low is None else f"{low:.{digits}f} – {high:.{digits}f}"
+    cells = [f"{value:.{digits}f}", interval]
+    return ["\n".join(cells)] if stacked else cells
 
 
 def print_json(value: Any) -> None:

@@ -75,7 +75,7 @@ def bench(
 def _shown(name: str, budgets: tuple[int, ...], rows: list[dict[str, Any]]) -> Table:
     """Accuracy by method and budget, methods grouped by what they use."""
     table = Table(title=f"{name}: accuracy by labels per context or user")
-    table.add_column("method", no_wrap=True)
+    table.add_column("method")
     for budget in budgets:
         table.add_column(str(budget), justify="right")
     for information in dict.fromkeys(row["information"] for row in rows):

@@ -89,6 +89,18 @@ class Reading(NamedTuple):
     skip_bad: bool = False
     rejected: Path | None = None
 
+    def as_options(self) -> list[str]:
+        """The words that give these options to another command."""
+        words = [word for column in self.columns or () for word in ("--column", column)]
+        words += [word for label in self.labels or () for word in ("--label", label)]
+        for name, value in (
+            ("--format", self.format),
+            ("--annotators", self.annotators),
+            ("--encoding", self.encoding),
+        ):
+            words += [] if value is None else [name, value]
+        return words + (["--skip-bad"] if self.skip_bad else [])
+
 
 def read_table(data: str, reading: Reading, report: Callable[[str], None], *, is_first: bool = True) -> Any:
     """The comparisons of a file; what was recognised in it is said in one line on standard error.

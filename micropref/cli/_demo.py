@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from micropref.cli._app import Json, app, out, print_json, print_table, working
+from micropref._support.text import counted
+from micropref.cli._app import Json, app, out, print_json, print_table, with_interval, working
 from micropref.cli._dialogue import WIDEST, ask_user, bar, console_of, described, explain, summary
 
 if TYPE_CHECKING:
-    from micropref.demo import ReaderDemo
+    from micropref.demo import DemoResult, ReaderDemo
 
 _N_QUESTIONS = 5
 # Letters of an answer that are shown beside its rank.
@@ -59,28 +60,33 @@ def demo(
     if as_json:
         print_json({**result.to_dict(), "figure": figure and str(figure), "seconds": round(seconds, 1)})
         return
-    table = Table(title=f"{result.n_test} comparisons by {result.n_users} new users, on new questions")
-    for column in ("", "knows", "accuracy", "95 % interval", "log-loss", "95 % interval"):
-        table.add_column(column, justify="left" if column in ("", "knows") else "right", no_wrap=True)
-    for row in result.rows:
-        table.add_row(
-            row.method,
-            row.knows,
-            f"{row.accuracy:.3f}",
-            f"{row.accuracy_low:.3f} – {row.accuracy_high:.3f}",
-            f"{row.log_loss:.3f}",
-            f"{row.log_loss_low:.3f} – {row.log_loss_high:.3f}",
-        )
-    print_table(table)
+    print_table(_table(result), _table(result, stacked=True))
     out.print(
-        f"Heads were learned from {result.n_train} comparisons by {result.n_annotators} annotators, "
-        "without knowing the tastes.\n"
+        f"Heads were learned from {counted(result.n_train, 'comparison')} by "
+        f"{counted(result.n_annotators, 'annotator')}, without knowing the tastes.\n"
         f"Penalties fit the data: heads {result.alpha:.2g}, router {result.router_alpha:.2g}; "
         f"votes at temperature {result.history_temperature:g}.\n"
         "Log-loss is in nats; 0.693 is chance. Intervals: bootstrap over users."
     )
     out.print(f"Figure: {figure}" if figure else f"No figure: {no_figure}")
     out.print(f"{seconds:.1f} s")
+
+
+def _table(result: DemoResult, *, stacked: bool = False) -> Table:
+    """A row for each method; stacked: intervals below their numbers, and what a method knows below its name."""
+    users = counted(result.n_users, "new user")
+    table = Table(title=f"{counted(result.n_test, 'comparison')} by {users}, on new questions")
+    numbers = [name for what in ("accuracy", "log-loss") for name in (what, *(() if stacked else ("95 % interval",)))]
+    for column in ("method, and what it knows",) if stacked else ("", "knows"):
+        table.add_column(column, no_wrap=True)
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in result.rows:
+        accuracy = with_interval(row.accuracy, row.accuracy_low, row.accuracy_high, 3, stacked=stacked)
+        log_loss = with_interval(row.log_loss, row.log_loss_low, row.log_loss_high, 3, stacked=stacked)
+        names = [f"{row.method}\n  {row.knows}"] if stacked else [row.method, row.knows]
+        table.add_row(*names, *accuracy, *log_loss)
+    return table
 
 
 def _ask_reader(seed: int, as_json: bool) -> None:

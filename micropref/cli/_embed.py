@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from micropref._support.text import counted
 from micropref.cli._app import (
     Json,
     app,
@@ -78,18 +80,19 @@ def embed(
     start = time.perf_counter()
     with working() as report:
         refuse_input_as_output(data, store, "STORE")
-        table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
+        reading = Reading(column, label, format, annotators, encoding, skip_bad, rejected)
+        table = read_table(data, reading, report)
         model = resolve_encoder(_on_own_device(encoder))
         texts = PairEncoder(model, template=template, context="auto", clauses=clauses).texts(table)
         if dry_run:
             kept = None
             if store.is_dir():
                 kept = EmbeddingStore(store, model, dtype=dtype, read_only=True)
-            report(f"timing a sample of {len(texts)} texts")
+            report(f"timing a sample of {counted(len(texts), 'text')}")
             plan = plan_embedding(model, texts, kept)
         else:
             kept = EmbeddingStore(store, model, shard_size=shard_size, dtype=dtype)
-            report(f"embedding {len(texts)} texts")
+            report(f"embedding {counted(len(texts), 'text')}")
             rank, n_ranks = launched()
             try:
                 n_new = kept.add(texts, part=(rank, n_ranks))
@@ -97,7 +100,8 @@ def embed(
                 err.print(f"micropref: {stopped}")
                 raise typer.Exit(130) from None
     if dry_run:
-        lines = [f"{len(table)} comparisons, {plan.n_distinct} distinct texts", *_plan_lines(plan)]
+        texts_there = f"{counted(len(table), 'comparison')}, {counted(plan.n_distinct, 'distinct text')}"
+        lines = [texts_there, *_plan_lines(plan), "next: the same command without --dry-run embeds them"]
         _show({"n_comparisons": len(table), **plan.__dict__}, as_json, lines)
         return
     assert kept is not None
@@ -105,14 +109,22 @@ def embed(
     found = {"store": str(store), "n_new": n_new, **kept.info(), "seconds": round(seconds, 2)}
     share = f"process {rank + 1} of {n_ranks}: " if n_ranks > 1 else ""
     truncated = f", {found['n_truncated']} longer than the encoder reads" if found["n_truncated"] else ""
-    _show(
-        found,
-        as_json,
-        [
-            f"{share}{n_new} texts embedded in {seconds:.1f} s",
-            f"{store} holds {found['n_texts']} texts, {found['n_bytes'] / 1e6:.1f} MB{truncated}",
-        ],
-    )
+    lines = [
+        f"{share}{counted(n_new, 'text')} embedded in {seconds:.1f} s",
+        f"{store} holds {counted(found['n_texts'], 'text')}, {found['n_bytes'] / 1e6:.1f} MB{truncated}",
+    ]
+    if rank == 0:
+        settings = {"--encoder": (encoder, "hashing"), "--template": (template, "{response}")}
+        options = [word for name, (value, usual) in settings.items() if value != usual for word in (name, value)]
+        options += ["--clauses"] if clauses else []
+        lines.append(f"next: {_fit_command(data, store, [*options, *reading.as_options()])}")
+    _show(found, as_json, lines)
+
+
+def _fit_command(data: str, store: Path, options: list[str]) -> str:
+    """The command that fits a model to these data with the vectors of this store."""
+    source = "DATA" if data == "-" else data
+    return shlex.join(["micropref", "fit", source, "MODEL", "--store", str(store), *options])
 
 
 def _show(values: dict[str, Any], as_json: bool, lines: list[str]) -> None:
@@ -126,9 +138,9 @@ def _show(values: dict[str, Any], as_json: bool, lines: list[str]) -> None:
 def _plan_lines(plan: Any) -> list[str]:
     unknown = "unknown, this encoder does not count them"
     return [
-        f"{plan.n_cached} of them are kept already, {plan.n_missing} would be embedded",
+        f"kept already: {plan.n_cached}; to be embedded: {plan.n_missing}",
         f"longer than the encoder reads: {unknown if plan.n_truncated is None else plan.n_truncated}",
-        f"about {plan.seconds:.0f} s on this machine, by a sample of {plan.n_sampled}",
+        f"about {plan.seconds:.0f} s on this machine, by a sample of {counted(plan.n_sampled, 'text')}",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from micropref.cli._app import (
     out,
     print_json,
     print_table,
+    with_interval,
     working,
 )
 from micropref.cli._data import (
@@ -73,7 +75,8 @@ def fit(
         bool | None,
         typer.Option(
             "--interactions/--no-interactions",
-            help="Let contexts act on the responses ('I avoid X'); by default where the data states contexts.",
+            help="Let contexts act on the responses ('I avoid X'), by default where the data states contexts; "
+            "--no-interactions: never.",
             show_default=False,
         ),
     ] = None,
@@ -194,6 +197,9 @@ def _print_fit(result: dict[str, Any], mixture: Any) -> None:
         out.print("contexts act on the responses (interactions)")
     out.print("weights " + " ".join(f"{weight:.2f}" for weight in mixture.weights_))
     out.print(f"saved to {result['model']} ({result['seconds']:.1f} s)")
+    model = shlex.quote(result["model"])
+    out.print(f"next: micropref route {model} VOTES      learns what users, or contexts, prefer")
+    out.print(f"      micropref score {model} RESPONSES  ranks responses")
 
 
 def _fitted_for(users: str, n_heads: Any) -> str:
@@ -402,15 +408,22 @@ def evaluate(
     if as_json:
         print_json({"model": str(model), "n_rejected": table.n_rejected, "rows": rows})
         return
-    shown = Table(title=counted(len(table), "comparison"))
-    for name in ("", by or "", "n", "accuracy", "95 % interval", "log-loss", "95 % interval"):
-        if name or not shown.columns:
-            is_text = name in ("", by)
-            shown.add_column(name, justify="left" if is_text else "right", no_wrap=name != by, overflow="fold")
+    title = counted(len(table), "comparison")
+    print_table(_evaluated(title, by, rows), _evaluated(title, by, rows, stacked=True))
+
+
+def _evaluated(title: str, by: str | None, rows: list[dict[str, Any]], *, stacked: bool = False) -> Table:
+    """A row for each method and subset; stacked: intervals below their numbers."""
+    shown = Table(title=title)
+    shown.add_column("", no_wrap=True)
+    if by:
+        shown.add_column(by, overflow="fold")
+    interval = () if stacked else ("95 % interval",)
+    for name in ("n", "accuracy", *interval, "log-loss", *interval):
+        shown.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         cells = [row["method"], *([row["subset"]] if by else []), str(row["n"])]
         for name in ("accuracy", "log_loss"):
-            low, high = row[f"{name}_low"], row[f"{name}_high"]
-            cells += [f"{row[name]:.4f}", "one cluster" if low is None else f"{low:.4f} – {high:.4f}"]
+            cells += with_interval(row[name], row[f"{name}_low"], row[f"{name}_high"], 4, stacked=stacked)
         shown.add_row(*cells)
-    print_table(shown)
+    return shown

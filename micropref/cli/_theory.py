@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.table import Table
 
 from micropref._support.text import counted
 from micropref.cli._app import (
     Encoder,
     Json,
+    Store,
     app,
     out,
     print_json,
@@ -72,6 +74,7 @@ def theory(
         Path | None, typer.Option("--output", "-o", help="Image file for the figure of the terms.")
     ] = None,
     encoder: Encoder = None,
+    store: Store = None,
     column: Column = None,
     label: Label = None,
     format: Format = None,
@@ -105,7 +108,7 @@ def theory(
     with working() as report:
         refuse_input_as_output(data, output, "--output")
         report("loading the model")
-        fitted = PreferenceModel.load(model, encoder)
+        fitted = PreferenceModel.load(model, encoder, store=store)
         table = read_table(data, Reading(column, label, format, annotators, encoding, skip_bad, rejected), report)
         report(f"embedding {counted(len(table), 'comparison')}")
         X, users, weight = fitted.stage_one_rows(table)
@@ -189,14 +192,16 @@ def _planted(
             if names is _TERMS:
                 shown.add_section()
     else:
-        shown = Table(title=f"Planted worlds, nats per comparison, along {sweep}")
-        columns = [*_TERMS, *(_BOUNDS if found.bounds is not None else ())]
-        shown.add_column(sweep, justify="right")
-        for name in columns:
-            # For pairs of an annotator, the error is that of a mixture, not of one reward.
-            shown.add_column("error" if name == "cross_entropy" else (_TERMS | _BOUNDS)[name][0], justify="right")
-        for label, row in zip(labels, rows, strict=True):
-            shown.add_row(label, *(f"{row[name]:.4f}" for name in columns))
+        # A column for each value, so that a row reads along the sweep and 80 columns are enough.
+        title = f"Planted worlds, nats per comparison, along {sweep}"
+        shown = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for name in (sweep, *labels):
+            shown.add_column(name, justify="left" if name == sweep else "right", no_wrap=True)
+        for names in (_TERMS, *(() if found.bounds is None else (_BOUNDS,))):
+            for name, (term, _) in names.items():
+                # For pairs of an annotator, the error is that of a mixture, not of one reward.
+                shown.add_row("error" if name == "cross_entropy" else term, *(f"{row[name]:.4f}" for row in rows))
+            shown.add_section()
     print_table(shown)
     if output is not None:
         out.print(f"Figure: {output}")
@@ -212,11 +217,12 @@ def _draw(path: Path, found: Any, labels: list[str]) -> None:
     from micropref.plotting import ErrorDecompositionDisplay
     from micropref.theory import ErrorSweep
 
-    figure = require("matplotlib.figure", "drawing the terms").Figure(figsize=(6.4, 4.0), layout="constrained")
-    axes = figure.add_subplot()
+    figure = require("matplotlib.figure", "drawing the terms").Figure(figsize=(10.0, 4.0), layout="constrained")
+    axes, small = figure.subplots(1, 2)
     if isinstance(found, ErrorSweep):
-        ErrorDecompositionDisplay.from_sweep(found, ax=axes)
+        display = ErrorDecompositionDisplay.from_sweep(found, ax=axes)
     else:
-        ErrorDecompositionDisplay(found, labels).plot(axes)
+        display = ErrorDecompositionDisplay(found, labels).plot(axes)
+    display.plot_zoomed(small)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

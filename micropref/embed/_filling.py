@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from micropref._arrays.backend import is_torch, to_numpy
+from micropref._support.text import counted
 from micropref.embed._folder import ShardFolder
 from micropref.embed._progress import EmbeddingProgress, Interruption
 from micropref.embed._shards import check_same_encoder, key_table, text_keys
@@ -87,7 +88,7 @@ def fill(
                 break
     if interruption.wished:
         raise KeyboardInterrupt(
-            f"stopped after {progress.n_embedded} texts, which are kept in {folder.path}; "
+            f"stopped after {counted(progress.n_embedded, 'text')}, kept in {folder.path}; "
             "the same call resumes from there"
         )
     return progress.n_embedded

@@ -9,9 +9,6 @@ import time
 from types import FrameType
 from typing import Any, Self
 
-# Shorter work is over before a bar has been read.
-_BAR_AFTER_SECONDS = 2.0
-
 
 class EmbeddingProgress:
     """A bar with rate, remaining time and truncations, on standard error where that is a terminal.
@@ -81,7 +78,7 @@ class EmbeddingProgress:
         return ", ".join(parts)
 
     def _update(self) -> None:
-        if not self.shown or self.seconds < _BAR_AFTER_SECONDS:
+        if not self.shown or not (self.n_waiting or self.n_embedded):  # nothing is missing yet
             return
         if self._bar is None:
             from rich.console import Console

@@ -12,6 +12,7 @@ import numpy as np
 
 from micropref._rows.layout import measure, root_mean_square
 from micropref._rows.ranges import check_range
+from micropref._support.text import counted
 from micropref._support.warnings import level_of_caller
 from micropref.datasets._text import is_blank
 from micropref.datasets.table import PreferenceTable
@@ -250,4 +251,4 @@ def _report(n_texts: int, n_truncated: int, seconds: float, verbose: int) -> Non
             stacklevel=level_of_caller(),
         )
     if verbose:
-        print(f"[PairEncoder] embedded {n_texts} distinct texts in {seconds:.1f} s", file=sys.stderr)
+        print(f"[PairEncoder] embedded {counted(n_texts, 'distinct text')} in {seconds:.1f} s", file=sys.stderr)

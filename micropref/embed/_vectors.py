@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from micropref._support.text import counted
 from micropref._support.warnings import level_of_caller
 from micropref.datasets._text import is_blank
 from micropref.embed.protocol import Encoder, Store
@@ -104,7 +105,7 @@ def embed_texts(
         )
     if verbose:
         seconds = time.perf_counter() - start
-        print(f"[PairEncoder] embedded {len(distinct)} distinct texts in {seconds:.1f} s", file=sys.stderr)
+        print(f"[PairEncoder] embedded {counted(len(distinct), 'distinct text')} in {seconds:.1f} s", file=sys.stderr)
     return Vectors(row_of, np.concatenate([*blocks, np.zeros((1, width or 0), dtype=np.float32)]), n_truncated)
 
 

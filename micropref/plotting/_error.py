@@ -156,10 +156,46 @@ class ErrorDecompositionDisplay:
                     x = place + 0.15 * (i - 1)
                     ax.errorbar(x, start + value, yerr=reach, color="black", capsize=3, linewidth=1)
             below += height
-        ax.set_xticks(places, self.labels)
-        ax.set_xlim(-0.6, len(places) - 0.4)
+        return self._finished(ax, self.ylabel)
+
+    def plot_zoomed(self, ax: Any = None) -> Self:
+        """Draw the terms that label noise dwarfs, side by side on a scale of their own, each with its number.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        self
+        """
+        ax = axes_for(ax, (max(3.6, 1.2 + 0.9 * len(self.terms)), 3.6))
+        places = np.arange(len(self.terms))
+        for i, name in enumerate(_TERMS):
+            if name == "label_noise":
+                continue
+            x = places + 0.4 * (i - 1.5)
+            height = np.array([getattr(term, name) for term in self.terms])
+            bars = {"color": COLORS[i], "hatch": HATCHES[i], "edgecolor": "white", "linewidth": 0.5}
+            ax.bar(x, height, 0.36, label=_TERMS[name], **bars)
+            for place, term, value in zip(x, self.terms, height, strict=True):
+                low, high = getattr(term, f"{name}_interval", (value, value))
+                if high > low:
+                    reach = [[max(0.0, value - low)], [max(0.0, high - value)]]
+                    ax.errorbar(place, value, yerr=reach, color="black", capsize=3, linewidth=1)
+                ax.annotate(
+                    f"{value:.4f}", (place, max(high, value)), (0, 3), textcoords="offset points", ha="center",
+                    va="bottom", fontsize=7, rotation=90 if len(self.terms) > 3 else 0,
+                )  # fmt: skip
+        ax.margins(y=0.2)
+        ax.set_ylim(bottom=0)
+        return self._finished(ax, "the small terms alone (nats per comparison)")
+
+    def _finished(self, ax: Any, ylabel: str) -> Self:
+        ax.set_xticks(range(len(self.terms)), self.labels)
+        ax.set_xlim(-0.6, len(self.terms) - 0.4)
         ax.set_xlabel(self.xlabel)
-        ax.set_ylabel(self.ylabel)
+        ax.set_ylabel(ylabel)
         legend_above(ax, 3 if len(self.terms) > 3 else 1)
         tidy(ax)
         self.ax_, self.figure_ = ax, ax.figure

@@ -73,6 +73,16 @@ def docs(session: nox.Session) -> None:
     # Without the lessons their figures are missing, which is a warning; so warnings are errors in a full build only.
     options = ["-D", "plot_gallery=0"] if "--fast" in session.posargs else ["-W", "--keep-going"]
     session.run("sphinx-build", *options, "-q", "-b", "html", "docs", "docs/_build/html", env=ONE_THREAD)
+    if "--fast" not in session.posargs:
+        session.run("python", ".ci/check_docs.py", "docs")
+        session.run("python", ".ci/check_pages.py", "docs/_build/html")
+
+
+@nox.session
+def screenshots(session: nox.Session) -> None:
+    """Photograph ten of the built pages, wide and narrow, into build/screenshots; needs Chromium and its driver."""
+    pages = session.posargs
+    session.run("python", ".ci/screenshots.py", "docs/_build/html", "build/screenshots", *pages)
 
 
 @nox.session

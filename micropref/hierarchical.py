@@ -54,17 +54,17 @@ _SCATTER = ("basis", "covariances", "residual")
 
 
 class HierarchicalBradleyTerry(ScatteredHeads):
-    """Users who scatter around reward heads: a hierarchical prior for the rewards of users.
+    r"""Users who scatter around reward heads: a hierarchical prior for the rewards of users.
 
     A mixture says that every annotator has one of K rewards. Here the reward w_u of an annotator or user u is drawn
     around one of them,
 
-        w_u ~ Σ_k π_k(c̄_u) N(w_k, Σ_k),        Σ_k = τ_k² I + F_k F_kᵀ,
+    .. math:: w_u \sim \sum_k \pi_k(\bar c_u)\, \mathcal{N}(w_k, \Sigma_k), \qquad \Sigma_k = \tau_k^2 I + F_k F_k^\top,
 
-    and a vote for a pair with difference d has the probability σ(s w_uᵀd). Heads, gate and covariances maximise the
-    marginal likelihood of whole groups,
+    and the probability of a vote is σ(s w_uᵀd). Heads, gate and covariances maximise the marginal likelihood of groups,
 
-        J = −(1/Ω) Σ_u g_u ℓ_u,        ℓ_u = log Σ_k π_k(c̄_u) ∫ N(w; w_k, Σ_k) Π_{i∈u} σ(s_i wᵀd_i)^{ω_i} dw,
+    .. math:: J = -\frac{1}{\Omega} \sum_u g_u \ell_u, \qquad \ell_u = \log \sum_k \pi_k(\bar c_u)
+        \int \mathcal{N}(w; w_k, \Sigma_k) \prod_{i \in u} \sigma(s_i w^\top d_i)^{\omega_i}\, dw,
 
     by EM, with the integrals and the posteriors of expectation propagation (`micropref._engine.gaussian_users`). Its
     limits are other models: τ = 0 and rank 0 is `MixtureBradleyTerry`; one component with rank 0 a Gaussian prior for

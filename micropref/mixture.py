@@ -55,20 +55,32 @@ _STATE = {
 
 
 class MixtureBradleyTerry(UncertainHeads):
-    """Mixture of Bradley-Terry reward heads with context-dependent weights.
+    r"""Mixture of Bradley-Terry reward heads with context-dependent weights.
 
     Stage 1 of MiCRo (Shen et al., EMNLP 2025, Eq. 1-4). K linear reward heads w_k share frozen features; a gate π(c)
     says how common each head's preferences are in context c. With d_i the difference of the features of the two
     responses and s_i = ±1 for first or second preferred,
 
-        p(y_i | c_i) = Σ_k π_k(c_i) σ(s_i w_kᵀ d_i),        π(c) = softmax(g(c)),
+    .. math::
 
-        J = −(1/Ω) Σ_i ω_i log p(y_i | c_i) + balance · (1/Ω) Σ_i ω_i Σ_k π_k(c_i) log π_k(c_i)
-            + ½ alpha ‖W‖² + ½ gate_alpha ‖gate weights‖²
+        p(y_i \mid c_i) = \sum_k \pi_k(c_i)\, \sigma(s_i w_k^\top d_i), \qquad \pi(c) = \operatorname{softmax}(g(c)),
+
+    .. math::
+
+        J = {} & -\frac{1}{\Omega} \sum_i \omega_i \log p(y_i \mid c_i)
+            + \mathtt{balance} \cdot \frac{1}{\Omega} \sum_i \omega_i \sum_k \pi_k(c_i) \log \pi_k(c_i) \\
+            & + \tfrac12\, \mathtt{alpha}\, \lVert W \rVert^2
+            + \tfrac12\, \mathtt{gate\_alpha}\, \lVert \text{gate weights} \rVert^2
 
     is minimised by L-BFGS from several random starts. With `groups` (who answered) the component is drawn once per
-    group u, ℓ_u = log Σ_k π_k(c̄_u) Π_{i∈u} σ(m_ik)^{ω_i} with c̄_u the mean context of its rows: annotators who answer
-    more than once are what makes heads identifiable where the population is split on every pair.
+    group u, and the likelihood of the group takes the place of those of its rows,
+
+    .. math::
+
+        \ell_u = \log \sum_k \pi_k(\bar c_u) \prod_{i \in u} \sigma(s_i w_k^\top d_i)^{\omega_i},
+
+    with c̄_u the mean context of its rows. Annotators who answer more than once make heads identifiable where the
+    population is split on every pair.
 
     Rows are comparisons, ``X = [context | difference]``; see `micropref.pairs.make_pairs`. A **tie** is two rows of
     weight ½, one in each order.

@@ -45,20 +45,27 @@ _MIXTURES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry")
 
 
 class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
-    """Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
+    r"""Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
 
     Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With
     L_ik = −log σ(s_i w_kᵀ d_i), labelled pairs with context teach the weights f(c) by minimising
 
-        J_τ(f) = −(1/Ω) Σ_i ω_i log Σ_k f_k(c_i) exp(−L_ik / τ) + ½ alpha ‖gate weights‖²,
-        f(c) = softmax(log f⁰(c) + g(c)),
+    .. math::
+
+        J_\tau(f) &= -\frac{1}{\Omega} \sum_i \omega_i \log \sum_k f_k(c_i)\, e^{-L_{ik} / \tau}
+            + \tfrac12\, \mathtt{alpha}\, \lVert \text{gate weights} \rVert^2, \\
+        f(c) &= \operatorname{softmax}\bigl(\log f^0(c) + g(c)\bigr),
 
     where f⁰ is the mixture's own gate, or its weights where it has none, and g starts at zero. τ = 1 is Bayes' rule;
     τ → 0 asks which head wins a pair.
 
     A user's own votes need no context: with the context as the prior and the history as evidence,
+    the log-weight of head k for user u is
 
-        log-weight of head k for user u  =  log f_k(c) − Σ_{i seen from u} decay^{age_i} L_ik / history_temperature.
+    .. math::
+
+        \log f_k(c) - \sum_{i \text{ seen from } u} \mathtt{history\_decay}^{\text{age}_i}\,
+            \frac{L_{ik}}{\mathtt{history\_temperature}}.
 
     Parameters
     ----------

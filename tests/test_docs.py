@@ -17,6 +17,8 @@ from matplotlib import pyplot
 from page_servers import page_with_servers
 from test_package import LAYERS
 
+from micropref import MixtureBradleyTerry
+
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("plot_*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -163,23 +165,56 @@ def test_examples_without_the_real_data_say_so(lesson, variable, keys, monkeypat
     assert list(found) == keys
 
 
-def test_every_public_name_is_in_the_reference():
-    """Packages of the reference, and the names that conf.py would list for them."""
-    spec = importlib.util.spec_from_file_location("docs_conf", ROOT / "docs/conf.py")
+def reference_pages():
+    """The module that decides what the reference lists; it needs no Sphinx."""
+    spec = importlib.util.spec_from_file_location("reference_pages", ROOT / "docs/_ext/reference_pages.py")
     assert spec is not None
     assert spec.loader is not None
-    conf = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(conf)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_public_name_is_in_the_reference():
+    """Packages of the reference, and the names that it lists for them."""
+    pages = reference_pages()
+    packages = pages.packages()
     offered = {path.stem if path.suffix else path.name for path in (ROOT / "micropref").iterdir()}
-    offered = {name for name in offered if not name.startswith("_") and name != "py"}
-    # Their names are in micropref itself, but for the command and its demonstration, and saving by PreferenceModel.
-    inside = {"cli", "demo", "hierarchical", "mixture", "pairs", "persistence", "reward", "router"}
-    assert offered - inside == {name.partition(".")[2] for name in conf.REFERENCE} - {""}
-    listed = {name for package in conf.REFERENCE for name in conf.public_names(package)}
-    for package in conf.REFERENCE:
-        module = importlib.import_module(package)
-        assert set(getattr(module, "__all__", ())) - {"__version__"} <= listed
-    assert {"grouped_log_likelihood", "select_n_components", "SentenceTransformerEncoder", "sweep_error"} <= listed
+    offered = {name for name in offered if not name.startswith((".", "_")) and name != "py"}
+    listed = {name.split(".")[1] for name in packages if "." in name}
+    assert offered - pages.WITHOUT_PAGE == listed
+    names = {pages.home(package, name) for package in packages for name in pages.public_names(package)}
+    for package, page in packages.items():
+        in_sections = [name for names in pages.sections(package, page).values() for name in names]
+        assert len(in_sections) == len(set(in_sections)), package
+        kept = {"save", "load"} if package == "micropref" else set()
+        assert {*in_sections, *kept} == set(pages.public_names(package)), package
+    assert {"micropref.MixtureBradleyTerry", "micropref.metrics.grouped_log_likelihood", "micropref.save"} <= names
+    assert "micropref.selection.select_n_components" in names
+
+
+def test_names_that_sections_of_the_reference_list_are_public():
+    pages = reference_pages()
+    for package, page in pages.PACKAGES.items():
+        listed = {name for names in page.sections.values() for name in names}
+        assert listed <= set(pages.public_names(package)), package
+
+
+def test_the_text_of_parameters_is_read_from_docstrings_and_looked_for():
+    """`.ci/check_pages.py`, which runs on the built pages, on two small ones."""
+    spec = importlib.util.spec_from_file_location("check_pages", ROOT / ".ci/check_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    check = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check)
+    found = check.parameters(MixtureBradleyTerry.fit.__doc__)
+    assert "who answered" in found["groups"].lower() or len(check.words(found["groups"])) > 20
+    page = check.Page(
+        '<dt id="x">X</dt><dd>Heads <code>w</code>\\(w_k\\) of all <a href="#y">rows</a></dd><script>bad</script>'
+    )
+    assert check.words(page.text) == check.words("Heads :math:`w_k` of all `rows`")
+    assert page.anchors == {"x"}
+    assert page.links == ["#y"]
 
 
 def test_paths_that_pages_name_exist():
@@ -208,6 +243,17 @@ def test_links_between_pages_lead_somewhere():
             elif heading and heading not in headings(target.read_text(encoding="utf-8")):
                 wrong.append(f"{page.name}: {path}#{heading}")
     assert not wrong, "\n".join(wrong)
+
+
+def test_every_page_is_in_one_list_of_the_navigation():
+    listed: list[str] = []
+    for page in ("index", "guides", "project"):
+        text = (ROOT / f"docs/{page}.rst").read_text(encoding="utf-8")
+        entries = re.findall(r"^   (?!:)(.+)$", text.partition(".. toctree::")[2], re.M)
+        listed += [re.sub(r".*<(.*)>$", r"\1", entry) for entry in entries]
+    pages = {path.stem for path in (ROOT / "docs").iterdir() if path.suffix in (".md", ".rst")}
+    pages -= {"index", "sg_execution_times"}
+    assert sorted(listed) == sorted([*pages, "api/index", "gallery/index"])
 
 
 def headings(text: str) -> set[str]:

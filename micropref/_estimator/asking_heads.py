@@ -41,9 +41,12 @@ class AskingHeads(RoutedHeads):
 
     @predicting
     def expected_information(self, X: Array, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-        """How much each answer would say of its user: the mutual information of answer and reward.
+        r"""How much each answer would say of its user: the mutual information of answer and reward.
 
-            I(y; w_u | d, history) = H(E_w σ(w_uᵀd / T)) − E_w H(σ(w_uᵀd / T)),        T = history_temperature_.
+        .. math::
+
+            I(y; w_u \mid d, \text{history}) = H\bigl(\mathbb{E}_w\, \sigma(w_u^\top d / T)\bigr)
+                - \mathbb{E}_w\, H\bigl(\sigma(w_u^\top d / T)\bigr), \qquad T = \mathtt{history\_temperature\_}.
 
         Over K heads the expectation is a sum. Where users scatter around the heads it is one over the normal
         distribution of the margin in every component, by quadrature; what no vote can teach is noise of the answer.
@@ -161,14 +164,17 @@ class AskingHeads(RoutedHeads):
         target: Array | None = None,
         random_state: Any = 0,
     ) -> NDArray[np.intp]:
-        """The rows to label next, so that f learns most about which contexts have which heads.
+        r"""The rows to label next, so that f learns most about which contexts have which heads.
 
         A label says something of the gate's weights where heads disagree on the pair and the gate is undecided
         between them, and as far as no label in a like context has said it. With the gradient
         a_ik = f_k(c_i) (σ_ik − p_i) of the probability p_i = Σ_k f_k σ_ik in the logits of the gate, labels depend on a
         linear gate with the prior of ``alpha="auto"``, s = 5.5, with the covariance
 
-            K_ij = s² (1 + c_iᵀc_j / mean ‖c‖²) a_iᵀa_j / √(p_i q_i p_j q_j),        q = 1 − p,
+        .. math::
+
+            K_{ij} = s^2 \Bigl(1 + \frac{c_i^\top c_j}{\operatorname{mean} \lVert c \rVert^2}\Bigr)
+                \frac{a_i^\top a_j}{\sqrt{p_i q_i p_j q_j}}, \qquad q = 1 - p,
 
         by Laplace's approximation. Given what has been labelled, a row is chosen by what its label says of the labels
         of the targets t, the mean of I(y_i; y_t) = −½ log(1 − K_it² / ((1 + K_ii)(1 + K_tt))); rows are chosen one

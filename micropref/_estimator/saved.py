@@ -197,7 +197,7 @@ def check_parameters(where: str, found: Any, cls: type) -> None:
 
 @contextmanager
 def checking(where: str) -> Iterator[None]:
-    """Turn the errors of checks that know nothing of files into a ModelFileError that names the place."""
+    """Turn the errors of checks that have no file to name into a ModelFileError that names the place."""
     try:
         yield
     except ModelFileError:

@@ -40,19 +40,22 @@ class UncertainHeads(GatedHeads):
         n_resamples: int = 100,
         random_state: Any = None,
     ) -> Self:
-        """Estimate how far the heads may be from those of another sample; heads and predictions stay as they are.
+        r"""Estimate how far the heads may be from those of another sample; heads and predictions stay as they are.
 
         Afterwards `standard_errors_` has the standard errors of `coef_`, and ``rewards(..., return_std=True)`` those of
         rewards, here, in a `ContextRouter` on these heads that is fitted later, and in what is saved.
 
-        For one head, with the Fisher information H = Σ_i ω_i σ(m_i) σ(−m_i) d_i d_iᵀ and A = H + alpha Ω I,
+        For one head, with the Fisher information :math:`H = \sum_i \omega_i\,
+        \sigma(m_i)\, \sigma(-m_i)\, d_i d_i^\top` and :math:`A = H + \mathtt{alpha}\, \Omega I`:
 
-            model      A⁻¹: the inverse information if alpha = 0, the posterior's covariance by Laplace otherwise, both
-                       for a model that holds, with comparisons that are independent;
-            sandwich   q A⁻¹ (Σ_u g_u g_uᵀ) A⁻¹ from the gradients g_u of the log-likelihood of whole groups, right
-                       where answers of one annotator depend on each other or the model does not hold. For G groups and
-                       N rows, q = G / (G − 1) · (N − 1) / (N − rank A). With alpha > 0 it is the spread of the
-                       penalised estimate, whose bias it does not contain.
+        model
+            :math:`A^{-1}`: the inverse information if ``alpha=0``, the posterior's covariance by Laplace's method
+            otherwise. Both hold for a model that is right, with independent comparisons.
+        sandwich
+            :math:`q A^{-1} (\sum_u g_u g_u^\top) A^{-1}` from the gradients :math:`g_u` of the log-likelihood of whole
+            groups. It is right where answers of one annotator depend on each other, or where the model does not hold.
+            For G groups and N rows, :math:`q = \frac{G}{G - 1} \cdot \frac{N - 1}{N - \operatorname{rank} A}`. With a
+            positive ``alpha`` it is the spread of the penalised estimate, and does not contain its bias.
 
         For any number of heads the group bootstrap fits samples of whole groups, drawn with replacement, each from the
         fitted heads on. It, too, is the spread of the penalised estimate. Where a reward is not determined, as that of

@@ -44,19 +44,25 @@ _MOST_USERS = 100
 
 
 class CategoricalRewards(UtilityDistribution):
-    """Distributional preference learning with a categorical distribution over fixed differences in utility.
+    r"""Distributional preference learning with a categorical distribution over fixed differences in utility.
 
     Siththaranjan, Laidlaw and Hadfield-Menell (2024) let a network give every response a distribution over fixed
     utilities, from which a preference is the larger of two independent draws. Rows of X are differences d = φ(a) − φ(b)
     and hold no single responses, so this is the linear version *for the difference in utility*: it takes the values
     ±v_j with v_j = j · largest / n_atoms, j = 1 … n_atoms, with probabilities
 
-        q_{±j}(d) ∝ exp(b_j ± w_jᵀd),        p(first preferred) = Σ_j q_j(d) σ(v_j) + q_{−j}(d) σ(−v_j).
+    .. math::
+
+        q_{\pm j}(d) \propto e^{b_j \pm w_j^\top d}, \qquad
+        p(\text{first preferred}) = \sum_j q_j(d)\, \sigma(v_j) + q_{-j}(d)\, \sigma(-v_j).
 
     Swapping the responses mirrors the distribution exactly, q_j(−d) = q_{−j}(d). σ in place of the paper's step lets
     people err, so that values are in nats of log-odds like all other rewards here. The loss is
 
-        J = −(1/Ω) Σ_i ω_i log p(y_i) + ½ alpha (‖W‖² + ‖b‖²),
+    .. math::
+
+        J = -\frac{1}{\Omega} \sum_i \omega_i \log p(y_i)
+            + \tfrac12\, \mathtt{alpha} \bigl(\lVert W \rVert^2 + \lVert b \rVert^2\bigr),
 
     minimised by L-BFGS from zero. Rows are judged one by one, as in the paper: annotators play no part in learning. No
     log-odds exceed `largest`, and where a population is split, even the clearest differences end at a small v_j, where
@@ -66,7 +72,10 @@ class CategoricalRewards(UtilityDistribution):
     **Users.** The paper has none, and by antisymmetry no user can have an offset. What a user's votes change is
     one number, their agreement t with the population,
 
-        q_{±j}(d; t) ∝ exp(b_j ± t w_jᵀd),        t_u = argmax_t Σ_i ω_i log p(y_i; t) − ½ user_alpha (t − t_0)²,
+    .. math::
+
+        q_{\pm j}(d; t) \propto e^{b_j \pm t\, w_j^\top d}, \qquad
+        t_u = \operatorname*{argmax}_t \sum_i \omega_i \log p(y_i; t) - \tfrac12\, \mathtt{user\_alpha}\, (t - t_0)^2,
 
     with t_0 = 1 for the population: t > 1 is surer, 0 indifferent, negative of the opposite opinion; mirrors stay
     exact. The maximum is the best of a grid within four standard deviations of the prior, improved by Brent's method.

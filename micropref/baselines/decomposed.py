@@ -23,20 +23,27 @@ _NEGLIGIBLE = 1e-10
 
 
 class DecomposedRewards(ReweightedHeads):
-    """Principal directions of the differences chosen − rejected as reward heads, both ways each.
+    r"""Principal directions of the differences chosen − rejected as reward heads, both ways each.
 
     Decomposed reward models (DRMs; Luo et al., 2025). With z_i = s_i d_i, the features of the chosen less those of the
     rejected response, and μ = (1/Ω) Σ_i ω_i z_i, the eigenvectors of
 
-        C  =  (1/Ω) Σ_i ω_i (z_i − μ)(z_i − μ)ᵀ  =  (1/Ω) Σ_i ω_i d_i d_iᵀ − μμᵀ
+    .. math::
+
+        C = \frac{1}{\Omega} \sum_i \omega_i (z_i - \mu)(z_i - \mu)^\top
+          = \frac{1}{\Omega} \sum_i \omega_i\, d_i d_i^\top - \mu \mu^\top
 
     with the largest eigenvalues are a basis v_1, ..., v_n of orthogonal reward heads. Each is taken with both signs, as
     in the authors' code: what one user seeks, another avoids. A user's votes weight the 2n heads as HyRe does,
 
-        π_uk ∝ π_k exp( (1/τ) Σ_{i∈u} ω_i log σ(s_i w_kᵀ d_i) ),        reward of u  =  Σ_k π_uk w_kᵀ φ.
+    .. math::
 
-    **Centring.** Features of pairs are never centred in this package, because a shift would prefer the first response
-    for being first. μ is another matter: z_i is oriented by the label and not by the order, so that swapping a pair
+        \pi_{uk} \propto \pi_k \exp\Bigl( \frac{1}{\tau} \sum_{i \in u} \omega_i \log \sigma(s_i w_k^\top d_i) \Bigr),
+            \qquad
+        \text{reward of } u = \sum_k \pi_{uk}\, w_k^\top \varphi.
+
+    **Centring.** Features of pairs are never centred in this package, because a shift introduces a position bias.
+    μ is another matter: z_i is oriented by the label and not by the order, so that swapping a pair
     leaves z_i, μ and C as they are. The second equation shows what centring does: the labels enter the basis only by
     μμᵀ, which takes the direction of general agreement out of it. ``center=False`` gives the principal directions of
     the differences whatever the labels.

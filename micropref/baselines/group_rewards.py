@@ -20,18 +20,24 @@ __all__ = ["GroupRewards"]
 
 
 class GroupRewards(LinearRewards):
-    """A Bradley-Terry reward of its own for every group: the supervised oracle.
+    r"""A Bradley-Terry reward of its own for every group: the supervised oracle.
 
     `groups` in `fit` are what other methods have to find out: the true criterion, attribute or population of every
     row. With Ω_g the weight of the rows of group g,
 
-        w_g = argmin_w  −(1/Ω_g) Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ alpha ‖w‖²,
+    .. math::
+
+        w_g = \operatorname*{argmin}_w \Bigl[ -\frac{1}{\Omega_g} \sum_{i \in g} \omega_i \log \sigma(s_i w^\top d_i)
+            + \tfrac12\, \mathtt{alpha}\, \lVert w \rVert^2 \Bigr],
 
     independently of all other groups. A row of no known group gets the pooled reward w_0, fitted to all rows in the
     same way. A group of few rows then learns little, and a method that shares what groups have in common can do better:
     this is a ceiling only where every group has rows enough. With ``pooling > 0``, groups share it here, too,
 
-        w_g = argmin_w  −Σ_{i∈g} ω_i log σ(s_i wᵀd_i) + ½ pooling ‖w − w_0‖²,
+    .. math::
+
+        w_g = \operatorname*{argmin}_w \Bigl[ -\sum_{i \in g} \omega_i \log \sigma(s_i w^\top d_i)
+            + \tfrac12\, \mathtt{pooling}\, \lVert w - w_0 \rVert^2 \Bigr],
 
     which is the prior N(w_0, I / pooling) of `UserRewards`, but with w_0 fixed.
 

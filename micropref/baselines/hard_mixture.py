@@ -30,13 +30,17 @@ _START_MARGIN = 0.3
 
 
 class HardMixture(LinearRewards):
-    """Clusters of annotators, one Bradley-Terry head each, by expectation-maximisation with hard assignments.
+    r"""Clusters of annotators, one Bradley-Terry head each, by expectation-maximisation with hard assignments.
 
     Algorithm 1 of MaxMin-RLHF (Chakraborty et al., 2024): alternately, every annotator u goes to the head under which
     their rows are most likely, and every head is fitted to the rows of its annotators,
 
-        z_u = argmax_k Σ_{i∈u} ω_i log σ(s_i w_kᵀ d_i),
-        J = −(1/Ω) Σ_i ω_i log σ(s_i w_{z(i)}ᵀ d_i) + ½ alpha ‖W‖² → min over W,
+    .. math::
+
+        z_u &= \operatorname*{argmax}_k \sum_{i \in u} \omega_i \log \sigma(s_i w_k^\top d_i), \\
+        W &= \operatorname*{argmin}_W J, \qquad
+        J = -\frac{1}{\Omega} \sum_i \omega_i \log \sigma(s_i w_{z(i)}^\top d_i) + \tfrac12\, \mathtt{alpha}\, \lVert
+            W \rVert^2,
 
     until no annotator moves. J never increases. Of `n_init` random starts the one with the smallest J is kept. Rows
     without a group are annotators of their own.

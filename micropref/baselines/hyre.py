@@ -29,12 +29,16 @@ _PRIORS = ("uniform", "heads")
 
 
 class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):  # type: ignore[misc]
-    """Weights the heads of an ensemble, any ensemble, by a few labels.
+    r"""Weights the heads of an ensemble, any ensemble, by a few labels.
 
     HyRe (Lee et al., 2024). From heads w_k with prior weights π_k, and with the loss
     L_ik = −log σ(s_i w_kᵀ d_i) of a vote in nats,
 
-        π_uk  =  π_k exp(−Σ_{i∈u} ω_i L_ik / τ) / Σ_j π_j exp(−Σ_{i∈u} ω_i L_ij / τ),      reward of u = Σ_k π_uk w_kᵀφ.
+    .. math::
+
+        \pi_{uk} = \frac{\pi_k \exp\bigl(-\sum_{i \in u} \omega_i L_{ik} / \tau\bigr)}
+            {\sum_j \pi_j \exp\bigl(-\sum_{i \in u} \omega_i L_{ij} / \tau\bigr)}, \qquad
+        \text{reward of } u = \sum_k \pi_{uk}\, w_k^\top \varphi.
 
     The paper has equal π_k and τ = 1, for which the weights are Bayes' posterior of "one of the heads is this user's".
 

@@ -46,18 +46,26 @@ _MOST_USERS = 100
 
 
 class LowRankRewards(AskingRewards, HeadRewards):
-    """A basis of K reward heads, learned together with every annotator's weights of them.
+    r"""A basis of K reward heads, learned together with every annotator's weights of them.
 
     LoRe (Bose et al., 2025). User u has the reward r_u(φ) = Σ_k π_uk b_kᵀ φ with π_u in the simplex: a combination of
     rewards, where a mixture of Bradley-Terry models (`MixtureBradleyTerry`) combines probabilities, one head being each
     annotator's true one. With π_u = softmax(θ_0 + δ_u), and θ_0 alone for ungrouped rows,
 
-        J = −(1/Ω) Σ_i ω_i log σ(s_i Σ_k π_{u(i)k} b_kᵀ d_i)
-            + ½ (alpha / K) Σ_k ‖b_k‖² + (weight_penalty / 2Ω) (Σ_u ‖δ_u‖² + ‖θ_0‖²)
+    .. math::
+
+        J = {} & -\frac{1}{\Omega} \sum_i \omega_i \log \sigma\Bigl(s_i \sum_k \pi_{u(i)k}\, b_k^\top d_i\Bigr) \\
+            & + \frac{\mathtt{alpha}}{2K} \sum_k \lVert b_k \rVert^2
+            + \frac{\mathtt{weight\_penalty}}{2\Omega} \Bigl(\sum_u \lVert \delta_u \rVert^2 + \lVert \theta_0
+                \rVert^2\Bigr)
 
     is minimised over basis and weights at once. A new user's few votes give δ_u alone, the basis and θ_0 being frozen:
 
-        δ_u = argmin  −Σ_{i∈u} ω_i log σ(s_i Σ_k π_uk b_kᵀ d_i) + ½ weight_penalty ‖δ_u‖²,
+    .. math::
+
+        \delta_u = \operatorname*{argmin}_\delta \Bigl[ -\sum_{i \in u} \omega_i
+            \log \sigma\Bigl(s_i \sum_k \pi_{uk}\, b_k^\top d_i\Bigr)
+            + \tfrac12\, \mathtt{weight\_penalty}\, \lVert \delta \rVert^2 \Bigr],
 
     that is, exactly what joint training would do to a user too few to move the basis. An unknown user has
     π = softmax(θ_0), the mean weights (of the users' logits). The users of `fit` are known from then on.

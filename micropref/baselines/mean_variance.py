@@ -36,19 +36,26 @@ __getattr__ = moved(__name__)
 
 
 class MeanVarianceRewards(UtilityDistribution):
-    """Distributional preference learning with a mean and a variance: a normal distribution of tastes.
+    r"""Distributional preference learning with a mean and a variance: a normal distribution of tastes.
 
     Siththaranjan, Laidlaw and Hadfield-Menell (2024) let a network give every response a a utility N(μ(a), σ²(a)),
     whose spread stands for context that the model cannot see, and p = Φ((μ_a − μ_b) / sqrt(σ_a² + σ_b²)). Rows of X are
     differences d = φ(a) − φ(b) and hold no single responses, so this is the linear version *for the difference in
     utility*: the reward is w ~ N(μ, Σ) with Σ = diag(τ²) + L Lᵀ, so that
 
-        wᵀd ~ N(μᵀd, dᵀΣd),      p(first preferred) = E σ(wᵀd) ≈ σ(μᵀd / sqrt(1 + π/8 · dᵀΣd)),
+    .. math::
+
+        w^\top d \sim \mathcal{N}(\mu^\top d,\; d^\top \Sigma d), \qquad
+        p(\text{first preferred}) = \mathbb{E}\, \sigma(w^\top d)
+            \approx \sigma\biggl(\frac{\mu^\top d}{\sqrt{1 + \frac{\pi}{8}\, d^\top \Sigma d}}\biggr),
 
     MacKay's approximation (1992) of the logistic-normal integral. Unlike in the paper, both responses share one draw of
     the taste; what they have in common cancels, and equal responses have no variance. The loss is
 
-        J = −(1/Ω) Σ_i ω_i log p(y_i) + ½ alpha ‖μ‖² + ½ variance_alpha tr Σ,
+    .. math::
+
+        J = -\frac{1}{\Omega} \sum_i \omega_i \log p(y_i) + \tfrac12\, \mathtt{alpha}\, \lVert \mu \rVert^2
+            + \tfrac12\, \mathtt{variance\_alpha} \operatorname{tr} \Sigma,
 
     minimised by L-BFGS from μ = 0 and a small Σ. Rows are judged one by one, as in the paper: annotators play no part
     in learning. Single comparisons show variance only by how it flattens choices, so it is found where some differences

@@ -28,13 +28,17 @@ _GATHERED_BYTES = 1 << 26
 
 
 class ContextNeighbors(LinearRewards):
-    """Local Bradley-Terry rewards: the labelled rows with the nearest contexts decide.
+    r"""Local Bradley-Terry rewards: the labelled rows with the nearest contexts decide.
 
     No heads, no mixture. Let N(c) be the labelled rows nearest to context c in Euclidean distance δ, as many as have
     the total weight `n_neighbors` (those at the last distance δ_c share what is left). Around c,
 
-        w(c) = w_0 + argmin_v  −Σ_{j∈N(c)} κ_j ω_j log σ(s_j (w_0 + v)ᵀ d_j) + ½ local_alpha ‖v‖²,
-        κ_j = exp(−2 δ_j² / δ_c²)
+    .. math::
+
+        w(c) &= w_0 + \operatorname*{argmin}_v \Bigl[ -\sum_{j \in N(c)} \kappa_j \omega_j \log \sigma\bigl(s_j (w_0 +
+            v)^\top d_j\bigr)
+            + \tfrac12\, \mathtt{local\_alpha}\, \lVert v \rVert^2 \Bigr], \\
+        \kappa_j &= e^{-2 \delta_j^2 / \delta_c^2}
 
     with w_0 the Bradley-Terry reward of all rows: logistic regression, locally weighted as in Loader (1999), shrunk
     towards the global fit. Every query is a problem of its own with no more variables than neighbours, solved by

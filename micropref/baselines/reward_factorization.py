@@ -44,7 +44,7 @@ _NEGLIGIBLE = 1e-9
 
 
 class RewardFactorization(AskingRewards, LinearRewards):
-    """Rewards λ_uᵀ B φ: a shared basis B of K reward heads and weights λ_u of every user, of either sign.
+    r"""Rewards λ_uᵀ B φ: a shared basis B of K reward heads and weights λ_u of every user, of either sign.
 
     PReF (Shenfeld et al., 2025). Where `LowRankRewards` weights heads by a simplex, weights are free here, so that
     users lie in a subspace of rewards. Learning has the three steps of the paper:
@@ -55,12 +55,20 @@ class RewardFactorization(AskingRewards, LinearRewards):
        the Bradley-Terry reward of all rows.
     2. *Bilinear likelihood* (`refine`). From there, L-BFGS minimises over B, the mean μ and all deviations δ_u
 
-           J = −(1/Ω) Σ_i ω_i log σ(s_i (μ + δ_{u(i)})ᵀ B d_i) + ½ alpha ‖B‖² + (1/2Ω) (Σ_u ‖δ_u‖² + ‖μ‖²).
+       .. math::
+
+           J = -\frac{1}{\Omega} \sum_i \omega_i \log \sigma\bigl(s_i (\mu + \delta_{u(i)})^\top B d_i\bigr)
+               + \tfrac12\, \mathtt{alpha}\, \lVert B \rVert^2
+               + \frac{1}{2\Omega} \Bigl(\sum_u \lVert \delta_u \rVert^2 + \lVert \mu \rVert^2\Bigr).
 
     3. *Users.* With B fixed and its heads scaled to margins of root mean square one over the training rows, a user's
        weights are the logistic regression of their votes,
 
-           λ_u = argmin  −Σ_{i∈u} ω_i log σ(s_i λᵀ B d_i) + ½ (λ − m)ᵀ P (λ − m).
+       .. math::
+
+           \lambda_u = \operatorname*{argmin}_\lambda \Bigl[ -\sum_{i \in u} \omega_i \log \sigma(s_i \lambda^\top B
+               d_i)
+               + \tfrac12 (\lambda - m)^\top P (\lambda - m) \Bigr].
 
        With ``user_prior="population"`` m and P⁻¹ are mean and covariance of users' weights, estimated from the
        annotators by the EM algorithm with Laplace's approximation; with "none", as in the paper, m = 0 and P = I / 100,

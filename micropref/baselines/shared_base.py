@@ -33,18 +33,25 @@ _MOST_USERS = 100
 
 
 class SharedBaseEnsemble(ReweightedHeads):
-    """Ensemble of reward heads on shared features, each a fixed random head plus a trained one.
+    r"""Ensemble of reward heads on shared features, each a fixed random head plus a trained one.
 
     The "shared-base" ensemble of HyRe (Lee et al., 2024), which MiCRo (Shen et al., 2025) compares with: randomised
     prior functions (Osband et al., 2018) on one frozen base. Head k is w_k = p_k + θ_k with a random p_k that is never
     trained, and
 
-        J = (1/K) Σ_k [ −(1/Ω) Σ_i ω_i log σ(s_i w_kᵀ d_i) + ½ alpha ‖θ_k‖² ]
+    .. math::
+
+        J = \frac{1}{K} \sum_k \Bigl[ -\frac{1}{\Omega} \sum_i \omega_i \log \sigma(s_i w_k^\top d_i)
+            + \tfrac12\, \mathtt{alpha}\, \lVert \theta_k \rVert^2 \Bigr]
 
     is minimised over all θ_k. The heads agree where the data say something and stay p_k where they say nothing. A
     user's votes weight the heads by the rule of HyRe,
 
-        π_uk ∝ exp( (1/τ) Σ_{i∈u} ω_i log σ(s_i w_kᵀ d_i) ),        reward of u  =  Σ_k π_uk w_kᵀ φ.
+    .. math::
+
+        \pi_{uk} \propto \exp\Bigl( \frac{1}{\tau} \sum_{i \in u} \omega_i \log \sigma(s_i w_k^\top d_i) \Bigr),
+            \qquad
+        \text{reward of } u = \sum_k \pi_{uk}\, w_k^\top \varphi.
 
     What differs from the paper: the base is the frozen embedding, so that heads and priors are linear, the problem is
     convex and L-BFGS solves it, where the paper fine-tunes a network by stochastic steps; θ_k is penalised, which says

@@ -35,11 +35,15 @@ _MOST_USERS = 200
 
 
 class UserRewards(AskingRewards, LinearRewards):
-    """One reward per user, w_u = w_0 + v_u, with a Gaussian prior around the common reward w_0.
+    r"""One reward per user, w_u = w_0 + v_u, with a Gaussian prior around the common reward w_0.
 
     With margins s_i w_uᵀd_i for the rows of user u and s_i w_0ᵀd_i for rows without a user, w_0 and all v_u minimise
 
-        J = −(1/Ω) Σ_i ω_i log σ(margin_i) + ½ alpha ‖w_0‖² + (1/Ω) Σ_u ½ user_alpha ‖v_u‖²,
+    .. math::
+
+        J = -\frac{1}{\Omega} \sum_i \omega_i \log \sigma(\text{margin}_i) + \tfrac12\, \mathtt{alpha}\, \lVert w_0
+            \rVert^2
+            + \frac{1}{\Omega} \sum_u \tfrac12\, \mathtt{user\_alpha}\, \lVert v_u \rVert^2,
 
     jointly. J is convex. Ω J is, up to a constant, minus the log-posterior under w_u ~ N(w_0, I / user_alpha): what a
     user's votes say is weighed against the prior in nats, not in shares of all rows, so that the shrinkage of one user

@@ -59,7 +59,7 @@ class PreferenceTable:
     extra : mapping of str to sequences of n cells, optional
         Columns that came along, of any type. They cannot be called like a column of the table, ``label`` or ``tie``.
     n_rejected : int, default=0
-        Rows that a reader left out. A part of a table knows nothing of them and says 0.
+        Rows that a reader left out. 0 for a part of a table.
     report : ReadReport, optional
         What a reader understood of its source. A part of a table has none.
     *old : int

@@ -25,8 +25,8 @@ class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type
     """Scale contexts and differences, each by one number, to a given root mean square norm.
 
     The penalties of the estimators are stated for features of a usual size; this brings embeddings of any size there.
-    One scale per block keeps the geometry of the embedding, and differences are never centred: a shift would prefer
-    the first response for being first, so that swapping two responses would no longer swap their probabilities.
+    One scale per block keeps the geometry of the embedding, and differences are never centred: a shift
+    introduces a position bias, so that swapping two responses would no longer swap their probabilities.
 
     Parameters
     ----------

@@ -33,14 +33,17 @@ def suggest_annotations(
     labelled: tuple[Any, ...] | None = None,
     random_state: Any = 0,
 ) -> NDArray[np.intp]:
-    """The answers to collect next: which annotator should compare which pair, so that the heads are found soonest.
+    r"""The answers to collect next: which annotator should compare which pair, so that the heads are found soonest.
 
     With r_uk the probability that annotator u has head k, given all answers so far, the answer to a pair d has the
     probability p = Σ_k r_uk σ(w_kᵀd), and says of the heads, by Laplace's approximation under the prior of
     ``alpha="auto"``,
 
-        I(y_S; w_1, …, w_K) = ½ log det(I + K_S),    K_ij = (s² / mean ‖d‖²) d_iᵀd_j Σ_k a_ik a_jk,
-        a_ik = r_{u(i)k} σ'(w_kᵀd_i) / √(p_i (1 − p_i)),
+    .. math::
+
+        I(y_S; w_1, \dots, w_K) &= \tfrac12 \log \det(I + K_S), \\
+        K_{ij} &= \frac{s^2}{\operatorname{mean} \lVert d \rVert^2}\, d_i^\top d_j \sum_k a_{ik} a_{jk}, \\
+        a_{ik} &= \frac{r_{u(i)k}\, \sigma'(w_k^\top d_i)}{\sqrt{p_i (1 - p_i)}},
 
     s = 1.75. It is large where the annotator's head is known, so that the answer is about that head, where the answer
     is open, and where the pair differs in a direction in which that head has been asked little. Answers are chosen one

@@ -19,9 +19,12 @@ def mixture_nll_and_grad(
     n_context_features: int = 0,
     sample_weight: Array | None = None,
 ) -> tuple[Any, Array, Array | None, Array | None]:
-    """Negative log-likelihood of a mixture of Bradley-Terry heads with a linear gate, and its gradient.
+    r"""Negative log-likelihood of a mixture of Bradley-Terry heads with a linear gate, and its gradient.
 
-        J = −(1/Ω) Σ_i ω_i log Σ_k π_k(c_i) σ(w_kᵀ d_i),    π(c) = softmax(V c + b),    Ω = Σ_i ω_i
+    .. math::
+
+        J = -\frac{1}{\Omega} \sum_i \omega_i \log \sum_k \pi_k(c_i)\, \sigma(w_k^\top d_i), \qquad
+        \pi(c) = \operatorname{softmax}(V c + b), \qquad \Omega = \sum_i \omega_i
 
     (Eq. 1-2 of Shen et al., 2025) with the preferred response first in every row, without penalties.
 
@@ -29,7 +32,7 @@ def mixture_nll_and_grad(
     ----------
     X : array of shape (n_samples, n_context_features + n_features)
         Rows ``[c_i | d_i]``: a NumPy array or torch tensor in float16, bfloat16, float32 or float64, with any strides.
-        Half precision is stored, single computed.
+        Sums are computed in single precision where X is stored in half precision.
     W : array of shape (n_components, n_features)
         Heads w_k; like all parameters of the kind and on the device of X.
     V : array of shape (n_components, n_context_features), optional
@@ -134,9 +137,12 @@ def mixture_sums(
     balance: float = 0.0,
     row_gradients: bool = False,
 ) -> Sums:
-    """What estimators add up over blocks of rows: loss and gradients not divided by Ω, with labels and balance term.
+    r"""What estimators add up over blocks of rows: loss and gradients not divided by Ω, with labels and balance term.
 
-        −Σ_i ω_i log Σ_k π_ik σ(s_i w_kᵀ d_i) + balance Σ_i ω_i Σ_k π_ik log π_ik
+    .. math::
+
+        -\sum_i \omega_i \log \sum_k \pi_{ik}\, \sigma(s_i w_k^\top d_i)
+            + \mathtt{balance} \sum_i \omega_i \sum_k \pi_{ik} \log \pi_{ik}
 
     Parameters
     ----------

@@ -10,13 +10,17 @@ _METHODS = ("holm", "benjamini-hochberg", "bonferroni")
 
 
 def adjust_p_values(p: ArrayLike, method: str = "holm") -> np.ndarray:
-    """Adjust p-values for the number of tests.
+    r"""Adjust p-values for the number of tests.
 
     With p_(1) ≤ … ≤ p_(m) in ascending order,
 
-        bonferroni            min(1, m p_(i))
-        holm                  max_{j ≤ i} min(1, (m − j + 1) p_(j))
-        benjamini-hochberg    min_{j ≥ i} min(1, m p_(j) / j)
+    .. math::
+
+        \begin{aligned}
+        &\text{bonferroni} && \min\bigl(1,\; m\, p_{(i)}\bigr) \\
+        &\text{holm} && \max_{j \le i}\; \min\bigl(1,\; (m - j + 1)\, p_{(j)}\bigr) \\
+        &\text{benjamini-hochberg} && \min_{j \ge i}\; \min\bigl(1,\; m\, p_{(j)} / j\bigr)
+        \end{aligned}
 
     The first two bound the probability of any false rejection under every dependence of the tests, Holm's with more
     power; the third bounds the expected share of false ones among rejections of independent or positively dependent

@@ -48,12 +48,15 @@ def paired_bootstrap(
     n_resamples: int = 2000,
     random_state: Any = 0,
 ) -> PairedDifference:
-    """Mean difference of two methods on the same rows, with a bootstrap of whole clusters.
+    r"""Mean difference of two methods on the same rows, with a bootstrap of whole clusters.
 
     The interval is that of `mean_interval` for a − b. The p-value compares the difference d with those of the B
     resamples, moved to where the difference would be 0 (Davison and Hinkley, 1997, section 4.4):
 
-        p = (1 + #{b : √(m / (m − 1)) abs(d*_b − d) ≥ abs(d)}) / (1 + B),      and at least 2^(1 − m),
+    .. math::
+
+        p = \frac{1 + \#\bigl\{b : \sqrt{m / (m - 1)}\; \lvert d^*_b - d \rvert \ge \lvert d \rvert\bigr\}}{1 + B},
+            \qquad \text{and at least } 2^{1 - m},
 
     with m clusters. The root makes the variance of the resamples that of a sample of m; 2^(1 − m) is what m clusters
     that all agree are worth to a test of signs, where resamples of so few would all look alike.
@@ -139,14 +142,17 @@ class McNemarTest:
 
 
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, clusters: ArrayLike | None = None) -> McNemarTest:
-    """Test whether two methods are right equally often on the same rows.
+    r"""Test whether two methods are right equally often on the same rows.
 
     Without clusters this is McNemar's exact test: of the rows on which one method alone was right, half are expected on
     either side, and p is binomial. With clusters, let D_c be the rows of cluster c on which only a was right minus
     those on which only b was. If the methods are alike, the names of the two can be exchanged in every cluster by
     itself, and
 
-        p = P(abs Σ_c ε_c D_c ≥ abs Σ_c D_c)        with fair independent signs ε_c = ±1,
+    .. math::
+
+        p = P\Bigl(\Bigl\lvert \sum_c \varepsilon_c D_c \Bigr\rvert \ge \Bigl\lvert \sum_c D_c \Bigr\rvert\Bigr)
+            \qquad \text{with fair independent signs } \varepsilon_c = \pm 1,
 
     computed exactly, by adding one cluster at a time to the distribution of the sum. A cluster counts as one toss
     however many rows it has. Where that would take longer than seconds (2³¹ additions), the normal limit of the same

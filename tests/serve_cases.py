@@ -116,7 +116,7 @@ def running(model: Any, users: Path, settings: Settings | None = None, questions
     with bound_to("127.0.0.1", 0) as bound:
         service = Service(load, UserDatabase(users), read_questions(questions), log)
         application = create_application(service, settings or Settings(), log)
-        server = server_of(application)
+        server = server_of(application, (settings or Settings()).limits)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
         thread.start()
         try:

@@ -98,6 +98,27 @@ def test_answers_move_weights_and_ranking(driver, server):
     assert page["prompt"].text == question
 
 
+def test_what_is_asked_for_while_an_answer_is_on_its_way_is_done(driver, server):
+    """A wish applies, and a user is forgotten, after the vote that was on its way."""
+    page = Page(driver, server.ask.port)
+    page.ready()
+    user, weights = page["me"].text, page.weights()
+    driver.execute_script(
+        "document.getElementById('wish').value = 'keep it short';"
+        "document.getElementById('first').click();"
+        "document.getElementById('wish-form').requestSubmit();"
+    )
+    page.answered(1)
+    assert page.weights() != weights
+    topic = server.ask("GET", "/examples").content["topics"][0]
+    rank = {**topic, "context": "keep it short", "user": user, "explain": True}
+    found = server.ask("POST", "/rank", rank).content["weights"]
+    assert page.weights() == [f"{int(100 * weight + 0.5)} %" for weight in found]
+    driver.execute_script("document.getElementById('first').click(); document.getElementById('forget').click();")
+    page.until(lambda: page["me"].text != user and page["first"].is_enabled())
+    assert server.ask("GET", f"/users/{user}").status == 404
+
+
 def test_a_wish_changes_the_ranking(driver, server):
     page = Page(driver, server.ask.port)
     page.ready()

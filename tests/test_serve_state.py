@@ -159,6 +159,29 @@ def test_a_deleted_user_leaves_no_trace(tmp_path):
         assert server.service.n_votes == 121
 
 
+def test_a_killed_process_leaves_no_trace_of_whom_it_had_deleted(tmp_path):
+    """Killed after the deletion and before the log was emptied."""
+    (tmp_path / "after").mkdir()
+    with running(fitted("routed"), tmp_path / "users.sqlite") as server:
+        server.ask("POST", "/votes", vote(0, "secretuser"))
+        server.ask("POST", "/votes", vote(0, "o0"))
+        server.service.database.forget("secretuser")
+        for name in ("users.sqlite", "users.sqlite-wal"):
+            shutil.copy(tmp_path / name, tmp_path / "after")
+    after = tmp_path / "after"
+    assert any(b"secretuser" in file.read_bytes() for file in after.iterdir())
+    with running(fitted("routed"), after / "users.sqlite") as server:
+        assert server.service.n_votes == 1
+        for file in after.iterdir():
+            assert b"secretuser" not in file.read_bytes(), file.name
+
+
+def test_a_file_that_cannot_be_opened_is_named(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match=r"opening .*folder: expected a users file that can be used now, got: unable"):
+        UserDatabase(tmp_path / "folder")
+
+
 def test_a_second_server_is_refused(tmp_path):
     first = UserDatabase(tmp_path / "users.sqlite")
     with pytest.raises(ValueError, match="expected a users file that no other server uses, got"):

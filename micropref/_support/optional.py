@@ -10,6 +10,7 @@ _EXTRA_OF = {
     "fastapi": "serve",
     "pydantic": "serve",
     "uvicorn": "serve",
+    "httptools": "serve",
     "torch": "torch",
     "triton": "torch",
     "numba": "numba",

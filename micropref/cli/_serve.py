@@ -38,7 +38,7 @@ def serve(
         list[str] | None,
         typer.Option(
             "--allow-host",
-            help="A further name by which a local server is called, as behind a proxy. May be repeated.",
+            help="A further name by which the server may be called, as behind a proxy. May be repeated.",
         ),
     ] = None,
     log_content: Annotated[

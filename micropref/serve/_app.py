@@ -70,6 +70,7 @@ def create_application(service: Service, settings: Settings, log: Log) -> Any:
     app = fastapi.FastAPI(
         title="micropref", version=_version(), summary=_SUMMARY, docs_url=None, redoc_url=None, lifespan=lifespan
     )
+    app.router.redirect_slashes = False
     for path, method, endpoint, request, answer in endpoints.table():
         extra = None if request is None else {"requestBody": _described(request, fastapi)}
         app.add_api_route(
@@ -317,7 +318,9 @@ def _pages(app: Any, fastapi: Any) -> None:
 
 async def _unknown(fastapi: Any, status: int, request: Any, error: Exception) -> Any:
     what = "a path that /docs lists" if status == 404 else "a method that /docs lists for this path"
-    return fastapi.Response(_json({"detail": f"expected {what}, got another"}), status, media_type="application/json")
+    content = _json({"detail": f"expected {what}, got another"})
+    headers = getattr(error, "headers", None)  # where the method is wrong: those that are allowed
+    return fastapi.Response(content, status, headers=headers, media_type="application/json")
 
 
 async def _failed(fastapi: Any, request: Any, error: Exception) -> Any:

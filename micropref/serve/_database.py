@@ -77,7 +77,8 @@ class UserDatabase:
                 ) from None
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            self._writing, self._reading = (opened.enter_context(_connection(path)) for _ in range(2))
+            with _storage(f"opening {path}"):
+                self._writing, self._reading = (opened.enter_context(_connection(path)) for _ in range(2))
             self._prepare()
             self._open = opened.pop_all()
         self._lock = Lock()  # of the reading connection

@@ -177,7 +177,7 @@ async def _say(send: Send, status: int, detail: str, headers: list[tuple[bytes, 
 
 def _route(scope: Scope) -> str:
     """The path of the route, in which an id is {id}."""
-    return str(getattr(scope.get("route"), "path", _known(scope["path"])))
+    return str(getattr(scope.get("route"), "path_format", _known(scope["path"])))
 
 
 def _known(path: str) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -41,3 +44,28 @@ class Log:
         frames = traceback.extract_tb(error.__traceback__)
         places = [f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[-8:]]
         self.write(event, level="error", error=type(error).__name__, places=places, **more)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Write what libraries warn of as events, too."""
+        handler = _Handler(self)
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    """Warnings of libraries, without what was put into their messages, which may be texts."""
+
+    def __init__(self, log: Log):
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level, source = record.levelname.lower(), record.name
+        if record.exc_info and record.exc_info[1] is not None:
+            self._log.failure("library", record.exc_info[1], source=source)
+        else:
+            self._log.write("library", level=level, source=source, place=f"{record.filename}:{record.lineno}")

@@ -15,6 +15,7 @@ from typing import Any
 
 from micropref._support.optional import require
 from micropref.serve._app import create_application
+from micropref.serve._connections import connection_class
 from micropref.serve._database import UserDatabase
 from micropref.serve._logs import Log
 from micropref.serve._questions import read_questions
@@ -61,7 +62,8 @@ def serve(
         As `PreferenceModel.load` takes them.
     limits : Limits, optional
     allowed_hosts : set of str, default=()
-        Further names by which a server of the own machine is called, as behind a proxy.
+        Further names by which the server may be called, as behind a proxy; with none, a public server may be called
+        by any.
     log_content : bool, default=False
         Let the log hold bodies and ids.
     ready : callable, optional
@@ -75,9 +77,12 @@ def serve(
     log, token = Log(), token_of()
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is a model to be replaced
-    hosts = _LOCAL_NAMES | {host.lower(), *allowed_hosts} if _is_local(host) else None
+    # On a public address any name is good, unless names are given.
+    named = _is_local(host) or allowed_hosts
+    hosts = _LOCAL_NAMES | {host.lower(), *allowed_hosts} if named else None
     settings = Settings(limits or Limits(), token, hosts, log_content)
     with ExitStack() as opened:
+        opened.enter_context(log.heard())
         listening = opened.enter_context(bound_to(host, port))
         address = _address(listening)
         database = UserDatabase(users)
@@ -86,17 +91,17 @@ def serve(
         except BaseException:
             database.close()
             raise
-        if token is None and hosts is None:
+        if token is None and not _is_local(host):
             log.write(
                 "open", level="warning", reason="expected a token in MICROPREF_TOKEN on a public address, got none"
             )
         application = create_application(service, settings, log)
         sys.setswitchinterval(_SWITCH_S)
-        _run(_signalled(server_of(application), service, log, address, ready), listening)
+        _run(_signalled(server_of(application, settings.limits), service, log, address, ready), listening)
 
 
-def server_of(application: Any) -> Any:
-    """What speaks HTTP for an application, and says nothing by itself."""
+def server_of(application: Any, limits: Limits) -> Any:
+    """What speaks HTTP for an application."""
     uvicorn = require("uvicorn", "Serving a model")
     config = uvicorn.Config(
         application,
@@ -106,7 +111,7 @@ def server_of(application: Any) -> Any:
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
         backlog=_BACKLOG,
-        h11_max_incomplete_event_size=1 << 16,
+        http=connection_class(limits),
     )
     return uvicorn.Server(config)
 

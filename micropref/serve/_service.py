@@ -101,6 +101,7 @@ class Service:
         self._candidates_lock = Lock()
         self.served, self.name = self._opened()
         self.n_users, self.n_votes = database.counts()
+        self._fold()  # a process that was killed may have left what it had deleted
         self.scoring = Batches(self._score, "scoring", _MOST_SCORED)
         self.writing = Batches(self._write, "writing", _MOST_VOTES)
         self.asking = Batches(self._call, "asking", _MOST_ASKED)

@@ -18,6 +18,8 @@ class Limits:
 
     Attributes
     ----------
+    head : int
+        Bytes of what comes before a body; beyond, 431.
     body : int
         Bytes of a body; beyond, 413.
     text : int
@@ -27,9 +29,10 @@ class Limits:
     id : int
         Characters of a user's id and of a key.
     body_seconds : float
-        Time in which a body must have come; beyond, 408.
+        Time in which a head, and then a body, must have come; beyond, 408.
     """
 
+    head: int = 1 << 16
     body: int = 1 << 20
     text: int = 1 << 15
     items: int = 256

@@ -14,7 +14,7 @@ def page_with_servers(page: Path, monkeypatch, tmp_path: Path) -> Iterator[str]:
     """The text of a page, whose servers run meanwhile."""
     text = page.read_text(encoding="utf-8")
     if page.name == "embeddings.md":
-        monkeypatch.setenv("EMBEDDINGS_KEY", "a key")
+        monkeypatch.setenv("EMBEDDINGS_KEY", "a-key")
         with running(EmbeddingServer(64)) as server:
             yield text.replace("http://127.0.0.1:8080", server.root)
     elif page.name == "hub.md":

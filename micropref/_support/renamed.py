@@ -51,6 +51,7 @@ MOVED: dict[str, dict[str, str]] = {
         **_USER_ID,
         **_in("micropref.datasets._chat", "read_cell"),
         **_in("micropref.datasets._prompts", "split_explicit"),
+        **_in("micropref.datasets._text", "is_blank"),
     },
     "micropref.datasets.sources": {
         **_in("micropref.datasets", "MalformedRowError"),
@@ -61,6 +62,7 @@ MOVED: dict[str, dict[str, str]] = {
     "micropref.distributed": _OF_RANKS,
     "micropref.embed.pair_encoder": {
         **_in("micropref.embed", "EmbeddingStore", "EncoderMismatchError", "encoder_config", "resolve_encoder"),
+        **_in("micropref.embed.encoders", "encoder_from_config"),
         **_in("micropref.datasets", "PreferenceTable", "read_preferences"),
         **_in("micropref.datasets._text", "is_blank"),
         **_in("micropref.embed._texts", "check_texts"),
@@ -88,6 +90,7 @@ MOVED: dict[str, dict[str, str]] = {
     },
     "micropref.reward": {
         **_in("micropref", "MixtureBradleyTerry"),
+        **_in("micropref.embed", "EmbeddingStore", "EncoderMismatchError"),
         **_in("micropref.metrics", "mean_interval"),
         **_in("micropref.persistence", "ModelFileError"),
         **_in("micropref._estimator.model_folder", "read_folder", "write_folder"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from micropref._support.optional import require
+from micropref.kernels._pointwise import log_sigmoid
 from micropref.kernels._problem import Problem
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _loss(
     (W, V, b), (unit, is_group) = parameters, units
     n_units = len(is_group)
     mass = X.new_zeros(n_units).index_add(0, unit, weight)
-    evidence = functional.logsigmoid(functional.linear(X[:, n_context_features:], W))
+    evidence = log_sigmoid(functional.linear(X[:, n_context_features:], W))
     # Within a group the weight is an exponent, of an ungrouped row it multiplies the logarithm.
     inner = torch.where(is_group[unit], weight, torch.ones_like(weight))
     joint = evidence.new_zeros(n_units, len(W)).index_add(0, unit, inner[:, None] * evidence)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 else:
     torch = require("torch", "MixtureNLL")
 
+# What makes estimators of heads stands above this layer, which is all that imports torch; so it is named.
+_ESTIMATORS = "micropref.heads._trained"
+
 
 class MixtureNLL(torch.nn.Module):
     """Heads and linear gate of a mixture of Bradley-Terry models with their loss, as the last layer of a torch model.
@@ -124,8 +127,7 @@ class MixtureNLL(torch.nn.Module):
         for name, parameter in self.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
                 raise ValueError(f"{name}: expected finite numbers, got NaN or infinity; the training run diverged")
-        # The estimator stands above this layer, which is all that imports torch; so it is named.
-        trained = import_module("micropref.heads._trained")
+        trained = import_module(_ESTIMATORS)
         parameters = [None if one is None else _array(one) for one in (self.W, self.V, self.b)]
         rows = None if X is None else _array(torch.as_tensor(X))
         return trained.mixture_of(*parameters, balance=self.balance, X=rows)

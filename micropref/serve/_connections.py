@@ -29,8 +29,7 @@ def connection_class(limits: Limits) -> type:
         """One client."""
 
         _timer: asyncio.TimerHandle | None = None
-        _is_in_head = True
-        _n_heads = _n_bytes = 0
+        _is_in_head, _n_heads, _n_bytes = True, 0, 0
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -78,12 +77,13 @@ def connection_class(limits: Limits) -> type:
             """Say why, where no answer is on its way that this would break, and hang up."""
             self._stop_waiting()
             if self.cycle is None or self.cycle.response_complete:
-                content = json.dumps({"detail": detail}).encode()
-                self.transport.write(
-                    f"HTTP/1.1 {status} {_LINES[status]}\r\ncontent-type: application/json\r\n"
-                    f"content-length: {len(content)}\r\nconnection: close\r\n\r\n".encode()
-                    + content
-                )
+                self.transport.write(_answer(status, detail))
             self.transport.close()
 
     return Connection
+
+
+def _answer(status: int, detail: str) -> bytes:
+    content = json.dumps({"detail": detail}).encode()
+    head = f"HTTP/1.1 {status} {_LINES[status]}\r\ncontent-type: application/json\r\n"
+    return f"{head}content-length: {len(content)}\r\nconnection: close\r\n\r\n".encode() + content

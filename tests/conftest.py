@@ -1,10 +1,17 @@
-"""Settings of all tests: hypothesis without deadlines, since a busy machine is no failure, and repeatable in CI."""
+"""Settings of all tests: Triton is interpreted where there is no card; hypothesis has no deadlines, and repeats in CI.
+
+A busy machine is no failure.
+"""
 
 from __future__ import annotations
 
 import os
 
+import torch
 from hypothesis import settings
+
+# Triton asks when it is first imported, which tests of trainers do long before those of the kernels.
+os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
 
 # A failure in CI is one that every developer can repeat; runs elsewhere look for new examples.
 settings.register_profile("micropref", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,6 @@ from micropref.kernels import use_path
 from micropref.kernels._launches import LAUNCHES, Launch, Shape, launch_for, use_launch
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Triton asks when its kernels are first imported.
-os.environ.setdefault("TRITON_INTERPRET", "0" if DEVICE == "cuda" else "1")
 
 # Every path, the kernels of triton each by themselves.
 PATHS = ("reference", "blas", "numba", *(f"triton {name}" for name in LAUNCHES), "triton tall")

@@ -13,6 +13,7 @@ from hypothesis import settings
 # Triton asks when it is first imported, which tests of trainers do long before those of the kernels.
 os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
 
-# A failure in CI is one that every developer can repeat; runs elsewhere look for new examples.
-settings.register_profile("micropref", deadline=None, max_examples=40, derandomize=bool(os.environ.get("CI")))
+# A failure in CI is one that every developer can repeat; runs elsewhere look for new examples, and for more of them.
+in_ci = bool(os.environ.get("CI"))
+settings.register_profile("micropref", deadline=None, max_examples=30 if in_ci else 40, derandomize=in_ci)
 settings.load_profile("micropref")

@@ -18,6 +18,7 @@ import numpy as np
 from micropref._support.cached import cached_property
 from micropref._support.optional import require
 from micropref.embed._texts import check_texts
+from micropref.embed._unit_length import of_unit_length
 
 DTYPES = ("float32", "float16", "bfloat16")
 PURPOSE = "Embedding texts with a sentence-transformers model"
@@ -83,7 +84,7 @@ class ModelEncoder(ABC):
             vectors, self.n_truncated_ = self._embed(texts, advance)
         self.n_truncated_total_ += self.n_truncated_
         if self.normalize:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors = of_unit_length(vectors)
         return vectors
 
     def count_truncated(self, texts: Sequence[str]) -> int:

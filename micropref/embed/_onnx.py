@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from micropref._support.optional import require
 from micropref.embed._fetched import fetch, read_json
+from micropref.embed._unit_length import of_unit_length
 
 __all__ = ["OnnxModel"]
 
@@ -132,7 +133,7 @@ class OnnxModel:
                 raise ValueError(f"{self._graph}: expected states of tokens, got an output of shape {vectors.shape}")
             vectors = _pooled(vectors, padded["attention_mask"], self.pooling)
         if self.normalizes:
-            vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors = of_unit_length(vectors)
         return vectors
 
 

@@ -18,6 +18,7 @@ from micropref.datasets._text import is_blank
 from micropref.embed._embedding_api import Answer, EmbeddingServerError, Retries, ask, endpoint_of
 from micropref.embed._model_encoder import named
 from micropref.embed._texts import check_texts
+from micropref.embed._unit_length import of_unit_length
 
 __all__ = ["EmbeddingServerError", "HTTPEncoder"]
 
@@ -190,7 +191,7 @@ class HTTPEncoder:
             vectors[asked] = np.concatenate(parts)
         self.n_truncated_total_ += self.n_truncated_
         if self.normalize:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors = of_unit_length(vectors)
         return vectors
 
     def count_truncated(self, texts: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ from micropref._support.optional import require
 from micropref.embed._fetched import Fetched, fetch
 from micropref.embed._model_encoder import named
 from micropref.embed._texts import check_texts
+from micropref.embed._unit_length import of_unit_length
 
 __all__ = ["StaticEncoder"]
 
@@ -88,7 +89,7 @@ class StaticEncoder:
         )
         vectors = np.array(found[:, : self._dimension], dtype=np.float32)
         if self._normalizes:
-            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+            vectors = of_unit_length(vectors)
         return vectors
 
     def count_truncated(self, texts: Sequence[str]) -> int:

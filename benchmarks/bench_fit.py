@@ -271,6 +271,13 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Iterator[dict[str, A
         yield from evaluations()
 
 
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(max(rows, key=len)))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with dsp and ukpconvarg1")
@@ -286,17 +293,15 @@ def main() -> None:
         return
     folder = Path(tempfile.mkdtemp())
     about = {"hardware": hardware(), "versions": versions(), "baseline": arguments.baseline, "date": str(date.today())}
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
         for row in measure(arguments, folder):
             rows.append({**row, **about})
             print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+            # After every row: some of version 0.1 take minutes, and what was measured should outlive an interruption.
+            write(rows, arguments.output)
     finally:
         shutil.rmtree(folder)
-    with open(arguments.output, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ PACKAGES = {
             "Users combine a basis": ["LowRankRewards", "RewardFactorization"],
             "Users have a reward": ["UserRewards", "HardMixture", "GroupRewards", "ContextNeighbors"],
             "Distributions of tastes": ["MeanVarianceRewards", "CategoricalRewards"],
+            "Learned from ratings": ["MultiObjectiveRewards"],
         },
     ),
     "micropref.theory": Package("Theory"),
@@ -67,6 +68,7 @@ PACKAGES = {
             "Published sets": [
                 *("load_helpsteer2", "load_hh_rlhf", "load_personal_reward_bench", "load_prism"),
                 *("load_reward_bench", "load_rpr", "load_ultrafeedback"),
+                *("load_helpsteer2_ratings", "load_ultrafeedback_ratings", "RatingTable"),
             ],
             "Simulated worlds": ["make_preferences", "make_world", "load_demo"],
         },

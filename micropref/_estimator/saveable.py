@@ -34,6 +34,7 @@ _HOME = {
     "HypothesisReweighting": "micropref.baselines.hyre",
     "LowRankRewards": "micropref.baselines.low_rank",
     "MeanVarianceRewards": "micropref.baselines.mean_variance",
+    "MultiObjectiveRewards": "micropref.baselines.multi_objective",
     "RewardFactorization": "micropref.baselines.reward_factorization",
     "SharedBaseEnsemble": "micropref.baselines.shared_base",
     "UserRewards": "micropref.baselines.user_rewards",

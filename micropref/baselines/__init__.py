@@ -9,6 +9,7 @@ from micropref.baselines.hard_mixture import HardMixture
 from micropref.baselines.hyre import HypothesisReweighting
 from micropref.baselines.low_rank import LowRankRewards
 from micropref.baselines.mean_variance import MeanVarianceRewards
+from micropref.baselines.multi_objective import MultiObjectiveRewards
 from micropref.baselines.neighbors import ContextNeighbors
 from micropref.baselines.reward_factorization import RewardFactorization
 from micropref.baselines.shared_base import SharedBaseEnsemble
@@ -23,6 +24,7 @@ __all__ = [
     "HypothesisReweighting",
     "LowRankRewards",
     "MeanVarianceRewards",
+    "MultiObjectiveRewards",
     "RewardFactorization",
     "SharedBaseEnsemble",
     "UserRewards",

@@ -11,6 +11,30 @@ import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
+class Ratings:
+    """Single responses with scores of named attributes, for methods that need fine-grained annotations.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n, n_features), float32
+        On the scale of the differences of the data.
+    scores : ndarray of shape (n, n_attributes)
+        NaN where there is none.
+    prompt : ndarray of int of shape (n,)
+        As in `BenchData`; -1 for a prompt that the data do not have.
+    """
+
+    features: np.ndarray
+    scores: np.ndarray
+    prompt: np.ndarray
+
+    def away_from(self, prompts: np.ndarray) -> Ratings:
+        """Those of other prompts."""
+        kept = ~np.isin(self.prompt, prompts[prompts >= 0])
+        return Ratings(self.features[kept], self.scores[kept], self.prompt[kept])
+
+
+@dataclass(frozen=True, eq=False)
 class BenchData:
     """All rows of a data set; the chosen response comes first.
 
@@ -37,6 +61,15 @@ class BenchData:
     width : int
         Number of leading columns of `difference` that lie in the same space as each block of `width` context columns;
         0: contexts and responses are not of one space.
+    n_prompt : int
+        Number of leading columns of the context that describe the prompt.
+    target_names : tuple of str
+        What the stated contexts are called, by their numbers.
+    prompt : ndarray of int of shape (n,), or None
+        Numbers of the prompts, where there are ratings.
+    ratings : Ratings, or None
+    teaches : ndarray of bool of shape (n,), or None
+        Rows of another data set, which are for training alone; the rows of this one are then for labels and tests.
     """
 
     context: np.ndarray
@@ -52,6 +85,11 @@ class BenchData:
     reading: str
     known: np.ndarray | None = None
     width: int = 0
+    n_prompt: int = 0
+    target_names: tuple[str, ...] = ()
+    prompt: np.ndarray | None = None
+    ratings: Ratings | None = None
+    teaches: np.ndarray | None = None
 
 
 def in_canonical_order(
@@ -67,6 +105,10 @@ def in_canonical_order(
     reading: str = "",
     known: np.ndarray | None = None,
     width: int = 0,
+    n_prompt: int = 0,
+    prompt: np.ndarray | None = None,
+    ratings: Ratings | None = None,
+    teaches: np.ndarray | None = None,
 ) -> BenchData:
     """Sort rows by their content alone, and number users, contexts and units in that order.
 
@@ -81,11 +123,12 @@ def in_canonical_order(
     keys = _digests(context, difference, weight)
     order, numbers = _canonical_order(keys, _digests(context, _unsigned(difference), weight), user, target, unit)
     mirror = _digests(context, -difference + np.float32(0), weight)[order]
-    truth, given_test, known = (
-        None if part is None else np.asarray(part)[order] for part in (truth, given_test, known)
+    truth, given_test, known, prompt, teaches = (
+        None if part is None else np.asarray(part)[order] for part in (truth, given_test, known, prompt, teaches)
     )
     digest = hashlib.sha256()
-    for part in (keys[order], numbers, truth, given_test, known):
+    rated = () if ratings is None else (prompt, ratings.features, ratings.scores, ratings.prompt)
+    for part in (keys[order], numbers, truth, given_test, known, teaches, *rated):
         if part is not None:
             digest.update(np.ascontiguousarray(part).tobytes())
     return BenchData(
@@ -102,7 +145,65 @@ def in_canonical_order(
         reading=reading,
         known=known,
         width=width,
+        n_prompt=n_prompt,
+        target_names=_names_of(target, order, numbers[:, 1]),
+        prompt=prompt,
+        ratings=ratings,
+        teaches=teaches,
     )
+
+
+def taught_by(data: BenchData, teacher: BenchData) -> BenchData:
+    """The rows of both, those of the teacher for training alone.
+
+    Raises
+    ------
+    ValueError
+        If rows of the two have not the same columns, as from two encoders.
+    """
+    for name in ("context", "difference"):
+        widths = [getattr(one, name).shape[1] for one in (data, teacher)]
+        if widths[0] != widths[1]:
+            raise ValueError(
+                f"taught_by: expected a data set with {widths[0]} columns of {name}, as this one has, got {widths[1]}"
+            )
+
+    def both(name: str) -> list[Any]:
+        """Ids, those of the teacher apart."""
+        numbers = [getattr(one, name).tolist() for one in (data, teacher)]
+        return [None if one < 0 else (side, one) for side, of in enumerate(numbers) for one in of]
+
+    n_own, n_taught = len(data.weight), len(teacher.weight)
+    prompts = [np.full(n, -1) if one.ratings is None else one.prompt for one, n in ((data, n_own), (teacher, n_taught))]
+    if data.ratings is not None:
+        prompts[1] = np.full(n_taught, -1)
+    return in_canonical_order(
+        np.vstack([data.context, teacher.context]),
+        np.vstack([data.difference, teacher.difference]),
+        weight=np.append(data.weight, teacher.weight),
+        user=both("user"),
+        target=[*_named(data), *(None if name is None else f"{name}, in training" for name in _named(teacher))],
+        unit=both("unit"),
+        given_test=None if data.given_test is None else np.append(data.given_test, np.zeros(n_taught, dtype=bool)),
+        reading=f"{data.reading}; training: {teacher.reading}",
+        width=data.width,
+        n_prompt=data.n_prompt,
+        ratings=teacher.ratings if data.ratings is None else data.ratings,
+        prompt=np.concatenate(prompts),
+        teaches=np.repeat([False, True], [n_own, n_taught]),
+    )
+
+
+def _named(data: BenchData) -> list[str | None]:
+    """The name of each row's stated context."""
+    return [None if number < 0 else data.target_names[number] for number in data.target.tolist()]
+
+
+def _names_of(ids: Sequence[Any] | np.ndarray, order: np.ndarray, numbers: np.ndarray) -> tuple[str, ...]:
+    """Ids as text by their numbers, from ids in any order, the canonical order, and in that the numbers."""
+    cells = ids.tolist() if isinstance(ids, np.ndarray) else ids
+    _, first = np.unique(numbers, return_index=True)
+    return tuple(str(cells[order[place]]) for place in first.tolist() if numbers[place] >= 0)
 
 
 def _canonical_order(

@@ -57,12 +57,12 @@ def run_cell(
     Returns
     -------
     arrays : dict
-        "log_odds", (n_draws, n_budgets, n_test), of the preferred response of every test row; empty if the method
-        failed or is not applicable.
+        "log_odds", (n_draws, n_budgets, n_test), of the preferred response of every test row, and what else the method
+        keeps; empty if the method failed or is not applicable.
     meta : dict
         "status", "reason", "warnings", "seconds", and "traceback" of a failure.
     """
-    start, stages.seconds = time.perf_counter(), 0.0
+    start, stages.seconds, stages.kept = time.perf_counter(), 0.0, {}
     meta: dict[str, Any] = {"status": "done", "reason": "", "warnings": []}
     arrays: dict[str, np.ndarray] = {}
     with warnings.catch_warnings(record=True) as caught:
@@ -76,7 +76,7 @@ def run_cell(
             odds = np.asarray(run(inputs, own, stages), dtype=np.float64)
             if not np.isfinite(odds).all():
                 raise ValueError(f"expected finite log-odds, got {int((~np.isfinite(odds)).sum())} that are not")
-            arrays["log_odds"] = (odds * task.test_sign).astype(np.float32)
+            arrays = {**stages.kept, "log_odds": (odds * task.test_sign).astype(np.float32)}
         except NotApplicable as lacking:
             meta |= {"status": "not applicable", "reason": str(lacking)}
         except Exception as error:

@@ -51,7 +51,11 @@ def glossary(suite: Suite) -> Grid:
 def _what_it_is(method: MethodSpec) -> str:
     label, named = (
         KINDS[method.kind].label,
-        {"history": "and history", "training_contexts": "gate learned with the heads"},
+        {
+            "history": "and history",
+            "training_contexts": "gate learned with the heads",
+            "prompts": "gate of prompts learned with the heads",
+        },
     )
     if method.settings.get("permute") == "labels":
         label = label.replace("annotators", "label owners")

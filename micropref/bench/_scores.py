@@ -50,6 +50,8 @@ class Pooled:
     warnings : tuple of str
     code_hash : str
         Of the code that computed it.
+    kept : tuple of dict
+        What else the method left in the cell of each seed.
     """
 
     method: MethodSpec
@@ -61,6 +63,7 @@ class Pooled:
     seconds: float
     warnings: tuple[str, ...]
     code_hash: str
+    kept: tuple[dict[str, np.ndarray], ...] = ()
 
     @property
     def family(self) -> str:
@@ -96,6 +99,7 @@ class DatasetResult:
     split_hash: str
     seeds: tuple[int, ...]
     budgets: tuple[int, ...]
+    target_names: tuple[str, ...] = ()
     rows: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
     winners: list[dict[str, Any]] = field(default_factory=list)
@@ -140,6 +144,7 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
                 sum(cell.meta["seconds"] for cell in cells),
                 tuple(sorted({text for cell in cells for text in cell.meta["warnings"]})),
                 method_code(method),
+                tuple({name: one for name, one in cell.arrays.items() if name != "log_odds"} for cell in cells),
             )
         )
     splits = "".join(task.meta["split_hash"] for task in tasks)
@@ -161,6 +166,7 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
         split_hash=hashlib.sha256(splits.encode()).hexdigest(),
         seeds=tuple(job.seed for job in jobs),
         budgets=jobs[0].budgets,
+        target_names=tuple(tasks[0].meta["target_names"]),
     )
     for b in range(len(result.budgets)):
         _score(suite, result, b)

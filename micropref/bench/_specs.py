@@ -10,11 +10,12 @@ from typing import Any
 from micropref.bench._streams import ASKED, DRAWN, EPIG
 
 # What a method may use beside the comparisons of training, in the order of the tables.
-ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH = INFORMATION = (
+ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, RATINGS, TRUTH = INFORMATION = (
     "annotators",
     "training contexts",
     "contexts",
     "label owners",
+    "ratings",
     "true groups",
 )
 
@@ -81,6 +82,14 @@ class DatasetSpec:
     n_draws : int
         Draws of the labels for each seed; 0: as many as the suite has. Few contexts need several draws: a result that
         rests on one or two labels for each context varies with the labels drawn.
+    ratings : tuple of str
+        Kind "hub": sets whose ratings of single responses are read, of "helpsteer2" and "ultrafeedback", for methods
+        that need them; attributes of several sets stand side by side.
+    taught_by : str
+        Protocol "contexts": another data set of the suite, whose rows are the training, while labels and tests are
+        rows of this one. Both need vectors of the same width.
+    teacher : DatasetSpec, or None
+        That data set; no key.
     world, n_samples, pairs_per_group, world_seed : str, int, int, int
         Name of the world, its rows, rows of each annotator (0: as the world has), and the seed it is drawn with.
     parameters : dict
@@ -117,6 +126,9 @@ class DatasetSpec:
     budgets: tuple[int, ...] = ()
     methods: tuple[str, ...] = ()
     n_draws: int = 0
+    ratings: tuple[str, ...] = ()
+    taught_by: str = ""
+    teacher: DatasetSpec | None = None
     world: str = ""
     n_samples: int = 4000
     pairs_per_group: int = 0
@@ -214,6 +226,8 @@ class MethodKind:
     def information_with(self, settings: Mapping[str, Any]) -> frozenset[str]:
         """What it uses beside the comparisons of training, with these settings."""
         used = self.information
+        if settings.get("prompts"):
+            used -= {ANNOTATORS}
         if settings.get("training_contexts"):
             used = (used - {ANNOTATORS}) | {TRAINING_CONTEXTS, CONTEXTS}
         if settings.get("history") is True:
@@ -226,7 +240,8 @@ class MethodKind:
 _LABELS_OF = {"labels": DRAWN}
 
 _HEADS = {"n_components": 4, "alpha": "auto"}
-_GATED = {**_HEADS, "training_contexts": False}
+# With `prompts`, the gate of the heads reads the prompt alone, as published.
+_GATED = {**_HEADS, "training_contexts": False, "prompts": False}
 _HISTORY = {**_GATED, "history_temperature": "auto", "permute": "", "labels": DRAWN}
 _ROUTED = {**_GATED, "gate": "linear", "gate_alpha": "auto", "history": False, "history_temperature": "auto"}
 _REWEIGHTED = {"temperature": 1.0, "average": "rewards"}
@@ -234,7 +249,7 @@ _DECOMPOSED = {"n_components": 20, "margin": math.sqrt(2), "prior": "population"
 
 # Settings that are a number, or "auto" where the estimator chooses.
 _AUTOMATIC = {
-    *("alpha", "gate_alpha", "user_alpha", "local_alpha", "variance_alpha"),
+    *("alpha", "gate_alpha", "user_alpha", "local_alpha", "variance_alpha", "score_alpha"),
     *("weight_penalty", "history_temperature"),
 }
 _SIZES = {"n_components", "rank"}
@@ -246,6 +261,7 @@ _USERS = frozenset({ANNOTATORS, TARGETS})
 KINDS: dict[str, MethodKind] = {
     "single": MethodKind({"alpha": "auto"}, _NOTHING, "rival", "one Bradley-Terry reward"),
     "static": MethodKind(_GATED, frozenset({ANNOTATORS}), "micro", "heads, no adaptation"),
+    "best_head": MethodKind(_GATED, _USERS, "micro", "the best head of each context or user by its labels"),
     "micro_context": MethodKind(
         _ROUTED, frozenset({ANNOTATORS, CONTEXTS}), "micro", "MiCRo, labels train the gate of contexts"
     ),
@@ -308,6 +324,14 @@ KINDS: dict[str, MethodKind] = {
         has_own_size=True,
         asks_annotators=frozenset({"alpha"}),
     ),
+    "ensemble_best": MethodKind(
+        {"n_components": 100, "prior_margin": 3.0, "alpha": "auto"},
+        _LABELS,
+        "rival",
+        "shared-base ensemble, the best head of each context or user by its labels",
+        has_own_size=True,
+        asks_annotators=frozenset({"alpha"}),
+    ),
     "drm": MethodKind(_DECOMPOSED, _LABELS, "rival", "decomposed rewards (PCA)", has_own_size=True),
     "drm_random": MethodKind(_DECOMPOSED, _LABELS, "control", "decomposed rewards, random basis", has_own_size=True),
     "lore": MethodKind(
@@ -343,6 +367,12 @@ KINDS: dict[str, MethodKind] = {
         "rival",
         "categorical rewards (DPL)",
         asks_annotators=frozenset({"user_alpha"}),
+    ),
+    "multi_objective": MethodKind(
+        {"score_alpha": "auto", "gate_alpha": "auto", "user_alpha": 1.0},
+        frozenset({TRAINING_CONTEXTS, CONTEXTS, TARGETS, RATINGS}),
+        "rival",
+        "heads of rated attributes behind a gate of the context (ArmoRM)",
     ),
     "neighbors": MethodKind(
         {"n_neighbors": 50, "local_alpha": "auto", "alpha": "auto"},

@@ -78,13 +78,16 @@ def _split_contexts(data: BenchData, spec: DatasetSpec, seed: int) -> Split:
     """Test rows are those of units that training does not contain; labels are training rows of their context."""
     in_test = _test_units(data, spec, seed, generator(seed, Stream.SPLIT))
     decided = _decided(data)
-    labelled = decided & (data.target >= 0)
+    own, train = np.ones(len(decided), dtype=bool), ~in_test
+    if data.teaches is not None:
+        own, train = ~data.teaches, data.teaches
+    labelled = decided & own & (data.target >= 0)
     annotator = data.user
     if spec.pairs_per_annotator:
         random = generator(seed, Stream.ANNOTATORS)
-        annotator = _synthetic_annotators(data.target, ~in_test & decided, spec.pairs_per_annotator, random)
+        annotator = _synthetic_annotators(data.target, train & decided, spec.pairs_per_annotator, random)
     return Split(
-        train=~in_test,
+        train=train,
         pool=~in_test & labelled,
         test=in_test & labelled,
         annotator=annotator,
@@ -174,7 +177,8 @@ def _decided(data: BenchData) -> np.ndarray:
 def _test_units(data: BenchData, spec: DatasetSpec, seed: int, random: np.random.Generator) -> np.ndarray:
     if data.given_test is not None:
         return data.given_test
-    n_units = int(data.unit.max()) + 1
+    units = np.unique(data.unit if data.teaches is None else data.unit[~data.teaches])
+    n_units = len(units)
     n_test = int(spec.test_units) if spec.test_units >= 1 else max(1, round(spec.test_units * n_units))
     if n_test >= n_units:
         raise ValueError(
@@ -184,8 +188,8 @@ def _test_units(data: BenchData, spec: DatasetSpec, seed: int, random: np.random
         # The same order for all seeds, each of which takes another part of it.
         n_folds = max(2, round(n_units / n_test))
         order = generator(0, Stream.SPLIT).permutation(n_units)
-        return np.isin(data.unit, order[seed % n_folds :: n_folds])
-    return np.isin(data.unit, random.permutation(n_units)[:n_test])
+        return np.isin(data.unit, units[order[seed % n_folds :: n_folds]])
+    return np.isin(data.unit, units[random.permutation(n_units)[:n_test]])
 
 
 def _synthetic_annotators(target: np.ndarray, rows: np.ndarray, size: int, random: np.random.Generator) -> np.ndarray:

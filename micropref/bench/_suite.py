@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +39,8 @@ class SuiteResult:
     n_run, n_kept : int
         Cells that were computed, and that were on disk.
     files : list of Path
+    details : list
+        For every data set its rows and methods, with the log-odds of every test row.
     """
 
     rows: list[dict[str, Any]]
@@ -47,6 +49,7 @@ class SuiteResult:
     n_run: int
     n_kept: int
     files: list[Path]
+    details: list[DatasetResult] = field(default_factory=list, repr=False)
 
 
 def run_suite(
@@ -170,7 +173,8 @@ def _write(suite: Suite, results: Sequence[DatasetResult], folder: Path, n_run: 
     (folder / "suite.json").write_text(json.dumps(about, indent=1, default=_plain) + "\n", encoding="utf-8")
     failed = [f"{name}/{one.method.name}: {one.reason}" for name, one in failures(results)]
     names = ("results.csv", "comparisons.csv", "winners.csv", "tables.md", "tables.html", "suite.json")
-    return SuiteResult(rows, comparisons, failed, n_run, n_kept, [*(folder / n for n in names), *figures.values()])
+    files = [*(folder / n for n in names), *figures.values()]
+    return SuiteResult(rows, comparisons, failed, n_run, n_kept, files, list(results))
 
 
 def _plain(value: Any) -> Any:

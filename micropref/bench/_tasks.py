@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from micropref._rows.layout import root_mean_square_norms
-from micropref.bench._data import BenchData
+from micropref.bench._data import BenchData, Ratings
 from micropref.bench._splits import Split, random_ranks, split_rows
 from micropref.bench._streams import Stream, generator
 from micropref.bench._words import counted
@@ -48,9 +48,9 @@ class BenchRows:
         y = None if self.y is None else self.y[rows]
         return BenchRows(self.context[rows], self.difference[rows], y, self.weight[rows])
 
-    def pairs(self) -> np.ndarray:
-        """X with the context columns first."""
-        return np.asarray(make_pairs(self.difference, np.zeros_like(self.difference), self.context))
+    def pairs(self, n_context: int | None = None) -> np.ndarray:
+        """X with the context columns first: all of them, or the first `n_context`."""
+        return np.asarray(make_pairs(self.difference, np.zeros_like(self.difference), self.context[:, :n_context]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +71,10 @@ class MethodInputs:
     width : int
         Number of features of each block of the context, which lies in the space of the first features of responses; 0:
         contexts and responses are not of one space.
+    n_prompt : int
+        Number of leading context columns that describe the prompt.
+    ratings : Ratings, or None
+        Of responses to prompts that no test row has, on the scale of the differences; for methods that need them.
     pool : BenchRows
         From which labels are drawn.
     pool_target : ndarray of int of shape (n_pool,)
@@ -100,6 +104,8 @@ class MethodInputs:
     seed: int
     test_known: np.ndarray | None = None
     width: int = 0
+    n_prompt: int = 0
+    ratings: Ratings | None = None
     asked: str = ""
 
     @property
@@ -146,6 +152,8 @@ class Task:
     reading : str
         How many rows of the data were read and left out.
     split_hash : str
+    target_names : tuple of str
+        What the contexts are called, by their numbers.
     """
 
     inputs: MethodInputs
@@ -157,6 +165,7 @@ class Task:
     notes: tuple[str, ...]
     reading: str
     split_hash: str
+    target_names: tuple[str, ...] = ()
 
 
 def make_task(
@@ -205,6 +214,8 @@ def make_task(
         seed=seed,
         test_known=None if data.known is None else data.known[test] * features.sign[test],
         width=data.width,
+        n_prompt=data.n_prompt,
+        ratings=features.ratings(test),
     )
     return Task(
         inputs=inputs,
@@ -216,6 +227,7 @@ def make_task(
         notes=_notes(data, split, available),
         reading=data.reading,
         split_hash=_digest(train, pool, test, inputs.annotators, ranks),
+        target_names=data.target_names,
     )
 
 
@@ -230,6 +242,7 @@ def describe_task(task: Task) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "n_test": len(task.inputs.test),
         "n_targets": len(np.unique(task.target)),
         "has_annotators": task.inputs.has_annotators,
+        "target_names": list(task.target_names),
     }
 
 
@@ -269,6 +282,15 @@ class _Features:
             (sign + 1) // 2,
             self.data.weight[which],
         )
+
+    def ratings(self, test: np.ndarray) -> Ratings | None:
+        """Ratings of responses to other prompts than those of the test rows."""
+        if self.data.ratings is None:
+            return None
+        rated = self.data.ratings
+        if self.data.prompt is not None:
+            rated = rated.away_from(self.data.prompt[test])
+        return replace(rated, features=rated.features * np.float32(self.difference_factor))
 
 
 def _factor(features: np.ndarray, weight: np.ndarray, norm: float) -> float:

@@ -13,14 +13,15 @@ from micropref.datasets.table import PreferenceTable
 if TYPE_CHECKING:
     from micropref.datasets.demo import load_demo
     from micropref.datasets.folder import EmbeddedPreferences, load_folder
-    from micropref.datasets.hub.helpsteer2 import load_helpsteer2
+    from micropref.datasets.hub.helpsteer2 import load_helpsteer2, load_helpsteer2_ratings
     from micropref.datasets.hub.hh_rlhf import load_hh_rlhf
     from micropref.datasets.hub.personal_reward_bench import load_personal_reward_bench
     from micropref.datasets.hub.prism import load_prism
     from micropref.datasets.hub.reward_bench import load_reward_bench
     from micropref.datasets.hub.rpr import load_rpr
-    from micropref.datasets.hub.ultrafeedback import load_ultrafeedback
+    from micropref.datasets.hub.ultrafeedback import load_ultrafeedback, load_ultrafeedback_ratings
     from micropref.datasets.preference_set import PreferenceSet
+    from micropref.datasets.rating_table import RatingTable
     from micropref.datasets.simulate import make_preferences
     from micropref.datasets.worlds import make_world
 
@@ -28,15 +29,18 @@ if TYPE_CHECKING:
 _LAZY_HOME = {
     "EmbeddedPreferences": "folder",
     "PreferenceSet": "preference_set",
+    "RatingTable": "rating_table",
     "load_demo": "demo",
     "load_folder": "folder",
     "load_helpsteer2": "hub.helpsteer2",
+    "load_helpsteer2_ratings": "hub.helpsteer2",
     "load_hh_rlhf": "hub.hh_rlhf",
     "load_personal_reward_bench": "hub.personal_reward_bench",
     "load_prism": "hub.prism",
     "load_reward_bench": "hub.reward_bench",
     "load_rpr": "hub.rpr",
     "load_ultrafeedback": "hub.ultrafeedback",
+    "load_ultrafeedback_ratings": "hub.ultrafeedback",
     "make_preferences": "simulate",
     "make_world": "worlds",
 }
@@ -46,16 +50,19 @@ __all__ = [
     "MalformedRowError",
     "PreferenceSet",
     "PreferenceTable",
+    "RatingTable",
     "ReadReport",
     "load_demo",
     "load_folder",
     "load_helpsteer2",
+    "load_helpsteer2_ratings",
     "load_hh_rlhf",
     "load_personal_reward_bench",
     "load_prism",
     "load_reward_bench",
     "load_rpr",
     "load_ultrafeedback",
+    "load_ultrafeedback_ratings",
     "make_preferences",
     "make_world",
     "read_preferences",

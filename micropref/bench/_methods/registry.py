@@ -16,8 +16,9 @@ from micropref.bench._methods.ensemble import fit_ensemble, run_ensemble
 from micropref.bench._methods.hierarchical import run_auto, run_hierarchical, run_hierarchical_permuted
 from micropref.bench._methods.hyre import run_hyre
 from micropref.bench._methods.interactions import run_interactions, run_interactions_permuted
-from micropref.bench._methods.mixture import fit_mixture, run_single, run_static
+from micropref.bench._methods.mixture import fit_mixture, run_best_head, run_single, run_static
 from micropref.bench._methods.oracle import run_oracle, run_planted
+from micropref.bench._methods.rated import run_multi_objective
 from micropref.bench._methods.rivals import run_rival
 from micropref.bench._methods.router import run_context, run_history
 from micropref.bench._methods.steps import Run
@@ -27,6 +28,7 @@ from micropref.bench._methods.steps import Run
 RUNNERS: dict[str, Run] = {
     "single": run_single,
     "static": run_static,
+    "best_head": partial(run_best_head, fit_mixture),
     "micro_context": run_context,
     "micro_history": run_history,
     "hierarchical": run_hierarchical,
@@ -39,6 +41,7 @@ RUNNERS: dict[str, Run] = {
     "hyre_micro": partial(run_hyre, fit_mixture),
     "hyre_random": partial(run_hyre, None),
     "ensemble": run_ensemble,
+    "ensemble_best": partial(run_best_head, fit_ensemble),
     "drm": partial(run_rival, DecomposedRewards),
     "drm_random": partial(run_rival, DecomposedRewards, basis="random"),
     "lore": partial(run_rival, LowRankRewards),
@@ -47,6 +50,7 @@ RUNNERS: dict[str, Run] = {
     "user_rewards": partial(run_rival, UserRewards),
     "mean_variance": partial(run_rival, MeanVarianceRewards),
     "categorical": partial(run_rival, CategoricalRewards),
+    "multi_objective": run_multi_objective,
     "neighbors": partial(run_rival, ContextNeighbors, contexts=True),
     "oracle": run_oracle,
     "planted": run_planted,

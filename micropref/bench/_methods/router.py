@@ -18,9 +18,8 @@ def run_context(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stage
     if not inputs.has_contexts:
         raise NotApplicable("no contexts")
     heads = fit_mixture(inputs, settings, stages)
-    test = inputs.test.pairs()
-    unrouted = test if heads.n_context_features else inputs.test.difference
-    found = []
+    test, unrouted = inputs.test.pairs(), inputs.test.pairs(heads.n_context_features)
+    found, weights = [], []
     for ranks in inputs.ranks:
         for budget in inputs.budgets:
             labelled = np.flatnonzero(ranks < budget)
@@ -42,6 +41,13 @@ def run_context(inputs: MethodInputs, settings: Mapping[str, Any], stages: Stage
                 router.partial_fit(X, labels.y, sample_weight=labels.weight, groups=targets)
                 groups = inputs.test_target
             found.append(router.decision_function(test, groups=groups))
+            if budget == inputs.budgets[-1]:
+                weights.append(router.mixture_weights(test, groups=groups))
+    if weights:
+        # Mean weights of the heads in each context, by the most labels.
+        mean = np.mean(weights, axis=0)
+        targets = np.unique(inputs.test_target)
+        stages.kept["weights"] = np.array([mean[inputs.test_target == one].mean(axis=0) for one in targets])
     return np.reshape(found, (len(inputs.ranks), len(inputs.budgets), len(test)))
 
 
@@ -67,5 +73,5 @@ def predict_from_history(inputs: MethodInputs, heads: Any, **settings: Any) -> n
     def start() -> ContextRouter:
         return ContextRouter(heads, random_state=inputs.seed, **settings)
 
-    test = inputs.test.pairs() if contexts else inputs.test.difference
-    return predict_after_labels(inputs, start, contexts=contexts, unknown=heads.decision_function(test))
+    unknown = heads.decision_function(inputs.test.pairs(heads.n_context_features))
+    return predict_after_labels(inputs, start, contexts=contexts, unknown=unknown)

@@ -27,6 +27,8 @@ class Stages:
     def __init__(self) -> None:
         self._fitted: dict[Hashable, tuple[Any, float]] = {}
         self.seconds = 0.0
+        #: Arrays that a method leaves beside its log-odds, for figures; kept with them.
+        self.kept: dict[str, np.ndarray] = {}
 
     def get(self, key: Hashable, fit: Callable[[], Any]) -> Any:
         """The fit of that key. Its whole time is added to `seconds` of every caller, as if each had made it."""

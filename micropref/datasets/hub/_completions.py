@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from micropref.datasets.hub._rows import Comparison, number_of, text_of
 
-__all__ = ["ULTRAFEEDBACK_CONTEXTS", "compare_completions"]
+__all__ = ["ULTRAFEEDBACK_CONTEXTS", "compare_completions", "rate_completions"]
 
 #: What stands as the context of a comparison on each aspect.
 ULTRAFEEDBACK_CONTEXTS: Mapping[str, str] = MappingProxyType(
@@ -34,15 +34,7 @@ class _Completion(NamedTuple):
 
 def compare_completions(cells: Mapping[str, Any]) -> list[Comparison]:
     """A comparison for every two completions of an instruction and every aspect on which one is rated higher."""
-    prompt = text_of(cells, "instruction")
-    if not isinstance(cells["completions"], list):
-        raise ValueError(f"expected a list, got {reprlib.repr(cells['completions'])} in column 'completions'")
-    completions = []
-    for number, completion in enumerate(cells["completions"]):
-        try:
-            completions.append(_completion(completion))
-        except ValueError as fault:
-            raise ValueError(f"completion {number}: {fault}") from None
+    prompt, completions = _completions(cells)
     rows = []
     for first, second in combinations(completions, 2):
         if first.response == second.response:
@@ -54,6 +46,26 @@ def compare_completions(cells: Mapping[str, Any]) -> list[Comparison]:
             elif margin < 0:
                 rows.append(_comparison(prompt, second, first, aspect, cells["source"]))
     return rows
+
+
+def rate_completions(cells: Mapping[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
+    """Prompt, response and ratings by aspect of every completion of an instruction."""
+    prompt, completions = _completions(cells)
+    return [(prompt, one.response, one.ratings) for one in completions]
+
+
+def _completions(cells: Mapping[str, Any]) -> tuple[str, list[_Completion]]:
+    """The instruction and its completions."""
+    prompt = text_of(cells, "instruction")
+    if not isinstance(cells["completions"], list):
+        raise ValueError(f"expected a list, got {reprlib.repr(cells['completions'])} in column 'completions'")
+    completions = []
+    for number, completion in enumerate(cells["completions"]):
+        try:
+            completions.append(_completion(completion))
+        except ValueError as fault:
+            raise ValueError(f"completion {number}: {fault}") from None
+    return prompt, completions
 
 
 def _completion(completion: Any) -> _Completion:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
 from sklearn.utils import check_random_state
 
 from micropref._support.warnings import level_of_caller
@@ -19,6 +20,7 @@ from micropref.datasets._faults import MalformedRowError, RowFault, kind_of
 from micropref.datasets._report import ReadReport
 from micropref.datasets._sources import Record, Source
 from micropref.datasets._text import is_blank, listed
+from micropref.datasets.rating_table import RatingTable
 from micropref.datasets.table import PreferenceTable
 
 _T = TypeVar("_T")
@@ -92,17 +94,7 @@ class Reading:
             If all rows are bad.
         """
         rows = list(comparisons)
-        if self._faults:
-            counted = f"{len(self._faults)} of {len(self.source.records)} rows"
-            if not rows:
-                raise ValueError(
-                    f"{self.source.name}: expected a good row, got none; {counted} are bad, first {self._faults[0]}"
-                )
-            warnings.warn(
-                f"{self.source.name}: {counted} are left out; the first is {self._faults[0]}",
-                UserWarning,
-                stacklevel=level_of_caller(),
-            )
+        self._say_what_was_left_out(bool(rows))
         names = dict.fromkeys(name for row in rows for name in row.extra)
         return PreferenceTable(
             prompt=[row.prompt for row in rows],
@@ -119,6 +111,34 @@ class Reading:
                 n_rejected=len(self._faults),
                 faults=dict(self._kinds),
             ),
+        )
+
+    def ratings(self, rated: Iterable[tuple[str, str, Mapping[str, float]]], attributes: Sequence[str]) -> RatingTable:
+        """Prompts, responses and their scores by attribute, NaN where there is none; the rest as in `table`."""
+        rows = list(rated)
+        self._say_what_was_left_out(bool(rows))
+        scores = [[given.get(name, math.nan) for name in attributes] for _, _, given in rows]
+        return RatingTable(
+            prompt=[prompt for prompt, _, _ in rows],
+            response=[response for _, response, _ in rows],
+            scores=np.array(scores, dtype=np.float64).reshape(len(rows), len(attributes)),
+            attributes=tuple(attributes),
+            n_rejected=len(self._faults),
+            source=self.source.name,
+        )
+
+    def _say_what_was_left_out(self, any_good: bool) -> None:
+        if not self._faults:
+            return
+        counted = f"{len(self._faults)} of {len(self.source.records)} rows"
+        if not any_good:
+            raise ValueError(
+                f"{self.source.name}: expected a good row, got none; {counted} are bad, first {self._faults[0]}"
+            )
+        warnings.warn(
+            f"{self.source.name}: {counted} are left out; the first is {self._faults[0]}",
+            UserWarning,
+            stacklevel=level_of_caller(),
         )
 
 

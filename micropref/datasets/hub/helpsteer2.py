@@ -14,9 +14,10 @@ from micropref.datasets._sources import Record, Source
 from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Comparison, Reading, number_of, split_by, text_of
 from micropref.datasets.preference_set import PreferenceSet
+from micropref.datasets.rating_table import RatingTable
 from micropref.datasets.table import PreferenceTable
 
-__all__ = ["HELPSTEER2_CONTEXTS", "load_helpsteer2"]
+__all__ = ["HELPSTEER2_CONTEXTS", "load_helpsteer2", "load_helpsteer2_ratings"]
 
 #: What stands as the context of a comparison on each attribute, after the definitions on the set's card.
 HELPSTEER2_CONTEXTS: Mapping[str, str] = MappingProxyType(
@@ -29,6 +30,7 @@ HELPSTEER2_CONTEXTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+_HUB_NAME = "nvidia/HelpSteer2"
 _COLUMNS = ("prompt", "response", *HELPSTEER2_CONTEXTS)
 
 # In prompts of several turns the speakers are divided by this mark of the model family that rated them.
@@ -96,7 +98,7 @@ def load_helpsteer2(
     ImportError
         If `datasets` is needed and not installed.
     """
-    opened = open_splits(source, hub_name="nvidia/HelpSteer2", columns=_COLUMNS, revision=revision)
+    opened = open_splits(source, hub_name=_HUB_NAME, columns=_COLUMNS, revision=revision)
     names = ("train", "validation") if opened.is_named else ("train",)
     tables = [_table(opened.split(name), name, weight_by_margin, keep_unanimous, skip_bad) for name in names]
     train, test = tables[0], tables[1] if len(tables) == 2 else None
@@ -115,6 +117,45 @@ def load_helpsteer2(
         "Open-source dataset for training top-performing reward models, arXiv:2406.08673",
         source=opened.source,
     )
+
+
+def load_helpsteer2_ratings(
+    source: Any = None, *, split: str = "train", revision: str | None = None, skip_bad: bool = False
+) -> RatingTable:
+    """Load the ratings of HelpSteer2 themselves: responses with their five scores, for `MultiObjectiveRewards`.
+
+    Licence and citation are those of `load_helpsteer2`, whose prompts are the same texts, so that a split of its
+    comparisons by prompt can be followed.
+
+    Parameters
+    ----------
+    source : None, str, path, datasets.Dataset, datasets.DatasetDict, or list of dict, optional
+        By default ``nvidia/HelpSteer2`` on the hub.
+    split : {"train", "validation"}, default="train"
+        Which of the published splits, where the source has named splits.
+    revision : str, optional
+        Commit, tag or branch on the hub.
+    skip_bad : bool, default=False
+        Leave bad rows out with a UserWarning, instead of stopping at the first.
+
+    Returns
+    -------
+    RatingTable
+        Scores from 0 to 4 on helpfulness, correctness, coherence, complexity and verbosity.
+
+    Raises
+    ------
+    MalformedRowError
+        At the first bad row.
+    ImportError
+        If `datasets` is needed and not installed.
+    """
+    if split not in ("train", "validation"):
+        raise ValueError(f"expected split to be 'train' or 'validation', got {split!r}")
+    opened = open_splits(source, hub_name=_HUB_NAME, columns=_COLUMNS, revision=revision)
+    reading = Reading(opened.split(split), skip_bad)
+    rated = [(one.prompt, one.response, one.scores) for _, one in reading.each(_rated, _COLUMNS)]
+    return reading.ratings(rated, tuple(HELPSTEER2_CONTEXTS))
 
 
 def _table(source: Source, split: str, weight_by_margin: bool, keep_unanimous: bool, skip_bad: bool) -> PreferenceTable:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from micropref.datasets.hub._completions import ULTRAFEEDBACK_CONTEXTS, compare_completions
+from micropref.datasets.hub._completions import ULTRAFEEDBACK_CONTEXTS, compare_completions, rate_completions
 from micropref.datasets.hub._open import open_splits
 from micropref.datasets.hub._rows import Reading, split_by
 from micropref.datasets.preference_set import PreferenceSet
+from micropref.datasets.rating_table import RatingTable
 
-__all__ = ["ULTRAFEEDBACK_CONTEXTS", "load_ultrafeedback"]
+__all__ = ["ULTRAFEEDBACK_CONTEXTS", "load_ultrafeedback", "load_ultrafeedback_ratings"]
 
+_HUB_NAME = "openbmb/UltraFeedback"
 _COLUMNS = ("source", "instruction", "completions")
 
 
@@ -59,7 +61,7 @@ def load_ultrafeedback(
     ImportError
         If `datasets` is needed and not installed.
     """
-    opened = open_splits(source, hub_name="openbmb/UltraFeedback", columns=_COLUMNS, revision=revision)
+    opened = open_splits(source, hub_name=_HUB_NAME, columns=_COLUMNS, revision=revision)
     reading = Reading(opened.split("train"), skip_bad)
     train = reading.table(
         [row for _, rows in reading.each(compare_completions, _COLUMNS) for row in rows], has_context=True
@@ -76,3 +78,35 @@ def load_ultrafeedback(
         "High-quality Feedback, arXiv:2310.01377",
         source=opened.source,
     )
+
+
+def load_ultrafeedback_ratings(source: Any = None, *, revision: str | None = None, skip_bad: bool = False) -> RatingTable:
+    """Load the ratings of UltraFeedback themselves: completions with their scores, for `MultiObjectiveRewards`.
+
+    Licence and citation are those of `load_ultrafeedback`.
+
+    Parameters
+    ----------
+    source : None, str, path, datasets.Dataset, datasets.DatasetDict, or list of dict, optional
+        By default ``openbmb/UltraFeedback`` on the hub.
+    revision : str, optional
+        Commit, tag or branch on the hub.
+    skip_bad : bool, default=False
+        Leave out, with a UserWarning, instructions with a bad completion, instead of stopping at the first.
+
+    Returns
+    -------
+    RatingTable
+        Scores from 1 to 5 on instruction following, honesty, truthfulness and helpfulness; NaN where GPT-4 gave none.
+
+    Raises
+    ------
+    MalformedRowError
+        At the first bad row.
+    ImportError
+        If `datasets` is needed and not installed.
+    """
+    opened = open_splits(source, hub_name=_HUB_NAME, columns=_COLUMNS, revision=revision)
+    reading = Reading(opened.split("train"), skip_bad)
+    rated = [one for _, rows in reading.each(rate_completions, _COLUMNS) for one in rows]
+    return reading.ratings(rated, tuple(ULTRAFEEDBACK_CONTEXTS))

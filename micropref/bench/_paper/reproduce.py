@@ -1,0 +1,109 @@
+"""Runs the suite of the paper, or a part of it, and writes its tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from micropref.bench._document import Block, as_html, as_markdown
+from micropref.bench._paper.plan import Plan
+from micropref.bench._paper.tables import COLUMNS, Results, document, flat_rows
+from micropref.bench._provenance import provenance
+from micropref.bench._report import write_csv
+from micropref.bench._suite import run_suite
+
+__all__ = ["Reproduction", "reproduce_paper"]
+
+_STAND_IN = (
+    "Rehearsal: the texts are made up, in the schema of each set, with planted attributes, and the encoder is the hashing "
+    "one. No figure here says anything about the published sets; what can be read from them is the order of the methods."
+)
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What was found.
+
+    Attributes
+    ----------
+    blocks : list of Block
+        The tables, as they are written.
+    rows : list of dict
+        A row for every figure, as in ``paper.csv``.
+    failed : list of str
+        "data set/method: reason" of every failure.
+    n_run, n_kept : int
+        Cells that were computed, and that were on disk.
+    files : list of Path
+    """
+
+    blocks: list[Block]
+    rows: list[dict[str, Any]]
+    failed: list[str]
+    n_run: int
+    n_kept: int
+    files: list[Path]
+
+
+def reproduce_paper(
+    output: str | os.PathLike[str],
+    plan: Plan | None = None,
+    *,
+    store: str | os.PathLike[str] | None = None,
+    n_jobs: int = 1,
+    report: Callable[[str], None] = lambda line: None,
+) -> Reproduction:
+    """Run what the tables need and is not there yet, and write ``paper.md``, ``paper.html`` and ``paper.csv``.
+
+    Parameters
+    ----------
+    output : path
+        Folder of the results; an interrupted run resumes there. The results of the suite are in its folder ``suite``.
+    plan : Plan, optional
+        Which tables, which encoder, real or made up; by default all tables with the published sets.
+    store : path, optional
+        Folder of the vectors; by default ``embeddings`` in `output`.
+    n_jobs : int, default=1
+        Processes. Results do not depend on it.
+    report : callable, optional
+        Called with a line of text for every step.
+
+    Returns
+    -------
+    Reproduction
+
+    Raises
+    ------
+    ValueError
+        For a table that does not exist.
+    ConnectionError, PermissionError, OSError
+        If a set or a model cannot be fetched, or results cannot be written.
+    """
+    plan = plan or Plan()
+    folder = Path(output)
+    found = run_suite(
+        plan.suite(),
+        folder / "suite",
+        n_jobs=n_jobs,
+        report=report,
+        store=folder / "embeddings" if store is None else store,
+    )
+    results = Results(found.rows, found.details)
+    tables = plan.chosen()
+    origin = provenance()
+    versions = ", ".join(f"{name} {origin[name]}" for name in ("micropref", "commit", "python", "numpy") if origin[name])
+    encoders = ", ".join(sorted({_named(one["encoder"]) for one in plan.suite()["datasets"]}))
+    about = [*([_STAND_IN] if plan.small else []), f"Encoder: {encoders}. {versions}; {origin['hardware']}."]
+    blocks, rows = document(tables, results, about), flat_rows(tables, results)
+    (folder / "paper.md").write_text(as_markdown(blocks), encoding="utf-8")
+    (folder / "paper.html").write_text(as_html("The tables of MiCRo", blocks), encoding="utf-8")
+    write_csv(folder / "paper.csv", COLUMNS, rows)
+    files = [folder / name for name in ("paper.md", "paper.html", "paper.csv")]
+    return Reproduction(blocks, rows, found.failed, found.n_run, found.n_kept, files)
+
+
+def _named(encoder: Any) -> str:
+    return encoder if isinstance(encoder, str) else str(encoder.get("model", encoder["kind"]))

@@ -57,9 +57,7 @@ class Rated(MultiObjectiveRewards):
         return super().partial_fit(X, y, classes, sample_weight, groups)
 
     def __reduce_ex__(self, protocol):
-        plain = object.__new__(MultiObjectiveRewards)
-        plain.__dict__ = vars(self)
-        return plain.__reduce_ex__(protocol)
+        return MultiObjectiveRewards, (), self.__getstate__()
 
 
 # Saved and loaded as what it is.

@@ -68,9 +68,7 @@ def write(levels: ArrayLike, rng: np.random.RandomState) -> list[str]:
     order = np.lexsort((rng.random_sample(len(text)), text))
     words = _VOCABULARY[np.concatenate([planted, plain])[order]].tolist()
     ends = np.cumsum(counts.sum(axis=1) + _N_PLAIN).tolist()
-    return [
-        f"{' '.join(words[start:end]).capitalize()}." for start, end in zip([0, *ends[:-1]], ends, strict=True)
-    ]
+    return [f"{' '.join(words[start:end]).capitalize()}." for start, end in zip([0, *ends[:-1]], ends, strict=True)]
 
 
 def planted_levels(texts: Sequence[str]) -> NDArray[np.int64]:

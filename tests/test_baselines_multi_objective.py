@@ -23,7 +23,7 @@ from micropref.pairs import swap_pairs
 A, D = 3, 8
 
 
-@parametrize_with_checks([Rated(), Rated(n_context_features=1)])
+@parametrize_with_checks([Rated(), Rated(n_context_features=1, tol=1e-8, max_iter=2000)])
 def test_scikit_learn_check(estimator, check):
     try:
         check(estimator)

@@ -65,7 +65,7 @@ class MultiObjectiveRewards(PersonalRewards):
         J = -\frac{1}{\Omega} \sum_i \omega_i \log \sigma\Bigl(s_i\, \beta \sum_a \pi_a(c_i)\, v_a^\top d_i\Bigr)
             + \tfrac12\, \mathtt{gate\_alpha}\, \lVert V \rVert^2 + \frac{\beta^2\, m^2}{2\, (1.75)^2\, \Omega},
 
-    with m the root mean square margin of equal weights: the prior of the library's heads, for β. Weights are not
+    with m the root mean square margin v_a^\top d_i: the prior of the library's heads, for β. Weights are not
     negative and add up to one, so no attribute can count against a response, and where ratings have a bias that
     preferences lack, no gate removes it. Without context columns the weights are the same for all.
 
@@ -249,7 +249,7 @@ class MultiObjectiveRewards(PersonalRewards):
             [np.full(shape, one) for shape, one in zip(gate.shapes, gate.penalties(penalty), strict=True)]
         )
         share = rows.dense_weight / total
-        usual = float(np.sqrt((margins.mean(axis=0) ** 2) @ share))
+        usual = float(np.sqrt((margins**2).mean(axis=0) @ share))
         objective = GatedScores(
             gate=gate,
             context=rows.context.astype(np.float64, copy=False),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _ONLY = {
     "loader_settings": ("hub",),
     "revision": ("hub",),
     "stand_in": ("hub",),
+    "ratings": ("hub",),
     "world": ("world",),
     "n_samples": ("world",),
     "pairs_per_group": ("world",),
@@ -79,7 +80,7 @@ def _suite(content: Mapping[str, Any], where: str) -> Suite:
     level = content.get("level", 0.95)
     if not isinstance(level, float) or not 0 < level < 1:
         raise ValueError(f"{where}: level: expected a number between 0 and 1, got {level!r}")
-    datasets = tuple(_dataset(one, at) for one, at in _tables(content, "datasets", where))
+    datasets = _taught([_dataset(one, at) for one, at in _tables(content, "datasets", where)], where)
     methods = tuple(_method(one, at) for one, at in _tables(content, "methods", where))
     names = [one.name for one in methods]
     for dataset in datasets:
@@ -114,8 +115,28 @@ def _tables(content: Mapping[str, Any], key: str, where: str) -> list[tuple[Mapp
     return [(one, f"{where}: {key}.{name}") for one, name in zip(tables, names, strict=True)]
 
 
+def _taught(datasets: Sequence[DatasetSpec], where: str) -> tuple[DatasetSpec, ...]:
+    """The data sets, each with the one that teaches it, if another does."""
+    by_name = {one.name: one for one in datasets}
+    found = []
+    for one in datasets:
+        teacher = one.teacher
+        if one.taught_by:
+            at = f"{where}: datasets.{one.name}: taught_by"
+            if teacher is None and (one.taught_by == one.name or one.taught_by not in by_name):
+                names = ", ".join(name for name in by_name if name != one.name) or "none"
+                raise ValueError(f"{at}: expected another data set, one of {names}, got {one.taught_by!r}")
+            teacher = teacher or by_name[one.taught_by]
+            if one.protocol != "contexts" or teacher.protocol != "contexts":
+                raise ValueError(f"{at}: expected the protocol 'contexts' of both, got {one.protocol!r}")
+            if teacher.taught_by:
+                raise ValueError(f"{at}: expected a data set that is not itself taught by another, got {teacher.name!r}")
+        found.append(replace(one, teacher=teacher))
+    return tuple(found)
+
+
 def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
-    _refuse_unknown(content, {one.name for one in fields(DatasetSpec)}, where)
+    _refuse_unknown(content, {one.name for one in fields(DatasetSpec)} - {"teacher"}, where)
     _choice(content, "kind", _DATASET_KINDS, where)
     kind = content["kind"]
     for key, kinds in _ONLY.items():
@@ -130,6 +151,11 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
         lists["budgets"] = _budgets(content["budgets"], where)
     if "methods" in content:
         lists["methods"] = _texts(content["methods"], f"{where}: methods")
+    if "ratings" in content:
+        lists["ratings"] = _texts(content["ratings"], f"{where}: ratings")
+    if isinstance(content.get("taught_by"), Mapping):
+        lists["teacher"] = _dataset(content["taught_by"], f"{where}: taught_by")
+        lists["taught_by"] = lists["teacher"].name
     if isinstance(content.get("encoder"), Mapping):
         lists["encoder"] = _checked_encoder(content["encoder"], where)
     for key, value in ((key, value) for key, value in content.items() if key not in lists):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import logit
 
-from micropref.bench._data import BenchData, in_canonical_order
+from micropref.bench._data import BenchData, in_canonical_order, taught_by
+from micropref.bench._ratings import RatedTexts, read_ratings
 from micropref.bench._specs import DatasetSpec
 from micropref.bench._texts import (
     Texts,
@@ -28,6 +29,10 @@ from micropref.distributed import Communicator
 
 if TYPE_CHECKING:
     from micropref.datasets import PreferenceTable
+
+
+# Of other things than published sets of comparisons.
+_NO_LOADERS = ("folder", "demo", "helpsteer2_ratings", "ultrafeedback_ratings")
 
 
 def load_data(spec: DatasetSpec, folder: Path | None, store: Path | None = None) -> BenchData:
@@ -50,6 +55,13 @@ def load_data(spec: DatasetSpec, folder: Path | None, store: Path | None = None)
     ValueError, OSError
         If the data cannot be read, or lack the columns that the protocol needs.
     """
+    data = _load(spec, folder, store)
+    if spec.teacher is None:
+        return data
+    return taught_by(data, _load(spec.teacher, folder, store))
+
+
+def _load(spec: DatasetSpec, folder: Path | None, store: Path | None) -> BenchData:
     if spec.kind == "world":
         return _planted(spec)
     if spec.kind == "orders":
@@ -63,9 +75,10 @@ def load_data(spec: DatasetSpec, folder: Path | None, store: Path | None = None)
         vectors = Vectors(embedded.texts, embedded.embeddings)
         return _from_table(spec, embedded.train, responses_only(embedded.train), vectors, None)
     table, given_test = _read(spec, folder)
-    texts = texts_of(spec, table)
+    rated = _rated(spec, folder)
+    texts = texts_of(spec, table, rated)
     vectors = vectors_of(spec, texts, folder_of_stores(spec, folder, store))
-    return _from_table(spec, table, texts, vectors, given_test)
+    return _from_table(spec, table, texts, vectors, given_test, rated)
 
 
 def embed_data(spec: DatasetSpec, folder: Path | None, store: Path | None, ranks: Communicator) -> int:
@@ -82,9 +95,10 @@ def embed_data(spec: DatasetSpec, folder: Path | None, store: Path | None, ranks
     -------
     n_new : int
     """
-    texts = ranks.together(lambda: texts_of(spec, _read(spec, folder)[0]))
+    texts = ranks.together(lambda: texts_of(spec, _read(spec, folder)[0], _rated(spec, folder)))
     stores = folder_of_stores(spec, folder, store)
-    return ranks.together(lambda: fill_store(spec, texts, stores, (ranks.rank, ranks.world_size)))
+    n_new = ranks.together(lambda: fill_store(spec, texts, stores, (ranks.rank, ranks.world_size)))
+    return n_new + (0 if spec.teacher is None else embed_data(spec.teacher, folder, store, ranks))
 
 
 def _place(spec: DatasetSpec, folder: Path | None) -> Path:
@@ -119,10 +133,21 @@ def _read(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, np.n
         return table, None
 
 
+def _rated(spec: DatasetSpec, folder: Path | None) -> RatedTexts | None:
+    """The ratings of single responses that a data set names."""
+    with _left_out_quietly():
+        return read_ratings(spec, lambda of, name: _loader_settings(of, folder, name))
+
+
 def _from_table(
-    spec: DatasetSpec, table: PreferenceTable, texts: Texts, vectors: Vectors, given_test: np.ndarray | None
+    spec: DatasetSpec,
+    table: PreferenceTable,
+    texts: Texts,
+    vectors: Vectors,
+    given_test: np.ndarray | None,
+    rated: RatedTexts | None = None,
 ) -> BenchData:
-    def responses(embedded: list[str], written: list[str]) -> np.ndarray:
+    def responses(embedded: Sequence[str], written: list[str]) -> np.ndarray:
         features = vectors.look_up(embedded) * np.float32(spec.response_scale)
         if not spec.log_length:
             return features
@@ -140,6 +165,9 @@ def _from_table(
     user = unknown if table.group is None else table.group
     if spec.protocol != "contexts" and table.group is None:
         raise ValueError(f"{spec.name}: expected a column of users for the protocol {spec.protocol!r}, got none")
+    ratings, prompt = None, None
+    if rated is not None:
+        ratings, prompt = rated.numbered(responses(texts.rated, rated.response), table.prompt)
     return in_canonical_order(
         np.hstack(parts),
         responses(texts.chosen, table.chosen) - responses(texts.rejected, table.rejected),
@@ -150,6 +178,9 @@ def _from_table(
         given_test=given_test,
         reading="; ".join(filter(None, [_reading(table), vectors.source])),
         width=vectors.table.shape[1] if parts[1:] else 0,
+        n_prompt=vectors.table.shape[1] if spec.prompt_scale else 0,
+        prompt=prompt,
+        ratings=ratings,
     )
 
 
@@ -190,19 +221,12 @@ def _from_hub(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, 
     from micropref import datasets
 
     loader = getattr(datasets, f"load_{spec.loader}", None)
-    if loader is None or spec.loader in ("folder", "demo"):
+    if loader is None or spec.loader in _NO_LOADERS:
         known = sorted(
-            n[5:] for n in datasets.__all__ if n.startswith("load_") and n not in ("load_folder", "load_demo")
+            n[5:] for n in datasets.__all__ if n.startswith("load_") and n[5:] not in _NO_LOADERS
         )
         raise ValueError(f"{spec.name}: loader: expected one of {', '.join(known)}, got {spec.loader!r}")
-    settings = dict(spec.loader_settings)
-    if spec.revision:
-        settings["revision"] = spec.revision
-    if spec.stand_in:
-        settings["source"] = _stand_in(spec)
-    if isinstance(settings.get("source"), str) and folder is not None and (folder / settings["source"]).exists():
-        settings["source"] = str(folder / settings["source"])
-    found = loader(**settings, skip_bad=True)
+    found = loader(**_loader_settings(spec, folder), skip_bad=True)
     tables = [table for table in (found.train, found.validation, found.test) if table is not None]
     table = datasets.PreferenceTable.concat(tables)
     if spec.split == "random":
@@ -210,6 +234,24 @@ def _from_hub(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, 
     if found.test is None or len(tables) < 2:
         raise ValueError(f"{spec.name}: split: expected both a training and a test part for 'given', got one alone")
     return table, np.arange(len(table)) >= len(table) - len(found.test)
+
+
+def _loader_settings(spec: DatasetSpec, folder: Path | None, ratings_of: str = "") -> dict[str, Any]:
+    """Arguments of the loader of a data set, or of the ratings of this set or another one."""
+    if ratings_of and ratings_of != spec.loader:
+        from micropref.datasets.stand_ins import make_stand_in
+
+        return {"source": make_stand_in(ratings_of)} if spec.stand_in else {}
+    settings = dict(spec.loader_settings)
+    if ratings_of:
+        settings = {name: value for name, value in settings.items() if name == "source"}
+    if spec.revision:
+        settings["revision"] = spec.revision
+    if spec.stand_in:
+        settings["source"] = _stand_in(spec)
+    if isinstance(settings.get("source"), str) and folder is not None and (folder / settings["source"]).exists():
+        settings["source"] = str(folder / settings["source"])
+    return settings
 
 
 def _stand_in(spec: DatasetSpec) -> dict[str, list[dict[str, Any]]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from micropref._support.text import counted
 from micropref.bench._cells import key_of
+from micropref.bench._ratings import RatedTexts
 from micropref.bench._specs import DatasetSpec
 
 if TYPE_CHECKING:
@@ -56,15 +57,18 @@ class Texts:
         Responses in the template.
     others : list of list of str
         Columns of prompts and contexts, as far as they are features.
+    rated : list of str
+        Single responses with ratings, in the template.
     """
 
     chosen: list[str]
     rejected: list[str]
     others: tuple[list[str], ...] = ()
+    rated: tuple[str, ...] = ()
 
     def distinct(self) -> list[str]:
         """Those that are not blank, each once."""
-        columns = (*self.others, self.chosen, self.rejected)
+        columns = (*self.others, self.chosen, self.rejected, self.rated)
         return list(dict.fromkeys(text for column in columns for text in column if text.strip()))
 
 
@@ -73,7 +77,7 @@ def responses_only(table: PreferenceTable) -> Texts:
     return Texts(table.chosen, table.rejected)
 
 
-def texts_of(spec: DatasetSpec, table: PreferenceTable) -> Texts:
+def texts_of(spec: DatasetSpec, table: PreferenceTable, rated: RatedTexts | None = None) -> Texts:
     """The texts of a table that an encoder reads."""
     from micropref.embed import EXCHANGE_TEMPLATE, LastTokenEncoder
     from micropref.embed._template import Template
@@ -84,7 +88,8 @@ def texts_of(spec: DatasetSpec, table: PreferenceTable) -> Texts:
     others = [table.prompt] if spec.prompt_scale else []
     others += [table.context] if spec.context_scale and table.context is not None else []
     chosen, rejected = (template.fill(table.prompt, texts) for texts in (table.chosen, table.rejected))
-    return Texts(chosen, rejected, tuple(others))
+    judged = [] if rated is None else template.fill(rated.prompt, rated.response)
+    return Texts(chosen, rejected, tuple(others), tuple(judged))
 
 
 def uses_store(spec: DatasetSpec) -> bool:

@@ -77,8 +77,8 @@ class PaperTable:
     shows: str = "accuracy"
 
 
-_STAGE_1 = ("MiCRo, gate of prompts", "MiCRo, annotators of five pairs")
-_MICRO = "MiCRo, annotators of five pairs"
+_STAGE_1 = ("MiCRo, gate of prompts", "MiCRo, annotators known")
+_MICRO = "MiCRo, annotators known"
 _HELPSTEER2_LINES = (
     Line("single", "single reward", 0.7632, _SPLIT),
     Line("static", "static mixture", 0.7598, _SPLIT),

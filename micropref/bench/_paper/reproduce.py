@@ -91,6 +91,8 @@ def reproduce_paper(
         report=report,
         store=folder / "embeddings" if store is None else store,
     )
+    if not found.files:  # another process that torchrun started writes them
+        return Reproduction([], [], [], found.n_run, found.n_kept, [])
     results = Results(found.rows, found.details)
     tables = plan.chosen()
     origin = provenance()

@@ -136,7 +136,7 @@ def _accuracies(part: Part, rows: Sequence[Mapping[str, Any]]) -> Grid:
     for row in rows:
         name = f"– {row['attribute']}" if row.get("attribute") else row["label"]
         cells.append([name, _ours(row), str(row["n_rows"]), figure(row.get("published")), row.get("protocol") or ""])
-    return Grid(["method", "ours (95 % interval)", "n", "published", "which is of another protocol"], cells, 1, part.title)
+    return Grid(["method", "ours (95 % interval)", "n", "published", "another protocol"], cells, 1, part.title)
 
 
 def _ours(row: Mapping[str, Any]) -> str:

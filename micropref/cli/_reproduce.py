@@ -1,0 +1,96 @@
+"""`micropref reproduce`: the tables of a paper from one command."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from micropref.cli._app import Json, app, err, out, print_json, working
+
+
+@app.command()
+def reproduce(
+    what: Annotated[str, typer.Argument(metavar="WHAT", help="Whose tables: paper, which is MiCRo.", show_default=False)],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the results; an interrupted run resumes there.")
+    ] = Path("reproduction"),
+    tables: Annotated[
+        str, typer.Option("--tables", help="Numbers of the tables, such as 1,2,7; by default all seven.")
+    ] = "",
+    encoder: Annotated[
+        str, typer.Option("--encoder", help="Another encoder than the reward model: its name, path or address.")
+    ] = "",
+    small: Annotated[
+        bool, typer.Option("--small", help="Rehearse: made-up texts in the schema of each set, without network.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run would cost on this machine, and stop.")
+    ] = False,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Folder of the vectors; by default 'embeddings' in the folder of --output."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; results do not depend on it.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Run the experiments of MiCRo's paper, and print its tables with our figures beside the published ones.
+
+    1 best head per attribute, 2 routed by 50 labels, 3 across data sets, 4 number of heads, 5 labels, 6 weights of
+    the router, 7 people. Needs the extras data and embed, and the sets and the model from their hub, unless it is a
+    rehearsal: --small needs nothing. Writes paper.md, paper.html and paper.csv. Exit code 1 if a method failed.
+    """
+    if what != "paper":
+        raise typer.BadParameter(f"expected paper, got {what!r}", param_hint="WHAT")
+    from micropref.bench._document import as_markdown
+    from micropref.bench._paper.plan import Plan
+    from micropref.bench._words import counted
+
+    plan = Plan(_numbers(tables), encoder, small)
+    plan.chosen()
+    if dry_run:
+        from micropref.bench._paper.costs import Machine, as_blocks, costs_of
+
+        machine = Machine.here(output)
+        if as_json:
+            print_json({"machine": vars(machine), "costs": [vars(one) for one in costs_of(plan, machine.has_gpu)]})
+        else:
+            out.print(as_markdown(as_blocks(plan, machine)))
+        return
+    from micropref.bench._paper.reproduce import reproduce_paper
+    from micropref.distributed import launched
+
+    start, rank = time.perf_counter(), launched()[0]
+    with working(silent=rank > 0) as report:
+        try:
+            found = reproduce_paper(output, plan, store=store, n_jobs=jobs, report=report)
+        except KeyboardInterrupt as stopped:
+            err.print(f"micropref: {stopped}" if str(stopped) else "micropref: stopped; the same command resumes")
+            raise typer.Exit(130) from None
+        except ConnectionError as error:
+            raise ConnectionError(f"{error}; or --small, a rehearsal without network") from None
+    if rank:
+        return
+    seconds = time.perf_counter() - start
+    if as_json:
+        files = [str(path) for path in found.files]
+        done = {"cells_run": found.n_run, "cells_kept": found.n_kept, "failed": found.failed}
+        print_json({**done, "files": files, "rows": found.rows, "seconds": seconds})
+    else:
+        out.print(as_markdown(found.blocks))
+        for path in found.files:
+            out.print(str(path))
+        out.print(f"{counted(found.n_run, 'cell')} run, {found.n_kept} kept, {seconds:.1f} s")
+        for line in found.failed:
+            out.print(f"failed: {line}")
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(one) for one in text.split(",") if one.strip())
+    except ValueError:
+        raise typer.BadParameter(f"expected numbers such as 1,2,7, got {text!r}", param_hint="--tables") from None

@@ -12,7 +12,7 @@ from typing import Any
 from micropref.bench._paper.published import TABLES, PaperTable
 
 # Records of each stand-in, as of its first published split.
-_STAND_INS = {"helpsteer2": 3000, "rpr": 4000, "prism": 3600, "personal_reward_bench": 2400}
+_STAND_INS = {"helpsteer2": 3000, "rpr": 4000, "prism": 14400, "personal_reward_bench": 2400}
 # What a rehearsal has less of than the suite.
 _SMALL: Mapping[str, Any] = {"seeds": [0], "n_draws": 2, "n_resamples": 500}
 _SLOW = ("micro-mlp", "hierarchical", "micro-k8", "micro-k12")

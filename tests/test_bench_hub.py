@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +22,13 @@ from causal_cases import save_llama
 from datasets.exceptions import DatasetGenerationCastError, DatasetNotFoundError
 from hub_cases import LOADERS
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
+from rank_cases import on_ranks
 
 from micropref.bench import load_suite, run_suite
 from micropref.bench._loading import embed_data, load_data
 from micropref.bench._tasks import make_task
 from micropref.cli import main
 from micropref.datasets.stand_ins import make_stand_in
-from micropref.distributed import Communicator
 from micropref.embed import (
     EmbeddingStore,
     HashingEncoder,
@@ -404,36 +403,13 @@ def test_a_model_that_cannot_be_fetched(tmp_path, capsys, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------ torchrun
 
 
-class Thread(Communicator):
-    """One of two ranks that are threads of this process."""
-
-    def __init__(self, rank, slots, barrier):
-        self.rank, self.world_size, self.slots, self.barrier = rank, len(slots), slots, barrier
-
-    def exchange(self, value):
-        self.slots[self.rank] = value
-        self.barrier.wait()
-        values = list(self.slots)
-        self.barrier.wait()
-        return values
-
-
 def test_each_process_embeds_its_part(reward_model, tmp_path, encoded):
     spec = spec_of(two_sets(reward_model)[0])
-    slots, barrier = [None, None], threading.Barrier(2, timeout=60)
-    counts: dict[int, int] = {}
-
-    def run(rank):
-        counts[rank] = embed_data(spec, tmp_path, None, Thread(rank, slots, barrier))
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    counts, errors = on_ranks(2, lambda ranks: embed_data(spec, tmp_path, None, ranks))
+    assert errors == [None, None]
     assert max(Counter(encoded).values()) == 1
-    assert sum(counts.values()) == len(encoded)
-    assert min(counts.values()) > len(encoded) / 3
+    assert sum(counts) == len(encoded)
+    assert min(counts) > len(encoded) / 3
     before = len(encoded)
     shared = load_data(spec, tmp_path)
     assert len(encoded) == before

@@ -133,7 +133,7 @@ class MixtureBradleyTerry(UncertainHeads):
         Parameters of the gate: [weights (K, c), offsets (K,)] if linear, [offsets] without context, empty for K = 1.
     new_user_coef_ : ndarray of shape (n_features,) or None
         One reward that answers users who have not voted, in `decision_function` and in a router that has learned
-        nothing of contexts. Only ``PreferenceModel.fit(users="auto")`` sets it; None: the heads answer, by their weights.
+        nothing of contexts. Only ``PreferenceModel.fit(users="auto")`` sets it; None: all heads answer.
     alpha_, gate_alpha_ : float
         The penalties that were used: those given, or what "auto" chose for the rows so far. The output layer of an
         "mlp" gate has the prior of `gate_alpha_`, on the scale of its hidden units.

@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +22,13 @@ from causal_cases import save_llama
 from datasets.exceptions import DatasetGenerationCastError, DatasetNotFoundError
 from hub_cases import LOADERS
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
+from rank_cases import on_ranks
 
 from micropref.bench import load_suite, run_suite
 from micropref.bench._loading import embed_data, load_data
 from micropref.bench._tasks import make_task
 from micropref.cli import main
 from micropref.datasets.stand_ins import make_stand_in
-from micropref.distributed import Communicator
 from micropref.embed import (
     EmbeddingStore,
     HashingEncoder,
@@ -136,7 +135,7 @@ def test_a_table_describes_an_encoder(described, encoder):
         ({"kind": "sentence"}, "model: expected text, got None"),
         ({"kind": "sentence", "model": "a", "chat_template": True}, "expected keys among kind, .*got 'chat_template'"),
         ({"kind": "last_token", "model": "a", "dtype": "int8"}, "dtype: expected one of float32.*got 'int8'"),
-        ({"kind": "last_token", "model": "a", "trust_remote_code": True}, "expected an encoder that a description"),
+        ({"kind": "last_token", "model": "a", "trust_remote_code": True}, "trust_remote_code: expected an"),
     ],
 )
 def test_tables_that_describe_none(described, message):
@@ -178,7 +177,7 @@ def two_sets(model: Path, **more):
 
 
 def test_texts_are_embedded_once_for_all_methods_seeds_and_sets(reward_model, tmp_path, encoded, monkeypatch):
-    suite = config("single", "micro_context", datasets=two_sets(reward_model), seeds=[0, 1])
+    suite = config("single", "static", datasets=two_sets(reward_model), seeds=[0, 1])
     result = run_suite(suite, tmp_path / "out", tmp_path)
     assert result.failed == []
     assert_filled(table(tmp_path / "out" / "results.csv"))
@@ -193,7 +192,7 @@ def test_texts_are_embedded_once_for_all_methods_seeds_and_sets(reward_model, tm
 
     # Another suite takes them from the store, without the model.
     monkeypatch.setattr(LastTokenEncoder, "_load", None)
-    again = run_suite({**suite, "seeds": [2]}, tmp_path / "other", tmp_path, n_jobs=2)
+    again = run_suite({**suite, "seeds": [2]}, tmp_path / "other", tmp_path)
     assert again.failed == []
     assert again.n_run == 4
 
@@ -268,7 +267,8 @@ def test_an_interrupted_embedding_resumes(reward_model, tmp_path, encoded, capsy
     assert len(encoded) == sum(calls) == 48
     assert ended(arguments, capsys)[0] == 0
     assert max(Counter(encoded).values()) == 1
-    assert len(encoded) > 80
+    (store,) = (tmp_path / "embeddings").iterdir()
+    assert len(EmbeddingStore(store)) == len(encoded) > 48
 
 
 def test_a_disk_that_is_full_while_texts_are_embedded(reward_model, tmp_path, encoded, capsys, monkeypatch):
@@ -403,36 +403,13 @@ def test_a_model_that_cannot_be_fetched(tmp_path, capsys, monkeypatch):
 # ------------------------------------------------------------------------------------------------------------ torchrun
 
 
-class Thread(Communicator):
-    """One of two ranks that are threads of this process."""
-
-    def __init__(self, rank, slots, barrier):
-        self.rank, self.world_size, self.slots, self.barrier = rank, len(slots), slots, barrier
-
-    def exchange(self, value):
-        self.slots[self.rank] = value
-        self.barrier.wait()
-        values = list(self.slots)
-        self.barrier.wait()
-        return values
-
-
 def test_each_process_embeds_its_part(reward_model, tmp_path, encoded):
     spec = spec_of(two_sets(reward_model)[0])
-    slots, barrier = [None, None], threading.Barrier(2, timeout=60)
-    counts: dict[int, int] = {}
-
-    def run(rank):
-        counts[rank] = embed_data(spec, tmp_path, None, Thread(rank, slots, barrier))
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    counts, errors = on_ranks(2, lambda ranks: embed_data(spec, tmp_path, None, ranks))
+    assert errors == [None, None]
     assert max(Counter(encoded).values()) == 1
-    assert sum(counts.values()) == len(encoded)
-    assert min(counts.values()) > len(encoded) / 3
+    assert sum(counts) == len(encoded)
+    assert min(counts) > len(encoded) / 3
     before = len(encoded)
     shared = load_data(spec, tmp_path)
     assert len(encoded) == before

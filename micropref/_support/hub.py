@@ -83,7 +83,8 @@ def _named(error: Exception, name: str, what: str, instead: str) -> Exception | 
         )
     if statuses & {401, 403}:
         return PermissionError(
-            f"{name}: expected access, got a refusal ({_first_line(error)}); log in with `hf auth login`, or set HF_TOKEN"
+            f"{name}: expected access, got a refusal ({_first_line(error)}); log in with `hf auth login`, or set "
+            "HF_TOKEN"
         )
     if any(status is not None and (status >= 500 or status == 429) for status in statuses):
         return ConnectionError(
@@ -91,8 +92,8 @@ def _named(error: Exception, name: str, what: str, instead: str) -> Exception | 
         )
     if kinds & _UNREACHED:
         return ConnectionError(
-            f"{name}: expected an answer of the hub, got no connection ({_first_line(error)}); repeat it where there is "
-            f"a network, since what was fetched is kept, or {instead}"
+            f"{name}: expected an answer of the hub, got no connection ({_first_line(error)}); repeat it where there "
+            f"is a network, since what was fetched is kept, or {instead}"
         )
     if kinds & _MIXED_COLUMNS or "column names don't match" in said:
         return ValueError(

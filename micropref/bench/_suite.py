@@ -76,9 +76,9 @@ def run_suite(
     So an interrupted run resumes where it stopped, and a changed configuration or a changed method computes only what
     depends on the change. Cells that are damaged or failed are computed again.
 
-    Texts are embedded once for all data sets, methods and seeds that have the same encoder, on a GPU where there is one;
-    what a store holds is taken from it without loading a model. Of the processes that torchrun starts, each embeds its
-    part of the texts, and the first one then runs the suite; the others return no rows.
+    Texts are embedded once for all data sets, methods and seeds that have the same encoder, on a GPU where there is
+    one; what a store holds is taken from it without loading a model. Of the processes that torchrun starts, each embeds
+    its part of the texts, and the first one then runs the suite; the others return no rows.
 
     Parameters
     ----------

@@ -33,4 +33,4 @@ def on_own_device(encoder: Encoder) -> Encoder:
     if not n_devices:
         return encoder
     device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % n_devices}"
-    return type(encoder)(**{**encoder.get_params(), "device": device})  # type: ignore[call-arg, return-value]
+    return type(encoder)(**{**encoder.get_params(), "device": device})

@@ -1,8 +1,8 @@
 """Made-up stand-ins of the published sets, in the schema of each: for tests and rehearsals, not data.
 
-The sets themselves lie on a hub. Where that cannot be reached, or should not be, a stand-in has the same splits, columns
-and types, so that the same loader reads it, and texts in which attributes are planted as words, so that methods order
-as planted. No figure that comes from a stand-in says anything about the published set.
+The sets themselves lie on a hub. Where that cannot be reached, or should not be, a stand-in has the same splits,
+columns and types, so that the same loader reads it, and texts in which attributes are planted as words, so that methods
+order as planted. No figure that comes from a stand-in says anything about the published set.
 """
 
 from __future__ import annotations

@@ -87,4 +87,5 @@ def _completion(row: int, text: str, ratings: NDArray[np.int64], is_rated: NDArr
 def _rated(levels: NDArray[np.int64], rng: np.random.RandomState) -> NDArray[np.int64]:
     """Planted levels as raters see them: some are one too high or one too low."""
     is_off = rng.random_sample(levels.shape) < _MISJUDGED
-    return np.clip(levels + is_off * (2 * integers(rng, 2, levels.shape) - 1), 0, HIGHEST)
+    ratings: NDArray[np.int64] = np.clip(levels + is_off * (2 * integers(rng, 2, levels.shape) - 1), 0, HIGHEST)
+    return ratings

@@ -405,9 +405,7 @@ class _Offsets:
     centre: np.ndarray
 
     def value_and_gradient(self, offsets: np.ndarray) -> tuple[float, np.ndarray]:
-        found = WeightedScores.of(
-            self.logits + offsets[:, None], self.margins, self.votes.signs, self.votes.weight
-        )
+        found = WeightedScores.of(self.logits + offsets[:, None], self.margins, self.votes.signs, self.votes.weight)
         moved = offsets - self.centre
         value = found.loss + 0.5 * self.precision * float(moved @ moved)
         return value, found.d_logits.sum(axis=1) + self.precision * moved

@@ -130,7 +130,9 @@ def _taught(datasets: Sequence[DatasetSpec], where: str) -> tuple[DatasetSpec, .
             if one.protocol != "contexts" or teacher.protocol != "contexts":
                 raise ValueError(f"{at}: expected the protocol 'contexts' of both, got {one.protocol!r}")
             if teacher.taught_by:
-                raise ValueError(f"{at}: expected a data set that is not itself taught by another, got {teacher.name!r}")
+                raise ValueError(
+                    f"{at}: expected a data set that is not itself taught by another, got {teacher.name!r}"
+                )
         found.append(replace(one, teacher=teacher))
     return tuple(found)
 

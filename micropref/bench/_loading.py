@@ -222,9 +222,7 @@ def _from_hub(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, 
 
     loader = getattr(datasets, f"load_{spec.loader}", None)
     if loader is None or spec.loader in _NO_LOADERS:
-        known = sorted(
-            n[5:] for n in datasets.__all__ if n.startswith("load_") and n[5:] not in _NO_LOADERS
-        )
+        known = sorted(n[5:] for n in datasets.__all__ if n.startswith("load_") and n[5:] not in _NO_LOADERS)
         raise ValueError(f"{spec.name}: loader: expected one of {', '.join(known)}, got {spec.loader!r}")
     found = loader(**_loader_settings(spec, folder), skip_bad=True)
     tables = [table for table in (found.train, found.validation, found.test) if table is not None]

@@ -13,7 +13,9 @@ from micropref.cli._app import Json, app, err, out, print_json, working
 
 @app.command()
 def reproduce(
-    what: Annotated[str, typer.Argument(metavar="WHAT", help="Whose tables: paper, which is MiCRo.", show_default=False)],
+    what: Annotated[
+        str, typer.Argument(metavar="WHAT", help="Whose tables: paper, which is MiCRo.", show_default=False)
+    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the results; an interrupted run resumes there.")
     ] = Path("reproduction"),

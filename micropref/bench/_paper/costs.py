@@ -170,7 +170,8 @@ def as_blocks(plan: Plan, machine: Machine) -> list[Block]:
     model = _PARAMETERS * _HALF if not plan.encoder and not plan.small else 0.0
     total = sum(one.vector_bytes for one in rows) + model
     cells = [
-        [one.name, "" if one.texts is None else f"{one.texts:,}".replace(",", " "), *_figures(one), one.how] for one in rows
+        [one.name, "" if one.texts is None else f"{one.texts:,}".replace(",", " "), *_figures(one), one.how]
+        for one in rows
     ]
     sums = Cost("all", 0, total - model, sum(o.embed_hours for o in rows), sum(o.fit_minutes for o in rows), "")
     cells.append(["all", "", *_figures(sums), ""])
@@ -188,7 +189,14 @@ def as_blocks(plan: Plan, machine: Machine) -> list[Block]:
             "proportion to rows, features and heads; fits that methods share are counted for each, so it takes less."
         ),
         Grid(
-            ["set", "texts", "vectors, GB", f"embedding, hours ({'GPU' if machine.has_gpu else 'CPU'})", "fitting, minutes", "what is counted"],
+            [
+                "set",
+                "texts",
+                "vectors, GB",
+                f"embedding, hours ({'GPU' if machine.has_gpu else 'CPU'})",
+                "fitting, minutes",
+                "what is counted",
+            ],
             [[one[0], *one[1:5], one[5]] for one in cells],
             1,
         ),

@@ -96,7 +96,9 @@ def reproduce_paper(
     results = Results(found.rows, found.details)
     tables = plan.chosen()
     origin = provenance()
-    versions = ", ".join(f"{name} {origin[name]}" for name in ("micropref", "commit", "python", "numpy") if origin[name])
+    versions = ", ".join(
+        f"{name} {origin[name]}" for name in ("micropref", "commit", "python", "numpy") if origin[name]
+    )
     encoders = ", ".join(sorted({_named(one["encoder"]) for one in plan.suite()["datasets"]}))
     about = [*([_STAND_IN] if plan.small else []), f"Encoder: {encoders}. {versions}; {origin['hardware']}."]
     blocks, rows = document(tables, results, about), flat_rows(tables, results)

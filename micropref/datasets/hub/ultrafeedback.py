@@ -80,7 +80,9 @@ def load_ultrafeedback(
     )
 
 
-def load_ultrafeedback_ratings(source: Any = None, *, revision: str | None = None, skip_bad: bool = False) -> RatingTable:
+def load_ultrafeedback_ratings(
+    source: Any = None, *, revision: str | None = None, skip_bad: bool = False
+) -> RatingTable:
     """Load the ratings of UltraFeedback themselves: completions with their scores, for `MultiObjectiveRewards`.
 
     Licence and citation are those of `load_ultrafeedback`.

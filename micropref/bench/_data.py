@@ -174,9 +174,11 @@ def taught_by(data: BenchData, teacher: BenchData) -> BenchData:
         return [None if one < 0 else (side, one) for side, of in enumerate(numbers) for one in of]
 
     n_own, n_taught = len(data.weight), len(teacher.weight)
-    prompts = [np.full(n, -1) if one.ratings is None else one.prompt for one, n in ((data, n_own), (teacher, n_taught))]
-    if data.ratings is not None:
-        prompts[1] = np.full(n_taught, -1)
+    ratings = teacher.ratings if data.ratings is None else data.ratings
+    prompts = [
+        np.full(len(one.weight), -1) if one.prompt is None or one.ratings is not ratings else one.prompt
+        for one in (data, teacher)
+    ]
     return in_canonical_order(
         np.vstack([data.context, teacher.context]),
         np.vstack([data.difference, teacher.difference]),
@@ -188,8 +190,8 @@ def taught_by(data: BenchData, teacher: BenchData) -> BenchData:
         reading=f"{data.reading}; training: {teacher.reading}",
         width=data.width,
         n_prompt=data.n_prompt,
-        ratings=teacher.ratings if data.ratings is None else data.ratings,
-        prompt=np.concatenate(prompts),
+        ratings=ratings,
+        prompt=None if ratings is None else np.concatenate(prompts),
         teaches=np.repeat([False, True], [n_own, n_taught]),
     )
 

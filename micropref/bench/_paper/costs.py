@@ -185,8 +185,8 @@ def as_blocks(plan: Plan, machine: Machine) -> list[Block]:
             f"{texts:g} texts of {characters:g} characters a second ({file}, a model of 22 million parameters"
             f"{' on an H200' if machine.has_gpu else ' on two cores'}), in proportion to characters and parameters, so "
             "that a larger model, which keeps a GPU busier, takes less. Assumed: "
-            f"{ASSUMED:g} characters of a prompt with its response. Fitting: seconds of suite/results.csv, one thread, in "
-            "proportion to rows, features and heads; fits that methods share are counted for each, so it takes less."
+            f"{ASSUMED:g} characters of a prompt with its response. Fitting: seconds of suite/results.csv, one thread, "
+            "in proportion to rows, features and heads; fits that methods share are counted for each, so it takes less."
         ),
         Grid(
             [

@@ -150,16 +150,16 @@ TABLES: dict[int, PaperTable] = {
         PaperTable(
             1,
             "Stage 1: the best head for each attribute",
-            "The head that is right about most training labels of an attribute, judged on test pairs of that attribute.",
+            "The head that is right about most training labels of an attribute, judged on its test pairs.",
             (Part("helpsteer2-heads", "HelpSteer2", _heads(0.811)), Part("rpr-heads", "RPR", _heads(0.921))),
             "by attribute",
         ),
         PaperTable(
             2,
             "Stage 2: routed by 50 labels for each attribute",
-            "Heads are frozen; 50 labelled training pairs of each attribute teach the router. A method that uses no labels "
-            "has one figure; the multi-objective model also knows ratings of single responses, and the stated attributes "
-            "in training.",
+            "Heads are frozen; 50 labelled training pairs of each attribute teach the router. A method that uses no "
+            "labels has one figure; the multi-objective model also knows ratings of single responses, and the stated "
+            "attributes in training.",
             (Part("helpsteer2", "HelpSteer2", _HELPSTEER2_LINES, (50,)), Part("rpr", "RPR", _RPR_LINES, (50,))),
         ),
         PaperTable(
@@ -197,8 +197,8 @@ TABLES: dict[int, PaperTable] = {
         PaperTable(
             7,
             "Beyond the paper: people",
-            "PRISM: people who are not in training, by 20 votes of their own; PersonalRewardBench: the authors' own split "
-            "of each person's pairs, all earlier ones being labels.",
+            "PRISM: people who are not in training, by 20 votes of their own; PersonalRewardBench: the authors' own "
+            "split of each person's pairs, all earlier ones being labels.",
             (
                 Part("prism", "PRISM", (*_USERS, Line("lore", "LoRe", 0.710, _LORE)), (20,)),
                 Part("personal-reward-bench", "PersonalRewardBench", (*_USERS, Line("lore", "LoRe"))),

@@ -19,9 +19,9 @@ COLUMNS = (
     *("n_rows", "n_clusters", "seeds", "published", "protocol", "status", "reason"),
 )
 _READING = (
-    "Our figures are accuracies with 95 % intervals by a bootstrap over whole prompts, or people where labels are theirs, "
-    "seeds and draws of labels pooled; n is the number of test pairs. Every published figure is of another protocol, for "
-    "the reason in the last column: it is shown for orientation, and no difference to it is a result."
+    "Our figures are accuracies with 95 % intervals by a bootstrap over whole prompts, or people where labels are "
+    "theirs, seeds and draws of labels pooled; n is the number of test pairs. Every published figure is of another "
+    "protocol, for the reason in the last column: it is shown for orientation, and no difference to it is a result."
 )
 _LEVEL, _RESAMPLES = 0.95, 2000
 
@@ -91,7 +91,7 @@ def _by_attribute(detail: DatasetResult | None, line: Line) -> Iterator[dict[str
     for number in np.unique(detail.target):
         rows = detail.target == number
         settings: Any = {"level": _LEVEL, "n_resamples": _RESAMPLES, "random_state": 0}
-        row = {
+        row: dict[str, Any] = {
             "method": line.method,
             "attribute": _name(detail, number),
             "labels": detail.budgets[-1],

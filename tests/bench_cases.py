@@ -16,8 +16,8 @@ from micropref.bench._specs import KINDS, DatasetSpec, resolve_settings
 from micropref.bench._tasks import make_task
 from micropref.cli import main
 
-# Kinds of methods that need no truth, and no contexts of the space of responses.
-PLAIN = tuple(sorted(set(KINDS) - {"oracle", "planted", "interactions", "interactions_permuted"}))
+# Kinds of methods that need no truth, no ratings, and no contexts of the space of responses.
+PLAIN = tuple(sorted(set(KINDS) - {"oracle", "planted", "multi_objective", "interactions", "interactions_permuted"}))
 FAST = ("single", "static", "micro_history", "hyre_micro", "oracle")
 
 

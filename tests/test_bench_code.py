@@ -79,14 +79,16 @@ def test_docstrings_comments_and_imports_for_type_checkers_change_no_key(origina
 
 
 HYRE = {"hyre", "hyre_micro", "hyre_random"}
-MICRO = {"single", "static", "micro_context", "micro_history", "micro_permuted", "hyre_micro"}
+BEST = {"best_head", "ensemble_best"}
+MICRO = {"single", "static", "micro_context", "micro_history", "micro_permuted", "hyre_micro", *BEST}
 PRODUCTS = {"interactions", "interactions_permuted"}
 OWN = {*PRODUCTS, "hierarchical", "hierarchical_permuted", "auto"}
 CODE = [
     ("baselines/low_rank.py", {"lore"}),
     ("baselines/_low_rank_objective.py", {"lore"}),
     ("baselines/hyre.py", HYRE),
-    ("baselines/shared_base.py", {*HYRE, "ensemble"}),
+    ("baselines/shared_base.py", {*HYRE, *BEST, "ensemble"}),
+    ("baselines/multi_objective.py", {"multi_objective"}),
     ("bench/_methods/mixture.py", {*MICRO, *OWN} - PRODUCTS),
     ("mixture.py", {*MICRO, *OWN}),
     ("features/interactions.py", PRODUCTS),
@@ -238,7 +240,7 @@ def test_default_settings_are_those_of_the_estimators(kind):
     estimator = classes[0] if classes else micropref.baselines.HypothesisReweighting
     parameters = inspect.signature(estimator).parameters
     known = {name: value for name, value in _specs.KINDS[kind].settings.items() if name in parameters}
-    if kind == "hyre_micro":
+    if kind in ("hyre_micro", "best_head"):
         del known["n_components"]
     assert known == {name: parameters[name].default for name in known}
     assert known

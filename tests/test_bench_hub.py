@@ -138,11 +138,13 @@ def test_a_table_describes_an_encoder(described, encoder):
         ({"kind": "last_token", "model": "a", "trust_remote_code": True}, "trust_remote_code: expected an"),
     ],
 )
-def test_tables_that_describe_none(described, message):
+def test_tables_that_describe_none(described, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         resolve_encoder(described)
-    with pytest.raises(ValueError, match=rf"config: datasets\.rpr: encoder: {message}"):
-        spec_of(published("rpr", encoder=described))
+    # Before any other data set is read.
+    datasets = [{"name": "absent", "kind": "folder", "path": "absent"}, published("rpr", encoder=described)]
+    with pytest.raises(ValueError, match=f"^rpr: encoder: {message}"):
+        run_suite(config("single", datasets=datasets), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +227,7 @@ def test_files_take_encoders_too(reward_model, tmp_path, encoded):
     assert set(encoded) == {row[name] for row in rows for name in ("chosen", "rejected")}
     load_data(spec_of({**dataset, "encoder": plain, "template": "Q {prompt} A {response}"}), tmp_path)
     assert "Q How 3? A Table 3." in encoded
-    with pytest.raises(ValueError, match=r"expected a template with \{response\}"):
+    with pytest.raises(ValueError, match=r"r: template: expected a template with \{response\}"):
         load_data(spec_of({**dataset, "template": "{answer}"}), tmp_path)
     with pytest.raises(ValueError, match="store: expected only for the kinds file, hub, got kind 'world'"):
         spec_of({"name": "w", "kind": "world", "world": "groups", "store": "x"})

@@ -159,7 +159,7 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
         lists["teacher"] = _dataset(content["taught_by"], f"{where}: taught_by")
         lists["taught_by"] = lists["teacher"].name
     if isinstance(content.get("encoder"), Mapping):
-        lists["encoder"] = _checked_encoder(content["encoder"], where)
+        lists["encoder"] = content["encoder"]
     for key, value in ((key, value) for key, value in content.items() if key not in lists):
         expected = type(getattr(example, key))
         fits = isinstance(value, Mapping) if expected is dict else isinstance(value, expected)
@@ -188,16 +188,6 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
             most = "" if high is None else f" and at most {high}"
             raise ValueError(f"{where}: {key}: expected a number above {low}{most}, got {value!r}")
     return spec
-
-
-def _checked_encoder(table: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    from micropref.embed import resolve_encoder
-
-    try:
-        resolve_encoder(table)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: encoder: {error}") from None
-    return table
 
 
 def _method(content: Mapping[str, Any], where: str) -> MethodSpec:

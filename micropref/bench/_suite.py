@@ -20,8 +20,8 @@ from micropref.bench._provenance import provenance
 from micropref.bench._report import COLUMNS, COMPARISON_COLUMNS, WINNER_COLUMNS, document, failures, write_csv
 from micropref.bench._runner import cached_data, forget_data, run_jobs
 from micropref.bench._scores import DatasetResult, gather
-from micropref.bench._specs import MethodSpec, Suite
-from micropref.bench._texts import uses_store
+from micropref.bench._specs import DatasetSpec, MethodSpec, Suite
+from micropref.bench._texts import check_encoder, uses_store
 from micropref.bench._words import counted
 from micropref.distributed import torchrun
 
@@ -123,16 +123,18 @@ def run_suite(
     folder.mkdir(parents=True, exist_ok=True)
     vectors = None if store is None else Path(store)
     forget_data()
-    if not _embedded(suite, [name for name, methods in chosen.items() if methods], source, vectors, report):
+    datasets = [dataset for dataset in suite.datasets if chosen[dataset.name]]
+    for dataset in datasets:
+        check_encoder(dataset)
+    if not _embedded(datasets, source, vectors, report):
         return SuiteResult([], [], [], 0, 0, [])
     jobs: dict[str, list[Job]] = {}
-    for dataset in suite.datasets:
-        if methods := chosen[dataset.name]:
-            report(f"{dataset.name}: reading")
-            digest = cached_data(dataset, source, vectors).hash
-            jobs[dataset.name] = [
-                Job(suite, dataset, seed, methods, folder, source, digest, vectors) for seed in suite.seeds
-            ]
+    for dataset in datasets:
+        report(f"{dataset.name}: reading")
+        digest, methods = cached_data(dataset, source, vectors).hash, chosen[dataset.name]
+        jobs[dataset.name] = [
+            Job(suite, dataset, seed, methods, folder, source, digest, vectors) for seed in suite.seeds
+        ]
     all_jobs = [job for of in jobs.values() for job in of]
     todo = pending(all_jobs)
     n_run = sum(len(job.methods) for job in todo)
@@ -149,12 +151,12 @@ def run_suite(
 
 
 def _embedded(
-    suite: Suite, names: Sequence[str], data: Path | None, store: Path | None, report: Callable[[str], None]
+    datasets: Sequence[DatasetSpec], data: Path | None, store: Path | None, report: Callable[[str], None]
 ) -> bool:
     """Whether this process runs the suite: the first one, after all that torchrun started embedded their parts."""
     with torchrun() as ranks:
-        for dataset in suite.datasets if ranks.world_size > 1 else ():
-            if dataset.name in names and uses_store(dataset):
+        for dataset in datasets if ranks.world_size > 1 else ():
+            if uses_store(dataset):
                 report(f"{dataset.name}: embedding")
                 embed_data(dataset, data, store, ranks)
         return ranks.rank == 0

@@ -19,6 +19,7 @@ from micropref.bench._specs import DatasetSpec
 if TYPE_CHECKING:
     from micropref.datasets import PreferenceTable
     from micropref.embed import EmbeddingStore, Encoder
+    from micropref.embed._template import Template
 
 # Folder of the stores, beside the data.
 _STORES = "embeddings"
@@ -79,17 +80,18 @@ def responses_only(table: PreferenceTable) -> Texts:
 
 def texts_of(spec: DatasetSpec, table: PreferenceTable, rated: RatedTexts | None = None) -> Texts:
     """The texts of a table that an encoder reads."""
-    from micropref.embed import EXCHANGE_TEMPLATE, LastTokenEncoder
-    from micropref.embed._template import Template
-
-    encoder = _encoder(spec)
-    is_chat = isinstance(encoder, LastTokenEncoder) and encoder.chat
-    template = Template(spec.template or (EXCHANGE_TEMPLATE if is_chat else "{response}"))
+    template = _template(spec, _encoder(spec))
     others = [table.prompt] if spec.prompt_scale else []
     others += [table.context] if spec.context_scale and table.context is not None else []
     chosen, rejected = (template.fill(table.prompt, texts) for texts in (table.chosen, table.rejected))
     judged = [] if rated is None else template.fill(rated.prompt, rated.response)
     return Texts(chosen, rejected, tuple(others), tuple(judged))
+
+
+def check_encoder(spec: DatasetSpec) -> None:
+    """A ValueError for an encoder or a template that is none, before hours are spent on other data sets."""
+    if spec.kind in ("file", "hub"):
+        _template(spec, _encoder(spec))
 
 
 def uses_store(spec: DatasetSpec) -> bool:
@@ -189,6 +191,17 @@ def _encoder(spec: DatasetSpec) -> Encoder:
         return resolve_encoder(spec.encoder)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{spec.name}: encoder: {error}") from None
+
+
+def _template(spec: DatasetSpec, encoder: Encoder) -> Template:
+    from micropref.embed import EXCHANGE_TEMPLATE, LastTokenEncoder
+    from micropref.embed._template import Template
+
+    is_chat = isinstance(encoder, LastTokenEncoder) and encoder.chat
+    try:
+        return Template(spec.template or (EXCHANGE_TEMPLATE if is_chat else "{response}"))
+    except ValueError as error:
+        raise ValueError(f"{spec.name}: template: {error}") from None
 
 
 def _name(spec: DatasetSpec) -> str:

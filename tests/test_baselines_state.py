@@ -11,7 +11,7 @@ from copy import deepcopy
 import joblib
 import numpy as np
 import pytest
-from baseline_cases import RIVALS, C, D, each, rows
+from baseline_cases import RIVALS, C, D, each, ratings_for, rows
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
@@ -32,6 +32,8 @@ OTHER = {
     "user_alpha": 0.03,
     "local_alpha": 0.03,
     "variance_alpha": 0.5,
+    "score_alpha": 0.5,
+    "gate_alpha": 0.5,
     "pooling": 30.0,
     "weight_penalty": 0.05,
     "prior_margin": 0.1,
@@ -88,6 +90,9 @@ def answers(model: PersonalRewards) -> dict[str, np.ndarray]:
             # The width in force, which is that of the fit, whatever was set since.
             width = getattr(model, "_fitted_parameters", {}).get("n_context_features", C)
             found["rewards", who is None] = model.rewards(X[:, width:], X[:, :width], groups=who)
+    if hasattr(model, "predict_scores"):
+        width = getattr(model, "_fitted_parameters", {}).get("n_context_features", C)
+        found["predict_scores", True] = model.predict_scores(X[:, width:])
     if hasattr(model, "query_scores"):
         for who in (None, users):
             found["query_scores", who is None] = model.query_scores(X, groups=who)
@@ -100,7 +105,7 @@ def answers(model: PersonalRewards) -> dict[str, np.ndarray]:
 PREDICTS = {
     *("decision_function", "predict_proba", "predict", "score", "log_likelihood", "rewards"),
     *("mixture_weights", "component_scores", "utility_mean", "utility_variance", "hidden_context_share"),
-    *("query_scores", "suggest"),
+    *("query_scores", "suggest", "predict_scores"),
 }
 LEARNS = {"fit", "partial_fit"}
 
@@ -396,7 +401,8 @@ def test_votes_after_arrays_were_mapped_read_only(name, tmp_path):
             one.partial_fit(X[:6], 1 - y[:6], groups=["ann", "ann", "new", 3, None, 4])
         ask["groups"] = ["ann", "new", 4] * 3
         np.testing.assert_allclose(mapped.decision_function(**ask), model.decision_function(**ask), atol=1e-9)
-        mapped.fit(X[:90], y[:90], groups=annotator[:90])
+        needed = {"ratings": ratings_for(220)} if name == "MultiObjectiveRewards" else {}
+        mapped.fit(X[:90], y[:90], groups=annotator[:90], **needed)
 
 
 def test_heads_of_a_rival_are_copied_with_all_that_prediction_reads(tmp_path):

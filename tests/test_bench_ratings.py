@@ -88,7 +88,7 @@ def test_one_data_set_teaches_and_another_is_tested(rated):
     assert (meta["status"], arrays["log_odds"].shape[1]) == ("done", 2)
     # Synthetic annotators are of one attribute each, as where nothing else teaches.
     assert task.inputs.has_annotators
-    with pytest.raises(ValueError, match="taught_by: expected a data set with .* columns of difference"):
+    with pytest.raises(ValueError, match=r"taught_by: expected a data set with .* columns of difference"):
         taught_by(own, replace(rated, difference=rated.difference[:, :5]))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from baseline_cases import Rated
 from sklearn.base import clone
 
 import micropref.baselines
@@ -253,6 +254,12 @@ RIVALS: dict[str, tuple[Any, float | None, float, float]] = {
         0.586019490,
         -0.575259409,
         -0.608586955,
+    ),
+    "multi-objective": (
+        Rated(n_context_features=C, score_alpha=1e-2, gate_alpha=1e-2, **RIVAL_SOLVER),
+        0.554662220,
+        -0.605650963,
+        -0.603137422,
     ),
     "neighbours": (
         ContextNeighbors(30, n_context_features=C, local_alpha=5.0, alpha=1e-2, **RIVAL_SOLVER),

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from baseline_cases import ratings_for
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
@@ -54,6 +55,7 @@ MAKE = {
     "LowRankRewards": lambda: baselines.LowRankRewards(2, n_context_features=C, random_state=0),
     "MeanVarianceRewards": lambda: baselines.MeanVarianceRewards(n_context_features=C),
     "MeanVarianceRewards, rank": lambda: baselines.MeanVarianceRewards(1, n_context_features=C, random_state=0),
+    "MultiObjectiveRewards": lambda: baselines.MultiObjectiveRewards(n_context_features=C),
     "RewardFactorization": lambda: baselines.RewardFactorization(2, n_context_features=C),
     "RewardFactorization, refined": lambda: baselines.RewardFactorization(2, refine=True, n_context_features=C),
     "SharedBaseEnsemble": lambda: baselines.SharedBaseEnsemble(5, n_context_features=C, random_state=0),
@@ -68,10 +70,15 @@ def users(names: list, n: int, seed: int) -> np.ndarray:
     return column
 
 
+def needed(model, width: int = D) -> dict:
+    """What `fit` of a method needs beside comparisons."""
+    return {"ratings": ratings_for(width)} if isinstance(model, baselines.MultiObjectiveRewards) else {}
+
+
 def taught(model, dtypes=(np.float64, np.float64)):
     """Fitted with annotators, and then with the votes of users and, some of them, of no user."""
     given = np.where(ANNOTATOR < 35, ANNOTATOR, -1)
-    model.fit(X.astype(dtypes[0]), Y, groups=given)
+    model.fit(X.astype(dtypes[0]), Y, groups=given, **needed(model))
     rows = np.random.default_rng(2).permutation(N)[:60]
     return model.partial_fit(X[rows].astype(dtypes[1]), Y[rows], groups=users([*USERS[:-1], None], 60, 1))
 
@@ -144,7 +151,8 @@ def test_attributes_come_back(name, tmp_path):
 def test_a_rival_without_users_comes_back(name, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = MAKE[name]().fit(X, np.where(Y == 1, "yes", "no"))
+        model = MAKE[name]()
+        model.fit(X, np.where(Y == 1, "yes", "no"), **needed(model))
     save(model, tmp_path)
     loaded = load(tmp_path)
     same(loaded.predict_proba(X), model.predict_proba(X))

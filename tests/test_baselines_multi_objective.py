@@ -179,14 +179,14 @@ def test_a_swap_negates_and_rewards_are_those_of_single_responses():
 def test_votes_move_the_weights_of_their_user_alone_and_by_bayes_rule():
     (X, y, context), _, ratings, _ = world(1, 0.0)
     D_only = X[:, A:]
-    model = MultiObjectiveRewards(user_alpha=0.5).fit(D_only, y, ratings=ratings)
+    model = MultiObjectiveRewards(user_precision=0.5).fit(D_only, y, ratings=ratings)
     before = model.decision_function(D_only)
     ann = np.flatnonzero(context == 1)[:60]
     model.partial_fit(D_only[ann], y[ann], groups=["ann"] * len(ann))
     np.testing.assert_array_equal(model.decision_function(D_only), before)
     weights = model.mixture_weights(D_only[:1], ["ann"])[0]
     assert weights.argmax() == 1
-    # The gradient of the log-posterior is zero: change = user_alpha⁻¹ Σ ∂ log σ(…)/∂ logits.
+    # The gradient of the log-posterior is zero: change = user_precision⁻¹ Σ ∂ log σ(…)/∂ logits.
     change = np.log(weights) - np.log(model.mixture_weights(D_only[:1])[0])
     margins = model.scale_ * D_only[ann] @ (model.coef_ / model.score_deviation_[:, None]).T
     mean = margins @ weights
@@ -226,7 +226,7 @@ def test_bad_ratings_are_refused(ratings, message):
         MultiObjectiveRewards().fit(np.eye(4), [1, 0, 1, 0], ratings=ratings)
 
 
-@pytest.mark.parametrize("parameter", ["score_alpha", "user_alpha", "gate_alpha", "tol", "max_iter"])
+@pytest.mark.parametrize("parameter", ["score_alpha", "user_precision", "gate_alpha", "tol", "max_iter"])
 def test_bad_parameters_are_refused(parameter):
     with pytest.raises(ValueError, match=f"{parameter}: expected"):
         MultiObjectiveRewards(**{parameter: -1}).fit(np.eye(4), [1, 0, 1, 0], ratings=ratings_for(4))

@@ -33,6 +33,7 @@ OTHER = {
     "local_alpha": 0.03,
     "variance_alpha": 0.5,
     "score_alpha": 0.5,
+    "user_precision": 0.03,
     "gate_alpha": 0.5,
     "pooling": 30.0,
     "weight_penalty": 0.05,

@@ -75,7 +75,7 @@ class MultiObjectiveRewards(PersonalRewards):
     with verbosity.
 
     **Users.** The publication has none. Here a user u adds δ_u to the logits g(c), which has the prior N(0, I /
-    user_alpha), and is found from the user's votes by maximising their likelihood with it; the population's own votes
+    user_precision), and is found from the user's votes by maximising their likelihood with it; the population's own votes
     of `partial_fit`, those without a group, move δ of all in the same way. Annotators in `fit` are known by their votes
     afterwards; the gate is learned from rows one by one.
 
@@ -89,7 +89,7 @@ class MultiObjectiveRewards(PersonalRewards):
     gate_alpha : float or "auto", default="auto"
         L2 penalty of V, against the mean log-likelihood in nats. "auto": as in `MixtureBradleyTerry`, a prior standard
         deviation of the gate's log-odds of 5.5 nats.
-    user_alpha : float, default=1.0
+    user_precision : float, default=1.0
         Precision of the prior of a user's change of the logits; positive.
     max_iter : int, default=300
         Largest number of L-BFGS iterations.
@@ -151,7 +151,7 @@ class MultiObjectiveRewards(PersonalRewards):
     array([0, 1])
     """
 
-    _ADAPTS_BY = ("user_alpha", "max_iter", "tol")
+    _ADAPTS_BY = ("user_precision", "max_iter", "tol")
     _STATE_ARRAYS = listed(
         coef_="KD",
         intercept_="K",
@@ -168,14 +168,14 @@ class MultiObjectiveRewards(PersonalRewards):
         n_context_features: int = 0,
         score_alpha: float | str = "auto",
         gate_alpha: float | str = "auto",
-        user_alpha: float = 1.0,
+        user_precision: float = 1.0,
         max_iter: int = 300,
         tol: float = 1e-5,
     ):
         self.n_context_features = n_context_features
         self.score_alpha = score_alpha
         self.gate_alpha = gate_alpha
-        self.user_alpha = user_alpha
+        self.user_precision = user_precision
         self.max_iter = max_iter
         self.tol = tol
 
@@ -184,7 +184,7 @@ class MultiObjectiveRewards(PersonalRewards):
         check_integer(self, "max_iter", 1)
         check_real(self, "score_alpha", 0.0, above_minimum=True, auto=True)
         check_penalty(self, "gate_alpha")
-        check_real(self, "user_alpha", 0.0, above_minimum=True)
+        check_real(self, "user_precision", 0.0, above_minimum=True)
         check_real(self, "tol", 0.0, above_minimum=True)
 
     # ------------------------------------------------------------------------------------------------------ learning
@@ -295,12 +295,12 @@ class MultiObjectiveRewards(PersonalRewards):
     def _adapt(self, votes: Votes, start: np.ndarray) -> np.ndarray:
         n_attributes = len(start)
         logits, margins = votes.values[:, :n_attributes].T, votes.values[:, n_attributes:].T
-        objective = _Offsets(logits, margins, votes, float(self.user_alpha), start)
+        objective = _Offsets(logits, margins, votes, float(self.user_precision), start)
         with blas_threads(False):
             found = lbfgs(
                 objective.value_and_gradient,
                 start,
-                scale=float(np.sqrt(self.user_alpha)),
+                scale=float(np.sqrt(self.user_precision)),
                 max_iter=self.max_iter,
                 tol=self.tol * max(1.0, float(votes.weight.sum())),
             )

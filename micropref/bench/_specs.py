@@ -385,7 +385,7 @@ KINDS: dict[str, MethodKind] = {
         asks_annotators=frozenset({"user_alpha"}),
     ),
     "multi_objective": MethodKind(
-        {"score_alpha": "auto", "gate_alpha": "auto", "user_alpha": 1.0},
+        {"score_alpha": "auto", "gate_alpha": "auto", "user_precision": 1.0},
         frozenset({TRAINING_CONTEXTS, CONTEXTS, TARGETS, RATINGS}),
         "rival",
         "heads of rated attributes behind a gate of the context (ArmoRM)",

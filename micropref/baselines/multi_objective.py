@@ -16,7 +16,7 @@ from micropref._engine.scaling import gate_scale, with_penalties
 from micropref._engine.solvers import lbfgs
 from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import learning, predicting
-from micropref._estimator.parameters import check_integer, check_penalty, check_real
+from micropref._estimator.parameters import check_integer, check_real
 from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
@@ -91,7 +91,7 @@ class MultiObjectiveRewards(PersonalRewards):
         deviation of the gate's log-odds of 5.5 nats.
     user_precision : float, default=1.0
         Precision of the prior of a user's change of the logits; positive.
-    max_iter : int, default=300
+    max_iter : int, default=1000
         Largest number of L-BFGS iterations.
     tol : float, default=1e-5
         Convergence: largest component of the gradient, in variables scaled to features of unit size.
@@ -169,7 +169,7 @@ class MultiObjectiveRewards(PersonalRewards):
         score_alpha: float | str = "auto",
         gate_alpha: float | str = "auto",
         user_precision: float = 1.0,
-        max_iter: int = 300,
+        max_iter: int = 1000,
         tol: float = 1e-5,
     ):
         self.n_context_features = n_context_features
@@ -183,7 +183,7 @@ class MultiObjectiveRewards(PersonalRewards):
         super()._check_parameters()
         check_integer(self, "max_iter", 1)
         check_real(self, "score_alpha", 0.0, above_minimum=True, auto=True)
-        check_penalty(self, "gate_alpha")
+        check_real(self, "gate_alpha", 0.0, auto=True)
         check_real(self, "user_precision", 0.0, above_minimum=True)
         check_real(self, "tol", 0.0, above_minimum=True)
 

@@ -74,10 +74,10 @@ class MultiObjectiveRewards(PersonalRewards):
     cross-validation instead of on a fifth of the responses; scores are not corrected for their correlation
     with verbosity.
 
-    **Users.** The publication has none. Here a user u adds δ_u to the logits g(c), which has the prior N(0, I /
-    user_precision), and is found from the user's votes by maximising their likelihood with it; the population's own votes
-    of `partial_fit`, those without a group, move δ of all in the same way. Annotators in `fit` are known by their votes
-    afterwards; the gate is learned from rows one by one.
+    **Users.** The publication has none. Here a user u adds δ_u to the logits g(c), which has the prior
+    N(0, I / user_precision), and is found from the user's votes by maximising their likelihood with it; the
+    population's own votes of `partial_fit`, those without a group, move δ of all in the same way. Annotators in `fit`
+    are known by their votes afterwards; the gate is learned from rows one by one.
 
     Parameters
     ----------

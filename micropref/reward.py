@@ -220,7 +220,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
 
     @learning
     def estimate_uncertainty(self, data: Any, **parameters: Any) -> Self:
-        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards stay as they are.
+        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards do not change.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
 
     @learning
     def forget(self, user: Hashable) -> Self:
-        """Remove every trace of one user: what their votes say about them, and which pairs they have answered.
+        """Forget one user: remove everything learned from the user's votes, and the list of answered pairs.
 
         Rewards for this user are then those for one who has not voted; all other rewards keep their bits. Files that
         were written before keep the user: `save` into the same folder replaces them as a whole. The heads keep what an

@@ -45,7 +45,7 @@ _MIXTURES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry")
 
 
 class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
-    r"""Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
+    r"""Route to the heads of a mixture, by a few labelled contexts or by a user's own votes.
 
     Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With
     L_ik = −log σ(s_i w_kᵀ d_i), labelled pairs with context teach the weights f(c) by minimising
@@ -279,7 +279,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Take in votes: rows with a group update that user's history, the others take a stochastic step on f.
+        """Learn votes: rows with a group update that user's history, the others take a stochastic step on f.
 
         Parameters
         ----------
@@ -354,7 +354,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     # -------------------------------------------------------------------------------------------------------- internals
 
     def check_parameters(self) -> None:
-        """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
+        """Raise the ValueError that `fit` would raise for the first parameter out of range."""
         check_real(self, "temperature", *_TEMPERATURES, smallest=0.0)
         check_real(self, "history_temperature", *_TEMPERATURES, smallest=0.0, auto=True)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)

@@ -20,7 +20,7 @@ __all__ = ["GroupRewards"]
 
 
 class GroupRewards(LinearRewards):
-    r"""A Bradley-Terry reward of its own for every group: the supervised oracle.
+    r"""One Bradley-Terry reward per given group: the supervised oracle.
 
     `groups` in `fit` are what other methods have to find out: the true criterion, attribute or population of every
     row. With Ω_g the weight of the rows of group g,

@@ -29,7 +29,7 @@ _PRIORS = ("uniform", "heads")
 
 
 class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):  # type: ignore[misc]
-    r"""Weights the heads of an ensemble, any ensemble, by a few labels.
+    r"""Reweight the heads of any ensemble by a few labels.
 
     HyRe (Lee et al., 2024). From heads w_k with prior weights π_k, and with the loss
     L_ik = −log σ(s_i w_kᵀ d_i) of a vote in nats,

@@ -46,7 +46,7 @@ _MOST_USERS = 100
 
 
 class LowRankRewards(AskingRewards, HeadRewards):
-    r"""A basis of K reward heads, learned together with every annotator's weights of them.
+    r"""A basis of K reward heads, learned together with the weights of every annotator.
 
     LoRe (Bose et al., 2025). User u has the reward r_u(φ) = Σ_k π_uk b_kᵀ φ with π_u in the simplex: a combination of
     rewards, where a mixture of Bradley-Terry models (`MixtureBradleyTerry`) combines probabilities, one head being each

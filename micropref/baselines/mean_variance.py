@@ -36,7 +36,7 @@ __getattr__ = moved(__name__)
 
 
 class MeanVarianceRewards(UtilityDistribution):
-    r"""Distributional preference learning with a mean and a variance: a normal distribution of tastes.
+    r"""Distributional preference learning with a normal distribution of tastes.
 
     Siththaranjan, Laidlaw and Hadfield-Menell (2024) let a network give every response a a utility N(μ(a), σ²(a)),
     whose spread stands for context that the model cannot see, and p = Φ((μ_a − μ_b) / sqrt(σ_a² + σ_b²)). Rows of X are

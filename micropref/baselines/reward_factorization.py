@@ -44,7 +44,7 @@ _NEGLIGIBLE = 1e-9
 
 
 class RewardFactorization(AskingRewards, LinearRewards):
-    r"""Rewards λ_uᵀ B φ: a shared basis B of K reward heads and weights λ_u of every user, of either sign.
+    r"""Rewards λ_uᵀ B φ with a shared basis B of K reward heads and weights λ_u per user, of either sign.
 
     PReF (Shenfeld et al., 2025). Where `LowRankRewards` weights heads by a simplex, weights are free here, so that
     users lie in a subspace of rewards. Learning has the three steps of the paper:

@@ -38,7 +38,7 @@ _forced: ContextVar[str | None] = ContextVar("micropref_kernel_path", default=No
 
 @contextmanager
 def use_path(path: str) -> Iterator[None]:
-    """Compute everything inside a ``with`` block on one path, for comparisons and measurements.
+    """Force one computation path inside a ``with`` block, for comparisons and measurements.
 
     Parameters
     ----------

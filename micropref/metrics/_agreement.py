@@ -13,7 +13,7 @@ from micropref._arrays.backend import to_numpy
 
 @dataclass(frozen=True)
 class HeadAgreement:
-    """What `head_agreement` found.
+    """Result of `head_agreement`.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class HeadAgreement:
 
 
 def head_agreement(coef: ArrayLike, planted_coef: ArrayLike, X: ArrayLike | None = None) -> HeadAgreement:
-    """Agreement of learned with planted heads under the best matching of the two.
+    """Agreement of learned with planted heads, under the best matching.
 
     The matching has the largest sum of cosines among all one-to-one matchings (the assignment problem). A cosine
     ignores how large a head is; with a head that is zero it is 0.

@@ -28,7 +28,7 @@ _SHORT = ("use_all", "raise")
 
 @dataclass(frozen=True)
 class BudgetCurve:
-    """What `budget_curve` found.
+    """Result of `budget_curve`.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def budget_curve(
     n_resamples: int = 1000,
     random_state: Any = 0,
 ) -> BudgetCurve:
-    """Accuracy and log-loss against the number of labels of each user that an estimator has seen.
+    """Measure accuracy and log-loss against the number of labels seen from each user.
 
     For each draw every group's rows are put in an order. For each budget b a copy of the estimator learns from the
     first b of every group by `partial_fit`, and predicts the test rows. A larger budget of a draw contains the smaller

@@ -19,7 +19,7 @@ from micropref.metrics._groups import groups_with_rows
 
 @dataclass(frozen=True)
 class BestHeads:
-    """What `best_head_per_group` found.
+    """Result of `best_head_per_group`.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class IrreducibleErrorEstimate:
-    """The terms of a single reward's error on one's own rows, in nats, each with a 95 % interval.
+    """Estimated terms of a single reward's error on your own rows, in nats, each with a 95 % interval.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class IrreducibleErrorEstimate:
 
     @property
     def advice(self) -> str:
-        """Which term a router or a user's history would recover, and which a mixture."""
+        """Advice: which term a router or a user's history would recover, and which a mixture."""
         low, high = self.group_information_interval
         gain = f"{self.group_information:.4f} nats per comparison ({low:.4f} to {high:.4f})"
         if low <= 0:
@@ -81,7 +81,7 @@ def estimate_irreducible_error(
     n_bootstrap: int = 200,
     random_state: int | np.random.RandomState | None = 0,
 ) -> IrreducibleErrorEstimate:
-    r"""Estimate label noise, group information and misspecification on the rows a mixture was fitted to.
+    r"""Estimate label noise, group information and misspecification on the rows that a mixture was fitted to.
 
     The fitted heads and gate are put into `error_decomposition`; the single model is the best linear reward for the
     fitted p̄ at the estimator's own `alpha_`. Intervals come from a bootstrap over whole groups, v_u ~ Exp(1) divided by

@@ -72,7 +72,7 @@ def single_reward_test(
     *,
     random_state: int | np.random.RandomState | None = 0,
 ) -> SingleRewardTest:
-    r"""Test whether one Bradley-Terry reward can have given these answers.
+    r"""Test whether one Bradley-Terry reward can explain these answers.
 
     The groups are split into two halves. K heads fitted to one half are compared with the best single reward
     *on the other half*, r̂, fitted to it:

@@ -55,7 +55,7 @@ def sweep_error(
     n_annotators: int = 400,
     random_state: int = 0,
 ) -> ErrorSweep:
-    """Take the terms of the error apart for planted populations that differ in one property.
+    """Compute the terms of the error for planted populations that differ in one property.
 
     Heads have length `scale` and right angles between them (the 7th to 12th are opposites of the first). Prompts have
     pairs whose differences share a direction, so that their responses are not exchangeable. Three properties are

@@ -98,7 +98,7 @@ def select_n_components(
     n_jobs : int, optional
         Fits that run at the same time.
     rule : {"one_se", "best"}, default="one_se"
-        The fewest components that are behind the best by no more than one standard error of the difference between
+        The fewest components within one standard error of the best, where the error is that of the difference between
         the two; or the best, that with the largest mean.
 
     Returns

@@ -42,7 +42,7 @@ class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):
 
     The paper has equal π_k and τ = 1, for which the weights are Bayes' posterior of "one of the heads is this user's".
 
-    `partial_fit` takes in votes: rows with a group are that user's, rows without one the population's. `fit` learns the
+    `partial_fit` learns votes: rows with a group are that user's, rows without one the population's. `fit` learns the
     heads, or, where they are given, only looks at the shape of X; given heads need no `fit` before `partial_fit`.
 
     **Questions.** `query_scores` and `suggest` ask where the heads disagree, by the information in the answer about the

@@ -1,4 +1,4 @@
-"""The three terms for one's own data, from a fitted mixture, with intervals that resample groups."""
+"""The three terms for your own data, from a fitted mixture, with intervals that resample groups."""
 
 from __future__ import annotations
 

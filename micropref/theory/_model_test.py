@@ -43,7 +43,8 @@ class SingleRewardTest:
         Logarithm of the e-value, in nats: how much better K heads fitted elsewhere explain groups than the best single
         reward fitted to those very groups.
     p_value : float
-        Of the hypothesis that a single reward gave the answers, min(1, exp(−log_evidence)); small speaks for several.
+        Of the hypothesis that a single reward gave the answers, min(1, exp(−log_evidence)). A small value is evidence
+        for several rewards.
     n_groups : int
         Groups (and ungrouped rows).
     needed_gain : float
@@ -59,7 +60,7 @@ class SingleRewardTest:
 
     @property
     def has_power(self) -> bool:
-        """Whether a usual gain, 0.1 nats or less, would be noticed. If not, a large p-value says nothing."""
+        """Whether the test can detect a usual gain, 0.1 nats or less. If not, a large p-value is no evidence."""
         return self.needed_gain <= _LARGE_GAIN
 
 

@@ -19,7 +19,7 @@ __all__ = ["ReadReport"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReport:
-    """How `read_preferences` understood a source.
+    """Layout and columns that `read_preferences` recognised in a source.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ class ReadReport:
         )
 
     def left_out(self) -> str:
-        """How many rows were left out, and why: ``2 of 480 rows are left out (1 empty …)``.
+        """Number of rows left out, with the reasons: ``2 of 480 rows are left out (1 empty …)``.
 
         Returns
         -------

@@ -47,7 +47,7 @@ INSTEAD_ON_PAGES = {
     r"\bsays? (?:most|much|little|nothing) of\b": "says ... about",
     r"\bwhere there (?:is|are) (?:no|not|none|many|several)\b": "if there is no",
     r"\bis (?:the|a) \w+'s affair\b": "say what follows for the reader",
-    r"(?<=[.:;]\s)What (?!is\b|are\b|does\b|do\b)[^?.|]{1,60} (?:is|are|was) (?:in|on|of|its|not|kept|sent)\b": "a noun",
+    r"(?<=[.:;]\s)What (?!is\b|are\b|does\b|do\b)[^?.|]{1,60} (?:is|are|was) (?:in|on|of|not|kept|sent)\b": "a noun",
     r"\bhave spoken\b|\bhas spoken\b|\bstill speaks\b": "dominates, decides",
 }
 

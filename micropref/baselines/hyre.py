@@ -48,7 +48,7 @@ class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):
     **Questions.** `query_scores` and `suggest` ask where the heads disagree, by the information in the answer about the
     head, I = H(Σ_k π_uk p_k) − Σ_k π_uk H(p_k) in nats, p_k = σ(w_kᵀd / τ).
 
-    What differs from the paper: votes may have weights; a temperature; prior weights; heads from any source. Heads are
+    Differences from the paper: votes may have weights; a temperature; prior weights; heads from any source. Heads are
     linear on frozen features.
 
     Parameters

@@ -70,7 +70,7 @@ class LowRankRewards(AskingRewards, HeadRewards):
     that is, exactly what joint training would do to a user too few to move the basis. An unknown user has
     π = softmax(θ_0), the mean weights (of the users' logits). The users of `fit` are known from then on.
 
-    What differs from the paper: both penalties are ours. The paper pulls the basis to the reward head of the language
+    Differences from the paper: both penalties are ours. The paper pulls the basis to the reward head of the language
     model, which frozen embeddings do not have, and lets the number of steps of Adam keep the weights of a user with few
     labels from a corner of the simplex; here a Gaussian prior of the logits does, the same in training and for new
     users, and L-BFGS minimises to convergence. The paper's code weights users equally, this one rows. Without any
@@ -109,7 +109,7 @@ class LowRankRewards(AskingRewards, HeadRewards):
     weights_ : ndarray of shape (n_components,)
         softmax(θ_0), the weights of an unknown user.
     alpha_, weight_penalty_ : float
-        The penalties that were used: those given, or what "auto" chose.
+        The penalties that were used: given, or chosen by "auto".
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int

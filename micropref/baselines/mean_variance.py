@@ -61,11 +61,11 @@ class MeanVarianceRewards(UtilityDistribution):
     in learning. Single comparisons show variance only by how it flattens choices, so it is found where some differences
     are more controversial than others, and not where all are alike; where none is found, Σ is zero.
 
-    **Users.** The paper has none; N(μ, Σ) is the natural prior of one. A user's votes give the Laplace approximation
-    N(w_u, Σ_u) of their posterior: w_u maximises Σ_i ω_i log σ(s_i wᵀd_i) + log N(w; μ, Σ), Σ_u⁻¹ is the curvature
-    there, and predictions use both in the equation above; with Σ = 0, votes change nothing. Annotators in `fit` are
-    known by their votes afterwards, of which the model and its pickles carry one copy. Rows without a group in
-    `partial_fit` move the population in the same way; a user then starts from there, with the prior's Σ. Context
+    **Users.** The paper has no users; N(μ, Σ) is a natural prior for a user's taste. A user's votes give the Laplace
+    approximation N(w_u, Σ_u) of their posterior: w_u maximises Σ_i ω_i log σ(s_i wᵀd_i) + log N(w; μ, Σ), Σ_u⁻¹ is the
+    curvature there, and predictions use both in the equation above; with Σ = 0, votes change nothing. Annotators in
+    `fit` are known by their votes afterwards, of which the model and its pickles carry one copy. Rows without a group
+    in `partial_fit` move the population in the same way; a user then starts from there, with the prior's Σ. Context
     columns of X are not used.
 
     Parameters

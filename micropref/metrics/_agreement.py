@@ -45,11 +45,10 @@ def head_agreement(coef: ArrayLike, planted_coef: ArrayLike, X: ArrayLike | None
     coef : array-like of shape (n_heads, n_features)
         Learned heads, as in `MixtureBradleyTerry.coef_`.
     planted_coef : array-like of shape (n_planted, n_features)
-        True heads, as many or not.
+        True heads; their number may differ from that of the learned ones.
     X : array-like of shape (n_samples, n_features), optional
-        Differences. With them the cosines are those of the margins X w, which is what heads say about these pairs:
-        directions in which pairs do not differ, or hardly, count as much as they matter. They do not change if pairs
-        are swapped.
+        Differences. With them the cosines are those of the margins X w, so that predictions on these pairs are
+        compared: directions in which pairs hardly differ count little. They do not change if pairs are swapped.
 
     Returns
     -------

@@ -93,8 +93,8 @@ def group_metrics(
 ) -> GroupMetrics:
     """Accuracy, log-loss, Brier score and calibration error per group, macro-averaged, and pooled.
 
-    All four are the same whichever response of a pair is called first: to judge the pairs as they stand is to judge
-    every one in both orders.
+    All four are the same whichever response of a pair is called first, so each pair needs to be judged in one order
+    only.
 
     Parameters
     ----------

@@ -90,11 +90,11 @@ def estimate_irreducible_error(
 
     .. math:: \theta^* = \hat\theta + H^{-1} \sum_u (v_u - 1) s_u
 
-    and every term is taken again at θ*. These draws are linear in the scores: their spread is that of the estimate, but
-    they have none of its bias, since fitted heads are too sure of themselves by an amount that is not linear. So 50 of
-    the draws are fitted to the end, θ**, by maximising Σ_u v_u ℓ_u − penalties. The bias b = E T(θ**) − T(θ̂) is
-    subtracted, and the interval runs from T̂ − b − (q_0.975 − m) to T̂ − b − (q_0.025 − m), with quantiles q and mean m
-    of T(θ*) − T(θ̂). Rows are held fixed.
+    and every term is computed again at θ*. These draws are linear in the scores: their spread is that of the estimate,
+    but they lack its bias, because fitted heads are overconfident by a nonlinear amount. So 50 of the draws are fitted
+    to convergence, θ**, by maximising Σ_u v_u ℓ_u − penalties. The bias b = E T(θ**) − T(θ̂) is subtracted, and the
+    interval runs from T̂ − b − (q_0.975 − m) to T̂ − b − (q_0.025 − m), with quantiles q and mean m of T(θ*) − T(θ̂).
+    Rows are held fixed.
 
     Parameters
     ----------

@@ -3,8 +3,8 @@ A worker's history on real votes
 ================================
 
 3 801 workers voted on which of two arguments convinces more (UKPConvArg1, Habernal and Gurevych, 2016). Two heads are
-found from who voted; then every worker's own earlier votes say which head is theirs. The page needs the folder that the
-environment variable ``MICROPREF_DATA`` names, and says so where it is absent.
+found from who voted; then every worker's own earlier votes say which head is theirs. The lesson reads the votes from the
+folder in the environment variable ``MICROPREF_DATA``; without them it shows the figure of an earlier run.
 """
 
 import csv
@@ -58,8 +58,7 @@ if present:
 
 # %%
 # The gain is small, as these workers agree much more than they differ; with permuted workers there is nothing to gain.
-# Intervals are twice the standard error, with votes taken as independent. Where the votes are not here, the figure is that of
-# an earlier run on them.
+# Intervals are twice the standard error, with votes taken as independent.
 
 # sphinx_gallery_thumbnail_path = '_static/worker_history.png'
 figure, ax = plt.subplots(figsize=(6.0, 2.6), layout="constrained")

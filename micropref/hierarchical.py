@@ -75,12 +75,11 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     numbers per user is fitted to all groups. With few users a full covariance is shrunk towards τ² I, with a strength
     that is chosen in the same way.
 
-    Users differ along q directions. These are all directions if there are at most `n_directions` features. Otherwise
-    they are the directions in which annotators differ most: one half of the annotators determines the axes, and the
-    other half the variance along them; if τ is given, the leading axes of the differences are added. Variance outside
-    these directions is estimated from pairs of votes; it enters every probability, but is never learned for a single
-    user. With several heads, 95 % intervals of planted users cover 0.8. `ContextRouter` keeps K(1 + q + q(q + 1)/2)
-    numbers per user.
+    Users differ along q directions: all of them with at most `n_directions` features, otherwise those in which
+    annotators differ most. One half of the annotators determines the axes, and the other half the variance along them;
+    if τ is given, the leading axes of the differences are added. Variance outside these directions is estimated from
+    pairs of votes; it enters every probability, but is never learned for a single user. With several heads, 95 %
+    intervals of planted users cover 0.8. `ContextRouter` keeps K(1 + q + q(q + 1)/2) numbers per user.
 
     The computation uses NumPy, and numba if it is installed; torch tensors are converted to arrays, and results back to
     tensors. Without groups, or with one row per group, scatter cannot be distinguished from noise.
@@ -93,9 +92,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     rank : int or "auto", default="auto"
         Columns of every F_k, at most the number of features. "auto" chooses 0 or q.
     tau : float or "auto", default="auto"
-        Standard deviation of a user's reward around the head along every direction, in units of the heads. "auto"
-        chooses 0 or the likeliest value; with more features than directions and a positive rank, the value is
-        estimated from pairs of votes.
+        Standard deviation of a user's reward around the head along every direction, in units of the heads. "auto" is 0
+        or the likeliest value; with more features than directions and a positive rank, it comes from pairs of votes.
     n_directions : int or "auto", default="auto"
         q, at least the rank. "auto": 16, or a larger rank, but at most the number of features.
     n_context_features : int, default=0

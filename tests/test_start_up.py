@@ -24,7 +24,7 @@ def imported(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [(), *(("fit", "route", "score", "evaluate", "info", "ask", "embed", "demo", "theory", "bench", "serve"))],
+    [(), *(("fit", "route", "score", "evaluate", "info", "ask", "embed", "demo", "theory", "bench", "serve", "doctor"))],
     ids=str,
 )
 def test_help_imports_nothing_that_computes(command):

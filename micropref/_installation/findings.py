@@ -48,7 +48,8 @@ class Findings:
             for one in self.packages
             if one.is_too_old
         ]
-        found += [f"{one.module}: expected it to be installed, got nothing" for one in self.packages if _is_missing(one)]
+        missing = [one for one in self.packages if one.extra is None and one.version is None]
+        found += [f"{one.module}: expected it to be installed, got nothing" for one in missing]
         for name, library in (("torch", self.devices.torch), ("faiss", self.devices.faiss)):
             if library is not None and library.failure is not None:
                 found.append(f"{name}: expected a library that can be imported, got {library.failure}")
@@ -106,10 +107,6 @@ def examine(step: Callable[[str], None] = lambda _: None) -> Findings:
         choices(machine),
         checked,
     )
-
-
-def _is_missing(one: Package) -> bool:
-    return one.extra is None and one.version is None
 
 
 def _finite(error: float | None) -> float | None:

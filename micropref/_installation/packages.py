@@ -64,9 +64,7 @@ def packages() -> list[Package]:
     return [_package(module, extra, installed, bounds) for module, extra in asked]
 
 
-def _package(
-    module: str, extra: str | None, installed: Mapping[str, list[str]], bounds: Mapping[str, str]
-) -> Package:
+def _package(module: str, extra: str | None, installed: Mapping[str, list[str]], bounds: Mapping[str, str]) -> Package:
     names = list(dict.fromkeys(installed.get(module, [])))
     at_least = next((bounds[one] for one in map(_normal, [*names, module]) if one in bounds), None)
     return Package(module, names, _version(module, names), at_least, extra)

@@ -40,7 +40,7 @@ def _show(found: Findings) -> None:
     out.print(f"micropref {found.micropref}, Python {found.python}, {found.system}")
     _section("Packages", _packages(found))
     _section("Machine", [*_machine(found.devices), ("variables", _variables(found.environment))])
-    _section("Path that computes", [(one.path, one.rows) for one in found.choices])
+    _section("Which path computes what", [(one.path, one.rows) for one in found.choices])
     out.print("\nChecks against double precision", style="bold")
     print_table(_checks(found.checks))
     for line in found.advice:
@@ -105,7 +105,7 @@ def _faiss(devices: Devices) -> str:
         return "not installed"
     if devices.faiss.seen is None:
         return f"cannot be imported: {devices.faiss.failure}"
-    return f"sees {counted(devices.faiss_cards, 'card')}; micropref's own index is on the CPU"
+    return f"sees {counted(devices.faiss_cards, 'card')}; the index of micropref is on the CPU"
 
 
 def _variables(environment: dict[str, str]) -> str:

@@ -179,7 +179,8 @@ def _ready(case: Case, given: Example) -> _Prepared:
         array.astype(computed) if case.device == "NumPy" else _tensor(array, computed, case.device)
         for array in (given.W, given.V, given.b, given.weight)
     ]
-    exact = Example(_double(stored), *map(_double, others), given.n_context)
+    W, V, b, weight = map(_double, others)
+    exact = Example(_double(stored), W, V, b, weight, given.n_context)
     compute = partial(_layer if case.path == "layer" else _sums, case.path, stored, others, given.n_context)
     return compute, truth(exact)
 
@@ -193,11 +194,10 @@ def _sums(path: str, X: Any, others: list[Any], n_context: int) -> list[np.ndarr
 def _layer(path: str, X: Any, others: list[Any], n_context: int) -> list[np.ndarray]:
     from micropref.kernels import mixture_nll  # which imports torch
 
-    *parameters, weight = others
-    parameters = [one.clone().requires_grad_() for one in parameters]
-    loss = mixture_nll(X, *parameters, n_context, weight)
+    W, V, b = (one.clone().requires_grad_() for one in others[:3])
+    loss: Any = mixture_nll(X, W, V, b, n_context, others[3])
     loss.backward()
-    return [_double(loss), *(_double(one.grad) for one in parameters)]
+    return [_double(loss), *(_double(one.grad) for one in (W, V, b))]
 
 
 def _tensor(array: np.ndarray, dtype: str, device: str) -> Any:

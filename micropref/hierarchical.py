@@ -32,7 +32,7 @@ from micropref._estimator.fitting import check_same_parameters, frozen, learning
 from micropref._estimator.gated_heads import fitted_gate
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.scattered_heads import SCATTERED_STATE, ScatteredHeads
-from micropref._estimator.state import Arrays, describe, numbered, recover
+from micropref._estimator.state import Arrays, describe, recover
 from micropref._rows.comparisons import Comparisons
 from micropref._support.warnings import level_of_caller
 from micropref._users.scatter_stream import ScatterStream
@@ -124,7 +124,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         The heads w_k, the most frequent component first.
     weights_ : ndarray of shape (K,)
         Mean mixture weights over the rows.
-    gate_parameters_ : list of ndarray
+    gate_parameters_, new_user_coef_ : list of ndarray, ndarray or None
         As in `MixtureBradleyTerry`.
     scatter_ : Scatter or None
         Basis (d, q), covariances (K, q, q) within it, and variance outside it per component; None where users sit on
@@ -327,10 +327,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
             else:
                 self._stream.remember(rows, self._scaled_population())
             return self
-        if self.scatter_ is None:
-            self._learn_heads(rows)
-        else:
-            self._learn_scatter(rows)
+        self.new_user_coef_ = None  # of the votes before these
+        learn = self._learn_heads if self.scatter_ is None else self._learn_scatter
+        learn(rows)
         return self
 
     def _begin_stream(self) -> Stream | ScatterStream:
@@ -393,6 +392,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         if self._NEW_USERS_FIRST:
             single = fit_heads(votes, 1, alpha, settings, random=random, n_starts=1)[0]
             population = answering_like(votes, population, single)
+            self.new_user_coef_ = None if votes.rows.reader.n_context_features else single.heads[0]
         self.alpha_, self.n_iter_, self.converged_ = alpha, n_iter, bool(converged)
         self._set_population(votes, population)
         warn_of_dead_heads(self.weights_)
@@ -483,8 +483,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays, and what JSON can say, of the fitted model; what a stream remembers besides is left out."""
         check_is_fitted(self)
-        arrays = {"coef": self.coef_, "weights": self.weights_, "tau": self.tau_, "evidence": self.selection_evidence_}
-        arrays.update(numbered("gate", self.gate_parameters_))
+        arrays = {**self._export_heads(), "tau": self.tau_, "evidence": self.selection_evidence_}
         if self.scatter_ is not None:
             arrays.update({f"scatter.{name}": getattr(self.scatter_, name) for name in _SCATTER})
         return arrays, describe(self, SCATTERED_STATE)

@@ -26,7 +26,7 @@ from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import check_same_parameters, frozen, learning, predicting
 from micropref._estimator.parameters import check_choice, check_integer, check_penalty, check_real
 from micropref._estimator.saved import COUNT, FLAG, REAL, list_of
-from micropref._estimator.state import Arrays, describe, numbered, recover
+from micropref._estimator.state import Arrays, describe, recover
 from micropref._estimator.uncertain_heads import UncertainHeads
 from micropref._rows.comparisons import Comparisons
 from micropref._support.progress import say
@@ -131,6 +131,9 @@ class MixtureBradleyTerry(UncertainHeads):
         Mean mixture weights over the rows seen in `fit`, or in the last call of `partial_fit`.
     gate_parameters_ : list of ndarray
         Parameters of the gate: [weights (K, c), offsets (K,)] if linear, [offsets] without context, empty for K = 1.
+    new_user_coef_ : ndarray of shape (n_features,) or None
+        One reward that answers users who have not voted, in `decision_function` and in a router that has learned
+        nothing of contexts. Only ``PreferenceModel.fit(users="auto")`` sets it; None: all heads answer.
     alpha_, gate_alpha_ : float
         The penalties that were used: those given, or what "auto" chose for the rows so far. The output layer of an
         "mlp" gate has the prior of `gate_alpha_`, on the scale of its hidden units.
@@ -189,7 +192,7 @@ class MixtureBradleyTerry(UncertainHeads):
 
     _LEARNS_FROM = ("_stream",)
     _SAVED_ENTRIES, _SAVED_SINCE = (), ("uncertainty",)
-    _SAVED_TENSORS = r"coef|weights|gate\.[0-3]|uncertainty\.(covariance|unidentified|scale|deviations)"
+    _SAVED_TENSORS = r"coef|weights|new_user|gate\.[0-3]|uncertainty\.(covariance|unidentified|scale|deviations)"
 
     def __init__(
         self,
@@ -416,7 +419,8 @@ class MixtureBradleyTerry(UncertainHeads):
 
     def _set_parameters(self, parameters: list[NDArray[np.float64]]) -> None:
         self.coef_, *self.gate_parameters_ = (p.copy() for p in parameters)
-        self.__dict__.pop("uncertainty_", None)  # of the heads before
+        for of_heads_before in ("uncertainty_", "new_user_coef_"):
+            self.__dict__.pop(of_heads_before, None)
 
     def _sort_components(self) -> None:
         order = np.argsort(-self.weights_, kind="stable")
@@ -429,9 +433,8 @@ class MixtureBradleyTerry(UncertainHeads):
     def _export(self) -> tuple[Arrays, dict[str, Any]]:
         """Arrays, and what JSON can say, of the fitted mixture; what a stream remembers besides is left out."""
         check_is_fitted(self)
-        arrays = {"coef": self.coef_, "weights": self.weights_, **numbered("gate", self.gate_parameters_)}
         of_uncertainty, kind = self._export_uncertainty()
-        return {**arrays, **of_uncertainty}, {**describe(self, _STATE), "uncertainty": kind}
+        return {**self._export_heads(), **of_uncertainty}, {**describe(self, _STATE), "uncertainty": kind}
 
     @classmethod
     def _restore(cls, arrays: Arrays, description: dict[str, Any]) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import json
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from micropref import HierarchicalBradleyTerry, MixtureBradleyTerry, make_pairs
+from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, load, make_pairs, save
 from micropref._engine.logistic_normal import expected_log_odds
 from micropref._engine.new_users import _length
 from micropref._reward.users import fit_first_stage
@@ -147,13 +148,115 @@ def test_margins_of_any_size_have_a_length(margin: float, variance: float) -> No
     assert 0.01 <= _length(margins, np.full((2, 3), variance), np.log([0.5, 0.5]), np.ones(3)) <= 100
 
 
-def test_only_auto_moves_the_head() -> None:
-    """The head of users="auto" points where one reward does; `HierarchicalBradleyTerry` has the likeliest."""
+def gaussian_tastes() -> tuple[np.ndarray, np.ndarray]:
+    """Pairs, the preferred response first, of 100 people whose tastes are normally distributed; and the people."""
     random = np.random.default_rng(2)
     user = np.arange(1500) // 15
     X = random.normal(size=(1500, 4))
     taste = np.array([2.0, 0, 0, 0]) + 1.5 * random.normal(size=(100, 4))
-    X *= np.where((X * taste[user]).sum(axis=1) + random.logistic(size=1500) > 0, 1, -1)[:, None]
+    return X * np.where((X * taste[user]).sum(axis=1) + random.logistic(size=1500) > 0, 1, -1)[:, None], user
+
+
+def two_tastes() -> tuple[np.ndarray, np.ndarray]:
+    """The same of 200 people who have one of two tastes."""
+    random = np.random.default_rng(3)
+    user = np.arange(3000) // 15
+    X = random.normal(size=(3000, 3))
+    taste = np.array([[1.0, 6, 0], [1, -6, 0]])[random.integers(2, size=200)]
+    return X * np.where((X * taste[user]).sum(axis=1) + random.logistic(size=3000) > 0, 1, -1)[:, None], user
+
+
+STAGES = {"hierarchical": ({}, gaussian_tastes), "heads": ({"tau": 0, "rank": 0}, two_tastes)}
+
+
+@pytest.fixture(scope="module", params=STAGES)
+def chosen(request: pytest.FixtureRequest) -> tuple[HierarchicalBradleyTerry | MixtureBradleyTerry, np.ndarray]:
+    """A first stage of this kind as users="auto" chooses it, and the rows that taught it."""
+    parameters, people = STAGES[request.param]
+    X, user = people()
+    stage, choice = fit_first_stage("auto", None, {**parameters, "random_state": 0}, 0, (X, None, user))
+    assert choice.chosen == request.param
+    return stage, X
+
+
+def same_population(stage):
+    """The stage without the reward of users who have not voted."""
+    other = copy.copy(stage)
+    other.new_user_coef_ = None
+    return other
+
+
+def test_users_who_have_not_voted_are_answered_by_one_reward(chosen) -> None:
+    stage, X = chosen
+    expected = MixtureBradleyTerry(1).fit(X).decision_function(X)
+    router = ContextRouter(stage).partial_fit(X[:3], groups=[7, 7, 8])
+    for found in (
+        stage.decision_function(X),
+        router.decision_function(X),
+        router.decision_function(X, groups=np.full(len(X), 9)),
+        ContextRouter(stage).partial_fit(X[:1], groups=[7]).forget(7).decision_function(X, groups=np.full(len(X), 7)),
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+    assert stage.log_likelihood(X) == pytest.approx(-np.logaddexp(0, -stage.decision_function(X)).mean(), abs=1e-12)
+    assert np.abs(same_population(stage).decision_function(X) - expected).max() > 0.05
+
+
+def test_users_who_have_voted_are_answered_by_the_population(chosen) -> None:
+    stage, X = chosen
+    users = np.array([7, 9, -1, 8, 7])
+    votes = {"X": X[:3], "groups": [7, 7, 8]}
+    found = ContextRouter(stage).partial_fit(**votes).decision_function(X[:5], groups=users)
+    population = ContextRouter(same_population(stage)).partial_fit(**votes).decision_function(X[:5], groups=users)
+    voted = np.array([True, False, False, True, True])
+    np.testing.assert_array_equal(found[voted], population[voted])
+    np.testing.assert_array_equal(found[~voted], stage.decision_function(X[:5])[~voted])
+
+
+@pytest.mark.parametrize("gate", ["linear", "knn", "cluster"])
+def test_what_labelled_contexts_teach_is_not_answered_by_one_reward(chosen, gate) -> None:
+    stage, X = chosen
+    context = np.where(np.abs(X[:, 1:2]) > 1, 1.0, -1.0)
+    routed = np.concatenate([context, X], axis=1)
+    of_population = ContextRouter(same_population(stage), gate=gate).fit(routed)
+    taught = ContextRouter(stage, gate=gate).fit(routed)
+    np.testing.assert_array_equal(taught.decision_function(routed), of_population.decision_function(routed))
+    untaught = ContextRouter(stage, gate=gate).partial_fit(routed[:2], groups=[1, 1])
+    np.testing.assert_array_equal(untaught.decision_function(routed), stage.decision_function(X))
+
+
+def test_the_reward_of_new_users_is_saved(chosen, tmp_path) -> None:
+    stage, X = chosen
+    router = ContextRouter(stage).partial_fit(X[:3], groups=[7, 7, 8])
+    groups = np.resize([7, 8, 9, -1], len(X))
+    for model, arguments in ((stage, {}), (router, {"groups": groups})):
+        path = tmp_path / type(model).__name__
+        save(model, path)
+        np.testing.assert_array_equal(
+            load(path).decision_function(X, **arguments), model.decision_function(X, **arguments)
+        )
+
+
+def test_votes_that_teach_the_population_end_the_reward_of_before(chosen) -> None:
+    stage, X = chosen
+    later = copy.deepcopy(stage).partial_fit(X[:40], groups=np.arange(40) // 10)
+    assert later.new_user_coef_ is None
+    assert stage.new_user_coef_ is not None
+    assert np.isfinite(later.decision_function(X)).all()
+
+
+@pytest.mark.parametrize("users", [None, [7, 9, -1, 8, 7]])
+def test_tensors_are_answered_as_arrays_are(chosen, users) -> None:
+    torch = pytest.importorskip("torch")
+    stage, X = chosen
+    router = ContextRouter(stage).partial_fit(X[:3], groups=[7, 7, 8])
+    found = router.decision_function(torch.from_numpy(X[:5]), groups=users)
+    np.testing.assert_allclose(found.numpy(), router.decision_function(X[:5], groups=users), rtol=1e-9)
+    np.testing.assert_allclose(stage.decision_function(torch.from_numpy(X[:5])).numpy(), stage.decision_function(X[:5]))
+
+
+def test_only_auto_moves_the_head() -> None:
+    """The head of users="auto" points where one reward does; `HierarchicalBradleyTerry` has the likeliest."""
+    X, user = gaussian_tastes()
     stage, choice = fit_first_stage("auto", None, {"random_state": 0}, 0, (X, None, user))
     one = MixtureBradleyTerry(1).fit(X)
     alone = HierarchicalBradleyTerry(random_state=0).fit(X, groups=user)
@@ -165,11 +268,7 @@ def test_only_auto_moves_the_head() -> None:
 
 
 def test_heads_that_auto_chooses_have_their_mean_where_one_reward_is() -> None:
-    random = np.random.default_rng(3)
-    user = np.arange(3000) // 15
-    X = random.normal(size=(3000, 3))
-    taste = np.array([[1.0, 6, 0], [1, -6, 0]])[random.integers(2, size=200)]
-    X *= np.where((X * taste[user]).sum(axis=1) + random.logistic(size=3000) > 0, 1, -1)[:, None]
+    X, user = two_tastes()
     stage, choice = fit_first_stage("auto", None, {"tau": 0, "rank": 0, "random_state": 0}, 0, (X, None, user))
     one = MixtureBradleyTerry(1).fit(X).coef_[0]
     assert choice.chosen == "heads"

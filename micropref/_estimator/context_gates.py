@@ -91,6 +91,10 @@ class ContextGate(Protocol):
     def alpha(self) -> float | None:
         """The penalty with which they were learned; None where there are none."""
 
+    @property
+    def is_taught(self) -> bool:
+        """Whether labelled pairs have been learned from."""
+
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         """Nothing learned, before the first step of a stream."""
 
@@ -134,6 +138,10 @@ class ParametricGate:
         self.alpha: float | None = None
         self._adam = Adam(_STEP_RATE)
         self._norms = RunningNorms()
+
+    @property
+    def is_taught(self) -> bool:
+        return self.alpha is not None
 
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         penalty = gate_penalty(settings.alpha, self.gate, rows.norms[0], rows.total_weight)
@@ -216,6 +224,10 @@ class NearestContexts:
         self.parameters: list[NDArray[np.float64]] = []
         self.alpha: float | None = None
 
+    @property
+    def is_taught(self) -> bool:
+        return self.pairs.size > 0
+
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         pass
 
@@ -265,6 +277,10 @@ class ContextClusterGate:
     @property
     def alpha(self) -> float | None:
         return self.linear.alpha
+
+    @property
+    def is_taught(self) -> bool:
+        return self.linear.is_taught
 
     def begin(self, rows: Comparisons, settings: GateSettings) -> None:
         self.linear.begin(rows, settings)

@@ -17,7 +17,7 @@ from micropref._estimator.base import PreferenceClassifier
 from micropref._estimator.errors import ModelFileError
 from micropref._estimator.fitting import predicting
 from micropref._estimator.saved import check_gate, check_tensors
-from micropref._estimator.state import Arrays, gathered
+from micropref._estimator.state import Arrays, gathered, numbered
 from micropref._estimator.uncertainty import HeadUncertainty
 from micropref._rows.comparisons import Comparisons
 from micropref._rows.layout import PairReader
@@ -37,6 +37,8 @@ class GatedHeads(PreferenceClassifier):
     gate_parameters_: list[NDArray[np.float64]]
     # How users scatter around the heads; None where they sit on them.
     scatter_: Scatter | None = None
+    # One reward, by which users are answered who have not voted; None where they are answered by all heads.
+    new_user_coef_: NDArray[np.float64] | None = None
     #: Sampling distribution of the heads, where it was estimated.
     uncertainty_: HeadUncertainty | None = None
 
@@ -54,6 +56,8 @@ class GatedHeads(PreferenceClassifier):
             In nats; changes its sign exactly when the two responses are swapped.
         """
         reader = self._reader(X)
+        if self.new_user_coef_ is not None:
+            return self._new_user_log_odds(reader)
         margins, log_weights = self._forward(reader)
         return log_odds(log_weights, self._shrunken(reader, margins))
 
@@ -139,6 +143,8 @@ class GatedHeads(PreferenceClassifier):
         -------
         log_likelihood : float
         """
+        if self.new_user_coef_ is not None and groups is None:
+            return self._mean_log_likelihood(self.decision_function(X), y, sample_weight)
         rows = self._rows(X, y, sample_weight, groups)
         return -MixtureObjective(rows, fitted_gate(self)).value_and_gradient(self._parameters())[0]
 
@@ -192,6 +198,11 @@ class GatedHeads(PreferenceClassifier):
         """Margins that have the probabilities of a user of each component."""
         return margins
 
+    def _new_user_log_odds(self, reader: PairReader) -> Array:
+        """Log-odds by the one reward that answers users who have not voted; only where there is one."""
+        assert self.new_user_coef_ is not None
+        return head_margins(reader, self.new_user_coef_[None])[0]
+
     def _parameters(self) -> NDArray[np.float64]:
         return flatten([self.coef_, *self.gate_parameters_])
 
@@ -227,6 +238,14 @@ class GatedHeads(PreferenceClassifier):
         self.coef_, self.weights_ = arrays["coef"], arrays["weights"]
         self.gate_parameters_ = gathered("gate", arrays)
         check_gate("gate", self.gate_parameters_, fitted_gate(self))
+        if "new_user" in arrays:
+            check_tensors(arrays, {"new_user": (width - n_context,)})
+            self.new_user_coef_ = arrays["new_user"]
+
+    def _export_heads(self) -> Arrays:
+        """Tensors that `_restore_heads` takes back."""
+        arrays = {"coef": self.coef_, "weights": self.weights_, **numbered("gate", self.gate_parameters_)}
+        return arrays if self.new_user_coef_ is None else {**arrays, "new_user": self.new_user_coef_}
 
 
 def fitted_gate(estimator: GatedHeads) -> Gate:

@@ -105,18 +105,29 @@ class RoutedHeads(PersonalPreferenceClassifier):
         ----------
         X : array of shape (n_samples, n_features_in_)
         groups : array-like of shape (n_samples,), optional
-            User of every row; an unknown user, None, NaN or -1 gets what the context says.
+            User of every row; an unknown user, None, NaN or -1 gets what the context says. Where nothing has been
+            learned of contexts, and the mixture has a reward of its own for users who have not voted, they get that.
 
         Returns
         -------
         log_odds : array of shape (n_samples,)
             In nats.
         """
-        log_weights, found = self._forward(X, groups)
-        if found.variances is None:
-            return log_odds(log_weights, found.margins)
-        margins = expected_log_odds(to_numpy(found.margins), found.variances)
-        return log_odds(log_weights, like(margins, log_weights, log_weights.dtype))
+        check_is_fitted(self, "history_")
+        X = check_matrix(self, X, reset=False)
+        users = check_groups(groups, X.shape[0])
+        reader = PairReader(X, self.n_context_features_)
+        log_weights, found = self._answer_pairs(reader, self._pairs(reader), users)
+        margins = found.margins
+        if found.variances is not None:
+            margins = like(expected_log_odds(to_numpy(margins), found.variances), log_weights, log_weights.dtype)
+        odds = log_odds(log_weights, margins)
+        if self.mixture_.new_user_coef_ is None or self._context_gate.is_taught:
+            return odds
+        voted = self._have_voted(users, len(odds))
+        if voted.all():
+            return odds
+        return namespace(odds).where(like(voted, odds), odds, self.mixture_._new_user_log_odds(reader))
 
     @predicting
     def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> Array:
@@ -326,6 +337,13 @@ class RoutedHeads(PersonalPreferenceClassifier):
         # A user without evidence gets the prior to the last bit, which normalising again might not leave.
         has_evidence = like(np.any(found.evidence, axis=0), log_weights)
         return namespace(updated).where(has_evidence, updated, log_weights), found
+
+    def _have_voted(self, users: Groups | None, n_rows: int) -> NDArray[np.bool_]:
+        """Of every row, whether its user has voted."""
+        if users is None:
+            return np.zeros(n_rows, dtype=bool)
+        known = [*(user in self.history_ for user in users.ids.tolist()), False]
+        return np.take(known, users.index)  # -1 is the last
 
     def _pairs(self, reader: PairReader) -> Pairs:
         """The rows as the heads see them."""

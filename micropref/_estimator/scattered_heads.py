@@ -56,7 +56,7 @@ class ScatteredHeads(GatedHeads):
     """
 
     _SAVED_ENTRIES, _SAVED_SINCE = (), ()
-    _SAVED_TENSORS = r"coef|weights|tau|evidence|gate\.[0-3]|scatter\.(basis|covariances|residual)"
+    _SAVED_TENSORS = r"coef|weights|new_user|tau|evidence|gate\.[0-3]|scatter\.(basis|covariances|residual)"
 
     tau_: NDArray[np.float64]
     rank_: int
@@ -109,6 +109,8 @@ class ScatteredHeads(GatedHeads):
         """
         if self.scatter_ is None:
             return super().log_likelihood(X, y, sample_weight, groups)
+        if self.new_user_coef_ is not None and groups is None:
+            return self._mean_log_likelihood(self.decision_function(X), y, sample_weight)
         votes = self._votes(X, y, sample_weight, groups)
         return float(votes.outer @ self._evidence(votes)[0]) / votes.mass
 

@@ -110,7 +110,7 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
     people held out: the simplest unless another is better by more than the standard error. None is chosen that serves
     users without votes worse than one reward does, and of those that are level the one that serves them best. Without
     scatter it is a mixture, which then is fitted as one. The centre of all heads is where one reward is, see
-    `micropref._engine.new_users`.
+    `micropref._engine.new_users`, and users who have not voted are answered by that reward, `new_user_coef_`.
 
     Where no annotator answers twice, nothing is chosen: rows held out may share prompts with those that teach, and say
     little of people.
@@ -134,7 +134,8 @@ def _chosen(parameters: dict[str, Any], data: tuple[NDArray[Any], Any, Any]) -> 
     heads = MixtureBradleyTerry(found.n_components_, **{**shared, "alpha": found.alpha_})
     heads.fit(X, sample_weight=weight, groups=groups)
     if choice.chosen == "heads" and not n_context_features:
-        # Users who have not voted are answered as one reward answers them, as `found` does.
+        # Users who have not voted are answered by one reward, and others from around it, as `found` does.
+        heads.new_user_coef_ = found.new_user_coef_
         heads.coef_ += found.weights_ @ found.coef_ - heads.weights_ @ heads.coef_
     return heads, choice
 

@@ -110,6 +110,10 @@ def test_only_some_targets(tmp_path):
     n = sum(name in names for part in (table.train, table.test) for name in part.extra["category"])
     assert len(some.weight) == n < len(whole.weight)
     assert sorted(set(some.target)) == [0, 1, 2]
+    assert some.reading.endswith("left out, of 3 targets")
+    few = load_data(spec_of(published("ultrafeedback", 30, n_units=12)), None)
+    assert len(set(few.unit)) == 12
+    assert few.reading.endswith(", of at most 12 units")
     with pytest.raises(ValueError, match=r"rpr: targets: expected values of 'category' \('.*, …\), got 'Brevity'"):
         load_data(spec_of(published("rpr", targets=["Brevity"])), None)
     with pytest.raises(ValueError, match=r"targets: expected only for the protocol 'contexts', got 'users'"):

@@ -24,6 +24,7 @@ _ONLY = {
     "template": ("file", "hub"),
     "store": ("file", "hub"),
     "targets": ("file", "hub"),
+    "n_units": ("file", "hub"),
     "columns": ("file",),
     "labels": ("file",),
     "format": ("file",),

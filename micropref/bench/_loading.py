@@ -107,15 +107,34 @@ def _read(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, np.n
     """The table of a file or a published set, and which rows are the publisher's test part."""
     with _left_out_quietly():
         table, given_test = _from_hub(spec, folder) if spec.kind == "hub" else (_from_file(spec, folder), None)
+    for rows in (_of_targets, _of_some_units):
+        kept = rows(spec, table)
+        if kept is not None:
+            table, given_test = table[kept], None if given_test is None else given_test[kept]
+    return table, given_test
+
+
+def _of_targets(spec: DatasetSpec, table: PreferenceTable) -> np.ndarray | None:
+    """Rows of the targets that the data set names; None for all."""
     if not spec.targets:
-        return table, given_test
+        return None
     column = _column(spec, table, spec.target, "target")
     for name in spec.targets:
         if name not in column:
             present = ", ".join(repr(one) for one, _ in Counter(column).most_common(_SHOWN))
             raise ValueError(f"{spec.name}: targets: expected values of {spec.target!r} ({present}, …), got {name!r}")
-    rows = np.array([row for row, name in enumerate(column) if name in spec.targets])
-    return table[rows], None if given_test is None else given_test[rows]
+    return np.flatnonzero([name in spec.targets for name in column])
+
+
+def _of_some_units(spec: DatasetSpec, table: PreferenceTable) -> np.ndarray | None:
+    """Rows of as many units as are asked for; None for all."""
+    if not spec.n_units:
+        return None
+    column = _column(spec, table, spec.unit, "unit")
+    units = list(dict.fromkeys(column))
+    drawn = np.random.RandomState(0).permutation(len(units))[: spec.n_units]
+    kept = {units[unit] for unit in drawn}
+    return np.flatnonzero([unit in kept for unit in column])
 
 
 def _from_file(spec: DatasetSpec, folder: Path | None) -> PreferenceTable:
@@ -173,8 +192,9 @@ def _reading(spec: DatasetSpec, table: PreferenceTable) -> str:
     n_rows = len(table) + table.n_rejected if report is None else report.n_rows
     read = f"{counted(n_rows, 'row')} read, {table.n_rejected} left out"
     kinds = ", ".join(f"{n} {kind}" for kind, n in (report.faults if report is not None else {}).items())
-    of_targets = f" of {counted(len(spec.targets), 'target')}" if spec.targets else ""
-    return f"{read} ({kinds}){of_targets}" if kinds else f"{read}{of_targets}"
+    some = [f"{len(spec.targets)} targets"] if spec.targets else []
+    some += [f"at most {counted(spec.n_units, 'unit')}"] if spec.n_units else []
+    return (f"{read} ({kinds})" if kinds else read) + "".join(f", of {one}" for one in some)
 
 
 def _column(spec: DatasetSpec, table: PreferenceTable, name: str, key: str) -> list[Any]:

@@ -72,6 +72,9 @@ class DatasetSpec:
     targets : tuple of str
         Protocol "contexts", kinds "file" and "hub": only rows of these targets are kept; none: all. Published sets have
         long tails of rare ones.
+    n_units : int
+        Kinds "file" and "hub": only so many units, drawn once; 0: all. A row has two vectors and a difference in
+        memory, and the largest sets have a million rows.
     split : {"random", "given", "folds"}
         "given": the publisher's own test part is the test part. "folds": one seed after the other tests another part,
         so that every unit is tested once by 1 / `test_units` seeds.
@@ -127,6 +130,7 @@ class DatasetSpec:
     unit: str = "prompt"
     target: str = "context"
     targets: tuple[str, ...] = ()
+    n_units: int = 0
     split: str = "random"
     test_units: float = 0.2
     pairs_per_annotator: int = 5

@@ -21,7 +21,7 @@ ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, TRUTH = INFORMATION = (
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """One data set of a suite and how it is split; every field is a key of ``[[datasets]]``.
+    """One data set of a suite and its splits; every field is a key of ``[[datasets]]``.
 
     Attributes
     ----------
@@ -168,7 +168,7 @@ class MethodSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """What `run_suite` runs.
+    """A suite of data sets, methods, budgets and seeds, for `run_suite`.
 
     Attributes
     ----------

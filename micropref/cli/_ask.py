@@ -220,4 +220,4 @@ def _reason(stopped: str, left: Question | None, min_information: float, n_quest
 
 
 def _saved(folder: str | None) -> str:
-    return "the model is as it was" if folder is None else f"saved to {folder}"
+    return "the model is unchanged" if folder is None else f"saved to {folder}"

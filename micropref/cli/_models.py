@@ -53,7 +53,10 @@ def fit(
     components: Annotated[
         str,
         typer.Option(
-            "--components", "-k", help="Number of heads; auto: chosen on annotators held out, 1 without names."
+            "--components",
+            "--heads",
+            "-k",
+            help="Number of heads; auto: chosen on held-out annotators, 1 without their names.",
         ),
     ] = "auto",
     encoder: Annotated[

@@ -354,6 +354,10 @@ FAULTS = {
         lambda: OSError(errno.ENOSPC, "No space left on device"),
         "expected room for its files, got a full disk",
     ),
+    "full disk, behind another error": (
+        lambda: _caused(RuntimeError("An error occurred while generating the dataset"), OSError(errno.EDQUOT, "Quota")),
+        "expected room for its files, got a full disk",
+    ),
     "not enough room": (lambda: OSError("Not enough disk space. Needed: 3 GB"), "got a full disk; .*HF_HOME"),
     "files that differ": (
         lambda: DatasetGenerationCastError("All the data files must have the same columns"),

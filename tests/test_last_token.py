@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from causal_cases import CHAT, N_DIMENSIONS, N_POSITIONS, WORDS, fast_tokenizer, save_llama
 
 from micropref.embed import (
     EXCHANGE_TEMPLATE,
@@ -21,53 +21,6 @@ from micropref.embed import (
     encoder_config,
     encoder_from_config,
 )
-
-# The folders of the tests are all that is loaded.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-
-WORDS = ["say", "hello", "please", "go", "away", "now", "very", "kind", "words"]
-N_DIMENSIONS = 16
-N_POSITIONS = 64
-CHAT = (
-    "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message.content }}{{ eos_token }}{% endfor %}"
-)
-
-
-def fast_tokenizer(chat_template: str | None = CHAT, **settings):
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    tokenizer = Tokenizer(models.WordLevel(unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    special = ["<unk>", "<s>", "</s>", "<user>", "<assistant>"]
-    tokenizer.train_from_iterator([WORDS], trainers.WordLevelTrainer(special_tokens=special))
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", **settings
-    )
-    fast.chat_template = chat_template
-    return fast
-
-
-def save_llama(folder: Path, head: str = "LlamaForSequenceClassification", **tokenizer) -> Path:
-    """A two-layer Llama with a score head, and no pad token, as reward models are saved."""
-    import torch
-    import transformers
-
-    config = transformers.LlamaConfig(
-        vocab_size=20,
-        hidden_size=N_DIMENSIONS,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=N_POSITIONS,
-        num_labels=1,
-        pad_token_id=None,
-    )
-    torch.manual_seed(0)
-    getattr(transformers, head)(config).save_pretrained(folder)
-    fast_tokenizer(**tokenizer).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

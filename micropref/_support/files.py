@@ -26,6 +26,11 @@ _SILENT_S = 3.0  # a wait that is longer is said
 _SIGNATURE_BYTES = 32
 
 
+def is_full(error: OSError) -> bool:
+    """Whether an error means that the disk, or what a user may take of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def locked(path: Path, patience: float) -> Iterator[Callable[[], None]]:
     """Hold a lock file that stays and names its holder; wait for another process or thread that holds it.

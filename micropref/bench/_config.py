@@ -21,6 +21,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _ONLY = {
     "path": ("folder", "file", "orders"),
     "encoder": ("file", "hub"),
+    "template": ("file", "hub"),
+    "store": ("file", "hub"),
     "columns": ("file",),
     "labels": ("file",),
     "format": ("file",),
@@ -28,6 +30,8 @@ _ONLY = {
     "encoding": ("file",),
     "loader": ("hub",),
     "loader_settings": ("hub",),
+    "revision": ("hub",),
+    "stand_in": ("hub",),
     "world": ("world",),
     "n_samples": ("world",),
     "pairs_per_group": ("world",),
@@ -121,11 +125,13 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
         if kind in of:
             _text(content, key, where)
     example = DatasetSpec(name="", kind="")
-    lists: dict[str, tuple[Any, ...]] = {}
+    lists: dict[str, Any] = {}
     if "budgets" in content:
         lists["budgets"] = _budgets(content["budgets"], where)
     if "methods" in content:
         lists["methods"] = _texts(content["methods"], f"{where}: methods")
+    if isinstance(content.get("encoder"), Mapping):
+        lists["encoder"] = content["encoder"]
     for key, value in ((key, value) for key, value in content.items() if key not in lists):
         expected = type(getattr(example, key))
         fits = isinstance(value, Mapping) if expected is dict else isinstance(value, expected)

@@ -31,6 +31,8 @@ class Job:
     data : Path, optional
         Folder to which paths of data sets are relative.
     data_hash : str
+    store : Path, optional
+        Folder of the vectors of texts.
     """
 
     suite: Suite
@@ -40,6 +42,7 @@ class Job:
     folder: Path
     data: Path | None
     data_hash: str
+    store: Path | None = None
 
     @property
     def where(self) -> Path:
@@ -57,7 +60,7 @@ class Job:
     def task_key(self) -> str:
         """Hash of all that the task depends on. How the data were read does not count: their content does."""
         # Draws and budgets count, whether the data set or the suite says them; which methods are run does not.
-        elsewhere = ("n_draws", "budgets", "methods")
+        elsewhere = ("n_draws", "budgets", "methods", "revision", "stand_in", "template", "store")
         spec = {name: value for name, value in asdict(self.dataset).items() if name not in elsewhere}
         return key_of([_task_code(), _versions(), spec, self.data_hash, self.seed, self.budgets, self.n_draws])
 

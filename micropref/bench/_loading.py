@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,23 @@ from scipy.special import logit
 
 from micropref.bench._data import BenchData, in_canonical_order
 from micropref.bench._specs import DatasetSpec
+from micropref.bench._texts import (
+    Texts,
+    Vectors,
+    fill_store,
+    folder_of_stores,
+    responses_only,
+    texts_of,
+    vectors_of,
+)
 from micropref.bench._words import counted
+from micropref.distributed import Communicator
 
 if TYPE_CHECKING:
     from micropref.datasets import PreferenceTable
 
 
-def load_data(spec: DatasetSpec, folder: Path | None) -> BenchData:
+def load_data(spec: DatasetSpec, folder: Path | None, store: Path | None = None) -> BenchData:
     """The rows of a data set.
 
     Parameters
@@ -27,6 +38,8 @@ def load_data(spec: DatasetSpec, folder: Path | None) -> BenchData:
     spec : DatasetSpec
     folder : Path, optional
         To which its path is relative. None: the current one.
+    store : Path, optional
+        Folder of the vectors of texts, as in `run_suite`. None: ``embeddings`` in `folder`.
 
     Returns
     -------
@@ -39,66 +52,81 @@ def load_data(spec: DatasetSpec, folder: Path | None) -> BenchData:
     """
     if spec.kind == "world":
         return _planted(spec)
-    path = (Path() if folder is None else folder) / spec.path
     if spec.kind == "orders":
-        return _ranked(spec, path)
-    given_test = None
+        return _ranked(spec, _place(spec, folder))
+    if spec.kind == "folder":
+        from micropref.datasets import load_folder
+
+        with _left_out_quietly():
+            embedded = load_folder(_place(spec, folder), skip_bad=True)
+        assert embedded.train is not None
+        vectors = Vectors(embedded.texts, embedded.embeddings)
+        return _from_table(spec, embedded.train, responses_only(embedded.train), vectors, None)
+    table, given_test = _read(spec, folder)
+    texts = texts_of(spec, table)
+    vectors = vectors_of(spec, texts, folder_of_stores(spec, folder, store))
+    return _from_table(spec, table, texts, vectors, given_test)
+
+
+def embed_data(spec: DatasetSpec, folder: Path | None, store: Path | None, ranks: Communicator) -> int:
+    """Compute the vectors of a data set that are missing; each process its part. How many this one computed.
+
+    Parameters
+    ----------
+    spec : DatasetSpec
+    folder, store : Path, optional
+        As in `load_data`.
+    ranks : Communicator
+
+    Returns
+    -------
+    n_new : int
+    """
+    texts = ranks.together(lambda: texts_of(spec, _read(spec, folder)[0]))
+    stores = folder_of_stores(spec, folder, store)
+    return ranks.together(lambda: fill_store(spec, texts, stores, (ranks.rank, ranks.world_size)))
+
+
+def _place(spec: DatasetSpec, folder: Path | None) -> Path:
+    return (Path() if folder is None else folder) / spec.path
+
+
+@contextmanager
+def _left_out_quietly() -> Iterator[None]:
+    """A block without the warnings of rows that are left out: a note of the task says how many."""
     with warnings.catch_warnings():
-        # A note of the task says how many.
         warnings.filterwarnings("ignore", message=".*left out", category=UserWarning)
-        if spec.kind == "folder":
-            from micropref.datasets import load_folder
-
-            embedded = load_folder(path, skip_bad=True)
-            assert embedded.train is not None
-            table, vectors = embedded.train, _Vectors(embedded.texts, embedded.embeddings)
-        elif spec.kind == "file":
-            from micropref.datasets import read_preferences
-
-            table = read_preferences(
-                path,
-                columns=spec.columns or None,
-                labels=spec.labels or None,
-                format=spec.format or None,
-                annotators=spec.annotators or None,
-                encoding=spec.encoding or None,
-                skip_bad=True,
-                rejected_path=os.devnull,
-            )
-            vectors = _encoded(table, spec.encoder)
-        else:
-            table, given_test = _from_hub(spec, folder)
-            vectors = _encoded(table, spec.encoder)
-    return _from_table(spec, table, vectors, given_test)
+        yield
 
 
-class _Vectors:
-    """Vectors of texts; zeros for a blank text."""
+def _read(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, np.ndarray | None]:
+    """The table of a file or a published set, and which rows are the publisher's test part."""
+    with _left_out_quietly():
+        if spec.kind == "hub":
+            return _from_hub(spec, folder)
+        from micropref.datasets import read_preferences
 
-    def __init__(self, texts: Sequence[str], vectors: np.ndarray):
-        self.row_of = {text: i for i, text in enumerate(texts)}
-        self.table = np.concatenate([np.asarray(vectors, dtype=np.float32), np.zeros((1, vectors.shape[1]), "f4")])
-
-    def look_up(self, texts: Iterable[str]) -> np.ndarray:
-        return np.asarray(self.table[[self.row_of.get(text, -1) for text in texts]])
-
-
-def _encoded(table: PreferenceTable, name: str) -> _Vectors:
-    from micropref.embed import resolve_encoder
-
-    columns = [table.prompt, table.chosen, table.rejected, table.context or []]
-    texts = list(dict.fromkeys(text for column in columns for text in column if text.strip()))
-    return _Vectors(texts, resolve_encoder(name).encode(texts))
+        table = read_preferences(
+            _place(spec, folder),
+            columns=spec.columns or None,
+            labels=spec.labels or None,
+            format=spec.format or None,
+            annotators=spec.annotators or None,
+            encoding=spec.encoding or None,
+            skip_bad=True,
+            rejected_path=os.devnull,
+        )
+        return table, None
 
 
 def _from_table(
-    spec: DatasetSpec, table: PreferenceTable, vectors: _Vectors, given_test: np.ndarray | None
+    spec: DatasetSpec, table: PreferenceTable, texts: Texts, vectors: Vectors, given_test: np.ndarray | None
 ) -> BenchData:
-    def responses(texts: list[str]) -> np.ndarray:
-        features = vectors.look_up(texts) * np.float32(spec.response_scale)
+    def responses(embedded: list[str], written: list[str]) -> np.ndarray:
+        features = vectors.look_up(embedded) * np.float32(spec.response_scale)
         if not spec.log_length:
             return features
-        return np.hstack([features, np.log1p([len(text) for text in texts])[:, None].astype(np.float32)])
+        return np.hstack([features, np.log1p([len(text) for text in written])[:, None].astype(np.float32)])
 
     parts = [np.zeros((len(table), 0), dtype=np.float32)]
     if spec.prompt_scale:
@@ -114,13 +142,13 @@ def _from_table(
         raise ValueError(f"{spec.name}: expected a column of users for the protocol {spec.protocol!r}, got none")
     return in_canonical_order(
         np.hstack(parts),
-        responses(table.chosen) - responses(table.rejected),
+        responses(texts.chosen, table.chosen) - responses(texts.rejected, table.rejected),
         weight=np.ones(len(table)) if table.weight is None else table.weight,
         user=user,
         target=target,
         unit=_without_shared_pairs(table, _column(spec, table, spec.unit, "unit")),
         given_test=given_test,
-        reading=_reading(table),
+        reading="; ".join(filter(None, [_reading(table), vectors.source])),
         width=vectors.table.shape[1] if parts[1:] else 0,
     )
 
@@ -168,6 +196,10 @@ def _from_hub(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, 
         )
         raise ValueError(f"{spec.name}: loader: expected one of {', '.join(known)}, got {spec.loader!r}")
     settings = dict(spec.loader_settings)
+    if spec.revision:
+        settings["revision"] = spec.revision
+    if spec.stand_in:
+        settings["source"] = _stand_in(spec)
     if isinstance(settings.get("source"), str) and folder is not None and (folder / settings["source"]).exists():
         settings["source"] = str(folder / settings["source"])
     found = loader(**settings, skip_bad=True)
@@ -178,6 +210,15 @@ def _from_hub(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, 
     if found.test is None or len(tables) < 2:
         raise ValueError(f"{spec.name}: split: expected both a training and a test part for 'given', got one alone")
     return table, np.arange(len(table)) >= len(table) - len(found.test)
+
+
+def _stand_in(spec: DatasetSpec) -> dict[str, list[dict[str, Any]]]:
+    from micropref.datasets.stand_ins import make_stand_in
+
+    if "source" in spec.loader_settings:
+        raise ValueError(f"{spec.name}: stand_in: expected no source beside it, got {spec.loader_settings['source']!r}")
+    is_first = spec.loader == "reward_bench" and spec.loader_settings.get("version") == 1
+    return make_stand_in("reward_bench_v1" if is_first else spec.loader, spec.stand_in)
 
 
 def _ranked(spec: DatasetSpec, path: Path) -> BenchData:

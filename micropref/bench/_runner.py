@@ -43,7 +43,7 @@ def run_job(job: Job, report: Callable[[str], None] = lambda line: None) -> None
     """Run the methods of a job, and write each cell as soon as it is computed."""
     with one_thread():
         task = make_task(
-            cached_data(job.dataset, job.data),
+            cached_data(job.dataset, job.data, job.store),
             job.dataset,
             seed=job.seed,
             budgets=job.budgets,
@@ -58,9 +58,9 @@ def run_job(job: Job, report: Callable[[str], None] = lambda line: None) -> None
             write_cell(job.where / f"{method.name}.npz", job.key(method), *found)
 
 
-def cached_data(spec: DatasetSpec, folder: Path | None) -> BenchData:
+def cached_data(spec: DatasetSpec, folder: Path | None, store: Path | None = None) -> BenchData:
     """The rows of a data set, which stay in memory until others are read."""
-    return _loaded(_Hashable(spec), folder)
+    return _loaded(_Hashable(spec), folder, store)
 
 
 def forget_data() -> None:
@@ -82,5 +82,5 @@ class _Hashable:
 
 
 @lru_cache(maxsize=1)
-def _loaded(dataset: _Hashable, folder: Path | None) -> BenchData:
-    return load_data(dataset.spec, folder)
+def _loaded(dataset: _Hashable, folder: Path | None, store: Path | None) -> BenchData:
+    return load_data(dataset.spec, folder, store)

@@ -43,9 +43,21 @@ class DatasetSpec:
     annotators : str
         Kind "file": columns with the labels of one annotator each, separated by commas.
     loader, loader_settings : str, dict
-        Name of the loader without ``load_``, and its arguments (`source` among them).
-    encoder : str
-        For texts without vectors: "hashing", or the name or path of a sentence-transformers model.
+        Kind "hub": name of the loader without ``load_``, and its arguments (`source` among them).
+    revision : str
+        Kind "hub": commit, tag or branch of the set on the hub.
+    stand_in : int
+        Kind "hub": so many made-up records of `micropref.datasets.stand_ins` in place of the set, to rehearse a suite;
+        0: the set itself.
+    encoder : str or dict
+        Kinds "file" and "hub": whatever `micropref.embed.resolve_encoder` takes, a name or a table with ``kind``,
+        ``model`` and arguments. The vectors of all but "hashing" are computed once and kept in an `EmbeddingStore`.
+    template : str
+        Text that stands for a response; ``{prompt}`` and ``{response}`` are filled in. By default the response, and for
+        encoders that read chats, the exchange of prompt and response.
+    store : str
+        Folder of the vectors, relative to the folder of the data, with a store for each encoder. By default the one
+        that `run_suite` is given.
     response_scale, prompt_scale, context_scale : float
         Factors of the vectors of responses, and of prompts and contexts among the context columns; 0 omits them.
     difference_norm, context_norm : float
@@ -98,7 +110,11 @@ class DatasetSpec:
     encoding: str = ""
     loader: str = ""
     loader_settings: Mapping[str, Any] = field(default_factory=dict)
-    encoder: str = "hashing"
+    revision: str = ""
+    stand_in: int = 0
+    encoder: str | Mapping[str, Any] = "hashing"
+    template: str = ""
+    store: str = ""
     response_scale: float = 10.0
     prompt_scale: float = 2.0
     context_scale: float = 5.0

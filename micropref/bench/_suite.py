@@ -15,12 +15,15 @@ from micropref.bench._config import load_suite
 from micropref.bench._document import as_html, as_markdown
 from micropref.bench._figures import draw
 from micropref.bench._jobs import Job, pending
+from micropref.bench._loading import embed_data
 from micropref.bench._provenance import provenance
 from micropref.bench._report import COLUMNS, COMPARISON_COLUMNS, WINNER_COLUMNS, document, failures, write_csv
 from micropref.bench._runner import cached_data, forget_data, run_jobs
 from micropref.bench._scores import DatasetResult, gather
-from micropref.bench._specs import MethodSpec, Suite
+from micropref.bench._specs import DatasetSpec, MethodSpec, Suite
+from micropref.bench._texts import check_encoder, uses_store
 from micropref.bench._words import counted
+from micropref.distributed import torchrun
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,7 @@ def run_suite(
     output: str | os.PathLike[str],
     data: str | os.PathLike[str] | None = None,
     *,
+    store: str | os.PathLike[str] | None = None,
     n_jobs: int = 1,
     only: Sequence[str] = (),
     report: Callable[[str], None] = lambda line: None,
@@ -69,6 +73,10 @@ def run_suite(
     So an interrupted run resumes where it stopped, and a changed configuration or a changed method computes only what
     depends on the change. Cells that are damaged or failed are computed again.
 
+    Texts are embedded once for all data sets, methods and seeds that have the same encoder, on a GPU where there is
+    one; what a store holds is taken from it without loading a model. Of the processes that torchrun starts, each embeds
+    its part of the texts, and the first one then runs the suite; the others return no rows.
+
     Parameters
     ----------
     config : path, mapping or Suite
@@ -77,6 +85,9 @@ def run_suite(
         Folder of the results.
     data : path, optional
         Folder to which paths of data sets are relative. None: the current one.
+    store : path, optional
+        Folder of the vectors of texts, with an `EmbeddingStore` for each encoder but the hashing one. None:
+        ``embeddings`` in `data`.
     n_jobs : int, default=1
         Processes. Results do not depend on it.
     only : sequence of str, optional
@@ -94,7 +105,9 @@ def run_suite(
     ValueError
         For a bad configuration, data that the protocol cannot split, or an `only` that matches nothing.
     OSError
-        If data cannot be read or results cannot be written.
+        If data cannot be read, the hub cannot be reached, or results or vectors cannot be written.
+    KeyboardInterrupt
+        If embedding is interrupted; the message says what was kept, and the same call resumes from there.
 
     Examples
     --------
@@ -105,13 +118,20 @@ def run_suite(
     chosen = _chosen(suite, only)
     folder, source = Path(output), None if data is None else Path(data)
     folder.mkdir(parents=True, exist_ok=True)
+    vectors = None if store is None else Path(store)
     forget_data()
+    datasets = [dataset for dataset in suite.datasets if chosen[dataset.name]]
+    for dataset in datasets:
+        check_encoder(dataset)
+    if not _embedded(datasets, source, vectors, report):
+        return SuiteResult([], [], [], 0, 0, [])
     jobs: dict[str, list[Job]] = {}
-    for dataset in suite.datasets:
-        if methods := chosen[dataset.name]:
-            report(f"{dataset.name}: reading")
-            digest = cached_data(dataset, source).hash
-            jobs[dataset.name] = [Job(suite, dataset, seed, methods, folder, source, digest) for seed in suite.seeds]
+    for dataset in datasets:
+        report(f"{dataset.name}: reading")
+        digest, methods = cached_data(dataset, source, vectors).hash, chosen[dataset.name]
+        jobs[dataset.name] = [
+            Job(suite, dataset, seed, methods, folder, source, digest, vectors) for seed in suite.seeds
+        ]
     all_jobs = [job for of in jobs.values() for job in of]
     todo = pending(all_jobs)
     n_run = sum(len(job.methods) for job in todo)
@@ -125,6 +145,18 @@ def run_suite(
     place = folder / "only" if only else folder
     place.mkdir(exist_ok=True)
     return _write(suite, results, place, n_run, n_kept)
+
+
+def _embedded(
+    datasets: Sequence[DatasetSpec], data: Path | None, store: Path | None, report: Callable[[str], None]
+) -> bool:
+    """Whether this process runs the suite: the first one, after all that torchrun started embedded their parts."""
+    with torchrun() as ranks:
+        for dataset in datasets if ranks.world_size > 1 else ():
+            if uses_store(dataset):
+                report(f"{dataset.name}: embedding")
+                embed_data(dataset, data, store, ranks)
+        return ranks.rank == 0
 
 
 def _chosen(suite: Suite, only: Sequence[str]) -> dict[str, tuple[MethodSpec, ...]]:

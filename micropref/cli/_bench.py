@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from micropref.cli._app import Json, app, out, print_json, print_table, working
+from micropref.cli._app import Json, app, err, out, print_json, print_table, working
 
 
 @app.command()
@@ -22,6 +22,12 @@ def bench(
     ],
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder to which the paths of data sets are relative.")
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store", help="Folder of the vectors of texts; by default 'embeddings' in the folder of --data."
+        ),
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; results do not depend on it.")] = 1,
     only: Annotated[
@@ -34,14 +40,25 @@ def bench(
 
     Writes results.csv, comparisons.csv, tables.md, tables.html and, if matplotlib is installed, a figure for each data
     set. Exit code 1 if a method failed; the others still run, and the next run tries the method again.
+
+    Texts are embedded once for each encoder and kept; an interrupted run resumes there too. Started by torchrun, every
+    process embeds its own share, and the first one runs the suite.
     """
     from micropref.bench import load_suite, run_suite
     from micropref.bench._words import counted
+    from micropref.distributed import launched
 
     start = time.perf_counter()
     suite = load_suite(config)
-    with working() as report:
-        result = run_suite(suite, output, data, n_jobs=jobs, only=only or (), report=report)
+    rank = launched()[0]
+    with working(silent=rank > 0) as report:
+        try:
+            result = run_suite(suite, output, data, store=store, n_jobs=jobs, only=only or (), report=report)
+        except KeyboardInterrupt as stopped:
+            err.print(f"micropref: {stopped}" if str(stopped) else "micropref: stopped; the same command resumes")
+            raise typer.Exit(130) from None
+    if rank:
+        return
     seconds = time.perf_counter() - start
     if as_json:
         print_json(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from pathlib import Path
@@ -76,13 +75,14 @@ def embed(
     """
     from micropref.distributed import launched
     from micropref.embed import EmbeddingStore, PairEncoder, plan_embedding, resolve_encoder
+    from micropref.embed._devices import on_own_device
 
     start = time.perf_counter()
     with working() as report:
         refuse_input_as_output(data, store, "STORE")
         reading = Reading(column, label, format, annotators, encoding, skip_bad, rejected)
         table = read_table(data, reading, report)
-        model = resolve_encoder(_on_own_device(encoder))
+        model = on_own_device(resolve_encoder(encoder))
         texts = PairEncoder(model, template=template, context="auto", clauses=clauses).texts(table)
         if dry_run:
             kept = None
@@ -142,20 +142,3 @@ def _plan_lines(plan: Any) -> list[str]:
         f"longer than the encoder reads: {unknown if plan.n_truncated is None else plan.n_truncated}",
         f"about {plan.seconds:.0f} s on this machine, by a sample of {counted(plan.n_sampled, 'text')}",
     ]
-
-
-def _on_own_device(name: str) -> Any:
-    """The encoder; of the processes that torchrun started, each takes its own GPU where there are several."""
-    from micropref._support.optional import require
-    from micropref.distributed import launched
-    from micropref.embed import SentenceTransformerEncoder, resolve_encoder
-
-    if launched()[1] == 1:
-        return name
-    encoder = resolve_encoder(name)
-    if not isinstance(encoder, SentenceTransformerEncoder) or encoder.backend != "torch":
-        return encoder
-    torch = require("torch", "Embedding texts with a sentence-transformers model")
-    n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % n_devices}" if n_devices else None
-    return SentenceTransformerEncoder(name, device=device)

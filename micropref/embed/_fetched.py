@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from micropref._support.hub import hub_faults
 from micropref._support.optional import require
 
 __all__ = ["Fetched", "fetch", "read_json"]
@@ -53,7 +54,8 @@ def fetch(name_or_path: str, revision: str | None, patterns: Sequence[str], purp
     if name_or_path.startswith((".", "~", "/")):
         raise FileNotFoundError(f"expected a folder that holds a model, got {name_or_path}, which is not there")
     hub = require("huggingface_hub", purpose)
-    found = Path(hub.snapshot_download(name_or_path, revision=revision, allow_patterns=list(patterns)))
+    with hub_faults(name_or_path, "models", "give the folder of a copy as model"):
+        found = Path(hub.snapshot_download(name_or_path, revision=revision, allow_patterns=list(patterns)))
     return Fetched(found, f"{name_or_path}@{found.name}")
 
 

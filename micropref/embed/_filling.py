@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import reprlib
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from micropref._arrays.backend import is_torch, to_numpy
+from micropref._support.files import is_full
 from micropref._support.text import counted
 from micropref.embed._folder import ShardFolder
 from micropref.embed._progress import EmbeddingProgress, Interruption
@@ -211,7 +213,17 @@ class _Shard:
 
     def write(self) -> None:
         assert self.vectors is not None
-        self.folder.append(key_table(self.keys[: self.n_done]), self.vectors[: self.n_done], self.n_truncated)
+        try:
+            self.folder.append(key_table(self.keys[: self.n_done]), self.vectors[: self.n_done], self.n_truncated)
+        except OSError as error:
+            if not is_full(error) or "expected" in str(error):
+                raise
+            raise OSError(
+                errno.ENOSPC,
+                f"expected room for {counted(self.n_done, 'vector')} more, got a full disk ({error.strerror}); "
+                "what was written before is kept, and the same call resumes from there",
+                str(self.folder.path),
+            ) from error
 
 
 class _Writing:

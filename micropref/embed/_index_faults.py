@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["DamagedIndexError", "faults_named", "is_full"]
+__all__ = ["DamagedIndexError", "faults_named"]
 
 # The second one: no room for the memory that processes share, a file beside the index.
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
@@ -28,11 +28,6 @@ _DAMAGE = (sqlite3.Error, UnicodeError, KeyError, TypeError, ValueError, Overflo
 
 class DamagedIndexError(ValueError):
     """An index that does not say what was written; it is made anew from the shards."""
-
-
-def is_full(error: OSError) -> bool:
-    """Whether an error means that the disk, or what a user may take of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

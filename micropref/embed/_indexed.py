@@ -12,10 +12,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from micropref._support.files import CAN_FLOCK, file_state, locked
+from micropref._support.files import CAN_FLOCK, file_state, is_full, locked
 from micropref._support.warnings import level_of_caller
 from micropref.embed._index import Index
-from micropref.embed._index_faults import DamagedIndexError, is_full
+from micropref.embed._index_faults import DamagedIndexError
 from micropref.embed._shards import remove_leftovers, shard_names
 
 __all__ = ["IndexedFolder", "is_store"]

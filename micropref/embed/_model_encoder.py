@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from micropref._support.cached import cached_property
+from micropref._support.hub import hub_faults
 from micropref._support.optional import require
 from micropref.embed._texts import check_texts
 from micropref.embed._unit_length import of_unit_length
@@ -144,7 +145,7 @@ class ModelEncoder(ABC):
         name = self.model_name_or_path
         if name.startswith((".", "~", "/")) and not Path(name).is_dir():
             raise FileNotFoundError(f"expected a folder that holds a model, got {name}, which is not there")
-        with _no_bar_in_a_pipe():
+        with _no_bar_in_a_pipe(), hub_faults(name, "models", "give the folder of a copy as model"):
             model = self._load(sentence_transformers).to(getattr(torch, self.dtype)).eval()
         if self.max_length is not None:
             _check_positions(model, self.max_length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from inspect import getattr_static
 from ipaddress import ip_address
@@ -16,7 +17,14 @@ from micropref.embed.protocol import Encoder
 from micropref.embed.sentence import SentenceTransformerEncoder
 from micropref.embed.static import StaticEncoder
 
-__all__ = ["EncoderMismatchError", "encoder_config", "encoder_from_config", "named_in_config", "resolve_encoder"]
+__all__ = [
+    "EncoderMismatchError",
+    "encoder_config",
+    "encoder_from_config",
+    "encoder_parameters",
+    "named_in_config",
+    "resolve_encoder",
+]
 
 _Own = HashingEncoder | SentenceTransformerEncoder | LastTokenEncoder | HTTPEncoder | StaticEncoder
 _CLASS_OF: dict[str, type[_Own]] = {
@@ -26,6 +34,8 @@ _CLASS_OF: dict[str, type[_Own]] = {
     "http": HTTPEncoder,
     "model2vec": StaticEncoder,
 }
+# The short names of a table in a configuration.
+_SHORT = {"sentence": "sentence-transformers", "last_token": "last-token", "static": "model2vec"}
 # Where it ran, how patiently, by which key, and whether it showed its progress, are no properties of a model.
 _CIRCUMSTANCES = ("device", "show_progress", "timeout", "max_retries", "api_key_env")
 _STATIC, _ONNX, _URL = "model2vec:", "onnx:", ("http://", "https://")
@@ -36,16 +46,18 @@ class EncoderMismatchError(ValueError):
     """Vectors of one encoder were about to be used as those of another."""
 
 
-def resolve_encoder(encoder: str | Encoder) -> Encoder:
-    """Create the encoder that a name, an address or an object stands for.
+def resolve_encoder(encoder: str | Encoder | Mapping[str, Any]) -> Encoder:
+    """Create the encoder that a name, an address, a table or an object stands for.
 
     Parameters
     ----------
-    encoder : str, Encoder or SentenceTransformer
+    encoder : str, Encoder, SentenceTransformer or mapping
         ``"hashing"``; the name or path of a sentence-transformers model; ``"onnx:"`` before one that is run as an ONNX
         graph; ``"model2vec:"`` before the name or path of a model2vec model; the address of a server of embeddings and
         the name of its model, ``"http://127.0.0.1:8080/v1#BAAI/bge-m3"``; a loaded `SentenceTransformer`; or an object
-        with `encode` and `fingerprint`.
+        with `encode` and `fingerprint`. A mapping, as a configuration holds it, has a ``kind`` ("hashing", "sentence",
+        "last_token", "http" or "static"), the ``model``, and arguments of that encoder's class; ``chat_template`` may
+        be true, for the model's own, or false, for plain text.
 
     Returns
     -------
@@ -54,7 +66,7 @@ def resolve_encoder(encoder: str | Encoder) -> Encoder:
     Raises
     ------
     ValueError
-        If the name is blank, or an address has no model.
+        If the name is blank, an address has no model, or a mapping names no encoder.
     TypeError
         If it is neither a name nor an encoder.
 
@@ -65,9 +77,13 @@ def resolve_encoder(encoder: str | Encoder) -> Encoder:
     SentenceTransformerEncoder('sentence-transformers/all-MiniLM-L6-v2')
     >>> resolve_encoder("http://127.0.0.1:8080/v1#BAAI/bge-m3")
     HTTPEncoder('http://127.0.0.1:8080/v1', 'BAAI/bge-m3')
+    >>> resolve_encoder({"kind": "last_token", "model": "Ray2333/GRM-Llama3.2-3B-rewardmodel-ft", "max_length": 4096})
+    LastTokenEncoder('Ray2333/GRM-Llama3.2-3B-rewardmodel-ft', max_length=4096)
     """
     if isinstance(encoder, str):
         return _named(encoder)
+    if isinstance(encoder, Mapping):
+        return _described(encoder)
     if is_loaded_model(encoder):
         return LoadedEncoder(encoder)
     # Reading a fingerprint may load a model, so that it is only looked for.
@@ -96,6 +112,54 @@ def _named(name: str) -> Encoder:
     return HashingEncoder() if name == "hashing" else SentenceTransformerEncoder(name)
 
 
+def _described(table: Mapping[str, Any]) -> Encoder:
+    """The encoder that a table of a configuration describes."""
+    given = dict(table)
+    kind = given.pop("kind", None)
+    cls = _CLASS_OF.get(_SHORT.get(kind, kind)) if isinstance(kind, str) else None
+    if cls is None:
+        kinds = ", ".join(map(repr, ("hashing", "http", *_SHORT)))
+        raise ValueError(f"kind: expected one of {kinds}, got {'nothing' if kind is None else repr(kind)}")
+    parameters = list(inspect.signature(cls).parameters.values())
+    names = {"model" if one.name == "model_name_or_path" else one.name for one in parameters}
+    for name in given:
+        if name not in names:
+            raise ValueError(f"expected keys among kind, {', '.join(sorted(names))}, got {name!r}")
+    if given.get("trust_remote_code"):
+        raise ValueError(
+            "trust_remote_code: expected an encoder that a description alone may start, got one that runs code that "
+            "comes with its model; pass the encoder as an object"
+        )
+    if isinstance(given.get("chat_template"), bool):
+        given["chat"] = given.pop("chat_template")
+    if "model" in given and cls is not HTTPEncoder:
+        given["model_name_or_path"] = given.pop("model")
+    for one in parameters:
+        if one.default is inspect.Parameter.empty and not isinstance(given.get(one.name), str):
+            shown = one.name.removesuffix("_name_or_path")
+            raise ValueError(f"{shown}: expected text, got {given.get(one.name)!r}")
+    return cls(**given)
+
+
+def encoder_parameters(encoder: Encoder) -> dict[str, Any] | None:
+    """Kind and parameters of an encoder of micropref's, without where it runs; None for another. Loads no model.
+
+    Parameters
+    ----------
+    encoder : Encoder
+
+    Returns
+    -------
+    dict or None
+        With ``kind`` and ``params``.
+    """
+    for kind, cls in _CLASS_OF.items():
+        if type(encoder) is cls:
+            params = {name: value for name, value in encoder.get_params().items() if name not in _CIRCUMSTANCES}
+            return {"kind": kind, "params": params}
+    return None
+
+
 def encoder_config(encoder: Encoder) -> dict[str, Any]:
     """Describe an encoder in JSON; `encoder_from_config` creates it again.
 
@@ -109,11 +173,10 @@ def encoder_config(encoder: Encoder) -> dict[str, Any]:
         ``kind``, ``fingerprint`` and the constructor's arguments. An encoder that is not micropref's own has the
         kind ``"custom"`` and no arguments, as has a `SentenceTransformer` that was given as an object.
     """
-    for kind, cls in _CLASS_OF.items():
-        if type(encoder) is cls:
-            params = {name: value for name, value in encoder.get_params().items() if name not in _CIRCUMSTANCES}
-            return {"kind": kind, "fingerprint": encoder.fingerprint, "params": params}
-    return {"kind": "custom", "fingerprint": encoder.fingerprint}
+    described = encoder_parameters(encoder)
+    if described is None:
+        return {"kind": "custom", "fingerprint": encoder.fingerprint}
+    return {"kind": described["kind"], "fingerprint": encoder.fingerprint, "params": described["params"]}
 
 
 def encoder_from_config(config: Mapping[str, Any]) -> Encoder:

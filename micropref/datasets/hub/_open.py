@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from micropref._support.hub import hub_faults
 from micropref._support.optional import require
 from micropref.datasets._sources import Source, open_source
 from micropref.datasets._text import listed
@@ -74,13 +75,16 @@ def open_splits(
     ImportError
         If `datasets` is needed and not installed.
     FileNotFoundError, TypeError, ValueError
-        If there is nothing to read, or no way to read it.
+        If there is nothing to read, no way to read it, or what was loaded lacks a column.
+    ConnectionError, PermissionError, OSError
+        If the hub cannot be reached, refuses access, or the disk is full.
     """
     if isinstance(source, str | os.PathLike) and Path(source).is_file():
         _refuse_revision(revision, source)
         return Opened({None: open_source(source)}, str(source))
     if source is None or isinstance(source, str | os.PathLike):
         source, origin = _load(source, hub_name, revision, config, data_dir)
+        _refuse_other_columns(source, columns, origin)
     else:
         _refuse_revision(revision, source)
         origin = f"a {type(source).__name__}"
@@ -121,7 +125,22 @@ def _load(
         # Releases that could still run a set's own code did so unless told otherwise.
         arguments["trust_remote_code"] = False
     given = {key: value for key, value in arguments.items() if value is not None}
-    return datasets.load_dataset(name, **given), name if revision is None else f"{name}@{revision}"
+    origin = name if revision is None else f"{name}@{revision}"
+    with hub_faults(origin, "datasets", "give a copy of the set as source"):
+        return datasets.load_dataset(name, **given), origin
+
+
+def _refuse_other_columns(source: Any, columns: tuple[str, ...], origin: str) -> None:
+    """A ValueError if a split of a set that was loaded lacks a column, before its rows are read."""
+    for split, rows in source.items() if isinstance(source, Mapping) else [(None, source)]:
+        present = getattr(rows, "column_names", None) or columns
+        missing = [name for name in columns if name not in present]
+        if missing:
+            place = origin if split is None else f"{origin}, split {split!r}"
+            raise ValueError(
+                f"{place}: expected the columns {listed(columns)}, got {listed(present)}, without {listed(missing)}; "
+                "if the set has changed, revision= takes an earlier commit of it"
+            )
 
 
 def _open_one(rows: Any, columns: tuple[str, ...], place: str) -> Source:

@@ -62,7 +62,7 @@ def ask(
         typer.Option(
             "--min-information",
             min=0,
-            help="Stop when the next answer would say less about the user than this, in nats.",
+            help="Stop when the next answer is worth less than this, in nats.",
         ),
     ] = 0.01,
     in_order: Annotated[

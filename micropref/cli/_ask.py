@@ -60,7 +60,9 @@ def ask(
     min_information: Annotated[
         float,
         typer.Option(
-            "--min-information", min=0, help="Stop when the next answer would say less of the user than this, in nats."
+            "--min-information",
+            min=0,
+            help="Stop when the next answer is worth less than this, in nats.",
         ),
     ] = 0.01,
     in_order: Annotated[

@@ -16,7 +16,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 PAGES = (
-    *("index", "quickstart", "guides", "guide", "data", "theory", "rivals", "defaults"),
+    *("index", "quickstart", "guides", "stated", "users", "reading_tables", "theory", "rivals"),
     *("api/index", "api/generated/micropref.MixtureBradleyTerry", "gallery/index"),
 )
 WIDTHS = (1400, 400)

@@ -1,4 +1,4 @@
-"""Sphinx: the guide and chapters in Markdown, the reference from docstrings, the gallery from scripts that are run."""
+"""Sphinx: guides and chapters in Markdown, the reference from docstrings, the gallery from scripts that are run."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from importlib import import_module
 # Not that of `typing`, whose import takes as long as all else here.
 TYPE_CHECKING = False
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 _HOME = {
     "MixtureBradleyTerry": "mixture",

@@ -70,30 +70,30 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     limits are other models: τ = 0 and rank 0 is `MixtureBradleyTerry`; one component with rank 0 a Gaussian prior for
     the rewards of users; one component with τ = 0 a low-rank subspace of rewards.
 
-    What is "auto" is chosen by the evidence of groups that did not teach: all groups are held out once (five folds, two
-    beyond 20 000 rows), and of the candidates within one paired standard error of the best the one with the fewest
-    numbers per user is fitted to all. With few users a full covariance is drawn towards τ² I, with a strength that is
-    chosen in the same way.
+    Parameters that are "auto" are chosen by the evidence of held-out groups. Every group is held out once (five folds,
+    two beyond 20 000 rows). Among the candidates within one paired standard error of the best, the one with the fewest
+    numbers per user is fitted to all groups. With few users a full covariance is shrunk towards τ² I, with a strength
+    that is chosen in the same way.
 
-    Users differ in a basis of q directions: all of them where there are no more features than `n_directions`; else
-    those in which annotators differ most, of which one half of the annotators chooses the axes and the other says how
-    far apart they lie along them; where τ is given, the leading axes of the differences besides. Variance outside the
-    basis, which pairs of votes show, counts in every probability and is never learned of a user. With several heads,
-    95 % intervals of planted users cover 0.8. `ContextRouter` keeps K(1 + q + q(q + 1)/2) numbers of every user.
+    Users differ along q directions: all of them with at most `n_directions` features, otherwise those in which
+    annotators differ most. One half of the annotators determines the axes, and the other half the variance along them;
+    if τ is given, the leading axes of the differences are added. Variance outside these directions is estimated from
+    pairs of votes; it enters every probability, but is never learned for a single user. With several heads, 95 %
+    intervals of planted users cover 0.8. `ContextRouter` keeps K(1 + q + q(q + 1)/2) numbers per user.
 
-    The computation is NumPy's, with numba where it is installed; torch tensors are read as arrays, and the answers are
-    tensors again. Groups of one, or no groups, cannot tell scatter from noise.
+    The computation uses NumPy, and numba if it is installed; torch tensors are converted to arrays, and results back to
+    tensors. Without groups, or with one row per group, scatter cannot be distinguished from noise.
 
     Parameters
     ----------
     n_components : int or "auto", default="auto"
-        Number K of heads. "auto" tries 1, 2, 3, 4, 6, 8, with and without scatter, and ends where two numbers in a row
-        gain nothing; components of less than 2 % are dropped.
+        Number K of heads. "auto" tries 1, 2, 3, 4, 6, 8, with and without scatter, and stops after two numbers in a row
+        without a gain; components with less than 2 % of the weight are dropped.
     rank : int or "auto", default="auto"
-        Columns of every F_k; as many as there are features stand for more. "auto" is 0 or q.
+        Columns of every F_k, at most the number of features. "auto" chooses 0 or q.
     tau : float or "auto", default="auto"
-        Standard deviation of a user's reward around their head along every direction, in units of the heads. "auto" is
-        0 or the likeliest value; with more features than directions and a rank it is that of pairs of votes.
+        Standard deviation of a user's reward around the head along every direction, in units of the heads. "auto" is 0
+        or the likeliest value; with more features than directions and a positive rank, it comes from pairs of votes.
     n_directions : int or "auto", default="auto"
         q, at least the rank. "auto": 16, or a larger rank, but at most the number of features.
     n_context_features : int, default=0
@@ -101,7 +101,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats. "auto" is a prior standard deviation s of
         margins, mean‖d‖² / (s²Ω), with s = 1.75 nats, as in `MixtureBradleyTerry`, unless the held-out groups prefer
-        0.6 or 1 by more than a standard error. Where users scatter more widely than that, so does the prior.
+        0.6 or 1 by more than a standard error. If users scatter more widely, the prior widens with them.
     gate_alpha : float or "auto", default="auto"
         L2 penalty of the gate's weights; its offsets are free. "auto" is the prior of `MixtureBradleyTerry`.
     gate : {"linear", "mlp"}, default="linear"
@@ -294,7 +294,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         call `fit` on more votes first. Later calls take a step of online EM for every 512 rows: heads and gate move
         along the gradient of the evidence, and the covariances are those of all visits of annotators so far. The basis
         stays. A group may come in pieces: what its votes have said is kept, in K(1 + q + q(q + 1)/2) numbers, and is
-        combined with what is believed of the population when it comes again. A model whose users sit on its heads
+        combined with the current population when more of its votes arrive. A model whose users sit on its heads
         learns as `MixtureBradleyTerry` does.
 
         Parameters

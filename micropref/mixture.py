@@ -89,7 +89,7 @@ class MixtureBradleyTerry(UncertainHeads):
     ----------
     n_components : int, default=4
         Number K of heads. 1 is the Bradley-Terry model: logistic regression on differences without intercept. `fit`
-        warns of a head with less than 2 % of the weight; `select_n_components` chooses K on annotators held out.
+        warns of a head with less than 2 % of the weight; `select_n_components` chooses K on held-out annotators.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context. 0: one set of weights for all rows.
     alpha : float or "auto", default="auto"
@@ -135,12 +135,12 @@ class MixtureBradleyTerry(UncertainHeads):
         One reward that answers users who have not voted, in `decision_function` and in a router that has learned
         nothing of contexts. Only ``PreferenceModel.fit(users="auto")`` sets it; None: all heads answer.
     alpha_, gate_alpha_ : float
-        The penalties that were used: those given, or what "auto" chose for the rows so far. The output layer of an
+        The penalties that were used: given, or chosen by "auto" for the rows so far. The output layer of an
         "mlp" gate has the prior of `gate_alpha_`, on the scale of its hidden units.
     history_temperature_ : float
-        The temperature under which the votes of one annotator predict each other best, from annotators held out of a
-        short second fit: what ``ContextRouter(history_temperature="auto")`` uses. 1 (Bayes' rule) unless another is
-        better by more than one standard error, without groups, for one component, and in a stream.
+        The temperature under which the votes of one annotator predict each other best, measured on annotators held out
+        of a short second fit; ``ContextRouter(history_temperature="auto")`` uses it. It is 1 (Bayes' rule) without
+        groups, for one component, in a stream, and unless another value is better by more than one standard error.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int
@@ -155,7 +155,7 @@ class MixtureBradleyTerry(UncertainHeads):
 
     See Also
     --------
-    ContextRouter : Learns which head applies from a few labelled contexts, or from a user's own history.
+    ContextRouter : Learns which head applies, from a few labelled contexts or from a user's own votes.
     PairScaler : Brings features of any size to the scale for which the penalties are meant.
 
     References
@@ -284,10 +284,10 @@ class MixtureBradleyTerry(UncertainHeads):
     ) -> Self:
         """Learn from one batch of a stream: one stochastic step for every 512 rows.
 
-        A group may come in pieces. Its accumulated log-likelihood under each head (K numbers) is kept, and is its prior
-        when it comes again; batches that cut annotators therefore still tell the heads apart. What it said when the
-        heads had seen t₀ batches counts (t₀ / t)³ when they have seen t: heads that had learned nothing knew little
-        about any annotator. Heads that come from `fit` count as 1 000 batches old.
+        A group may arrive in pieces. Its accumulated log-likelihood under each head (K numbers) is kept, and is its
+        prior when more of its rows arrive, so batches that cut annotators still identify the heads. Evidence that was
+        collected after t₀ batches has the weight (t₀ / t)³ after t batches, because early heads were poor judges of
+        any annotator. Heads from `fit` count as 1 000 batches old.
 
         Parameters
         ----------

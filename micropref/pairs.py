@@ -118,7 +118,7 @@ def split_pairs(X: ArrayLike, n_context_features: int) -> tuple[Array, Array]:
 
 
 def swap_pairs(X: ArrayLike, n_context_features: int) -> Array:
-    """Exchange the first and the second response of every row: the difference changes its sign, the context stays.
+    """Exchange the two responses of every row: the difference changes its sign, the context stays.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Load what `save` wrote.
+    """Load a model that `save` wrote.
 
     Checksums show accidents, not intent: a person who alters a model can compute them anew. A
     folder from a stranger runs no code, and is refused unless it holds what an estimator of its class is made of: the

@@ -40,12 +40,12 @@ _DOUBLE_ENTRIES = 1 << 23
 class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
     """Rewards of texts, for a context and a user.
 
-    Holds what a whole judgement needs: a `PairEncoder` (texts become features), a `MixtureBradleyTerry` or
-    `HierarchicalBradleyTerry` (what people disagree about) and, once `route` was called, a `ContextRouter` (what
-    applies here).
+    A model holds a `PairEncoder`, which turns texts into features; a `MixtureBradleyTerry` or
+    `HierarchicalBradleyTerry`, whose heads are the rewards on which people disagree; and, after `route`, a
+    `ContextRouter`, which chooses among the heads.
 
-    What the three have learned is the model's own from then on: fitting the objects that were passed again, or changing
-    their parameters, changes no model. The encoder that turns texts into vectors, and its store, are shared.
+    The model copies the fitted state of all three: if you refit the objects that you passed, or change their
+    parameters, the model does not change. The encoder of texts and its store are shared.
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
     Attributes
     ----------
     choice : UserChoice or None
-        After ``fit(users="auto")``: which first stage was `chosen` and the `reason`, with the `log_likelihood` of each
-        candidate on annotators held out.
+        After ``fit(users="auto")``: the `chosen` first stage and the `reason`, with the `log_likelihood` of each
+        candidate on held-out annotators.
 
     Examples
     --------
@@ -108,27 +108,27 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         Parameters
         ----------
         data : table of comparisons
-            Whatever `read_preferences` takes. Its groups say who answered.
+            Anything that `read_preferences` takes. Its groups name the annotators.
         encoder : str, Encoder or PairEncoder, default="hashing"
             Name of an encoder, an encoder, or an unfitted `PairEncoder` with other settings.
         prompt_gate : bool, default=False
             Let the weights of the heads depend on the prompt.
         interactions : bool or ContextInteractions, optional
-            Let contexts act on the responses, as `PairEncoder` does with the same parameter. By default, where rows
-            state contexts, which a `UserWarning` says; False leaves contexts to `route`, and to the `clauses` of a
-            `PairEncoder` that has them.
+            Let contexts act on the responses, as in `PairEncoder`. This is the default if rows state contexts, and a
+            `UserWarning` says so. False leaves contexts to `route`, and to the `clauses` of a `PairEncoder` that has
+            them.
         users : {"heads", "one", "hierarchical", "auto"}, default="heads"
-            What the annotators are taken for: each has one of K rewards (`MixtureBradleyTerry`); all have one; each has
-            a reward of their own near one of K (`HierarchicalBradleyTerry`); or whichever of these predicts annotators
-            held out best. `choice` then says which, and why.
+            Model of the annotators. "heads": each has one of K rewards (`MixtureBradleyTerry`). "one": all share one
+            reward. "hierarchical": each has a reward near one of K (`HierarchicalBradleyTerry`). "auto": the one of
+            these that predicts held-out annotators best; `choice` then says which, and why.
         mixture : MixtureBradleyTerry or HierarchicalBradleyTerry, optional
             Unfitted, with settings of your own, instead of `users`.
         n_components : int or "auto", optional
-            Number of heads. "auto", the default unless a mixture is given: chosen by `select_n_components` on the
-            annotators of the data; one where there are not ten who answer twice, since without them any split of one
-            population into heads fits as well.
+            Number of heads. "auto" is the default unless a mixture is given: `select_n_components` chooses it on the
+            annotators of the data. It is 1 with fewer than ten annotators who answer twice, since any split of one
+            population into heads would then fit equally well.
         **parameters
-            Other parameters of the `MixtureBradleyTerry` or of what `users` names, such as `random_state`.
+            Other parameters of the first stage, such as `random_state`.
 
         Returns
         -------
@@ -162,7 +162,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         """Learn which head applies (stage 2).
 
         Rows without a group teach how contexts choose heads; rows with a group are votes of that user, oldest first,
-        and are added to what is known of them.
+        and are added to the history of that user.
 
         Parameters
         ----------
@@ -220,7 +220,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
 
     @learning
     def estimate_uncertainty(self, data: Any, **parameters: Any) -> Self:
-        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards stay as they are.
+        """Estimate the sampling error of the heads, for ``reward(..., return_std=True)``; rewards do not change.
 
         Parameters
         ----------
@@ -238,7 +238,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
 
     @learning
     def forget(self, user: Hashable) -> Self:
-        """Remove every trace of one user: what their votes say about them, and which pairs they have answered.
+        """Forget one user: remove everything learned from the user's votes, and the list of answered pairs.
 
         Rewards for this user are then those for one who has not voted; all other rewards keep their bits. Files that
         were written before keep the user: `save` into the same folder replaces them as a whole. The heads keep what an

@@ -45,7 +45,7 @@ _MIXTURES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry")
 
 
 class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
-    r"""Learns which head of a mixture applies, from a few labelled contexts or from a user's own votes.
+    r"""Route to the heads of a mixture, by a few labelled contexts or by a user's own votes.
 
     Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With
     L_ik = −log σ(s_i w_kᵀ d_i), labelled pairs with context teach the weights f(c) by minimising
@@ -56,7 +56,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
             + \tfrac12\, \mathtt{alpha}\, \lVert \text{gate weights} \rVert^2, \\
         f(c) &= \operatorname{softmax}\bigl(\log f^0(c) + g(c)\bigr),
 
-    where f⁰ is the mixture's own gate, or its weights where it has none, and g starts at zero. τ = 1 is Bayes' rule;
+    where f⁰ is the mixture's own gate, or its weights if it has no gate, and g starts at zero. τ = 1 is Bayes' rule;
     τ → 0 asks which head wins a pair.
 
     A user's own votes need no context: with the context as the prior and the history as evidence,
@@ -73,23 +73,24 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         Fitted (``prefit=True``), or to be cloned and fitted on the same rows (``prefit=False``).
     n_context_features : int, optional
         Number of leading columns of X that describe the context. None: all columns but the last d, which are the
-        difference; as many as the mixture's own where the mixture is not fitted yet. The mixture's own context must be
+        difference; with an unfitted mixture, the number of its own context columns. The mixture's own context must be
         empty or the first columns of this one.
     temperature : float, default=1.0
         τ.
     history_temperature : float or "auto", default="auto"
-        Temperature of a user's votes; larger values trust them less. "auto": what the votes of the mixture's own
-        annotators say of each other (`MixtureBradleyTerry.history_temperature_`); 1 where the mixture had none.
+        Temperature of a user's votes; larger values trust them less. "auto": the temperature at which the votes of the
+        mixture's own annotators predict each other best (`MixtureBradleyTerry.history_temperature_`), or 1 if the
+        mixture was fitted without annotators.
     history_decay : float, default=1.0
         Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
     gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
-        g is linear; has one hidden layer; f is learned from the nearest labelled contexts alone; or labelled contexts
-        share their evidence in clusters, where contexts have any (`clusters_`), and g is linear where they have none.
+        "linear": g is linear. "mlp": g has one hidden layer. "knn": f depends on the nearest labelled contexts alone.
+        "cluster": labelled contexts share their evidence within clusters (`clusters_`); without clusters g is linear.
     hidden_units : int, default=128
         Width of the hidden layer of the "mlp" gate.
     solver : {"direct", "hedge"}, default="direct"
         Minimise J_τ by L-BFGS, or by the paper's algorithm: targets t_ik ∝ f_k(c_i) exp(−L_ik / τ), then cross-entropy,
-        `n_iter` times. Every such step lowers J_τ, and both end at the same place.
+        `n_iter` times. No such step raises J_τ, and both solvers converge to the same solution.
     n_iter : int, default=20
         Steps of the "hedge" solver.
     alpha : float or "auto", default="auto"
@@ -99,8 +100,8 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     n_neighbors : int, optional
         Neighbours of the "knn" gate, counted by weight; None: the square root of the total weight, at least 5.
     prefit : bool, default=True
-        Use the fitted mixture as it is. False makes the router a whole two-stage estimator. In a stream of both stages
-        users keep the scatter that the first batch shows: let it be large, or fit the mixture first.
+        Use the fitted mixture unchanged. False makes the router a complete two-stage estimator. In a stream of both
+        stages, users keep the scatter of the first batch: make that batch large, or fit the mixture first.
     device : str or torch.device, optional
         Where to fit; None: where X is.
     random_state : int, RandomState instance or None, default=None
@@ -279,7 +280,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Take in votes: rows with a group update that user's history, the others take a stochastic step on f.
+        """Learn votes: rows with a group update that user's history, the others take a stochastic step on f.
 
         Parameters
         ----------
@@ -354,7 +355,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     # -------------------------------------------------------------------------------------------------------- internals
 
     def check_parameters(self) -> None:
-        """A ValueError for the first parameter that is out of range, as `fit` would raise it."""
+        """Raise the ValueError that `fit` would raise for the first parameter out of range."""
         check_real(self, "temperature", *_TEMPERATURES, smallest=0.0)
         check_real(self, "history_temperature", *_TEMPERATURES, smallest=0.0, auto=True)
         check_real(self, "history_decay", 0.0, 1.0, above_minimum=True, smallest=0.0)

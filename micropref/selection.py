@@ -1,4 +1,4 @@
-"""How many kinds of preference there are: the number of components, chosen on annotators held out."""
+"""The number of components, chosen on held-out annotators."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LEAST_ANNOTATORS = 5
 
 @dataclass(frozen=True)
 class ComponentSelection:
-    """What `select_n_components` found.
+    """Result of `select_n_components`.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ def select_n_components(
     n_jobs: int | None = None,
     rule: str = "one_se",
 ) -> ComponentSelection:
-    """Choose the number of components by the log-likelihood of annotators held out.
+    """Choose the number of components by the log-likelihood of held-out annotators.
 
     No annotator is on both sides of a split, and each one's rows are judged together: how well one answer tells what
     the others are is what more components can gain. A head with less than 2 % of the weight, without which annotators
@@ -98,7 +98,7 @@ def select_n_components(
     n_jobs : int, optional
         Fits that run at the same time.
     rule : {"one_se", "best"}, default="one_se"
-        The fewest components that are behind the best by no more than one standard error of the difference between
+        The fewest components within one standard error of the best, where the error is that of the difference between
         the two; or the best, that with the largest mean.
 
     Returns

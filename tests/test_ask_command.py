@@ -249,7 +249,7 @@ def test_one_reward_for_all_users_leaves_nothing_to_ask(world, here, ask):
     PreferenceModel.fit(world.train, encoder=HashingEncoder(64), users="one").save("one")
     done = ask("one", "candidates.jsonl", "--user", "ann", answers="1\n")
     assert "The next answer would say 0.000 nats, less than 0.01." in done.out
-    assert "0 answers learned, the model is as it was" in done.out
+    assert "0 answers learned, the model is unchanged" in done.out
 
 
 # ------------------------------------------------------------------------------------------------------ order, context

@@ -28,7 +28,7 @@ from micropref.bench import load_suite, run_suite
 from micropref.bench._loading import embed_data, load_data
 from micropref.bench._tasks import make_task
 from micropref.cli import main
-from micropref.datasets.stand_ins import make_stand_in
+from micropref.datasets.stand_ins import RPR_CATEGORIES, make_stand_in
 from micropref.embed import (
     EmbeddingStore,
     HashingEncoder,
@@ -101,6 +101,23 @@ def test_the_split_of_the_publisher_and_a_revision(monkeypatch):
 def test_a_stand_in_beside_a_source():
     with pytest.raises(ValueError, match=r"rpr: stand_in: expected no source beside it, got 'x\.jsonl'"):
         load_data(spec_of(published("rpr", loader_settings={"source": "x.jsonl"})), None)
+
+
+def test_only_some_targets(tmp_path):
+    names = list(RPR_CATEGORIES)[:3]
+    whole, some = (load_data(spec_of(published("rpr", 200, **more)), None) for more in ({}, {"targets": names}))
+    table = LOADERS["load_rpr"](make_stand_in("rpr", 200))
+    n = sum(name in names for part in (table.train, table.test) for name in part.extra["category"])
+    assert len(some.weight) == n < len(whole.weight)
+    assert sorted(set(some.target)) == [0, 1, 2]
+    assert some.reading.endswith("left out, of 3 targets")
+    few = load_data(spec_of(published("ultrafeedback", 30, n_units=12)), None)
+    assert len(set(few.unit)) == 12
+    assert few.reading.endswith(", of at most 12 units")
+    with pytest.raises(ValueError, match=r"rpr: targets: expected values of 'category' \('.*, …\), got 'Brevity'"):
+        load_data(spec_of(published("rpr", targets=["Brevity"])), None)
+    with pytest.raises(ValueError, match=r"targets: expected only for the protocol 'contexts', got 'users'"):
+        spec_of(published("prism", targets=["x"]))
 
 
 # ------------------------------------------------------------------------------------------------------------ encoders
@@ -335,6 +352,10 @@ FAULTS = {
     ),
     "full disk": (
         lambda: OSError(errno.ENOSPC, "No space left on device"),
+        "expected room for its files, got a full disk",
+    ),
+    "full disk, behind another error": (
+        lambda: _caused(RuntimeError("An error occurred while generating the dataset"), OSError(errno.EDQUOT, "Quota")),
         "expected room for its files, got a full disk",
     ),
     "not enough room": (lambda: OSError("Not enough disk space. Needed: 3 GB"), "got a full disk; .*HF_HOME"),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
@@ -354,3 +357,39 @@ def test_committed_tables_fit_a_terminal():
     assert {row["dataset"] for row in rows} == {one.name for one in suite.datasets}
     assert {row["method"] for row in rows} == {one.name for one in suite.methods}
     assert {row["seeds"] for row in rows} == {" ".join(map(str, suite.seeds))}
+
+
+HOLDER = """
+import multiprocessing, os, sys, time
+from micropref.bench._runner import end_with_parent
+
+def work(pipe):
+    end_with_parent()
+    pipe.send(os.getpid())
+    time.sleep(600)
+
+if __name__ == "__main__":
+    mine, other = multiprocessing.Pipe()
+    multiprocessing.get_context("spawn").Process(target=work, args=(other,)).start()
+    print(mine.recv(), flush=True)
+    time.sleep(600)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    (tmp_path / "holder.py").write_text(HOLDER, encoding="utf-8")
+    with subprocess.Popen([sys.executable, str(tmp_path / "holder.py")], stdout=subprocess.PIPE, text=True) as holder:
+        worker = int(holder.stdout.readline())
+        holder.kill()
+    deadline = time.monotonic() + 60
+    while _runs(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(worker)
+
+
+def _runs(pid):
+    """Whether a process is there and has not ended: what has lost its parent may wait to be collected."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -589,6 +589,7 @@ def test_a_column_that_is_not_there(here, run):
         (["fit", "data.xlsx", "m"], "data.xlsx: expected one of .jsonl"),
         (["fit", "empty.jsonl", "m"], "empty.jsonl: expected rows of comparisons, got an empty source"),
         (["fit", "train.jsonl", "m", "-k", "0"], "n_components: expected an integer of at least 1, got 0"),
+        (["fit", "train.jsonl", "m", "--heads", "0"], "n_components: expected an integer of at least 1, got 0"),
         (["fit", "train.jsonl", "m", "-k", "1000"], "n_components=1000 rows, got n_samples=480"),
         (["fit", "train.jsonl", "m", "--alpha", "-1"], "alpha: expected"),
         (["fit", "train.jsonl", "m", "--restarts", "0"], "n_init: expected"),

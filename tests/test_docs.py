@@ -22,6 +22,11 @@ from micropref import MixtureBradleyTerry
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "docs/examples").glob("plot_*.py"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# The tasks of docs/guides.rst, in its order.
+GUIDES = (
+    *("data", "quickstart", "stated", "users", "choosing", "ask", "serve", "trl"),
+    *("reading_tables", "scale", "troubleshooting"),
+)
 # Any other fence is an error, so that no block escapes by a misspelt language.
 LANGUAGES = {"python", "output", "text", "console", "bash"}
 
@@ -80,7 +85,26 @@ def test_the_blocks_of_a_page_run(page, tmp_path, monkeypatch):
 
 
 def test_the_pages_that_must_exist_are_among_them():
-    assert {"README.md", "guide.md"} <= {page.name for page in PAGES}
+    assert {"README.md", *(f"{name}.md" for name in GUIDES)} <= {page.name for page in PAGES}
+
+
+def test_guides_are_listed_in_their_order():
+    """And before all other pages of the list."""
+    text = (ROOT / "docs/guides.rst").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^:doc:`(\w+)`$", text, re.M))[: len(GUIDES)] == GUIDES
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_a_guide_states_its_task_runs_and_says_what_to_look_at(name):
+    text = (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
+    first = text.split("\n\n")[1]
+    assert first.startswith("This guide ")
+    titles = re.findall(r"^## (.*)$", text, re.M)
+    places = [titles.index(title) for title in ("What to look at", "Reference")]
+    assert places == sorted(places)
+    assert places[-1] == len(titles) - 1
+    assert "what can go wrong" in [title.lower() for title in re.findall(r"^##? (.*)$", text, re.M)]
+    assert text.index("```python") < text.index("## Reference")
 
 
 def test_every_page_has_blocks_that_run():

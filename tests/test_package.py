@@ -11,10 +11,12 @@ import sys
 import tomllib
 
 import pytest
+import yaml
 from _package import PACKAGE, ROOT, imports, modules, part_of
 
 import micropref
-from micropref._support.optional import _EXTRA_OF, require
+from micropref._installation.packages import REQUIRED
+from micropref._support.optional import EXTRA_OF, require
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -30,6 +32,7 @@ LAYERS = [
     {"cli"},
     {"bench", "serve"},
     {"plotting"},
+    {"_installation"},
     {"integrations"},
     {"demo", "reward"},
     {"_reward"},
@@ -171,14 +174,14 @@ def test_the_help_of_the_command_is_light(arguments):
 # ------------------------------------------------------------------------------------------------------------ extras
 
 
-@pytest.mark.parametrize("package", sorted(_EXTRA_OF))
+@pytest.mark.parametrize("package", sorted(EXTRA_OF))
 def test_a_missing_package_is_an_error_with_its_command(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ImportError) as error:
         require(package, "Doing this")
     assert str(error.value) == (
         f"Doing this needs {package}, which is not installed. "
-        f"Install it with: pip install 'micropref[{_EXTRA_OF[package]}]'"
+        f"Install it with: pip install 'micropref[{EXTRA_OF[package]}]'"
     )
     assert error.value.__cause__ is not None
 
@@ -198,9 +201,49 @@ def test_every_extra_exists_and_brings_its_package():
     # Some packages come along with another one.
     provided_by = {"sentence_transformers": "sentence-transformers", "transformers": "sentence-transformers"}
     provided_by["triton"] = "torch"
-    for package, extra in _EXTRA_OF.items():
+    for package, extra in EXTRA_OF.items():
         wanted = provided_by.get(package, package)
         assert any(re.match(rf"{wanted}\b", requirement) for requirement in extras.get(extra, [])), package
+
+
+WORKING_COPY = {"test", "docs", "dev"}
+
+
+def test_extras_pyproject_and_the_page_agree():
+    """An extra brings a package that the library asks for; `all` brings all of them, and the page lists every extra."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    for_users = extras.keys() - WORKING_COPY - {"all"}
+    assert for_users - {"faiss-gpu"} == {*EXTRA_OF.values()}
+    assert extras["all"] == [f"micropref[{','.join(name for name in extras if name in for_users - {'faiss-gpu'})}]"]
+    page = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w-]+)` \|", page.partition("## All extras")[2].partition("\n## ")[0], re.M)
+    assert sorted(listed) == sorted(extras)
+    assert [name for name in for_users if f"`{name}`" not in (ROOT / "README.md").read_text(encoding="utf-8")] == []
+
+
+def test_the_extra_for_cards_brings_the_same_module_where_its_wheels_are():
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    (requirement,) = extras["faiss-gpu"]
+    assert re.match(r"faiss-gpu\b", requirement)
+    assert "platform_system == 'Linux' and platform_machine == 'x86_64'" in requirement
+
+
+def test_required_packages_are_those_of_the_project_and_of_the_recipe():
+    import_name = {"scikit-learn": "sklearn", "array-api-compat": "array_api_compat"}
+    bounds = dict(re.fullmatch(r"([\w-]+)>=([\w.]+)", one).groups() for one in PYPROJECT["project"]["dependencies"])
+    assert [import_name.get(name, name) for name in bounds] == list(REQUIRED)
+    recipe = yaml.safe_load((ROOT / "conda/recipe.yaml").read_text(encoding="utf-8"))
+    python, *run_time = recipe["requirements"]["run"]
+    assert python == "python >=${{ python_min }}"
+    assert {tuple(one.split(" >=")) for one in run_time} == set(bounds.items())
+    assert len(run_time) == len(bounds)
+    assert f">={recipe['context']['python_min']}" == PYPROJECT["project"]["requires-python"]
+    assert recipe["context"]["version"] == micropref.__version__
+    assert recipe["about"]["license"] == PYPROJECT["project"]["license"]
+    (command,) = recipe["build"]["python"]["entry_points"]
+    assert command.split(" = ") == [*next(iter(PYPROJECT["project"]["scripts"].items()))]
+    (build,) = PYPROJECT["build-system"]["requires"]
+    assert build.replace(">=", " >=") in recipe["requirements"]["host"]
 
 
 def test_every_optional_package_that_is_required_has_an_extra():
@@ -211,7 +254,7 @@ def test_every_optional_package_that_is_required_has_an_extra():
             if is_call and isinstance(node.args[0], ast.Constant):
                 asked.add(node.args[0].value.split(".")[0])
     assert asked
-    assert asked <= _EXTRA_OF.keys()
+    assert asked <= EXTRA_OF.keys()
 
 
 # ------------------------------------------------------------------------------------------------------------ arrows

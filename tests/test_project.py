@@ -52,6 +52,8 @@ def test_the_workflow_runs_the_gate_on_every_python():
     triggers = workflow.get("on", workflow.get(True))  # YAML 1.1 reads the key `on` as a boolean
     assert {"push", "pull_request"} <= triggers.keys()
     assert workflow["permissions"] == {"contents": "read"}
+    systems = [line for line in PYPROJECT["project"]["classifiers"] if line.startswith("Operating System")]
+    assert (job["runs-on"], systems) == ("ubuntu-latest", ["Operating System :: POSIX :: Linux"])
 
 
 @pytest.mark.parametrize("name", ["bug", "feature"])
@@ -93,3 +95,40 @@ def test_every_target_is_explained():
     for session in sessions:
         assert ast.get_docstring(session)
         assert f"`nox -s {session.name}" in contributing
+
+
+def test_addresses_of_the_project_are_those_that_it_gives_elsewhere():
+    citation = content("CITATION.cff")["references"][0]
+    assert set(PYPROJECT["project"]["urls"].values()) == {citation["url"], f"https://doi.org/{citation['doi']}"}
+
+
+def test_both_distributions_are_built_and_checked():
+    gate = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert re.search(r"^python -m build --outdir", gate, re.M)
+    assert re.search(r"^twine check --strict", gate, re.M)
+    assert "micropref doctor" in gate
+    assert any(one.startswith("twine") for one in PYPROJECT["project"]["optional-dependencies"]["test"])
+
+
+def test_the_release_is_dated():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heads = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text, re.M)
+    assert ("0.2.0", "2026-11-26") in heads
+
+
+def test_the_first_screen_of_the_readme():
+    """A picture that is there, and the two commands, before any other heading; all of it short."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    first = text.partition("\n## ")[0]
+    (picture,) = re.findall(r"!\[[^\]]{40,}\]\(([^)]+)\)", first)
+    assert (ROOT / picture).is_file()
+    assert re.findall(r"<!-- command: (\w+) -->", first) == ["demo", "tests"]
+    assert len(first.splitlines()) <= 40
+    assert len(text.splitlines()) < 200
+    titles = re.findall(r"^## (.*)$", text, re.M)
+    assert titles[:3] == ["Your own data, in ten lines", "Ask a new user, in three", "Serve it, in one"]
+    assert titles[3].startswith("Results")
+    blocks = re.findall(r"```\w+\n(.*?)```", text, re.DOTALL)
+    own, _, ask, serve = blocks[2:6]
+    lengths = [len([line for line in block.splitlines() if line.strip()]) for block in (own, ask, serve)]
+    assert all(n <= most for n, most in zip(lengths, (10, 3, 1), strict=True)), lengths

@@ -288,6 +288,33 @@ def test_paths_that_are_none(ask, method, path, status):
     assert "expected" in found.content["detail"]
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/openapi.json", "/examples", "/nothing", "/score"])
+def test_head_is_answered_as_get_without_the_body(server, path):
+    """On one connection, which a body that is not announced would leave out of step."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.ask.port, timeout=30)
+    answers = []
+    for method in ("HEAD", "GET", "HEAD"):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders() if name.lower() != "date"}
+        answers.append((answer.status, headers, answer.read()))
+    connection.close()
+    (status, headers, body), (_, _, content), _ = answers
+    assert answers[0] == answers[2]
+    assert body == b""
+    assert len(content) == int(headers["content-length"]) > 0
+    assert answers[1][:2] == (status, headers)
+    assert status == {"/nothing": 404, "/score": 405}.get(path, 200)
+
+
+def test_the_log_and_the_metrics_know_head(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.ask.port, timeout=30)
+    connection.request("HEAD", "/users/ann")
+    connection.getresponse().read()
+    connection.close()
+    wait_until(lambda: 'method="HEAD",path="/users/{id' in server.ask("GET", "/metrics").content)
+
+
 def test_an_error_in_the_server_leaves_no_trace_outside(server, monkeypatch):
     def broken(rows):
         raise RuntimeError("secret of the house")

@@ -3,9 +3,9 @@ Ask the right question
 ======================
 
 A new user answers a few comparisons before a model serves them well. Which ones? `ContextRouter.suggest` takes the pair
-whose answer is expected to say most of the user. This page compares it with pairs drawn at random: in a planted world where
-it saves most of the answers, in one where it saves none, and on real comparisons. For these the page needs the folder that
-the environment variable ``MICROPREF_DATA`` names, and says so where it is absent.
+whose answer is expected to say most about the user. This lesson compares it with pairs drawn at random: in a planted world
+where it saves most of the answers, in one where it saves none, and on real comparisons, which it reads from the folder in
+the environment variable ``MICROPREF_DATA`` if that is set.
 """
 
 import gzip
@@ -67,9 +67,9 @@ for name, kinds in worlds.items():
     compare(name, heads, *answers(new, n_pool), *answers(new, n_asked), n_draws=2)
 
 # %%
-# Where tastes differ, two good questions do what ten random ones do. The first alone cannot: one answer tells two groups of
-# tastes apart, not four, and the second question is chosen after it. After ten answers there is nothing left to gain, and
-# where tastes hardly differ there is nothing to gain at all: no answer says much.
+# If tastes differ, two good questions teach as much as ten random ones. One question is not enough: its answer separates two
+# groups of tastes, not four, and the second question is chosen in its light. After ten answers, asking gains nothing more;
+# if tastes hardly differ, it gains nothing at all, because no answer says much.
 #
 # Real comparisons: answers to questions, each judged after one of several criteria (data set dsp). The criterion is hidden;
 # annotators of five comparisons each teach three heads, and new users have one criterion each.
@@ -136,6 +136,6 @@ axes[0].set_ylabel("accuracy on other pairs")
 axes[0].legend(fontsize=8)
 
 # %%
-# Asking relies on the heads: it asks what tells *them* apart. A user who is like none of them is found no sooner, and where
-# users scatter around heads, as in :doc:`plot_points_or_clouds`, a router on a `HierarchicalBradleyTerry` asks about the
+# Asking relies on the heads: the questions separate *them*. It does not help with a user who is unlike any head. If users
+# scatter around heads, as in :doc:`plot_points_or_clouds`, a router on a `HierarchicalBradleyTerry` asks about the
 # scatter, too. In a terminal, ``micropref ask`` holds this dialogue, and ``micropref demo --me`` holds it with you.

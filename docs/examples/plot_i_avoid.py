@@ -2,8 +2,8 @@
 "I avoid X"
 ===========
 
-A stated wish turns a response that resembles it from good to bad. Heads that are fixed cannot say that, however well they
-are chosen between; products of the wish and the response can, and they do so for things that no training row names.
+A stated wish turns a response that resembles it from good to bad. No choice between fixed heads can express that. Products of
+the wish and the response can, also for things that no training row names.
 """
 
 import matplotlib.pyplot as plt
@@ -53,7 +53,7 @@ train = PreferenceTable(
 tests = {"one wish": sample(300, NEW, two_wishes=False), "two wishes": sample(300, NEW, two_wishes=True)}
 
 # %%
-# Four models of the same rows, none of which has met the foods of the test. The gate of the second one reads the wish;
+# Four models of the same rows; the foods of the test are in none of these rows. The gate of the second model reads the wish;
 # `interactions` adds products of the wish and the response; `clauses` cuts the wish at ", but".
 steps = {
     "one reward": ({}, 1),

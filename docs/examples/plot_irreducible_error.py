@@ -2,7 +2,7 @@
 The irreducible error in ten lines
 ==================================
 
-Two groups of people want the opposite half of the time. No single reward, however large its model, can tell who asks: part
+Two groups of people disagree about most answers. No single reward, however large its model, can tell which group asks: part
 of its error is *hidden group*, and the theorem's lower bounds say how large that part is at least.
 """
 
@@ -13,9 +13,10 @@ from micropref.theory import error_decomposition, irreducible_error_bounds
 
 weights = [0.6, 0.4]  # shares of the two groups
 probs = np.array([[0.9, 0.2], [0.8, 0.3], [0.7, 0.9]])  # of preferring the first answer, for three pairs
+prompt = ["x", "x", "y"]  # of two prompts
 single = probs @ weights  # the best that a single model can say
 terms = error_decomposition(weights, probs, single_probs=single)
-bounds = irreducible_error_bounds(weights, probs)
+bounds = irreducible_error_bounds(weights, probs, prompt)
 print(f"error of the best single model  {terms.cross_entropy:.3f} nats")
 print(f"  label noise                   {terms.label_noise:.3f}  nothing removes it")
 print(
@@ -28,5 +29,6 @@ print(
 ErrorDecompositionDisplay([terms], ["three pairs"]).plot()
 
 # %%
-# The chain of lower bounds on that part. Each step is weaker than the one before; the hatched piece is what it gives away.
+# The chain of lower bounds on that part. Each bound is weaker than the one before; the hatched piece is what its step gives
+# away.
 BoundsDisplay(bounds).plot()

@@ -36,8 +36,8 @@ def answers(people, n):
 
 
 # %%
-# Both models learn from the same teachers. Three heads are the truth of the first world; how many heads there are, and how
-# far users scatter around them, is chosen by the evidence of the teachers' answers.
+# Both models learn from the same annotators. Three heads are the truth of the first world. The second model chooses the number
+# of heads, and the scatter of users around them, by the evidence of the annotators' answers.
 budgets = (0, 1, 2, 5, 10, 20)
 losses = {}
 for world in (points, cloud):
@@ -66,8 +66,8 @@ for world in (points, cloud):
     losses[world.__name__, "own reward, known"] = [np.logaddexp(0, -np.sum(asked * new[asked_user], axis=1)).mean()]
 
 # %%
-# Where users are points, both find them, and about ten answers say which head is a person's. Where users are a cloud, the
-# mixture can only learn which head is nearest; a posterior goes on towards the person's own reward.
+# If users are points, both models find them, and about ten answers identify a user's head. If users are a cloud, the mixture can
+# only learn which head is nearest; a posterior continues towards the user's own reward.
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 2.8), layout="constrained", sharey=True)
 for ax, world in zip(axes, ("points", "cloud"), strict=True):
     for name, style in (("three heads", "o-"), ("users around heads", "s-")):

@@ -4,7 +4,7 @@ Why the bound of Theorem 3.2 is zero for exchangeable pairs
 
 Theorem 3.2 takes, for every prompt, the average probability with which each group prefers the first response,
 and measures how these averages differ between groups. If a data set lists the two responses of a pair in random order, the
-average is ½ for every group, whatever they want: the bound is zero although the groups disagree.
+average is ½ for every group, whatever its taste: the bound is zero although the groups disagree.
 """
 
 import matplotlib.pyplot as plt
@@ -29,8 +29,8 @@ for name in ("information", "pairwise", "averaged", "theorem_3_2"):
     print(f"{name:12} as listed {getattr(as_listed, name):.4f}   both orders {getattr(exchangeable, name):.4f} nats")
 
 # %%
-# Information and the pairwise bound do not move: they look at each pair by itself. Averaging over the pairs of a prompt is
-# the step that loses everything.
+# Information and the pairwise bound do not change, because they take each pair by itself. The step that averages over the pairs
+# of a prompt loses everything.
 figure, axes = plt.subplots(2, 1, figsize=(6.4, 5.6), layout="constrained")
 BoundsDisplay(as_listed).plot(axes[0])
 axes[0].set_title("as listed", fontsize=10)

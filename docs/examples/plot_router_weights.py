@@ -38,7 +38,7 @@ print(f"routed {router.score(X_test, None):.3f}")
 RouterWeightsDisplay.from_estimator(router, X_test, tested)
 
 # %%
-# How many labelled wishes that takes, from five draws.
+# The number of labelled wishes that this takes, from five draws.
 best = float(np.mean([display.accuracy[i].max() for i in range(len(display.attributes))]))
 LabelBudgetDisplay.from_estimator(
     router,
@@ -50,5 +50,5 @@ LabelBudgetDisplay.from_estimator(
 )
 
 # %%
-# And whether probabilities come true.
+# Calibration: are predictions right as often as they claim?
 CalibrationDisplay.from_estimator(router, X_test)

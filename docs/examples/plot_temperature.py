@@ -4,7 +4,7 @@ The temperature, from Bayes to argmax
 
 A router learns from labelled contexts which head applies. The evidence of one comparison for a head is the likelihood of
 its label, raised to 1/τ. At τ = 1 this is Bayes' rule: a head that is slightly better gains slightly. As τ goes to 0, the
-head that wins a comparison takes all of it, and noise is taken for proof.
+head that wins a comparison takes all of its weight, even if it won by noise.
 """
 
 import matplotlib.pyplot as plt

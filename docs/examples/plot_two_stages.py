@@ -2,8 +2,8 @@
 Two stages, term by term
 ========================
 
-What each stage of learning removes from the error of one reward: a mixture, misspecification; a router that reads
-contexts, or a user's history, the hidden group. Label noise stays.
+Each stage of learning removes one term from the error of one reward. A mixture removes misspecification. A router that reads
+contexts, or a user's history, removes the hidden group. Label noise remains.
 """
 
 import matplotlib.pyplot as plt
@@ -50,8 +50,8 @@ answers = {
 }
 
 # %%
-# With equal weights of the three groups, the error of a method that knows neither context nor user is label noise, hidden
-# group and misspecification. A method that knows them is judged against the group that answers.
+# The error of a method that knows neither context nor user is the sum of label noise, hidden group and misspecification, with
+# equal weights of the three groups. A method that knows them is judged against the group that answers.
 population = error_decomposition(np.full(3, 1 / 3), probs[last], single_probs=answers["one reward"])
 known = probs[last, kind[last]]
 noise = population.label_noise
@@ -63,7 +63,7 @@ print(
 )
 
 # %%
-# The dashed line is what no method without context or history can go below.
+# No method without context or history can go below the dashed line.
 figure, ax = plt.subplots(figsize=(6.0, 3.6), layout="constrained")
 excess = [error - noise for error in errors.values()]
 ax.bar(list(errors), excess, 0.65, color=["#555555", "#009E73", "#0072B2", "#0072B2", "#0072B2"])

@@ -44,7 +44,8 @@ y, annotator = votes(1)
 print(identifiability_report(difference, annotator).explanation)
 
 # %%
-# All fits have the same 4 000 votes. Two per person are already enough; one is not, and more votes would not help.
+# All fits have the same 4 000 votes. Two votes per annotator are already enough. One vote each is not, however many annotators
+# there are.
 figure, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
 ax.plot(range(len(per_annotator)), with_groups, "o-", color="#0072B2", label="annotators known")
 ax.plot(range(len(per_annotator)), without, "s--", color="#D55E00", label="annotators unknown")

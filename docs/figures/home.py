@@ -56,7 +56,10 @@ def draw(path: Path, mode: str, tastes: list[str], by_one: np.ndarray, by_head: 
             )
             axis.tick_params(length=0)
             axis.spines[:].set_visible(False)
-        figure.savefig(path, metadata={"Date": None})
+        if path.suffix == ".png":  # a page that may be dark behind it knows no second mode
+            figure.savefig(path, dpi=150, facecolor=PAPER[mode], metadata={"Software": None})
+        else:
+            figure.savefig(path, metadata={"Date": None})
 
 
 def main(folder: Path) -> None:
@@ -71,4 +74,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    # A folder, or the picture of the README: python docs/figures/home.py docs/_static/heads_by_taste.png
+    target = Path(sys.argv[1])
+    if target.suffix == ".png":
+        draw(target, "light", *accuracies())
+    else:
+        main(target)

@@ -41,7 +41,7 @@ class AskingHeads(RoutedHeads):
 
     @predicting
     def expected_information(self, X: Array, groups: ArrayLike | None = None) -> NDArray[np.float64]:
-        r"""How much each answer would say of its user: the mutual information of answer and reward.
+        r"""Expected information of each answer about its user: the mutual information of answer and reward.
 
         .. math::
 
@@ -86,7 +86,7 @@ class AskingHeads(RoutedHeads):
         target: Array | None = None,
         random_state: Any = 0,
     ) -> NDArray[np.intp]:
-        """The pairs to ask a user next.
+        """Choose the pairs to ask a user next.
 
         Several are chosen jointly: each adds most to what the answers to those before it will say, so that no two of
         them say the same. No pair is asked twice, the other way round neither, nor one of which the user's vote was
@@ -164,7 +164,7 @@ class AskingHeads(RoutedHeads):
         target: Array | None = None,
         random_state: Any = 0,
     ) -> NDArray[np.intp]:
-        r"""The rows to label next, so that f learns most about which contexts have which heads.
+        r"""Choose the rows to label next, so that f learns most about which contexts need which heads.
 
         A label says something of the gate's weights where heads disagree on the pair and the gate is undecided
         between them, and as far as no label in a like context has said it. With the gradient

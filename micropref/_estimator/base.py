@@ -90,7 +90,7 @@ class PreferenceClassifier(_FromLogOdds):
 
     @predicting
     def predict(self, X: Array) -> NDArray[Any]:
-        """The label of the response more likely to be preferred.
+        """Predict the label of the response that is more likely to be preferred.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class PreferenceClassifier(_FromLogOdds):
 
     @predicting
     def score(self, X: Array, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> float:
-        """Share of rows whose preferred response is predicted.
+        """Share of rows for which the preferred response is predicted.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class PersonalPreferenceClassifier(_FromLogOdds):
 
     @predicting
     def predict(self, X: Array, groups: ArrayLike | None = None) -> NDArray[Any]:
-        """The label of the response more likely to be preferred.
+        """Predict the label of the response that is more likely to be preferred.
 
         Parameters
         ----------
@@ -168,7 +168,7 @@ class PersonalPreferenceClassifier(_FromLogOdds):
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> float:
-        """Share of rows whose preferred response is predicted.
+        """Share of rows for which the preferred response is predicted.
 
         Parameters
         ----------

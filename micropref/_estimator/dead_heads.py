@@ -28,8 +28,9 @@ def warn_of_dead_heads(weights: NDArray[np.float64]) -> None:
     what = "one head has a weight" if n_dead == 1 else f"{n_dead} heads have weights"
     limit = f"{100 * least_weight(len(weights)):.2g} %"
     warnings.warn(
-        f"{what} of less than {limit} ({shown}): hardly an annotator answers by it. Use n_components={n_left}, choose "
-        "the number with micropref.selection.select_n_components, or keep all heads in use with balance > 0",
+        f"{what} of less than {limit} ({shown}): almost no annotator follows {'it' if n_dead == 1 else 'them'}. "
+        f"Use n_components={n_left}, choose the number with micropref.selection.select_n_components, or keep all heads "
+        "in use with balance > 0",
         UserWarning,
         stacklevel=level_of_caller(),
     )

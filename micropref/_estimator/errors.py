@@ -6,4 +6,4 @@ __all__ = ["ModelFileError"]
 
 
 class ModelFileError(ValueError):
-    """A saved model that is incomplete, altered, or not one of ours."""
+    """A saved model is incomplete, altered, or not a model of micropref."""

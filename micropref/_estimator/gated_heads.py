@@ -170,7 +170,7 @@ class GatedHeads(PreferenceClassifier):
 
     @predicting
     def context_log_weights(self, context: Array) -> Array:
-        """Logarithms of the mixture weights in contexts alone, component-first, as a router starts from them.
+        """Logarithms of the mixture weights given contexts, component-first: the starting point of a router.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class GatedHeads(PreferenceClassifier):
 
     @property
     def n_context_features_(self) -> int:
-        """Number of columns of X that are context, as the mixture was fitted.
+        """Number of context columns of X in the fit of the mixture.
 
         Returns
         -------

@@ -70,7 +70,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     @property
     def alpha_(self) -> float:
-        """The penalty of g's weights that was used.
+        """The penalty that was used on the weights of g.
 
         Returns
         -------
@@ -88,7 +88,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     @property
     def clusters_(self) -> ContextClusters | None:
-        """What the "cluster" gate found among the contexts.
+        """The clusters that the "cluster" gate found among the contexts.
 
         Returns
         -------
@@ -148,7 +148,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     @predicting
     def margin_interval(self, X: Array, groups: ArrayLike | None = None, *, level: float = 0.95) -> NDArray[np.float64]:
-        """Interval that the margin of a pair, w_uᵀ d, lies in with a given probability.
+        """Interval that contains the margin of a pair, w_uᵀ d, with a given probability.
 
         The margin is the log-odds that this user would prefer the first response, were their reward w_u known;
         `decision_function` averages its σ over what is not known. A user of a mixture has one of K margins, a user of a
@@ -261,7 +261,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
 
     @learning
     def forget(self, user: Hashable) -> Self:
-        """Remove everything that is known of one user: their evidence or posterior, and which pairs they answered.
+        """Forget one user: remove the user's evidence or posterior, and the list of answered pairs.
 
         Answers for this user are then those for a user who has not voted; all other answers keep their bits. Copies and
         files that were made before keep the user, until they are made again. Where the first stage learns in the same

@@ -40,7 +40,7 @@ class UncertainHeads(GatedHeads):
         n_resamples: int = 100,
         random_state: Any = None,
     ) -> Self:
-        r"""Estimate how far the heads may be from those of another sample; heads and predictions stay as they are.
+        r"""Estimate the sampling error of the heads; heads and predictions do not change.
 
         Afterwards `standard_errors_` has the standard errors of `coef_`, and ``rewards(..., return_std=True)`` those of
         rewards, here, in a `ContextRouter` on these heads that is fitted later, and in what is saved.

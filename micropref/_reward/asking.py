@@ -35,7 +35,7 @@ class AskingModel(TextModel):
         target: Any = None,
         random_state: Any = 0,
     ) -> NDArray[np.intp]:
-        """The comparisons to ask a user about next.
+        """Choose the comparisons to ask a user about next.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class AskingModel(TextModel):
     def expected_information(
         self, data: Any, user: Hashable | None = None, context: str | None = None
     ) -> NDArray[np.float64]:
-        """How much the answer to each comparison would say of a user, in nats.
+        """Expected information of the answer to each comparison about a user, in nats.
 
         Parameters
         ----------

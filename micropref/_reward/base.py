@@ -25,7 +25,7 @@ class TextModel:
 
     @property
     def reads_prompts(self) -> bool:
-        """Whether rewards depend on what was asked: by the template, the weights of the heads, or what acts.
+        """Whether rewards depend on the prompt: by the template, the weights of the heads, or interactions.
 
         Returns
         -------

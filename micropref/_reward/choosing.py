@@ -36,7 +36,7 @@ class ChoosingModel(JudgingModel):
         *,
         empty: float | None = None,
     ) -> NDArray[Any]:
-        """Order of candidate responses to one prompt, best first.
+        """Rank candidate responses to one prompt, the best first.
 
         Parameters
         ----------
@@ -68,7 +68,7 @@ class ChoosingModel(JudgingModel):
         *,
         empty: float | None = None,
     ) -> NDArray[np.intp]:
-        """The best of several candidate responses to each prompt.
+        """Choose the best of several candidate responses to each prompt.
 
         Parameters
         ----------
@@ -138,7 +138,7 @@ class ChoosingModel(JudgingModel):
         contexts: Sequence[Any] | str | None = None,
         min_margin: float = 0.0,
     ) -> PreferenceTable:
-        """Comparisons as a user, or a context, would decide them: preference data for DPO.
+        """Decide comparisons as a user or a context would: preference data for DPO.
 
         Parameters
         ----------

@@ -187,7 +187,7 @@ class JudgingModel(TextModel):
         users: Sequence[Hashable] | Hashable | None = None,
         contexts: Sequence[Any] | str | None = None,
     ) -> NDArray[np.float64]:
-        """Probabilities of preferring either response of every comparison, as of a classifier with classes 0 and 1.
+        """Probability of each response of every comparison being preferred, as for a classifier with classes 0 and 1.
 
         Parameters
         ----------
@@ -205,7 +205,7 @@ class JudgingModel(TextModel):
 
     @predicting
     def stage_one_rows(self, data: Any) -> tuple[NDArray[Any], NDArray[Any] | None, NDArray[Any] | None]:
-        """Comparisons as the mixture of stage 1 takes them, for what is not asked of texts: theory, figures, tests.
+        """Arrays of comparisons for the mixture of stage 1, for `micropref.theory`, figures and tests.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class JudgingModel(TextModel):
 
     @predicting
     def evaluate(self, data: Any, *, by: str | None = None, random_state: int = 0) -> list[dict[str, Any]]:
-        """Accuracy and log-loss on comparisons, for every stage that the model and the data allow.
+        """Measure accuracy and log-loss on comparisons, for every stage that the model and the data support.
 
         Parameters
         ----------

@@ -44,7 +44,7 @@ class KeptModel(TextModel):
         *,
         store: EmbeddingStore | str | os.PathLike[str] | None = None,
     ) -> Self:
-        """Load what `save` wrote.
+        """Load a model that `save` wrote.
 
         A folder from a stranger is checked as by `micropref.load`, which says what checksums do not show. An encoder
         that it names is fetched and run: pass an `encoder` of your own, or trust the source.
@@ -84,7 +84,7 @@ class KeptModel(TextModel):
         license: str | None = None,
         encoder_license: str | None = None,
     ) -> None:
-        """Save as a folder for the Hub: what `save` writes, a model card, and a ``config.json`` that counts downloads.
+        """Save as a folder for the Hub: the files of `save`, a model card, and a ``config.json`` to count downloads.
 
         Parameters
         ----------
@@ -192,7 +192,7 @@ class KeptModel(TextModel):
         license: str | None = None,
         encoder_license: str | None = None,
     ) -> str:
-        """Upload to the Hub, with a model card; the repository is made if it is not there.
+        """Upload to the Hub, with a model card; the repository is created if it does not exist.
 
         Tensors of an earlier model are removed from the branch. The Hub keeps its history: users who were once
         published stay in older commits.

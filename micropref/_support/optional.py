@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 
 # import name -> the extra that brings it
-_EXTRA_OF = {
+EXTRA_OF = {
     "fastapi": "serve",
     "pydantic": "serve",
     "uvicorn": "serve",
@@ -43,7 +43,7 @@ def require(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".", 1)[0]
-        extra = _EXTRA_OF[package]
+        extra = EXTRA_OF[package]
         raise ImportError(
             f"{purpose} needs {package}, which is not installed. Install it with: pip install 'micropref[{extra}]'"
         ) from error

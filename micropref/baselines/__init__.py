@@ -1,4 +1,4 @@
-"""Every rival method on the same X, written from its paper."""
+"""Rival methods for the same X, each implemented from its paper."""
 
 from __future__ import annotations
 

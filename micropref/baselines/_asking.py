@@ -123,7 +123,7 @@ class AskingRewards(PersonalRewards):
 
     @predicting
     def query_scores(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
-        """How much the answer of every row's user would say, by the rule of this method.
+        """Value of the answer to every row for learning about its user, by the rule of this method.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class AskingRewards(PersonalRewards):
     def suggest(
         self, X: Array, n_queries: int = 1, group: Hashable | None = None, *, random_state: Any = 0
     ) -> np.ndarray:
-        """The pairs to ask a user next, by `query_scores`.
+        """Choose the pairs to ask a user next, by `query_scores`.
 
         Several are chosen one after the other, each as if those before it had been answered, so that no two of them say
         the same. No pair is asked twice, the other way round neither, nor one that the user has answered.

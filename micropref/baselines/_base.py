@@ -163,7 +163,7 @@ class PersonalRewards(PersonalPreferenceClassifier):
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Adapt to a few labelled rows: those with a group adapt that user, the others the population.
+        """Adapt to a few labelled rows: rows with a group adapt that user, the others the population.
 
         What was learned from all annotators stays as it is: parameters that adaptation does not read take effect at
         the next `fit`. Before `fit`, this is `fit`, unless the method was given what it would learn.

@@ -43,7 +43,7 @@ class UtilityDistribution(PersonalRewards):
 
     @predicting
     def utility_variance(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
-        """Variance of the difference in utility: how much it depends on what the model does not see.
+        """Variance of the difference in utility that comes from hidden context.
 
         Parameters
         ----------

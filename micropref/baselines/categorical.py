@@ -69,8 +69,8 @@ class CategoricalRewards(UtilityDistribution):
     one Bradley-Terry reward would go on growing. A split and a small difference that all agree on look the same in
     single comparisons; the variance says which values the choices need, not who holds them.
 
-    **Users.** The paper has none, and by antisymmetry no user can have an offset. What a user's votes change is
-    one number, their agreement t with the population,
+    **Users.** The paper has no users, and by antisymmetry no user can have an offset. A user's votes change one
+    number, the user's agreement t with the population,
 
     .. math::
 
@@ -113,7 +113,7 @@ class CategoricalRewards(UtilityDistribution):
     intercept_ : ndarray of shape (n_atoms,)
         b.
     alpha_, user_alpha_ : float
-        The penalties that were used: those given, or what "auto" chose; `alpha_` is that of W.
+        The penalties that were used: given, or chosen by "auto"; `alpha_` is that of W.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int

@@ -48,7 +48,7 @@ class DecomposedRewards(ReweightedHeads):
     μμᵀ, which takes the direction of general agreement out of it. ``center=False`` gives the principal directions of
     the differences whatever the labels.
 
-    What differs from the paper: heads are scaled over the training rows, where the paper standardises the rewards over
+    Differences from the paper: heads are scaled over the training rows, where the paper standardises the rewards over
     the few adaptation examples, whose spread is then not a user's own; the reward head of the language model, which the
     paper adds to the basis, does not exist for frozen embeddings; and the prior of the weights, see `prior`.
 

@@ -20,10 +20,10 @@ __all__ = ["GroupRewards"]
 
 
 class GroupRewards(LinearRewards):
-    r"""A Bradley-Terry reward of its own for every group: the supervised oracle.
+    r"""One Bradley-Terry reward per given group: the supervised oracle.
 
-    `groups` in `fit` are what other methods have to find out: the true criterion, attribute or population of every
-    row. With Ω_g the weight of the rows of group g,
+    `groups` in `fit` name the true criterion, attribute or population of every row, which other methods must discover.
+    With Ω_g the weight of the rows of group g,
 
     .. math::
 
@@ -32,7 +32,7 @@ class GroupRewards(LinearRewards):
 
     independently of all other groups. A row of no known group gets the pooled reward w_0, fitted to all rows in the
     same way. A group of few rows then learns little, and a method that shares what groups have in common can do better:
-    this is a ceiling only where every group has rows enough. With ``pooling > 0``, groups share it here, too,
+    this is a ceiling only if every group has enough rows. With ``pooling > 0``, groups share it here, too,
 
     .. math::
 

@@ -52,7 +52,7 @@ class HardMixture(LinearRewards):
     equally likely, to the one that the population gets: the most frequent head, or, after rows without a group in
     `partial_fit`, the head under which these are most likely.
 
-    What differs from the paper: heads are linear on frozen features and each is refitted until it has converged, not by
+    Differences from the paper: heads are linear on frozen features and each is refitted until it has converged, not by
     a few gradient steps on a language model; a start draws heads, from which the first assignment follows, so that
     neither the order nor the names of annotators matter. The paper's second part, a policy for the worst-off cluster,
     is not about predicting preferences. Context columns of X are not used.

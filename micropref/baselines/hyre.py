@@ -29,7 +29,7 @@ _PRIORS = ("uniform", "heads")
 
 
 class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):  # type: ignore[misc]
-    r"""Weights the heads of an ensemble, any ensemble, by a few labels.
+    r"""Reweight the heads of any ensemble by a few labels.
 
     HyRe (Lee et al., 2024). From heads w_k with prior weights π_k, and with the loss
     L_ik = −log σ(s_i w_kᵀ d_i) of a vote in nats,
@@ -42,13 +42,13 @@ class HypothesisReweighting(MetaEstimatorMixin, AskingRewards, ReweightedHeads):
 
     The paper has equal π_k and τ = 1, for which the weights are Bayes' posterior of "one of the heads is this user's".
 
-    `partial_fit` takes in votes: rows with a group are that user's, rows without one the population's. `fit` learns the
+    `partial_fit` learns votes: rows with a group are that user's, rows without one the population's. `fit` learns the
     heads, or, where they are given, only looks at the shape of X; given heads need no `fit` before `partial_fit`.
 
     **Questions.** `query_scores` and `suggest` ask where the heads disagree, by the information in the answer about the
     head, I = H(Σ_k π_uk p_k) − Σ_k π_uk H(p_k) in nats, p_k = σ(w_kᵀd / τ).
 
-    What differs from the paper: votes may have weights; a temperature; prior weights; heads from any source. Heads are
+    Differences from the paper: votes may have weights; a temperature; prior weights; heads from any source. Heads are
     linear on frozen features.
 
     Parameters

@@ -46,7 +46,7 @@ _MOST_USERS = 100
 
 
 class LowRankRewards(AskingRewards, HeadRewards):
-    r"""A basis of K reward heads, learned together with every annotator's weights of them.
+    r"""A basis of K reward heads, learned together with the weights of every annotator.
 
     LoRe (Bose et al., 2025). User u has the reward r_u(φ) = Σ_k π_uk b_kᵀ φ with π_u in the simplex: a combination of
     rewards, where a mixture of Bradley-Terry models (`MixtureBradleyTerry`) combines probabilities, one head being each
@@ -70,7 +70,7 @@ class LowRankRewards(AskingRewards, HeadRewards):
     that is, exactly what joint training would do to a user too few to move the basis. An unknown user has
     π = softmax(θ_0), the mean weights (of the users' logits). The users of `fit` are known from then on.
 
-    What differs from the paper: both penalties are ours. The paper pulls the basis to the reward head of the language
+    Differences from the paper: both penalties are ours. The paper pulls the basis to the reward head of the language
     model, which frozen embeddings do not have, and lets the number of steps of Adam keep the weights of a user with few
     labels from a corner of the simplex; here a Gaussian prior of the logits does, the same in training and for new
     users, and L-BFGS minimises to convergence. The paper's code weights users equally, this one rows. Without any
@@ -109,7 +109,7 @@ class LowRankRewards(AskingRewards, HeadRewards):
     weights_ : ndarray of shape (n_components,)
         softmax(θ_0), the weights of an unknown user.
     alpha_, weight_penalty_ : float
-        The penalties that were used: those given, or what "auto" chose.
+        The penalties that were used: given, or chosen by "auto".
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int

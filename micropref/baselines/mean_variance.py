@@ -36,7 +36,7 @@ __getattr__ = moved(__name__)
 
 
 class MeanVarianceRewards(UtilityDistribution):
-    r"""Distributional preference learning with a mean and a variance: a normal distribution of tastes.
+    r"""Distributional preference learning with a normal distribution of tastes.
 
     Siththaranjan, Laidlaw and Hadfield-Menell (2024) let a network give every response a a utility N(μ(a), σ²(a)),
     whose spread stands for context that the model cannot see, and p = Φ((μ_a − μ_b) / sqrt(σ_a² + σ_b²)). Rows of X are
@@ -61,11 +61,11 @@ class MeanVarianceRewards(UtilityDistribution):
     in learning. Single comparisons show variance only by how it flattens choices, so it is found where some differences
     are more controversial than others, and not where all are alike; where none is found, Σ is zero.
 
-    **Users.** The paper has none; N(μ, Σ) is the natural prior of one. A user's votes give the Laplace approximation
-    N(w_u, Σ_u) of their posterior: w_u maximises Σ_i ω_i log σ(s_i wᵀd_i) + log N(w; μ, Σ), Σ_u⁻¹ is the curvature
-    there, and predictions use both in the equation above; with Σ = 0, votes change nothing. Annotators in `fit` are
-    known by their votes afterwards, of which the model and its pickles carry one copy. Rows without a group in
-    `partial_fit` move the population in the same way; a user then starts from there, with the prior's Σ. Context
+    **Users.** The paper has no users; N(μ, Σ) is a natural prior for a user's taste. A user's votes give the Laplace
+    approximation N(w_u, Σ_u) of their posterior: w_u maximises Σ_i ω_i log σ(s_i wᵀd_i) + log N(w; μ, Σ), Σ_u⁻¹ is the
+    curvature there, and predictions use both in the equation above; with Σ = 0, votes change nothing. Annotators in
+    `fit` are known by their votes afterwards, of which the model and its pickles carry one copy. Rows without a group
+    in `partial_fit` move the population in the same way; a user then starts from there, with the prior's Σ. Context
     columns of X are not used.
 
     Parameters

@@ -30,8 +30,9 @@ _GATHERED_BYTES = 1 << 26
 class ContextNeighbors(LinearRewards):
     r"""Local Bradley-Terry rewards: the labelled rows with the nearest contexts decide.
 
-    No heads, no mixture. Let N(c) be the labelled rows nearest to context c in Euclidean distance δ, as many as have
-    the total weight `n_neighbors` (those at the last distance δ_c share what is left). Around c,
+    This method has no heads and no mixture. Let N(c) be the labelled rows nearest to context c in Euclidean distance δ,
+    as many as have the total weight `n_neighbors` (those at the last distance δ_c share the remaining weight). Around
+    c,
 
     .. math::
 
@@ -41,10 +42,10 @@ class ContextNeighbors(LinearRewards):
         \kappa_j &= e^{-2 \delta_j^2 / \delta_c^2}
 
     with w_0 the Bradley-Terry reward of all rows: logistic regression, locally weighted as in Loader (1999), shrunk
-    towards the global fit. Every query is a problem of its own with no more variables than neighbours, solved by
-    Newton's method. It is the rival of all that summarise rows in a few heads; there is no paper whose method it is.
+    towards the global fit. Every query is a separate problem with at most as many variables as neighbours,
+    solved by Newton's method. It is a rival for all methods that summarise rows in a few heads; it comes from no paper.
 
-    Without context columns (``n_context_features=0``) every row is as near as any other: it is then the plain
+    Without context columns (``n_context_features=0``) every row is as near as any other: this is then the plain
     Bradley-Terry model w_0, shifted by a user's own votes as in `UserRewards`.
 
     **Users.** A user's own votes are neighbours of theirs wherever they were cast: the nearest ones, of total weight up
@@ -52,9 +53,9 @@ class ContextNeighbors(LinearRewards):
     votes. Rows without a group in `partial_fit` join the labelled rows; w_0 stays. The model and its pickles carry one
     copy of all labelled rows.
 
-    No more than 4 `n_neighbors` rows are looked at around a query, however small their weights; where more than these
-    are equally near, some of them. Contexts that repeat often, such as a handful of criteria, need `n_neighbors` of the
-    size of their repetitions.
+    At most 4 `n_neighbors` rows are considered around a query, however small their weights; if more rows are equally
+    near, only some of them are used. Contexts that repeat often, such as a handful of criteria, need `n_neighbors` of
+    the size of their repetitions.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ _NEGLIGIBLE = 1e-9
 
 
 class RewardFactorization(AskingRewards, LinearRewards):
-    r"""Rewards λ_uᵀ B φ: a shared basis B of K reward heads and weights λ_u of every user, of either sign.
+    r"""Rewards λ_uᵀ B φ with a shared basis B of K reward heads and weights λ_u per user, of either sign.
 
     PReF (Shenfeld et al., 2025). Where `LowRankRewards` weights heads by a simplex, weights are free here, so that
     users lie in a subspace of rewards. Learning has the three steps of the paper:
@@ -81,7 +81,7 @@ class RewardFactorization(AskingRewards, LinearRewards):
     is σ'(λ_uᵀ z)² zᵀ M_u⁻¹ z with z = B d, to first order the variance of p(first preferred) over the ellipsoid
     M_u = P + Σ_{i∈u} ω_i σ'(λ_uᵀ z_i) z_i z_iᵀ of weights that the user's votes leave plausible.
 
-    What differs from the paper: rewards are linear on frozen features, where the paper trains a language model's head
+    Differences from the paper: rewards are linear on frozen features, where the paper trains a language model's head
     by stochastic steps; the common reward is a head of its own; missing answers are zeros rather than imputed;
     penalties are Gaussian priors; the start without shared pairs, the choice whether to refine, and the population's
     prior are ours. Context columns of X are not used.

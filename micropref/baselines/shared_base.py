@@ -44,7 +44,7 @@ class SharedBaseEnsemble(ReweightedHeads):
         J = \frac{1}{K} \sum_k \Bigl[ -\frac{1}{\Omega} \sum_i \omega_i \log \sigma(s_i w_k^\top d_i)
             + \tfrac12\, \mathtt{alpha}\, \lVert \theta_k \rVert^2 \Bigr]
 
-    is minimised over all θ_k. The heads agree where the data say something and stay p_k where they say nothing. A
+    is minimised over all θ_k. The heads agree in directions that the data determine, and remain p_k in the others. A
     user's votes weight the heads by the rule of HyRe,
 
     .. math::
@@ -53,7 +53,7 @@ class SharedBaseEnsemble(ReweightedHeads):
             \qquad
         \text{reward of } u = \sum_k \pi_{uk}\, w_k^\top \varphi.
 
-    What differs from the paper: the base is the frozen embedding, so that heads and priors are linear, the problem is
+    Differences from the paper: the base is the frozen embedding, so that heads and priors are linear, the problem is
     convex and L-BFGS solves it, where the paper fine-tunes a network by stochastic steps; θ_k is penalised, which says
     how strongly p_k persists; priors are scaled to the data.
 
@@ -92,12 +92,12 @@ class SharedBaseEnsemble(ReweightedHeads):
     prior_coef_ : ndarray of shape (n_components, n_features)
         Their fixed parts p_k.
     weights_ : ndarray of shape (n_components,)
-        Weights of the heads for whom nothing is known: equal.
+        Weights of the heads for an unknown user: equal.
     alpha_ : float
         The penalty that was used.
     diversity_ : float
-        One less the mean correlation, about zero, of the margins of two heads over the training rows: near 0 all heads
-        are one, 1 is what independent directions have.
+        One minus the mean correlation, about zero, of the margins of two heads over the training rows: 0 if all heads
+        agree, 1 for independent directions.
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int

@@ -86,7 +86,7 @@ class UserRewards(AskingRewards, LinearRewards):
     coef_ : ndarray of shape (n_features,)
         The common reward w_0.
     alpha_, user_alpha_ : float
-        The penalties that were used: those given, or what "auto" chose.
+        The penalties that were used: given, or chosen by "auto".
     objective_ : float
         J at the solution, in nats per row.
     n_iter_ : int

@@ -23,6 +23,8 @@ _ONLY = {
     "encoder": ("file", "hub"),
     "template": ("file", "hub"),
     "store": ("file", "hub"),
+    "targets": ("file", "hub"),
+    "n_units": ("file", "hub"),
     "columns": ("file",),
     "labels": ("file",),
     "format": ("file",),
@@ -151,10 +153,9 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
     lists: dict[str, Any] = {}
     if "budgets" in content:
         lists["budgets"] = _budgets(content["budgets"], where)
-    if "methods" in content:
-        lists["methods"] = _texts(content["methods"], f"{where}: methods")
-    if "ratings" in content:
-        lists["ratings"] = _texts(content["ratings"], f"{where}: ratings")
+    for key in ("methods", "targets", "ratings"):
+        if key in content:
+            lists[key] = _texts(content[key], f"{where}: {key}")
     if isinstance(content.get("taught_by"), Mapping):
         lists["teacher"] = _dataset(content["taught_by"], f"{where}: taught_by")
         lists["taught_by"] = lists["teacher"].name
@@ -174,6 +175,8 @@ def _dataset(content: Mapping[str, Any], where: str) -> DatasetSpec:
     _choice({"split": spec.split}, "split", _SPLITS, where)
     if spec.split == "given" and kind != "hub":
         raise ValueError(f"{where}: split: expected 'given' only for the kind hub, got kind {kind!r}")
+    if spec.targets and spec.protocol != "contexts":
+        raise ValueError(f"{where}: targets: expected only for the protocol 'contexts', got {spec.protocol!r}")
     if kind == "world":
         from micropref.datasets.worlds import WORLDS
 

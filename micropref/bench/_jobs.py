@@ -15,8 +15,8 @@ from micropref.bench._methods.registry import RUNNERS
 from micropref.bench._methods.steps import Run
 from micropref.bench._specs import DatasetSpec, MethodSpec, Suite, resolve_settings
 
-# Of a data set: from where rows come that are part of its content.
-_WHERE_ROWS_ARE = ("ratings", "taught_by", "teacher")
+# Keys of a data set that say which rows it has, and are known by its content.
+_WHICH_ROWS = ("targets", "n_units", "ratings", "taught_by", "teacher")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Job:
     def task_key(self) -> str:
         """Hash of all that the task depends on. How the data were read does not count: their content does."""
         # Draws and budgets count, whether the data set or the suite says them; which methods are run does not.
-        elsewhere = ("n_draws", "budgets", "methods", "revision", "stand_in", "template", "store", *_WHERE_ROWS_ARE)
+        elsewhere = ("n_draws", "budgets", "methods", "revision", "stand_in", "template", "store", *_WHICH_ROWS)
         spec = {name: value for name, value in asdict(self.dataset).items() if name not in elsewhere}
         return key_of([_task_code(), _versions(), spec, self.data_hash, self.seed, self.budgets, self.n_draws])
 

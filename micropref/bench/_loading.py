@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ from micropref.distributed import Communicator
 
 if TYPE_CHECKING:
     from micropref.datasets import PreferenceTable
+
+# Of the values of a column, in an error.
+_SHOWN = 5
 
 
 # Of other things than published sets of comparisons.
@@ -116,21 +120,50 @@ def _left_out_quietly() -> Iterator[None]:
 def _read(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, np.ndarray | None]:
     """The table of a file or a published set, and which rows are the publisher's test part."""
     with _left_out_quietly():
-        if spec.kind == "hub":
-            return _from_hub(spec, folder)
-        from micropref.datasets import read_preferences
+        table, given_test = _from_hub(spec, folder) if spec.kind == "hub" else (_from_file(spec, folder), None)
+    for rows in (_of_targets, _of_some_units):
+        kept = rows(spec, table)
+        if kept is not None:
+            table, given_test = table[kept], None if given_test is None else given_test[kept]
+    return table, given_test
 
-        table = read_preferences(
-            _place(spec, folder),
-            columns=spec.columns or None,
-            labels=spec.labels or None,
-            format=spec.format or None,
-            annotators=spec.annotators or None,
-            encoding=spec.encoding or None,
-            skip_bad=True,
-            rejected_path=os.devnull,
-        )
-        return table, None
+
+def _of_targets(spec: DatasetSpec, table: PreferenceTable) -> np.ndarray | None:
+    """Rows of the targets that the data set names; None for all."""
+    if not spec.targets:
+        return None
+    column = _column(spec, table, spec.target, "target")
+    for name in spec.targets:
+        if name not in column:
+            present = ", ".join(repr(one) for one, _ in Counter(column).most_common(_SHOWN))
+            raise ValueError(f"{spec.name}: targets: expected values of {spec.target!r} ({present}, …), got {name!r}")
+    return np.flatnonzero([name in spec.targets for name in column])
+
+
+def _of_some_units(spec: DatasetSpec, table: PreferenceTable) -> np.ndarray | None:
+    """Rows of as many units as are asked for; None for all."""
+    if not spec.n_units:
+        return None
+    column = _column(spec, table, spec.unit, "unit")
+    units = list(dict.fromkeys(column))
+    drawn = np.random.RandomState(0).permutation(len(units))[: spec.n_units]
+    kept = {units[unit] for unit in drawn}
+    return np.flatnonzero([unit in kept for unit in column])
+
+
+def _from_file(spec: DatasetSpec, folder: Path | None) -> PreferenceTable:
+    from micropref.datasets import read_preferences
+
+    return read_preferences(
+        _place(spec, folder),
+        columns=spec.columns or None,
+        labels=spec.labels or None,
+        format=spec.format or None,
+        annotators=spec.annotators or None,
+        encoding=spec.encoding or None,
+        skip_bad=True,
+        rejected_path=os.devnull,
+    )
 
 
 def _rated(spec: DatasetSpec, folder: Path | None) -> RatedTexts | None:
@@ -176,7 +209,7 @@ def _from_table(
         target=target,
         unit=_without_shared_pairs(table, _column(spec, table, spec.unit, "unit")),
         given_test=given_test,
-        reading="; ".join(filter(None, [_reading(table), vectors.source])),
+        reading="; ".join(filter(None, [_reading(spec, table), vectors.source])),
         width=vectors.table.shape[1] if parts[1:] else 0,
         n_prompt=vectors.table.shape[1] if spec.prompt_scale else 0,
         prompt=prompt,
@@ -184,13 +217,15 @@ def _from_table(
     )
 
 
-def _reading(table: PreferenceTable) -> str:
+def _reading(spec: DatasetSpec, table: PreferenceTable) -> str:
     """How many rows of the source were read, how many were left out, and why."""
     report = table.report
     n_rows = len(table) + table.n_rejected if report is None else report.n_rows
     read = f"{counted(n_rows, 'row')} read, {table.n_rejected} left out"
     kinds = ", ".join(f"{n} {kind}" for kind, n in (report.faults if report is not None else {}).items())
-    return f"{read} ({kinds})" if kinds else read
+    some = [f"{len(spec.targets)} targets"] if spec.targets else []
+    some += [f"at most {counted(spec.n_units, 'unit')}"] if spec.n_units else []
+    return (f"{read} ({kinds})" if kinds else read) + "".join(f", of {one}" for one in some)
 
 
 def _column(spec: DatasetSpec, table: PreferenceTable, name: str, key: str) -> list[Any]:

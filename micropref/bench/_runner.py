@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
@@ -27,7 +29,8 @@ def run_jobs(jobs: Sequence[Job], n_workers: int, report: Callable[[str], None])
             run_job(job, report)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_workers, len(jobs)), mp_context=context) as pool:
+    n = min(n_workers, len(jobs))
+    with ProcessPoolExecutor(n, mp_context=context, initializer=end_with_parent) as pool:
         futures = {pool.submit(run_job, job): job for job in jobs}
         try:
             for future in as_completed(futures):
@@ -37,6 +40,18 @@ def run_jobs(jobs: Sequence[Job], n_workers: int, report: Callable[[str], None])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it does: a parent that is killed says nothing to its workers."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, name="waits for the parent", daemon=True).start()
 
 
 def run_job(job: Job, report: Callable[[str], None] = lambda line: None) -> None:

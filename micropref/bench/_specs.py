@@ -22,7 +22,7 @@ ANNOTATORS, TRAINING_CONTEXTS, CONTEXTS, TARGETS, RATINGS, TRUTH = INFORMATION =
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """One data set of a suite and how it is split; every field is a key of ``[[datasets]]``.
+    """One data set of a suite and its splits; every field is a key of ``[[datasets]]``.
 
     Attributes
     ----------
@@ -70,6 +70,12 @@ class DatasetSpec:
         Column whose values are split between training and test: "prompt" or an extra column.
     target : str
         Column that names the context of a row: "context" or an extra column. Protocol "contexts".
+    targets : tuple of str
+        Protocol "contexts", kinds "file" and "hub": only rows of these targets are kept; none: all. Published sets have
+        long tails of rare ones.
+    n_units : int
+        Kinds "file" and "hub": only so many units, drawn once; 0: all. A row has two vectors and a difference in
+        memory, and the largest sets have a million rows.
     split : {"random", "given", "folds"}
         "given": the publisher's own test part is the test part. "folds": one seed after the other tests another part,
         so that every unit is tested once by 1 / `test_units` seeds.
@@ -132,6 +138,8 @@ class DatasetSpec:
     log_length: bool = False
     unit: str = "prompt"
     target: str = "context"
+    targets: tuple[str, ...] = ()
+    n_units: int = 0
     split: str = "random"
     test_units: float = 0.2
     pairs_per_annotator: int = 5
@@ -172,7 +180,7 @@ class MethodSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """What `run_suite` runs.
+    """A suite of data sets, methods, budgets and seeds, for `run_suite`.
 
     Attributes
     ----------

@@ -28,7 +28,7 @@ from micropref.distributed import torchrun
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """What `run_suite` found.
+    """Result of `run_suite`.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ def run_suite(
     only: Sequence[str] = (),
     report: Callable[[str], None] = lambda line: None,
 ) -> SuiteResult:
-    """Run a suite of data sets × methods × budgets × seeds, or the rest of it, and write its tables.
+    """Run a suite of data sets × methods × budgets × seeds, or resume it, and write its tables.
 
     The folder `output` then holds ``results.csv`` (tidy: a row for each data set, method and budget),
     ``comparisons.csv``, ``winners.csv`` (the best of micropref beside the best rival), ``tables.md``, ``tables.html``,

@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from micropref._support.renamed import moved
 
 # Importing a family of commands registers it; this order is the order of the help.
-from micropref.cli import _ask, _bench, _demo, _embed, _info, _models, _reproduce, _serve, _theory  # noqa: F401
+from micropref.cli import (  # noqa: F401
+    _ask,
+    _bench,
+    _demo,
+    _doctor,
+    _embed,
+    _info,
+    _models,
+    _reproduce,
+    _serve,
+    _theory,
+)
 from micropref.cli._app import app, err
 from micropref.cli._interrupts import interrupts_kept
 from micropref.cli._streams import standard_streams

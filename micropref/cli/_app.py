@@ -44,7 +44,7 @@ err = _Lines(stderr=True)
 _PIPE_WIDTH = 160
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for programs.")]
 Encoder = Annotated[
     str | None,
     typer.Option("--encoder", help="Name, path or address of the model's encoder, if it has moved."),

@@ -60,7 +60,9 @@ def ask(
     min_information: Annotated[
         float,
         typer.Option(
-            "--min-information", min=0, help="Stop when the next answer would say less of the user than this, in nats."
+            "--min-information",
+            min=0,
+            help="Stop when the next answer is worth less than this, in nats.",
         ),
     ] = 0.01,
     in_order: Annotated[
@@ -220,4 +222,4 @@ def _reason(stopped: str, left: Question | None, min_information: float, n_quest
 
 
 def _saved(folder: str | None) -> str:
-    return "the model is as it was" if folder is None else f"saved to {folder}"
+    return "the model is unchanged" if folder is None else f"saved to {folder}"

@@ -74,7 +74,7 @@ SkipBad = Annotated[
 Rejected = Annotated[Path | None, typer.Option("--rejected", help="File to which --skip-bad writes those rows.")]
 Force = Annotated[
     bool,
-    typer.Option("--force", help="Replace the model that is there, its router and the history of its users included."),
+    typer.Option("--force", help="Replace the existing model, including its router and the history of its users."),
 ]
 
 

@@ -53,7 +53,10 @@ def fit(
     components: Annotated[
         str,
         typer.Option(
-            "--components", "-k", help="Number of heads; auto: chosen on annotators held out, 1 without names."
+            "--components",
+            "--heads",
+            "-k",
+            help="Number of heads; auto: chosen on held-out annotators, 1 without their names.",
         ),
     ] = "auto",
     encoder: Annotated[
@@ -90,9 +93,9 @@ def fit(
         str,
         typer.Option(
             "--users",
-            help="What annotators are taken for: 'heads' (each has one of K rewards), 'one' (all have one reward), "
-            "'hierarchical' (each has a reward of their own near a head), or 'auto' (what predicts annotators held out "
-            "best).",
+            help="Model of the annotators: 'heads' (each has one of K rewards), 'one' (all share one reward), "
+            "'hierarchical' (each has a reward of their own near a head), or 'auto' (the one that predicts held-out "
+            "annotators best).",
         ),
     ] = "heads",
     alpha: Annotated[
@@ -243,7 +246,7 @@ def route(
         str | None,
         typer.Option(
             "--history-temperature",
-            help="Larger values trust users' votes less; auto (default): what annotators' votes say of each other.",
+            help="Larger values trust users' votes less; auto (default): fitted to the annotators' votes.",
         ),
     ] = None,
     history_decay: Annotated[

@@ -16,10 +16,10 @@ def serve(
     users: Annotated[
         Path,
         typer.Option(
-            "--users", help="SQLite file of users and their votes; made where there is none.", show_default=False
+            "--users", help="SQLite file of users and their votes; created if it does not exist.", show_default=False
         ),
     ],
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: one that is free.")] = 8000,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8000,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all of this machine.")
     ] = "127.0.0.1",
@@ -38,11 +38,11 @@ def serve(
         list[str] | None,
         typer.Option(
             "--allow-host",
-            help="A further name by which the server may be called, as behind a proxy. May be repeated.",
+            help="A further host name that requests may use, as behind a proxy. May be repeated.",
         ),
     ] = None,
     log_content: Annotated[
-        bool, typer.Option("--log-content", help="Let the log hold bodies and ids of users.")
+        bool, typer.Option("--log-content", help="Write bodies of requests and ids of users to the log.")
     ] = False,
     encoder: Encoder = None,
     store: Store = None,

@@ -9,7 +9,7 @@ __all__ = ["MalformedRowError", "RowFault", "ways_to_name"]
 
 
 class MalformedRowError(ValueError):
-    """A row of preference data that cannot be used: where it is, what was expected and what was found there."""
+    """A row of preference data that cannot be used; the message names the row, what was expected and what it holds."""
 
 
 class RowFault(ValueError):

@@ -19,7 +19,7 @@ __all__ = ["ReadReport"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadReport:
-    """What `read_preferences` understood of a source.
+    """Layout and columns that `read_preferences` recognised in a source.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class ReadReport:
 
     @property
     def is_plain(self) -> bool:
-        """Whether all columns have the library's own names, so that nothing had to be recognised.
+        """Whether all columns have the library's own names, so that no name had to be recognised.
 
         Returns
         -------
@@ -88,7 +88,7 @@ class ReadReport:
         )
 
     def left_out(self) -> str:
-        """How many rows of how many were left out, and why, by kind: ``2 of 480 rows are left out (1 empty …)``.
+        """Number of rows left out, with the reasons: ``2 of 480 rows are left out (1 empty …)``.
 
         Returns
         -------

@@ -151,7 +151,7 @@ def make_preferences(
     dtype: DTypeLike = np.float64,
     random_state: int | np.random.RandomState | None = None,
 ) -> PlantedPreferences:
-    r"""Draw comparisons from a planted mixture of Bradley-Terry models.
+    r"""Simulate comparisons by a known mixture of Bradley-Terry models.
 
     Contexts c and differences d are standard normal, heads w_k ~ N(0, scale²/n_features) and gate rows
     v_k ~ N(0, gate_scale²/n_context_features) per coordinate. Each row, or each group once, draws its component z from

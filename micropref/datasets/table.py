@@ -140,7 +140,7 @@ class PreferenceTable:
 
     @property
     def shape(self) -> tuple[int]:
-        """``(n,)``, which is what makes scikit-learn slice a table as it slices an array."""
+        """``(n,)``, so that scikit-learn slices a table as it slices an array."""
         return (len(self),)
 
     def __getitem__(self, rows: Any) -> Any:
@@ -244,7 +244,7 @@ class PreferenceTable:
         return require("pandas", "Turning a table into a DataFrame").DataFrame(self._columns())
 
     def to_jsonl(self, path: str | os.PathLike[str]) -> None:
-        """Write one JSON object a line, compressed if the name ends in ``.gz``; `read_preferences` reads it back.
+        """Write one JSON object per line, compressed if the name ends in ``.gz``; `read_preferences` reads it back.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""One fit on several processes: each has its share of the rows, and all end with the same heads.
+"""One fit on several processes: each holds a share of the rows, and all end with the same heads.
 
 Every evaluation of the objective is one sum over the ranks of ``[loss, gradient]`` in double precision. Each rank then
 takes the same step from the same numbers, so that no rank leads and no parameters are sent. Only fits inside a

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class RankError(RuntimeError):
-    """Another rank failed; the message names it and says how, as far as that is known.
+    """Another rank failed; the message names the rank and, if known, its error.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class RankError(RuntimeError):
 
 
 class Communicator:
-    """How the ranks of a fit reach each other; this one is alone.
+    """Communication between the ranks of a fit; this class is for a single rank.
 
     A subclass sets `rank` and `world_size` and overrides `exchange` and `reduce`. All ranks must make the same calls in
     the same order. An error inside the work of `together` or `sum` is raised on the rank it happened on, and as a
@@ -53,7 +53,7 @@ class Communicator:
     world_size: int = 1
 
     def exchange(self, value: Any) -> list[Any]:
-        """What every rank has to say, in the order of ranks.
+        """Exchange one object per rank; returns all of them, in the order of ranks.
 
         Parameters
         ----------
@@ -81,7 +81,7 @@ class Communicator:
         return values
 
     def together(self, work: Callable[[], Result]) -> Result:
-        """This rank's result of the work, once it is known that every rank has one.
+        """Do the work on this rank, and return its result once every rank has succeeded.
 
         Parameters
         ----------
@@ -191,7 +191,7 @@ class TorchCommunicator(Communicator):
         self.world_size = self._distributed.get_world_size(group)
 
     def exchange(self, value: Any) -> list[Any]:
-        """What every rank has to say, in the order of ranks.
+        """Exchange one object per rank; returns all of them, in the order of ranks.
 
         Parameters
         ----------
@@ -256,7 +256,7 @@ _active: ContextVar[Communicator] = ContextVar("micropref_communicator", default
 
 
 def active_communicator() -> Communicator:
-    """The communicator of the innermost `distributed_fit` around the caller; otherwise one that is alone.
+    """The communicator of the innermost `distributed_fit` around the caller, or that of a single rank.
 
     Returns
     -------
@@ -267,7 +267,7 @@ def active_communicator() -> Communicator:
 
 @contextmanager
 def distributed_fit(communicator: Communicator | None = None) -> Iterator[Communicator]:
-    """A block in which `fit` takes each rank's rows for a share of the data.
+    """A block in which `fit` treats the rows of each rank as a share of the data.
 
     `MixtureBradleyTerry.fit`, `PairScaler.fit`, `PairEncoder.fit` and `PreferenceModel.fit` then give on every rank
     what one process gives with all rows, up to rounding. Every rank must call them, in the same order and with the same

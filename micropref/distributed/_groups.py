@@ -62,7 +62,7 @@ def shard_rows(n_samples: int, groups: ArrayLike | None, rank: int, world_size: 
 
 
 def check_groups_not_split(groups: ArrayLike | None, communicator: Communicator) -> None:
-    """An error on all ranks where a group has rows on more than one of them.
+    """Raise an error on all ranks if a group has rows on more than one of them.
 
     Ids are compared by hashes of 8 bytes, and themselves where those are equal: integers by value, all else by type
     and `repr`.

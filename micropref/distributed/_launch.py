@@ -15,7 +15,7 @@ _PATIENCE = timedelta(days=7)
 
 
 def launched() -> tuple[int, int]:
-    """Number of this process and how many there are, as torchrun says in the environment; ``(0, 1)`` elsewhere.
+    """Rank and number of processes, as torchrun sets them in the environment; ``(0, 1)`` elsewhere.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def launched() -> tuple[int, int]:
 
 @contextmanager
 def torchrun() -> Iterator[Communicator]:
-    """The ranks that torchrun started, for the length of a block; one alone elsewhere.
+    """A block that uses the ranks started by torchrun; a single rank elsewhere.
 
     A process group of gloo is made where the environment has RANK, MASTER_ADDR and a WORLD_SIZE above 1 and
     torch.distributed is not initialised yet, and is destroyed at the end.

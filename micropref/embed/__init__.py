@@ -1,4 +1,4 @@
-"""Texts become vectors: encoders, and the transformer from tables of comparisons to X."""
+"""Encoders of texts, and the transformer from tables of comparisons to X."""
 
 from __future__ import annotations
 

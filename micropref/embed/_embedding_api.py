@@ -33,7 +33,7 @@ _SHOWN = 120
 
 
 class EmbeddingServerError(OSError):
-    """A server of embeddings cannot be reached, refuses, or gives no vectors of the texts."""
+    """An embedding server cannot be reached, refuses a request, or does not return the vectors of the texts."""
 
 
 class _NoRedirects(HTTPRedirectHandler):

@@ -99,7 +99,7 @@ class TextFeatures:
         contexts: Sequence[str] | None = None,
         lengths: Sequence[int] | None = None,
     ) -> np.ndarray:
-        """What `encode_responses` gives, of responses whose vectors were computed elsewhere.
+        """Like `encode_responses`, for responses whose vectors were computed elsewhere.
 
         Parameters
         ----------
@@ -229,7 +229,7 @@ class TextFeatures:
 
     @property
     def reads_prompts_(self) -> bool:
-        """Whether prompts are a part of the features of a response, by the template, interactions or clauses.
+        """Whether features of a response depend on the prompt, by the template, interactions or clauses.
 
         Returns
         -------
@@ -248,7 +248,7 @@ class TextFeatures:
         return self._settings.acts
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
-        """Names of the columns of X: the part and a number; of interactions, what acts and the axes or the feature.
+        """Names of the columns of X: the part and a number; for interactions, the kind and the axes or the feature.
 
         Parameters
         ----------

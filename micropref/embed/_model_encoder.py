@@ -89,7 +89,7 @@ class ModelEncoder(ABC):
         return vectors
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Number of texts that are longer than the model reads; they are tokenised and not embedded.
+        """Number of texts that are too long for the model; they are tokenised but not embedded.
 
         Parameters
         ----------

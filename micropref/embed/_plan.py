@@ -17,7 +17,7 @@ _SAMPLE = 64
 
 @dataclass(frozen=True)
 class EmbeddingPlan:
-    """What `plan_embedding` found.
+    """Result of `plan_embedding`.
 
     Attributes
     ----------

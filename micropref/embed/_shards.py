@@ -29,7 +29,7 @@ _DTYPE_OF = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
 
 
 class DamagedShardError(ValueError):
-    """A file of the store is not what was written."""
+    """A file of the store has changed since it was written."""
 
 
 def text_keys(fingerprint: str, texts: Iterable[str]) -> list[bytes]:

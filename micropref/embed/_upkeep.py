@@ -27,7 +27,7 @@ _SAFETENSORS_NAME = {np.dtype(np.float16): "F16", np.dtype(np.float32): "F32"}
 
 
 class Compaction(NamedTuple):
-    """What `EmbeddingStore.compact` did.
+    """Result of `EmbeddingStore.compact`.
 
     Attributes
     ----------

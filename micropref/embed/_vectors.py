@@ -23,7 +23,7 @@ _PROGRESS_FROM = 2_000
 
 
 class TruncationWarning(UserWarning):
-    """Some texts were longer than the encoder reads, and their ends were ignored."""
+    """Some texts were too long for the encoder, so their ends were ignored."""
 
 
 @dataclass(frozen=True)

@@ -43,11 +43,11 @@ _NAMES = "'hashing', 'model2vec:NAME', 'onnx:NAME', 'http://HOST:PORT/v1#MODEL',
 
 
 class EncoderMismatchError(ValueError):
-    """Vectors of one encoder were about to be used as if they were another's."""
+    """Vectors of one encoder were about to be used as those of another."""
 
 
 def resolve_encoder(encoder: str | Encoder | Mapping[str, Any]) -> Encoder:
-    """The encoder that a user means.
+    """Create the encoder that a name, an address, a table or an object stands for.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def encoder_parameters(encoder: Encoder) -> dict[str, Any] | None:
 
 
 def encoder_config(encoder: Encoder) -> dict[str, Any]:
-    """What JSON can say about an encoder; `encoder_from_config` builds it again.
+    """Describe an encoder in JSON; `encoder_from_config` creates it again.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ class HashingEncoder:
         return vectors
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """No text is ever cut: 0.
+        """Always 0, because this encoder reads texts of any length.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class HashingEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Names the scheme and every parameter."""
+        """Text that names the scheme and every parameter."""
         parameters = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
         return f"hashing(scheme={_SCHEME}, {parameters}, max_length=None, normalize=True, dtype='float32')"
 

@@ -140,7 +140,7 @@ class HTTPEncoder:
 
     @classmethod
     def from_string(cls, text: str) -> Self:
-        """The encoder that ``"http://host:8080/v1#model"`` names.
+        """Create the encoder that ``"http://host:8080/v1#model"`` names.
 
         Parameters
         ----------
@@ -195,7 +195,7 @@ class HTTPEncoder:
         return vectors
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Number of texts with more than `max_characters`; the server is not asked, and may read less.
+        """Number of texts with more than `max_characters`; no request is sent, and the server may read less.
 
         Parameters
         ----------

@@ -17,7 +17,7 @@ _OF_USE = ("truncation", "padding")
 
 
 class LoadedEncoder(SentenceTransformerEncoder):
-    """Embed texts with a `SentenceTransformer` that is loaded already; what ``encoder=model`` makes of it.
+    """Embed texts with a loaded `SentenceTransformer`; ``encoder=model`` creates it.
 
     The model is shared and stays on its device, in its precision, with its own prompt and limit of tokens. The
     fingerprint has the content of its weights when it was wrapped: trained further, it is another encoder. A saved

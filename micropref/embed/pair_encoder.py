@@ -178,7 +178,7 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
         return self.fit_pairs(X, y)
 
     def fit_pairs(self, X: Any, y: Any = None, *, parts: Sequence[str] | None = None) -> np.ndarray:
-        """Fit, and transform with a choice of the context parts: `fit` and `encode_pairs` in one read of the texts.
+        """Fit, and transform with chosen context parts: `fit` and `encode_pairs` in one read of the texts.
 
         Unless something acts on the responses, a text is embedded, added to its rows, and forgotten: memory is that of
         the matrix that is returned.
@@ -208,7 +208,7 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
 
     @learning
     def fit_context(self, X: Any) -> Self:
-        """Learn the context part afterwards, from a table that has contexts; all else stays as it is.
+        """Learn the context part later, from a table with contexts; all other parts stay the same.
 
         Heads are often trained on comparisons without contexts and routed with a few that have them. From here on
         `transform` wants a context column; ``encode_pairs(X, parts=("prompt",))`` gives what it gave before.
@@ -263,7 +263,7 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
 
     @predicting
     def texts(self, X: Any) -> list[str]:
-        """The distinct texts that are embedded for a table, in order of their first appearance; nothing is embedded.
+        """The distinct texts of a table that `transform` would embed, in order of first appearance.
 
         Parameters
         ----------
@@ -286,7 +286,7 @@ class PairEncoder(TextFeatures, TransformerMixin, BaseEstimator):  # type: ignor
 
     @predicting
     def to_config(self) -> dict[str, Any]:
-        """What JSON can say about this fitted transformer; `from_config` restores it.
+        """Describe this fitted transformer in JSON; `from_config` restores it.
 
         Returns
         -------

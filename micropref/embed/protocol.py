@@ -16,7 +16,7 @@ __getattr__ = moved(__name__)
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns texts into vectors; any object with these two members is one.
+    """Protocol of an encoder: any object with these two members turns texts into vectors.
 
     An encoder may also have ``n_truncated_total_``, the number of texts so far that were longer than it reads;
     ``count_truncated(texts)``, how many of some texts are; and ``batch_size``, how many it embeds together.
@@ -24,7 +24,7 @@ class Encoder(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Names everything that the vectors depend on; two encoders that share it give the same vectors.
+        """Text that names everything the vectors depend on; encoders with the same fingerprint give the same vectors.
 
         That is the model and its revision or content, pooling, prompt, maximum length, dtype, normalisation, dimension.
         """

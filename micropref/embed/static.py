@@ -93,7 +93,7 @@ class StaticEncoder:
         return vectors
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """No text is ever cut: 0.
+        """Always 0, because this encoder reads texts of any length.
 
         Parameters
         ----------

@@ -32,7 +32,7 @@ _TRIES = 3
 
 
 class EmbeddingStore:
-    """Keeps the vectors of one encoder in a folder and computes only those that are missing.
+    """Keep the vectors of one encoder in a folder, and compute only those that are missing.
 
     A vector is found by a key of the encoder's fingerprint and the exact text, and beside every vector its shard keeps
     that key: what the index says is checked against the shard, and the shard against the checksum in its name, before
@@ -122,7 +122,7 @@ class EmbeddingStore:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of the encoder whose vectors are kept; empty as long as there are none.
+        """Fingerprint of the encoder whose vectors are stored; empty while there are none.
 
         Returns
         -------
@@ -132,7 +132,7 @@ class EmbeddingStore:
 
     @property
     def dtype(self) -> np.dtype:
-        """In which vectors are stored."""
+        """Type in which vectors are stored."""
         found = self._folder.dtype
         return np.dtype(self._asked_dtype or "float16") if found is None else found
 
@@ -150,7 +150,7 @@ class EmbeddingStore:
         return bool(find_rows(self._folder, [text])["position"][0] != MISSING)
 
     def encode(self, texts: Sequence[str], out: np.ndarray | None = None) -> np.ndarray:
-        """Vectors of the texts in their order; those that are missing are computed, each once, and kept.
+        """Vectors of the texts, in order; missing ones are computed once and stored.
 
         Parameters
         ----------
@@ -180,7 +180,7 @@ class EmbeddingStore:
         return self.gather(self.locate(texts), out)
 
     def lookup(self, texts: Sequence[str], out: np.ndarray | None = None) -> np.ndarray:
-        """Vectors that are kept; nothing is computed.
+        """Stored vectors of texts; nothing is computed.
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class EmbeddingStore:
         return self.gather(self.locate(texts), out)
 
     def locate(self, texts: Sequence[str]) -> np.ndarray:
-        """Where the vectors of texts are: looked up once, gathered as often as needed.
+        """Rows of the vectors of texts, to be looked up once and gathered as often as needed.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class EmbeddingStore:
         return [text for text, is_missing in zip(distinct, absent, strict=True) if is_missing]
 
     def blocks(self, texts: Iterable[str] | np.ndarray, block_size: int = _BLOCK_ROWS) -> Iterator[np.ndarray]:
-        """Vectors of a stream of texts, block by block; all must be there.
+        """Vectors of a stream of texts, block by block; all must be in the store.
 
         Parameters
         ----------
@@ -287,7 +287,7 @@ class EmbeddingStore:
         *,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """X of comparisons from the vectors of their texts, without ever holding more than a block of the store.
+        """Build X of comparisons from the vectors of their texts, holding only one block of the store at a time.
 
         Parameters
         ----------
@@ -313,7 +313,7 @@ class EmbeddingStore:
         *,
         block_size: int = _BLOCK_ROWS,
     ) -> Iterator[np.ndarray]:
-        """X of comparisons block by block, as `partial_fit` takes them.
+        """Build X of comparisons block by block, as input of `partial_fit`.
 
         Parameters
         ----------
@@ -349,7 +349,7 @@ class EmbeddingStore:
             yield make_pairs(*(part.astype(np.float32) for part in vectors))
 
     def info(self) -> dict[str, Any]:
-        """What the store holds.
+        """Counts of texts, shards and bytes in the store.
 
         Returns
         -------
@@ -371,7 +371,7 @@ class EmbeddingStore:
         }
 
     def add(self, texts: Iterable[str], *, part: tuple[int, int] = (0, 1)) -> int:
-        """Compute and keep the vectors that are missing, of a stream of any length.
+        """Compute and store the missing vectors of a stream of texts of any length.
 
         Memory is bounded by the shard, not by the stream. Texts of about the same length are embedded together. The
         first Ctrl-C keeps what was computed and ends with a KeyboardInterrupt that says how to resume.
@@ -399,7 +399,7 @@ class EmbeddingStore:
         )
 
     def verify(self) -> list[str]:
-        """Read the index and every shard again, and compare all; an index that is damaged is made anew.
+        """Read and compare the index and every shard; a damaged index is rebuilt.
 
         Returns
         -------
@@ -409,7 +409,7 @@ class EmbeddingStore:
         return self._folder.faults()
 
     def compact(self) -> Compaction:
-        """Put small shards together, and drop vectors that are there twice. Damaged shards are set aside.
+        """Merge small shards, and drop duplicate vectors. Damaged shards are set aside.
 
         At every instant every vector is in a shard that the index knows or would take in. Memory is bounded by two
         shards; other processes may go on reading, writing and compacting.
@@ -422,7 +422,7 @@ class EmbeddingStore:
         return compact(self._folder, self.shard_size)
 
     def merge(self, other: str | os.PathLike[str]) -> int:
-        """Take in the shards of another store of the same encoder, as of another machine. They are copied.
+        """Copy the shards of another store of the same encoder, for example from another machine.
 
         Parameters
         ----------
@@ -470,7 +470,7 @@ class EmbeddingStore:
             export_vectors(target, self.blocks(rows), (len(rows), self.n_dimensions or 0), self.dtype)
 
     def close(self) -> None:
-        """Let go of the files. The store cannot be used any more."""
+        """Close the files. The store cannot be used afterwards."""
         self._folder.close()
 
     def __enter__(self) -> Self:

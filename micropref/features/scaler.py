@@ -22,7 +22,7 @@ __all__ = ["PairScaler"]
 
 
 class PairScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Scale contexts and differences, each by one number, to a given root mean square norm.
+    """Scale contexts and differences to given root-mean-square norms, each by one factor.
 
     The penalties of the estimators are stated for features of a usual size; this brings embeddings of any size there.
     One scale per block keeps the geometry of the embedding, and differences are never centred: a shift

@@ -1,4 +1,4 @@
-"""The upkeep of a mixture's heads: those that prefer what is unsafe are found and masked, redundant ones are merged.
+"""Maintenance of the heads of a mixture: unsafe heads are found and masked, redundant ones merged.
 
 Both are from the appendix of MiCRo (Shen et al., EMNLP 2025, arXiv:2505.24846). `suggest_annotations` says which
 answers to collect before the heads are fitted again.

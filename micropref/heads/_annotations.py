@@ -33,7 +33,7 @@ def suggest_annotations(
     labelled: tuple[Any, ...] | None = None,
     random_state: Any = 0,
 ) -> NDArray[np.intp]:
-    r"""The answers to collect next: which annotator should compare which pair, so that the heads are found soonest.
+    r"""Choose which annotator should compare which pair next, so that the heads are found soonest.
 
     With r_uk the probability that annotator u has head k, given all answers so far, the answer to a pair d has the
     probability p = Σ_k r_uk σ(w_kᵀd), and says of the heads, by Laplace's approximation under the prior of

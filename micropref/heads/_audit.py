@@ -20,7 +20,7 @@ _RULES = ("estimate", "interval")
 
 @dataclass(frozen=True)
 class HeadAudit:
-    """What `audit_heads` found.
+    """Result of `audit_heads`.
 
     Attributes
     ----------

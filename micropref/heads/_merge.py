@@ -27,7 +27,7 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class HeadMerge:
-    """What `merge_heads` did.
+    """Result of `merge_heads`.
 
     Attributes
     ----------

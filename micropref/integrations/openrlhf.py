@@ -53,7 +53,7 @@ def reward_function(
     empty: float = -10.0,
     ends: Sequence[str] = _ENDS,
 ) -> _RewardFunction:
-    """A function to be called ``reward_func`` in the file that OpenRLHF loads.
+    """Create the function ``reward_func`` of the file that OpenRLHF loads.
 
     OpenRLHF has one column beside the prompt, the label. A label that is an object, or JSON that spells one out, may
     name the user, the context, and the prompt as it was before a chat template; a blank one names nothing.

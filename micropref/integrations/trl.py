@@ -1,4 +1,4 @@
-"""Rewards for TRL's trainers with online data, `GRPOTrainer` and its kin; written for TRL 1.16."""
+"""Rewards for TRL's online trainers, such as `GRPOTrainer`; written for TRL 1.16."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _RewardFunction(RewardFunction):
 def reward_function(
     model: PreferenceModel, *, user: str = "user_id", context: str = "context", empty: float | None = None
 ) -> _RewardFunction:
-    """A reward function for ``GRPOTrainer(reward_funcs=...)``.
+    """Create a reward function for ``GRPOTrainer(reward_funcs=...)``.
 
     Trainers call it with prompts and completions, as texts or as lists of messages, and with the other columns of the
     data set. Unknown users, and rows without a user, get the unknown user's reward; a context of None is blank. An

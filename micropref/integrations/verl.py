@@ -58,7 +58,7 @@ def reward_function(
     prompt: str = "prompt",
     empty: float = -10.0,
 ) -> _RewardFunction:
-    """A function to be called ``compute_score`` in the file that verl loads.
+    """Create the function ``compute_score`` of the file that verl loads.
 
     verl passes no prompt: it is read from the ``extra_info`` of the data set, as are the user and the context.
 

@@ -31,14 +31,14 @@ from micropref.kernels._problem import Posterior, Problem, Sums
 
 PATHS = ("triton", "numba", "blas", "reference")
 # Importing numba and its compiled functions costs about a second, once: more than a fit of few rows takes with BLAS.
-_WORTH_COMPILED = 1 << 21
+WORTH_COMPILED = 1 << 21
 
 _forced: ContextVar[str | None] = ContextVar("micropref_kernel_path", default=None)
 
 
 @contextmanager
 def use_path(path: str) -> Iterator[None]:
-    """Compute everything inside a ``with`` block on one path, for comparisons and measurements.
+    """Force one computation path inside a ``with`` block, for comparisons and measurements.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def path_for(X: Array) -> str:
         return forced
     device = X.device.type if is_torch(X) else "cpu"
     if device == "cpu":
-        large = X.shape[0] * X.shape[1] >= _WORTH_COMPILED
+        large = X.shape[0] * X.shape[1] >= WORTH_COMPILED
         return "numba" if large and _installed("numba") else "blas"
     single = X.dtype != namespace(X).float64
     return "triton" if device == "cuda" and single and _installed("triton") and _knows_tuples() else "reference"
@@ -97,7 +97,7 @@ def path_for(X: Array) -> str:
 def wants_compiled(n_operations: int) -> bool:
     """Whether a loop of so many operations, which NumPy takes in many small steps, should be a compiled one."""
     forced = _forced.get()
-    return forced == "numba" if forced is not None else n_operations >= _WORTH_COMPILED and _installed("numba")
+    return forced == "numba" if forced is not None else n_operations >= WORTH_COMPILED and _installed("numba")
 
 
 @cache

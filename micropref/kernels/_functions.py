@@ -74,7 +74,7 @@ def mixture_nll_and_grad(
 def mixture_nll_and_grad_from_logits(
     X: Array, W: Array, logits: Array, n_context_features: int = 0, sample_weight: Array | None = None
 ) -> tuple[Any, Array, Array]:
-    """The same likelihood with the logits of the gate given, whatever computed them, and its gradient.
+    """The same likelihood, and its gradient, for given logits of the gate.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def mixture_sums(
     balance: float = 0.0,
     row_gradients: bool = False,
 ) -> Sums:
-    r"""What estimators add up over blocks of rows: loss and gradients not divided by Ω, with labels and balance term.
+    r"""Sums that estimators add over blocks of rows: loss and gradients, not divided by Ω, with the balance term.
 
     .. math::
 

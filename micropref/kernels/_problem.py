@@ -128,7 +128,7 @@ class Sums(NamedTuple):
 
 
 class Posterior(NamedTuple):
-    """Every row under a mixture.
+    """Log-likelihood and responsibilities of every row under a mixture.
 
     Attributes
     ----------

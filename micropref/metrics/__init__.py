@@ -1,4 +1,4 @@
-"""How good a model of preferences is: scores by group, intervals that know clusters, and tests of differences."""
+"""Scores by group, intervals that resample clusters, and tests of differences between methods."""
 
 from micropref.metrics._adjust import adjust_p_values
 from micropref.metrics._agreement import HeadAgreement, head_agreement

@@ -35,7 +35,7 @@ def adjust_p_values(p: ArrayLike, method: str = "holm") -> np.ndarray:
     Returns
     -------
     adjusted : ndarray of shape (n_tests,)
-        In the order of `p`, each at least as large as its p-value, and ordered as they are. To reject those of at most
+        In the order of `p`, each at least as large as its p-value, and ordered as they are. Rejecting those of at most
         0.05 keeps the error at 0.05.
 
     Raises

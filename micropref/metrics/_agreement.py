@@ -13,7 +13,7 @@ from micropref._arrays.backend import to_numpy
 
 @dataclass(frozen=True)
 class HeadAgreement:
-    """What `head_agreement` found.
+    """Result of `head_agreement`.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class HeadAgreement:
 
 
 def head_agreement(coef: ArrayLike, planted_coef: ArrayLike, X: ArrayLike | None = None) -> HeadAgreement:
-    """Agreement of learned with planted heads under the best matching of the two.
+    """Agreement of learned with planted heads, under the best matching.
 
     The matching has the largest sum of cosines among all one-to-one matchings (the assignment problem). A cosine
     ignores how large a head is; with a head that is zero it is 0.
@@ -45,11 +45,10 @@ def head_agreement(coef: ArrayLike, planted_coef: ArrayLike, X: ArrayLike | None
     coef : array-like of shape (n_heads, n_features)
         Learned heads, as in `MixtureBradleyTerry.coef_`.
     planted_coef : array-like of shape (n_planted, n_features)
-        True heads, as many or not.
+        True heads; their number may differ from that of the learned ones.
     X : array-like of shape (n_samples, n_features), optional
-        Differences. With them the cosines are those of the margins X w, which is what heads say about these pairs:
-        directions in which pairs do not differ, or hardly, count as much as they matter. They do not change if pairs
-        are swapped.
+        Differences. With them the cosines are those of the margins X w, so that predictions on these pairs are
+        compared: directions in which pairs hardly differ count little. They do not change if pairs are swapped.
 
     Returns
     -------

@@ -28,7 +28,7 @@ _SHORT = ("use_all", "raise")
 
 @dataclass(frozen=True)
 class BudgetCurve:
-    """What `budget_curve` found.
+    """Result of `budget_curve`.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ def budget_curve(
     n_resamples: int = 1000,
     random_state: Any = 0,
 ) -> BudgetCurve:
-    """Accuracy and log-loss against the number of labels of each user that an estimator has seen.
+    """Measure accuracy and log-loss against the number of labels seen from each user.
 
     For each draw every group's rows are put in an order. For each budget b a copy of the estimator learns from the
     first b of every group by `partial_fit`, and predicts the test rows. A larger budget of a draw contains the smaller
@@ -107,8 +107,8 @@ def budget_curve(
     ----------
     estimator : fitted estimator
         Anything with ``partial_fit(X, y, groups=...)`` and ``decision_function(X, groups=...)``, such as a
-        `ContextRouter` or one of `micropref.baselines`. It is not changed. Budget 0 is the estimator as it is, with
-        what it may know of the test groups already.
+        `ContextRouter` or one of `micropref.baselines`. It is not changed. Budget 0 is the unchanged estimator, with
+        anything that it already knows about the test groups.
     X : array-like of shape (n_samples, n_features)
         Rows from which labels are taken. Those that are drawn are learned in the order of these rows, which is taken to
         be that of time; those that are asked for, in the order of the questions.
@@ -125,20 +125,20 @@ def budget_curve(
         User of every row; a user without rows in X has no labels to draw.
     n_draws : int, default=5
     short : {"use_all", "raise"}, default="use_all"
-        Where a group of the test rows has fewer labels than the budget: use all that it has, the actual numbers being
-        reported, or a ValueError.
+        If a group of the test rows has fewer labels than the budget: use all of them and report the actual numbers, or
+        raise a ValueError.
     strategy : str, default="random"
         "random"; "information": what ``estimator.suggest`` asks, by its own rule if it is one of
         `micropref.baselines`; or another strategy of that method, such as "epig" of a `ContextRouter`.
     pool : int, default=200
-        Where the estimator asks: from so many rows of a group, drawn anew for every draw, at most.
+        If the estimator asks: the largest number of rows of a group to choose from, drawn again for every draw.
     clusters : array-like of shape (n_test,), optional
         What intervals resample as a whole, such as the prompt of every test row; None: the users of `groups_test`.
     level : float, default=0.95
     n_resamples : int, default=1000
     random_state : int, RandomState instance or None, default=0
-        Which rows are drawn depends on it and on their places in X, not on the names of the groups, on `budgets`, or
-        on how many draws follow. It is also the seed of the intervals.
+        The drawn rows depend on it and on their positions in X, but not on the names of the groups, on `budgets`, or on
+        the number of draws. It is also the seed of the intervals.
 
     Returns
     -------

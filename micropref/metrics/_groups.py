@@ -21,7 +21,7 @@ from micropref.metrics._calibration import bin_sums
 
 @dataclass(frozen=True)
 class PreferenceScores:
-    """How good predictions of some comparisons are.
+    """Scores of predictions on one set of comparisons.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class PreferenceScores:
 
 @dataclass(frozen=True)
 class GroupMetrics:
-    """What `group_metrics` found.
+    """Result of `group_metrics`.
 
     Attributes
     ----------
@@ -91,10 +91,10 @@ def group_metrics(
     *,
     bins: int = 10,
 ) -> GroupMetrics:
-    """Accuracy, log-loss, Brier score and calibration error of every group, macro-averaged, and pooled.
+    """Accuracy, log-loss, Brier score and calibration error per group, macro-averaged, and pooled.
 
-    All four are the same whichever response of a pair is called first: to judge the pairs as they stand is to judge
-    every one in both orders.
+    All four are the same whichever response of a pair is called first, so each pair needs to be judged in one order
+    only.
 
     Parameters
     ----------

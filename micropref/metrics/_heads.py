@@ -19,7 +19,7 @@ from micropref.metrics._groups import groups_with_rows
 
 @dataclass(frozen=True)
 class BestHeads:
-    """What `best_head_per_group` found.
+    """Result of `best_head_per_group`.
 
     Attributes
     ----------
@@ -79,9 +79,9 @@ def best_head_per_group(
 ) -> BestHeads:
     """The head that is right most often in every group, as in Tables 7 and 8 of Shen et al. (2025).
 
-    Without `choose_on`, heads are chosen on the very labels they are judged by. The accuracy is then an **upper end**,
-    that of a choice which knows the best head beforehand, and above ½ also for heads that know nothing: the best of K
-    coins thrown n times. With `choose_on`, it is what such a choice is worth on other rows.
+    Without `choose_on`, heads are chosen and judged on the same labels. The accuracy is then an **upper bound**: it is
+    that of a choice that knows the best head beforehand, and it exceeds ½ even for useless heads, like the best of K
+    coins thrown n times. With `choose_on`, the choice is judged on other rows.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def mean_interval(
         Cluster of every row, such as its user or prompt; None, NaN or -1 for a row on its own.
     sample_weight : array-like of shape (n_samples,), optional
     level : float, default=0.95
-        Probability that the interval is to have.
+        Nominal coverage of the interval.
     n_resamples : int, default=1000
     random_state : int, RandomState instance or None, default=0
 

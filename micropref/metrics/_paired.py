@@ -18,7 +18,7 @@ _EXACT_ADDITIONS = 1 << 31
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """What `paired_bootstrap` found.
+    """Result of `paired_bootstrap`.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ def paired_bootstrap(
 
 @dataclass(frozen=True)
 class McNemarTest:
-    """What `mcnemar` found.
+    """Result of `mcnemar`.
 
     Attributes
     ----------

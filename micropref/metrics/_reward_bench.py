@@ -57,7 +57,7 @@ _DOMAINS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
 
 @dataclass(frozen=True)
 class RewardBenchScore:
-    """What `reward_bench_score` counted; all scores are from 0 to 1, but that of Ties, which may reach 1.01.
+    """Result of `reward_bench_score`; all scores are from 0 to 1, except that of Ties, which may reach 1.01.
 
     Attributes
     ----------

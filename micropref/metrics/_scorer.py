@@ -15,7 +15,7 @@ _METADATA = ("groups", "sample_weight")
 
 
 class GroupedLogLikelihood:
-    """Scorer for scikit-learn's ``scoring=``: mean log-likelihood per row, in nats, larger is better.
+    """Scorer for scikit-learn's ``scoring=``: mean log-likelihood per row, in nats; larger is better.
 
     On held-out annotators this is what can choose the number of components; the accuracy on pairs cannot, where every
     pair is preferred one way by some and the other way by others. Annotators reach the scorer by metadata routing.
@@ -94,7 +94,7 @@ class GroupedLogLikelihood:
         )
 
     def set_score_request(self, **requests: bool | str | None) -> Self:
-        """A new scorer that asks for metadata; this one stays as it is.
+        """A new scorer that requests metadata; this one does not change.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class GroupedLogLikelihood:
         return scorer
 
     def get_metadata_routing(self) -> MetadataRequest:
-        """The metadata that this scorer asks for.
+        """The metadata that this scorer requests.
 
         Returns
         -------

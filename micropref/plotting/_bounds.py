@@ -19,7 +19,7 @@ _STEPS = {
 
 
 class BoundsDisplay:
-    """Bars of the bounds from tight to loose; hatched: what each step gives away.
+    """Bars of the bounds from tight to loose; the hatched part is the loss of each step.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ class CalibrationDisplay:
         return cls(mean, share, count[kept].astype(int), name).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
-        """Draw into `ax`, beside what is there, or into a new figure.
+        """Draw into `ax`, keeping its contents, or into a new figure.
 
         Parameters
         ----------

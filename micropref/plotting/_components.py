@@ -35,7 +35,7 @@ class ComponentsDisplay:
     def from_estimator(
         cls, estimator: Any, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike, ax: Any = None, **options: Any
     ) -> Self:
-        """Choose the number of heads on held-out annotators, and draw what decided.
+        """Choose the number of heads on held-out annotators, and draw the likelihoods.
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ class ComponentsDisplay:
 
     @classmethod
     def from_selection(cls, selection: ComponentSelection, *, ax: Any = None) -> Self:
-        """Draw what decided a choice that was made elsewhere.
+        """Draw the likelihoods of a finished choice.
 
         Parameters
         ----------

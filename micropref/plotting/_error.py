@@ -77,7 +77,7 @@ class ErrorDecompositionDisplay:
         ax: Any = None,
         **options: Any,
     ) -> Self:
-        """Estimate the terms on one's own data and draw them with their intervals.
+        """Estimate the terms on your own data and draw them with their intervals.
 
         Parameters
         ----------
@@ -159,7 +159,7 @@ class ErrorDecompositionDisplay:
         return self._finished(ax, self.ylabel)
 
     def plot_zoomed(self, ax: Any = None) -> Self:
-        """Draw the terms that label noise dwarfs, side by side on a scale of their own, each with its number.
+        """Draw the small terms side by side on their own scale, each with its number.
 
         Parameters
         ----------

@@ -319,7 +319,9 @@ def _pages(app: Any, fastapi: Any) -> None:
 async def _unknown(fastapi: Any, status: int, request: Any, error: Exception) -> Any:
     what = "a path that /docs lists" if status == 404 else "a method that /docs lists for this path"
     content = _json({"detail": f"expected {what}, got another"})
-    headers = getattr(error, "headers", None)  # where the method is wrong: those that are allowed
+    headers = dict(getattr(error, "headers", None) or {})  # where the method is wrong: those that are allowed
+    if "GET" in headers.get("Allow", ""):
+        headers["Allow"] += ", HEAD"  # which the guard answers
     return fastapi.Response(content, status, headers=headers, media_type="application/json")
 
 

@@ -71,9 +71,14 @@ class Guard:
         start = time.perf_counter()
         status = 0
         body = b""
+        is_head = scope["method"] == "HEAD"
+        # HEAD is answered as GET is, status and headers alike, and the body stays here.
+        routed = {**scope, "method": "GET"} if is_head else scope
 
         async def answer(message: Message) -> None:
             nonlocal status
+            if is_head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = list(message.get("headers", ())) + _HEADERS
@@ -82,15 +87,16 @@ class Guard:
 
         try:
             body = await self._checked(scope, receive)
-            await self._app(scope, _replayed(body, receive), answer)
+            await self._app(routed, _replayed(body, receive), answer)
         except _RefusedError as refused:
             await _say(answer, refused.status, refused.detail, refused.headers)
         except Exception as error:
-            self._log.failure("error", error, path=_route(scope))
+            self._log.failure("error", error, path=_route(routed))
             if not status:
                 await _say(answer, 500, FAILED, [])
         finally:
-            self._note(scope, status, time.perf_counter() - start, body)
+            routed["method"] = scope["method"]
+            self._note(routed, status, time.perf_counter() - start, body)
 
     def _note(self, scope: Scope, status: int, seconds: float, body: bytes) -> None:
         path = _route(scope)

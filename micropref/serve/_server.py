@@ -45,7 +45,7 @@ def serve(
     log_content: bool = False,
     ready: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve a model until SIGTERM or SIGINT; SIGHUP loads the model again.
+    """Serve a model until SIGTERM or SIGINT; SIGHUP reloads the model.
 
     Parameters
     ----------

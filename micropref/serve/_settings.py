@@ -14,7 +14,7 @@ TOKEN_VARIABLE = "MICROPREF_TOKEN"
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest request that is read.
+    """Limits on the size of requests.
 
     Attributes
     ----------

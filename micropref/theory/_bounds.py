@@ -66,17 +66,17 @@ class IrreducibleErrorBounds:
 
     @property
     def pairwise_slack(self) -> float:
-        """What Pinsker's inequality gives away, information − pairwise."""
+        """Loss from Pinsker's inequality, information − pairwise."""
         return self.information - self.pairwise
 
     @property
     def averaged_slack(self) -> float | None:
-        """What averaging over the pairs of a prompt gives away, pairwise − averaged."""
+        """Loss from averaging over the pairs of a prompt, pairwise − averaged."""
         return None if self.averaged is None else self.pairwise - self.averaged
 
     @property
     def theorem_3_2_slack(self) -> float | None:
-        """What replacing the weights by the smallest gives away, averaged − theorem_3_2."""
+        """Loss from replacing all weights by the smallest, averaged − theorem_3_2."""
         return None if self.averaged is None or self.theorem_3_2 is None else self.averaged - self.theorem_3_2
 
     @property
@@ -108,7 +108,7 @@ def irreducible_error_bounds(
     prompt: ArrayLike | None = None,
     sample_weight: ArrayLike | None = None,
 ) -> IrreducibleErrorBounds:
-    r"""Lower bounds on the error that no single reward can avoid, each with the assumption of its step.
+    r"""Lower bounds on the error that no single reward can avoid, as a chain of four steps.
 
     .. math::
         \mathrm{CE} - H(Y|X,A,B,Z) \ge I(Y;Z|X,A,B) \ge 2 E \operatorname{Var}_\pi(\sigma_k)

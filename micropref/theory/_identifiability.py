@@ -18,7 +18,7 @@ _ENOUGH = 10  # as many observations for each number to be found, as is usual fo
 
 @dataclass(frozen=True)
 class IdentifiabilityReport:
-    """What the design of the data says about finding heads.
+    """Whether the design of the data can identify heads.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ class IdentifiabilityReport:
 
     @property
     def repeats_per_dimension(self) -> float:
-        """Repeats for every effective number of a head."""
+        """Repeats per effective dimension of a head."""
         return self.n_repeats / self.effective_dimension
 
     @property
     def sufficient(self) -> bool:
-        """Whether there are ten repeats or more for every effective number of a head, a rule of thumb."""
+        """Whether there are at least ten repeats per effective dimension of a head, a rule of thumb."""
         return self.repeats_per_dimension >= _ENOUGH
 
     @property
@@ -79,7 +79,7 @@ class IdentifiabilityReport:
 def identifiability_report(
     X: Any, groups: ArrayLike | None = None, *, n_context_features: int = 0
 ) -> IdentifiabilityReport:
-    """Explain, before any fit, whether pairs per annotator suffice.
+    """Report, before any fit, whether the annotators answer often enough to identify heads.
 
     Answers of one annotator are dependent through that annotator's component; those of different annotators are
     independent. So rows beyond the first of each group are what identifies heads whose average cancels.

@@ -37,18 +37,19 @@ class SingleRewardTest:
     Parameters
     ----------
     gain : float
-        Mean gain of log-likelihood, in nats per comparison, on groups that neither fit saw. What several heads are
-        worth; not part of the test.
+        Mean gain of log-likelihood, in nats per comparison, on groups that neither fit saw. The value of several heads;
+        not part of the test.
     log_evidence : float
         Logarithm of the e-value, in nats: how much better K heads fitted elsewhere explain groups than the best single
         reward fitted to those very groups.
     p_value : float
-        Of the hypothesis that a single reward gave the answers, min(1, exp(−log_evidence)); small speaks for several.
+        Of the hypothesis that a single reward gave the answers, min(1, exp(−log_evidence)). A small value is evidence
+        for several rewards.
     n_groups : int
         Groups (and ungrouped rows).
     needed_gain : float
-        The gain, in nats per comparison, from which on this test gives a p-value of 0.05 or less:
-        (log 20 + what the best single reward of a half gains by being fitted to it) / comparisons of a half.
+        Smallest gain, in nats per comparison, that gives a p-value of 0.05 or less: (log 20 + what the best single
+        reward of a half gains by being fitted to it) / comparisons of a half.
     """
 
     gain: float
@@ -59,7 +60,7 @@ class SingleRewardTest:
 
     @property
     def has_power(self) -> bool:
-        """Whether a usual gain, 0.1 nats or less, would be noticed. If not, a large p-value says nothing."""
+        """Whether the test can detect a usual gain, 0.1 nats or less. If not, a large p-value is no evidence."""
         return self.needed_gain <= _LARGE_GAIN
 
 
@@ -72,7 +73,7 @@ def single_reward_test(
     *,
     random_state: int | np.random.RandomState | None = 0,
 ) -> SingleRewardTest:
-    r"""Test whether one Bradley-Terry reward can have given these answers.
+    r"""Test whether one Bradley-Terry reward can explain these answers.
 
     The groups are split into two halves. K heads fitted to one half are compared with the best single reward
     *on the other half*, r̂, fitted to it:
@@ -85,14 +86,14 @@ def single_reward_test(
     use the halves. The usual χ² is wrong here, since one head lies on the boundary of K; and a gain on held-out rows
     alone would not do: two heads also hedge where few rows make one overconfident.
 
-    The price is power where features are many: r̂ gains about half a nat for each of them by being fitted to the rows
-    that it is judged on, and the reward of the other half loses as much, so that with 768 features and 1 000
-    comparisons in a half r̂ explains every answer. `needed_gain` is that price; with a warning where it is so high that
-    hardly any population could be noticed. Give rows many times the number of features. Fewer features, the principal
-    axes of the differences say, change the question to whether one reward *of these axes* gave the answers; where a
-    group judges similar pairs, what the axes leave out is shared by its answers, and one reward is then mistaken
-    for several (in a simulation of 768 features, ten axes and annotators who judge nearly the same pair five times,
-    always).
+    The price is power if there are many features. r̂ is fitted to the rows on which it is judged, and so gains about
+    half a nat per feature, while the reward of the other half loses as much; with 768 features and 1 000 comparisons in
+    a half, r̂ explains every answer. `needed_gain` is this price, and a warning appears if it is so high that hardly
+    any population could be detected. The test needs many times more rows than features. Reducing the features, for
+    example to the principal axes of the differences, changes the question to whether one reward *of these axes* gave
+    the answers. If a group judges similar pairs, its answers share the part that the axes leave out, and one reward is
+    then mistaken for several (in a simulation with 768 features, ten axes and annotators who judge nearly the same pair
+    five times, always).
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ class ErrorSweep:
     Parameters
     ----------
     parameter : {"diversity", "n_groups", "pairs_per_group", "informativeness"}
-        What is varied.
+        The property that varies.
     values : ndarray of shape (n_values,)
     terms : tuple of n_values ErrorDecomposition
         In nats.
@@ -55,7 +55,7 @@ def sweep_error(
     n_annotators: int = 400,
     random_state: int = 0,
 ) -> ErrorSweep:
-    """Take the terms of the error apart for planted populations that differ in one property.
+    """Compute the terms of the error for planted populations that differ in one property.
 
     Heads have length `scale` and right angles between them (the 7th to 12th are opposites of the first). Prompts have
     pairs whose differences share a direction, so that their responses are not exchangeable. Three properties are
@@ -64,12 +64,12 @@ def sweep_error(
     - ``"diversity"``: the smallest weight ρ of any group, the others sharing the rest.
     - ``"n_groups"``: the number of groups, all of the same weight; `n_components` is not used.
     - ``"informativeness"``: how much prompts tell about the group, π(x) = softmax(s g(x)) with s the value: the
-      hidden-group term is what is left when the context is known.
+      hidden-group term is the group information that remains given the context.
 
     One is fitted: ``"pairs_per_group"``, the number of pairs m of each of `n_annotators` annotators. A mixture is
     fitted to them, and each of 2 000 new annotators is judged on the same one pair after m − 1 others. The group's
-    weights are then Bayes' posterior under the true heads, so that `group_information` is what those pairs left
-    unknown, and `misspecification` is the distance of the fitted mixture's own answer from that of the truth.
+    weights are then Bayes' posterior under the true heads, so that `group_information` is what remains unknown after
+    those pairs, and `misspecification` is the distance of the fitted mixture's own answer from that of the truth.
 
     Parameters
     ----------

@@ -18,9 +18,9 @@ from micropref.bench._suite import run_suite
 __all__ = ["Reproduction", "reproduce_paper"]
 
 _STAND_IN = (
-    "Rehearsal: the texts are made up, in the schema of each set, with planted attributes. No figure here says anything "
-    "about the published sets; what can be read from them is the order of the methods. Published figures stand where a "
-    "real run has them, and have nothing to do with these texts."
+    "Rehearsal: the texts are made up, in the schema of each set, with planted attributes. No figure here says "
+    "anything about the published sets; what can be read from them is the order of the methods. Published figures "
+    "stand where a real run has them, and have nothing to do with these texts."
 )
 
 

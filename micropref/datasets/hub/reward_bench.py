@@ -39,7 +39,7 @@ def load_reward_bench(
     revision: str | None = None,
     skip_bad: bool = False,
 ) -> PreferenceSet:
-    """Load RewardBench or RewardBench 2, tests of reward models; there is nothing to train on.
+    """Load RewardBench or RewardBench 2, which test reward models and have no training rows.
 
     Version 1 has one chosen and one rejected response to a prompt, 2 985 in the split "filtered" and 5 123 in "raw".
 

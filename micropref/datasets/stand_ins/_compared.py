@@ -13,8 +13,10 @@ from micropref.datasets.stand_ins._words import ATTRIBUTES, HIGHEST, any_levels,
 
 __all__ = ["RPR_CATEGORIES", "hh_rlhf", "reward_bench", "reward_bench_v1", "rpr"]
 
-# Log-odds of a unit of planted reward.
-_SHARPNESS = 1.6
+# Log-odds of a unit of planted reward; the criteria of RPR are clearer than people are.
+_SHARPNESS, _SHARPNESS_OF_CRITERIA = 1.6, 2.5
+# Of the attributes that a response of RPR has nothing of, beside those whose level is 0 anyway.
+_ABSENT = 0.3
 
 #: Taste of each of the nine categories that are frequent, by attribute.
 RPR_CATEGORIES: Mapping[str, Mapping[str, float]] = MappingProxyType(
@@ -73,8 +75,9 @@ def rpr(n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
     prior = np.full(len(names), (1 - _N_RARE_SIDES) / len(RPR_CATEGORIES))
     prior[len(RPR_CATEGORIES) :] = _N_RARE_SIDES / len(_RARE_CATEGORIES)
     levels = any_levels(2 * n, rng)
+    levels[rng.random_sample(levels.shape) < _ABSENT] = 0
     tastes = tastes_of([*RPR_CATEGORIES.values(), *_RARE_CATEGORIES.values()])
-    margins = _SHARPNESS * (levels[:n] - levels[n:]) @ tastes.T
+    margins = _SHARPNESS_OF_CRITERIA * (levels[:n] - levels[n:]) @ tastes.T
     sides = [_drawn(prior * expit(sign * margins), rng) for sign in (1, -1)]
     texts, prompts = write(levels, rng), questions(n, rng)
     words = integers(rng, 5, (2, n, 3))

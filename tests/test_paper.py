@@ -239,7 +239,7 @@ def test_without_network_one_sentence_says_what_to_do(tmp_path, capsys, monkeypa
 
 @pytest.mark.slow
 def test_a_rehearsal_recovers_the_planted_order(tmp_path):
-    found = reproduce_paper(tmp_path, Plan((1, 2, 3, 5, 6, 7), small=True))
+    found = reproduce_paper(tmp_path, Plan((2, 6, 7), small=True))
     assert found.failed == []
     figures = {(row["table"], row["dataset"], row["method"]): row for row in found.rows if not row.get("attribute")}
 

@@ -102,7 +102,7 @@ class Cost:
     ----------
     name : str
     texts : int or None
-        None where the size is not published.
+        None where the size is not known.
     vector_bytes, embed_hours, fit_minutes : float
     how : str
         What was counted.
@@ -113,7 +113,7 @@ class Cost:
     vector_bytes: float = 0.0
     embed_hours: float = 0.0
     fit_minutes: float = 0.0
-    how: str = "size not published: not counted"
+    how: str = "size not known here: not counted"
 
 
 def costs_of(plan: Plan, has_gpu: bool) -> list[Cost]:

@@ -297,8 +297,26 @@ def test_what_is_absent_is_shown_with_its_extra(machine, run):  # noqa: F811
     machine(replace(ON_CPU, torch=None), numba="0.68.1")
     out = " ".join(run("doctor").out.split())
     assert "fastapi, pydantic, uvicorn, httptools: pip install 'micropref[serve]'" in out
-    assert "torch, triton: pip install 'micropref[torch]'" in out
+    assert "torch: pip install 'micropref[torch]'" in out
     assert "micropref[numba]" not in out
+
+
+@pytest.mark.parametrize(
+    ("devices", "version", "is_missing"),
+    [
+        (replace(ON_CPU, torch=None), None, False),
+        (ON_CPU, None, False),
+        (replace(ON_CPU, torch=Library(None, "OSError")), None, False),
+        (ON_CUDA, None, True),
+        (ON_CUDA, "3.9.0", False),
+    ],
+)
+def test_triton_is_missing_only_from_a_build_of_torch_for_cuda(machine, run, devices, version, is_missing):  # noqa: F811
+    """No command brings it to another build."""
+    machine(devices, torch=None if devices.torch is None else "2.13.0", triton=version)
+    out = run("doctor").out
+    assert ("triton: pip install 'micropref[torch]'" in out) == is_missing
+    assert is_missing or "triton:" not in out
 
 
 # --------------------------------------------------------------------------------------------------------- the truth

@@ -56,6 +56,15 @@ class Findings:
         return [*found, *(one.problem for one in self.checks if not one.passed)]
 
     @property
+    def absent(self) -> list[Package]:
+        """Optional packages that could be installed: triton is a part of builds of torch for CUDA, and of no other."""
+        build = None if self.devices.torch is None else self.devices.torch.seen
+        without = () if build is not None and build.cuda is not None else ("triton",)
+        return [
+            one for one in self.packages if one.version is None and one.extra is not None and one.module not in without
+        ]
+
+    @property
     def advice(self) -> list[str]:
         """What would make it better, a sentence each."""
         return [line for line in (_about_torch(self), _about_numba(self), *_about_faiss(self)) if line is not None]

@@ -69,9 +69,9 @@ def _packages(found: Findings) -> list[tuple[str, str | None]]:
             if one.version is not None and (one.extra is None) == required
         )
 
-    absent = [one for one in found.packages if one.version is None and one.extra is not None]
     by_extra = {
-        extra: ", ".join(one.name for one in of_extra) for extra, of_extra in groupby(absent, lambda one: one.extra)
+        extra: ", ".join(one.name for one in of_extra)
+        for extra, of_extra in groupby(found.absent, lambda one: one.extra)
     }
     lines: list[tuple[str, str | None]] = [("required", listed(True)), ("optional", listed(False))]
     lines += [("absent", f"{names}: pip install 'micropref[{extra}]'") for extra, names in by_extra.items()]

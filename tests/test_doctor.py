@@ -35,7 +35,7 @@ ON_CUDA = Devices(
 )  # fmt: skip
 KEYS = {
     *("ok", "problems", "advice", "micropref", "python", "system", "packages", "devices", "environment", "choices"),
-    "checks",
+    *("checks", "installed"),
 }
 
 
@@ -157,6 +157,18 @@ def test_advice(machine, run, devices, versions, advice):  # noqa: F811
     done = run("doctor")
     assert done.code == 0
     assert advice in done.out
+
+
+@pytest.mark.parametrize(("installed", "is_advised"), [("0.0.1", True), (__version__, False), (None, False)])
+def test_metadata_of_another_version(machine, monkeypatch, installed, is_advised):
+    """An editable installation keeps the bounds of the version that was installed."""
+    machine(ON_CPU)
+    monkeypatch.setattr(all_findings, "installed_version", lambda: installed)
+    found = examine()
+    lines = [line for line in found.advice if f"installed as {installed}, running {__version__}" in line]
+    assert len(lines) == is_advised
+    assert all("run pip install -e . again" in line for line in lines)
+    assert not found.problems
 
 
 def test_cards_that_are_hidden(machine, run, monkeypatch):  # noqa: F811

@@ -10,7 +10,7 @@ from typing import Any
 from micropref._installation.checks import Check, cases, check, faiss_checks
 from micropref._installation.choices import Choice, choices, environment
 from micropref._installation.devices import Devices, devices
-from micropref._installation.packages import Package, packages
+from micropref._installation.packages import Package, installed_version, packages
 
 __all__ = ["Findings", "examine"]
 
@@ -23,6 +23,8 @@ class Findings:
     ----------
     micropref, python, system : str
         Versions, and what kind of machine it is.
+    installed : str or None
+        Version in the metadata of micropref; None where there are none.
     packages : list of Package
     devices : Devices
     environment : dict of str to str
@@ -34,6 +36,7 @@ class Findings:
     micropref: str
     python: str
     system: str
+    installed: str | None
     packages: list[Package]
     devices: Devices
     environment: dict[str, str]
@@ -67,7 +70,8 @@ class Findings:
     @property
     def advice(self) -> list[str]:
         """What would make it better, a sentence each."""
-        return [line for line in (_about_torch(self), _about_numba(self), *_about_faiss(self)) if line is not None]
+        lines = (_about_installed(self), _about_torch(self), _about_numba(self), *_about_faiss(self))
+        return [line for line in lines if line is not None]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
@@ -110,6 +114,7 @@ def examine(step: Callable[[str], None] = lambda _: None) -> Findings:
         __version__,
         platform.python_version(),
         platform.platform(),
+        installed_version(),
         found,
         machine,
         environment(),
@@ -120,6 +125,16 @@ def examine(step: Callable[[str], None] = lambda _: None) -> Findings:
 
 def _finite(error: float | None) -> float | None:
     return None if error is None or error == float("inf") else error
+
+
+def _about_installed(found: Findings) -> str | None:
+    """A working copy that went on after it was installed."""
+    if found.installed in (None, found.micropref):
+        return None
+    return (
+        f"micropref is installed as {found.installed}, running {found.micropref}, and packages are compared with what "
+        f"{found.installed} accepts: run pip install -e . again."
+    )
 
 
 def _about_torch(found: Findings) -> str | None:

@@ -25,6 +25,7 @@ from micropref._installation.choices import choices
 from micropref._installation.devices import Library, driver_cards
 from micropref._installation.packages import Package, packages
 from micropref._installation.truth import example, truth
+from micropref._installation.variables import environment, unusable
 from micropref.cli import main
 
 H100 = Card("NVIDIA H100 80GB HBM3", 85.5, "9.0")
@@ -71,6 +72,8 @@ def only(monkeypatch):
         monkeypatch.setattr(all_findings, "cases", lambda *_: list(wanted))
         monkeypatch.setattr(all_findings, "faiss_checks", lambda _: [])
         monkeypatch.setattr(all_findings, "devices", lambda *_: replace(ON_CPU, torch=None))
+        monkeypatch.setattr(all_findings, "installed_version", lambda: __version__)
+        monkeypatch.setattr(all_findings, "environment", dict)
 
     return kept
 
@@ -169,6 +172,50 @@ def test_metadata_of_another_version(machine, monkeypatch, installed, is_advised
     assert len(lines) == is_advised
     assert all("run pip install -e . again" in line for line in lines)
     assert not found.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "wrong", "right"),
+    [
+        ("OMP_NUM_THREADS", "a positive integer", ["abc", "0", "-1", "2,", "2,x", "1.5"], ["1", " 8 ", "4,2", ""]),
+        ("OPENBLAS_NUM_THREADS", "a positive integer", ["-3", "0", "two", "4,2"], ["16", ""]),
+        ("MKL_NUM_THREADS", "a positive integer", ["-3", "0", "²"], ["16", ""]),
+        ("NVIDIA_TF32_OVERRIDE", "0 or 1", ["no", "2"], ["0", "1", ""]),
+        ("TRITON_INTERPRET", "0 or 1", ["banana", "2"], ["0", "1", ""]),
+        ("HF_HUB_OFFLINE", "0 or 1", ["banana"], ["0", "1", "TRUE", "off", ""]),
+        ("MICROPREF_DATA", "a folder that exists", ["nowhere", "a file", "~"], [".", ""]),
+        ("TRITON_CACHE_DIR", "a folder that can be written to", ["a file", "a file/below"], [".", "not/yet", ""]),
+        ("NUMBA_CACHE_DIR", "a folder that can be written to", ["a file", "a file/below"], [".", "not/yet", ""]),
+        ("HF_HOME", "a folder that can be written to", ["a file", "a link/below"], [".", "not/yet", ""]),
+        ("CUDA_VISIBLE_DEVICES", "", [], ["", "0,1", "GPU-8932f937"]),
+    ],
+)
+def test_variables_that_mean_nothing(name, expected, wrong, right, tmp_path, monkeypatch):
+    """Libraries ignore them in silence; whether a folder can be written to is found out without leaving a trace."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    (tmp_path / "a link").symlink_to("nowhere")
+
+    def advised(value):
+        monkeypatch.setenv(name, value)
+        return [line for line in unusable(environment()) if line.startswith(name)]
+
+    for value in wrong:
+        assert advised(value) == [f"{name}: expected {expected}, got {value!r}"]
+    for value in right:
+        assert advised(value) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "a link"]
+
+
+def test_all_is_well_only_without_advice(only, run, monkeypatch):  # noqa: F811
+    only(Case("blas", "NumPy", "float64"))
+    assert "All is well: 1 check passed." in run("doctor").out
+    monkeypatch.setattr(all_findings, "environment", lambda: {"OMP_NUM_THREADS": "abc"})
+    done = run("doctor")
+    assert done.code == 0
+    assert "advice: OMP_NUM_THREADS: expected a positive integer, got 'abc'" in done.out
+    assert "1 check passed." in done.out
+    assert "All is well" not in done.out
 
 
 def test_cards_that_are_hidden(machine, run, monkeypatch):  # noqa: F811

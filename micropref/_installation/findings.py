@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from micropref._installation.checks import Check, cases, check, faiss_checks
-from micropref._installation.choices import Choice, choices, environment
+from micropref._installation.choices import Choice, choices
 from micropref._installation.devices import Devices, devices
 from micropref._installation.packages import Package, installed_version, packages
+from micropref._installation.variables import environment, unusable
 
 __all__ = ["Findings", "examine"]
 
@@ -71,7 +72,7 @@ class Findings:
     def advice(self) -> list[str]:
         """What would make it better, a sentence each."""
         lines = (_about_installed(self), _about_torch(self), _about_numba(self), *_about_faiss(self))
-        return [line for line in lines if line is not None]
+        return [*unusable(self.environment), *(line for line in lines if line is not None)]
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""

@@ -46,7 +46,8 @@ def _show(found: Findings) -> None:
     for line in found.advice:
         out.print(f"\nadvice: {line}")
     if not found.problems:
-        out.print(f"\nAll is well: {counted(len(found.checks), 'check')} passed.", style="green")
+        passed = f"{counted(len(found.checks), 'check')} passed."
+        out.print(f"\n{passed}" if found.advice else f"\nAll is well: {passed}", style="green")
 
 
 def _section(title: str, lines: list[tuple[str, str | None]]) -> None:

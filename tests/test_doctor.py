@@ -151,7 +151,7 @@ def test_every_kernel_of_triton_is_chosen_on_a_card():
             {"torch": "2.13.0"},
             "torch 2.13.0 for CUDA 13.0 sees none of the CUDA cards",
         ),
-        (ON_CPU, {}, "Large data fit two to six times faster with numba"),
+        (ON_CPU, {}, "Fits of large data are two to six times faster with numba"),
     ],
 )
 def test_advice(machine, run, devices, versions, advice):  # noqa: F811
@@ -205,6 +205,19 @@ def test_variables_that_mean_nothing(name, expected, wrong, right, tmp_path, mon
     for value in right:
         assert advised(value) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "a link"]
+
+
+@pytest.mark.parametrize(
+    ("value", "version", "is_advised"),
+    [("1", "0.68.1", True), ("0", "0.68.1", False), ("", "0.68.1", False), (None, "0.68.1", False), ("1", None, False)],
+)
+def test_a_compiler_that_is_turned_off(machine, monkeypatch, value, version, is_advised):
+    """The error of the check, that an intrinsic is not usable in pure Python, does not name the variable."""
+    machine(ON_CPU, numba=version)
+    monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
+    assert any("unset NUMBA_DISABLE_JIT" in line for line in examine().advice) == is_advised
 
 
 def test_all_is_well_only_without_advice(only, run, monkeypatch):  # noqa: F811

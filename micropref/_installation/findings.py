@@ -162,9 +162,11 @@ def _about_triton(found: Findings) -> str | None:
 
 
 def _about_numba(found: Findings) -> str | None:
-    if _version(found, "numba") is not None:
-        return None
-    return "Large data fit two to six times faster with numba: pip install 'micropref[numba]'."
+    if _version(found, "numba") is None:
+        return "Fits of large data are two to six times faster with numba: pip install 'micropref[numba]'."
+    if found.environment.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT turns off the compiler that micropref's functions need: unset NUMBA_DISABLE_JIT."
+    return None
 
 
 def _about_faiss(found: Findings) -> list[str]:

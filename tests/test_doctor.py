@@ -21,7 +21,7 @@ from micropref._installation import devices as all_devices
 from micropref._installation import findings as all_findings
 from micropref._installation import packages as all_packages
 from micropref._installation.checks import Case, cases, check
-from micropref._installation.choices import choices
+from micropref._installation.choices import Choice, choices
 from micropref._installation.devices import Library, driver_cards
 from micropref._installation.packages import Package, packages
 from micropref._installation.truth import example, truth
@@ -301,6 +301,32 @@ def test_a_path_that_errs_is_an_error_with_its_sentence(only, run, monkeypatch):
     assert not done.json["ok"]
     assert [one["passed"] for one in done.json["checks"]] == [False, True]
     assert len(done.json["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "marked"),
+    [
+        ("numba", "NumPy float32", {"numba"}),
+        ("blas", "NumPy float64", {"blas"}),
+        ("triton, small", "torch float16 on cuda:0", {"triton"}),
+        ("triton, rows", "torch float32 on cpu", set()),
+        ("reference", "torch float64 on cuda:0", {"reference"}),
+        ("reference", "NumPy float64", set()),
+        ("torch layer", "torch float32 on cpu", set()),
+    ],
+)
+def test_a_choice_whose_check_failed_is_marked(machine, run, monkeypatch, path, place, marked):  # noqa: F811
+    on_card = ("triton", "CUDA tensors in half and single precision"), ("reference", "CUDA tensors in double precision")
+    listed = [*choices(ON_CPU), *(Choice(rows, one) for one, rows in on_card)]
+    machine(ON_CUDA, torch="2.13.0", triton="3.9.0", numba="0.68.1")
+    monkeypatch.setattr(all_findings, "choices", lambda _: listed)
+    failed = replace(passed(Case(path, place, "")), input=place, error=1.0)
+    monkeypatch.setattr(all_findings, "faiss_checks", lambda _: [failed])
+    shown, found = run("doctor"), run("doctor", "--json").json
+    assert shown.code == 1
+    lines = [line.split()[0] for line in shown.out.splitlines() if line.rstrip().endswith(": its check FAILED")]
+    assert set(lines) == marked
+    assert {one["path"] for one in found["choices"] if one["failed"]} == marked
 
 
 def test_a_path_that_raises_or_gives_nan(monkeypatch):

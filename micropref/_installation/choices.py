@@ -27,6 +27,11 @@ class Choice:
     rows: str
     path: str
 
+    @property
+    def on_card(self) -> bool:
+        """Whether the rows lie on a CUDA card."""
+        return self.rows.startswith("CUDA")
+
 
 def choices(devices: Devices) -> list[Choice]:
     """One line for every kind of rows that can exist here."""

@@ -74,6 +74,10 @@ class Findings:
         lines = (_about_installed(self), _about_torch(self), _about_numba(self), *_about_faiss(self))
         return [*unusable(self.environment), *(line for line in lines if line is not None)]
 
+    def fails(self, choice: Choice) -> bool:
+        """Whether a check of the path that computes these rows failed."""
+        return any(one.covers(choice) and not one.passed for one in self.checks)
+
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
         return {
@@ -82,6 +86,7 @@ class Findings:
             "advice": self.advice,
             **asdict(self),
             "packages": [asdict(one) | {"name": one.name} for one in self.packages],
+            "choices": [asdict(one) | {"failed": self.fails(one)} for one in self.choices],
             "checks": [asdict(one) | {"passed": one.passed, "error": _finite(one.error)} for one in self.checks],
         }
 

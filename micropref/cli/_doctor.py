@@ -40,7 +40,10 @@ def _show(found: Findings) -> None:
     out.print(f"micropref {found.micropref}, Python {found.python}, {found.system}")
     _section("Packages", _packages(found))
     _section("Machine", [*_machine(found.devices), ("variables", _variables(found.environment))])
-    _section("Which path computes what", [(one.path, one.rows) for one in found.choices])
+    _section(
+        "Which path computes what",
+        [(one.path, f"{one.rows}{': its check FAILED' if found.fails(one) else ''}") for one in found.choices],
+    )
     out.print("\nChecks against double precision", style="bold")
     print_table(_checks(found.checks))
     for line in found.advice:

@@ -7,6 +7,7 @@ import re
 import stat
 import sys
 from dataclasses import replace
+from itertools import permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -254,6 +255,18 @@ def test_two_builds_of_faiss_and_one_that_sees_no_card(machine, monkeypatch, nam
     found = [line for line in examine().advice if "faiss" in line]
     assert len(found) == (advice is not None)
     assert advice is None or advice in found[0]
+
+
+def test_libraries_of_linear_algebra_are_listed_in_one_order(monkeypatch):
+    kinds = [("openblas", "0.3.9", 2), ("mkl", "2024", 4), ("openblas", "0.3.31", 1), ("mkl", "2024", 4)]
+    loaded = [
+        {"user_api": "blas", "internal_api": name, "version": version, "num_threads": threads}
+        for name, version, threads in kinds
+    ]
+    other = {"user_api": "openmp", "internal_api": "openmp", "version": None, "num_threads": 2}
+    for order in permutations(loaded):
+        monkeypatch.setattr(all_devices, "threadpool_info", lambda found=order: [other, *found])
+        assert all_devices._blas() == ["mkl 2024, 4 threads", "openblas 0.3.31, 1 thread", "openblas 0.3.9, 2 threads"]
 
 
 def test_the_driver_is_asked_for_cards(tmp_path, monkeypatch):

@@ -248,7 +248,7 @@ def test_it_stops_where_the_next_answer_would_say_too_little(here, ask):
 def test_one_reward_for_all_users_leaves_nothing_to_ask(world, here, ask):
     PreferenceModel.fit(world.train, encoder=HashingEncoder(64), users="one").save("one")
     done = ask("one", "candidates.jsonl", "--user", "ann", answers="1\n")
-    assert "The next answer would say 0.000 nats, less than 0.01." in done.out
+    assert "The next answer would tell 0.000 nats about the user, less than 0.01." in done.out
     assert "0 answers learned, the model is unchanged" in done.out
 
 
@@ -597,7 +597,8 @@ def test_a_dialogue_on_a_terminal(here):
     assert terminal.end() == 0
     shown = terminal.shown
     assert "expected 1, 2, n, s or q, got 'what'" in shown
-    assert "3 questions asked; the next answer would say 0." in shown
+    assert "Question 1 of at most 3  (expected information 0." in shown
+    assert "3 questions asked; expected information of the next answer: 0." in shown
     assert "2 answers learned, 1 skipped, saved to model" in shown
     assert max(len(line) for line in shown.splitlines()) <= 80
     assert shown.count("╭─ 1 ─") == shown.count("╭─ 2 ─") == 3

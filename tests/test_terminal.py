@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
 import re
@@ -171,6 +172,27 @@ def test_flags_show_no_value(name):
     assert "--help" in text
     assert "bool" not in text.lower()
     assert_fits(text.replace("\n\n", "\n"), 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("", "Fit several reward models to preference data, and choose among them for each user or context."),
+        ("info", "Describe a saved model: its heads and their weights"),
+        ("ask", "Stop when the expected information of the next answer is below this, in nats."),
+    ],
+)
+def test_helps_say_what_a_command_does(name, text):
+    shown = CliRunner().invoke(app, [*([name] if name else []), "--help"], env={"COLUMNS": "200"}).output
+    assert text in " ".join(shown.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_first_word_of_a_help_is_what_the_command_does(name):
+    """An imperative, and not "Say what ...", which names no action."""
+    (command,) = (one for one in app.registered_commands if (one.name or one.callback.__name__) == name)
+    first = inspect.getdoc(command.callback).partition("\n")[0]
+    assert re.match(r"(?!Say\b|What\b|How\b)[A-Z][a-z]*[^s\W]\b", first), first
 
 
 def test_negative_forms_are_named_in_the_text_and_are_heard(here, run):  # noqa: F811

@@ -21,7 +21,7 @@ from micropref.cli._help import Application
 
 app = Application(
     name="micropref",
-    help="Learn whose preferences a comparison expresses, and which preference applies here.",
+    help="Fit several reward models to preference data, and choose among them for each user or context.",
     epilog="A first look, without data or network:  micropref demo",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -113,7 +113,7 @@ def print_table(table: Table, *narrower: Table) -> None:
         return
     with console.capture() as capture:
         console.print(chosen)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().removesuffix("\n").split("\n")))
 
 
 def _pipe_width() -> int:

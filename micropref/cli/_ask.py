@@ -62,7 +62,7 @@ def ask(
         typer.Option(
             "--min-information",
             min=0,
-            help="Stop when the next answer is worth less than this, in nats.",
+            help="Stop when the expected information of the next answer is below this, in nats.",
         ),
     ] = 0.01,
     in_order: Annotated[
@@ -214,9 +214,9 @@ def _reason(stopped: str, left: Question | None, min_information: float, n_quest
     if stopped == Stopped.NO_QUESTION_LEFT:
         return "No comparison is left to ask about."
     if stopped == Stopped.INFORMATION and left is not None:
-        return f"The next answer would say {left.information:.3f} nats, less than {min_information:g}."
+        return f"The next answer would tell {left.information:.3f} nats about the user, less than {min_information:g}."
     if stopped == Stopped.QUESTIONS:
-        more = "" if left is None else f"; the next answer would say {left.information:.3f} nats"
+        more = "" if left is None else f"; expected information of the next answer: {left.information:.3f} nats"
         return f"{counted(n_questions, 'question')} asked{more}."
     return {Stopped.QUIT: "Stopped.", Stopped.INTERRUPTED: "Interrupted."}.get(stopped, "The input has ended.")
 

@@ -87,7 +87,7 @@ def ask_user(dialogue: Dialogue, console: Console, *, n_questions: int, min_info
     n_questions : int
         Questions at most, those that are skipped included.
     min_information : float
-        In nats: a question whose answer would say less is not asked.
+        In nats: a question whose answer would tell less about the user is not asked.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def _acts(letter: str) -> bool:
 
 def _show(question: Question, title: str, console: Console) -> None:
     console.print()
-    console.print(Text.assemble((title, "bold"), (f"  (the answer says {question.information:.3f} nats)", "dim")))
+    console.print(Text.assemble((title, "bold"), (f"  (expected information {question.information:.3f} nats)", "dim")))
     if question.prompt.strip():
         console.print()
         console.print(Padding(Text(plain(question.prompt.strip()), style="bold"), (0, 0, 0, 2), expand=False))

@@ -12,7 +12,7 @@ from micropref.cli._app import Json, Model, app, print_json, print_table
 
 @app.command()
 def info(model: Model, as_json: Json = False) -> None:
-    """Say what a saved model is: its heads and their weights, encoder, penalties, users, and the version that wrote it.
+    """Describe a saved model: its heads and their weights, encoder, penalties, users, and the version that wrote it.
 
     The encoder need not be there: nothing is embedded. Models of single estimators, as `micropref.persistence.save`
     writes them, are described as well.

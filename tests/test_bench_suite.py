@@ -239,7 +239,7 @@ def test_several_processes_find_the_same(tmp_path):
 
 def test_a_process_that_fails_ends_the_run(tmp_path, monkeypatch):
     class Threads(ThreadPoolExecutor):
-        def __init__(self, n_workers, mp_context):
+        def __init__(self, n_workers, mp_context, initializer):
             super().__init__(n_workers)
 
     monkeypatch.setattr(runner, "ProcessPoolExecutor", Threads)

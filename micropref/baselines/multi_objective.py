@@ -342,7 +342,7 @@ class MultiObjectiveRewards(PersonalRewards):
 
     @predicting
     def mixture_weights(self, X: Array, groups: ArrayLike | None = None) -> np.ndarray:
-        """How much each attribute counts, π(c), for a user.
+        """Weights π(c) of the attributes, in a context and for a user.
 
         Parameters
         ----------
@@ -361,7 +361,7 @@ class MultiObjectiveRewards(PersonalRewards):
 
     @predicting
     def predict_scores(self, features: Array) -> np.ndarray:
-        """What the heads say a response would be rated, on each attribute.
+        """Predict the score of single responses on each attribute.
 
         Parameters
         ----------

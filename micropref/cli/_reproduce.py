@@ -53,8 +53,10 @@ def reproduce(
     plan = Plan(_numbers(tables), encoder, small)
     plan.chosen()
     if dry_run:
+        from micropref._support.files import check_folder
         from micropref.bench._paper.costs import Machine, as_blocks, costs_of
 
+        check_folder(output, create=False)
         machine = Machine.here(output)
         if as_json:
             print_json({"machine": vars(machine), "costs": [vars(one) for one in costs_of(plan, machine.has_gpu)]})

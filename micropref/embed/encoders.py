@@ -131,13 +131,17 @@ def _described(table: Mapping[str, Any]) -> Encoder:
             "comes with its model; pass the encoder as an object"
         )
     if isinstance(given.get("chat_template"), bool):
+        if given.get("chat", given["chat_template"]) is not given["chat_template"]:
+            raise ValueError(
+                f"expected chat_template or chat, got chat_template={given['chat_template']} and chat={given['chat']}"
+            )
         given["chat"] = given.pop("chat_template")
     if "model" in given and cls is not HTTPEncoder:
         given["model_name_or_path"] = given.pop("model")
     for one in parameters:
-        if one.default is inspect.Parameter.empty and not isinstance(given.get(one.name), str):
-            shown = one.name.removesuffix("_name_or_path")
-            raise ValueError(f"{shown}: expected text, got {given.get(one.name)!r}")
+        value = given.get(one.name)
+        if one.default is inspect.Parameter.empty and not (isinstance(value, str) and value.strip()):
+            raise ValueError(f"{one.name.removesuffix('_name_or_path')}: expected text, got {value!r}")
     return cls(**given)
 
 

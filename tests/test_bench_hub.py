@@ -149,6 +149,7 @@ def test_only_some_targets(tmp_path):
         ),
         ({"kind": "last-token", "model": "a/b", "chat_template": False}, LastTokenEncoder("a/b", chat=False)),
         ({"kind": "last_token", "model": "a/b", "chat_template": "x"}, LastTokenEncoder("a/b", chat_template="x")),
+        ("last-token:a/b", LastTokenEncoder("a/b")),
         ({"kind": "http", "url": "http://h:1", "model": "m"}, HTTPEncoder("http://h:1", "m")),
         ({"kind": "static", "model": "a/b"}, StaticEncoder("a/b")),
     ],
@@ -165,11 +166,17 @@ def test_a_table_describes_an_encoder(described, encoder):
         ({}, "kind: expected one of 'hashing', 'http', 'sentence', 'last_token', 'static', got nothing"),
         ({"kind": "bert", "model": "a"}, "kind: expected one of .*, got 'bert'"),
         ({"kind": "sentence"}, "model: expected text, got None"),
-        *(({"kind": kind, "model": ""}, "model: expected text, got ''") for kind in ("static", "sentence", "last_token")),
+        *(
+            ({"kind": kind, "model": ""}, "model: expected text, got ''")
+            for kind in ("static", "sentence", "last_token")
+        ),
         ({"kind": "static", "model": " "}, "model: expected text, got ' '"),
         ({"kind": "http", "url": "http://h:1", "model": ""}, "model: expected text, got ''"),
         *(
-            ({"kind": "last_token", "model": "a", "chat_template": one, "chat": two}, "expected chat_template or chat, got")
+            (
+                {"kind": "last_token", "model": "a", "chat_template": one, "chat": two},
+                "expected chat_template or chat, got",
+            )
             for one, two in ((True, False), (False, True), (True, None))
         ),
         ({"kind": "sentence", "model": "a", "chat_template": True}, "expected keys among kind, .*got 'chat_template'"),
@@ -215,6 +222,13 @@ def causal(model: Path, **more):
 def two_sets(model: Path, **more):
     shared = {"encoder": causal(model), "difference_norm": 3.0, "response_scale": 1.0, **more}
     return [published("helpsteer2", **shared), published("rpr", **shared)]
+
+
+def test_a_reward_model_by_name_reads_whole_exchanges(reward_model, tmp_path, encoded):
+    spec = spec_of(published("rpr", 8, encoder=f"last-token:{reward_model}"))
+    load_data(spec, tmp_path)
+    table = LOADERS["load_rpr"](make_stand_in("rpr", 8)).train
+    assert {f"{p}{SEPARATOR}{r}" for p, r in zip(table.prompt, table.chosen, strict=True)} <= set(encoded)
 
 
 def test_texts_are_embedded_once_for_all_methods_seeds_and_sets(reward_model, tmp_path, encoded, monkeypatch):

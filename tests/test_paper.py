@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bench_cases import main_returns
 
-from micropref.bench import load_suite
+from micropref.bench import load_suite, run_suite
 from micropref.bench._document import as_markdown
 from micropref.bench._jobs import Job
 from micropref.bench._paper.costs import FIT_SECONDS, RATES, Machine, as_blocks, costs_of
@@ -94,7 +94,7 @@ def injected() -> Results:
     rows = []
 
     def add(dataset, method, budget, accuracy, status="done", reason=""):
-        row = {"dataset": dataset, "method": method, "budget": budget, "n_rows": 800, "n_clusters": 120}
+        row = {"dataset": dataset, "method": method, "budget": budget, "n_pairs": 800, "n_clusters": 120}
         row |= {"status": status, "reason": reason, "seeds": "0 1"}
         if status == "done":
             row |= {"accuracy": accuracy, "accuracy_low": accuracy - 0.02, "accuracy_high": accuracy + 0.02}
@@ -144,15 +144,34 @@ def test_the_tables_look_like_this():
 
 def test_the_flat_rows_have_figure_n_interval_and_what_was_published():
     rows = flat_rows([TABLES[2], TABLES[5]], injected())
-    assert all(set(COLUMNS) >= {"accuracy", "accuracy_low", "n_rows", "published", "protocol"} for _ in rows)
+    assert all(set(COLUMNS) >= {"accuracy", "accuracy_low", "n_pairs", "published", "protocol"} for _ in rows)
     micro = next(row for row in rows if (row["table"], row["method"]) == (2, "micro-prompts"))
-    assert (micro["accuracy"], micro["n_rows"], micro["published"], micro["labels"]) == (0.71, 800, 0.7830, 50)
+    assert (micro["accuracy"], micro["n_pairs"], micro["published"], micro["labels"]) == (0.71, 800, 0.7830, 50)
     assert micro["protocol"] == "other test rows"
     # The curve was published at 50 labels alone.
     curve = {
         row["labels"]: row.get("published") for row in rows if (row["table"], row["method"]) == (5, "micro-prompts")
     }
     assert curve == {0: None, 50: 0.7830}
+
+
+@pytest.mark.parametrize(("number", "name", "same"), [(1, "rpr-heads", True), (7, "prism", False)])
+def test_n_counts_each_test_pair_once(number, name, same, tmp_path):
+    """Every seed tests the published part again; of people who are drawn anew each seed tests others."""
+    content = Plan((number,), small=True).suite()
+    content |= {"methods": [{"name": "single", "kind": "single"}], "n_draws": 1, "n_resamples": 50}
+    content["datasets"] = [one | {"methods": ["single"]} for one in content["datasets"] if one["name"] == name]
+    content["datasets"][0] |= {"stand_in": 400, "n_draws": 1} | ({"min_votes": 2} if name == "prism" else {})
+    found = run_suite(content | {"seeds": [0, 1]}, tmp_path)
+    row, detail = found.rows[0], found.details[0]
+    of_a_seed = int((detail.seed == 0).sum())
+    assert row["n_rows"] == len(detail.weight) > of_a_seed
+    assert row["n_pairs"] == (of_a_seed if same else len(detail.weight))
+    rows = flat_rows([TABLES[number]], Results(found.rows, found.details))
+    assert rows[0]["n_pairs"] == row["n_pairs"]
+    if same:
+        assert sum(one["n_pairs"] for one in rows if one.get("attribute")) == of_a_seed
+        assert "the same in each" in (tmp_path / "tables.md").read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------------------------- the costs

@@ -16,7 +16,7 @@ from micropref.metrics import paired_bootstrap
 
 COLUMNS = (
     *("table", "dataset", "method", "label", "attribute", "labels", "accuracy", "accuracy_low", "accuracy_high"),
-    *("n_rows", "n_clusters", "seeds", "published", "protocol", "status", "reason"),
+    *("n_pairs", "n_clusters", "seeds", "published", "protocol", "status", "reason"),
 )
 _READING = (
     "Our figures are accuracies with 95 % intervals by a bootstrap over whole prompts, or people where labels are "
@@ -96,7 +96,7 @@ def _by_attribute(detail: DatasetResult | None, line: Line) -> Iterator[dict[str
             "attribute": _name(detail, number),
             "labels": detail.budgets[-1],
             "accuracy": float(np.average(right[rows], weights=detail.weight[rows])),
-            "n_rows": int(rows.sum()),
+            "n_pairs": int(rows.sum()) // detail.n_repeats,
             "n_clusters": len(np.unique(detail.cluster[rows])),
             "status": "done",
         }
@@ -135,7 +135,7 @@ def _accuracies(part: Part, rows: Sequence[Mapping[str, Any]]) -> Grid:
     cells = []
     for row in rows:
         name = f"– {row['attribute']}" if row.get("attribute") else row["label"]
-        cells.append([name, _ours(row), str(row["n_rows"]), figure(row.get("published")), row.get("protocol") or ""])
+        cells.append([name, _ours(row), str(row["n_pairs"]), figure(row.get("published")), row.get("protocol") or ""])
     return Grid(["method", "ours (95 % interval)", "n", "published", "another protocol"], cells, 1, part.title)
 
 

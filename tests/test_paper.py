@@ -20,6 +20,7 @@ from micropref.bench._paper.published import TABLES
 from micropref.bench._paper.reproduce import reproduce_paper
 from micropref.bench._paper.tables import COLUMNS, Results, document, flat_rows
 from micropref.bench._scores import DatasetResult, Pooled
+from micropref.bench._specs import ANNOTATORS, KINDS
 from micropref.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +65,17 @@ def test_the_published_figures_are_those_of_the_paper():
     assert all(
         line.protocol for t in TABLES.values() for part in t.parts for line in part.lines if line.published is not None
     )
+
+
+def test_a_row_that_knows_annotators_says_so_and_so_does_the_figure_beside_it():
+    suite = load_suite(Plan((1, 2, 3)).suite())
+    # Settings as written: that "auto" chooses a penalty by annotators held out is no knowledge of the heads.
+    known = {one.name for one in suite.methods if ANNOTATORS in KINDS[one.kind].information_with(one.settings)}
+    assert {"static", "hyre-micro", "micro"} <= known
+    assert "micro-prompts" not in known
+    for line in (line for number in (1, 2, 3) for part in TABLES[number].parts for line in part.lines):
+        assert ("annotators known" in line.label) == (line.method in known), line.label
+        assert not line.published or ("no annotators known" in line.protocol) == (line.method in known), line.label
 
 
 def test_cells_do_not_depend_on_which_tables_are_asked_for(tmp_path):
@@ -137,6 +149,7 @@ def _detail(name: str, method: str) -> DatasetResult:
 
 def test_the_tables_look_like_this():
     found = as_markdown(document([TABLES[n] for n in (1, 2, 5, 6)], injected(), ["About."]))
+    assert "the ones of table 2" in found  # where table 5 has its reasons
     golden = (ROOT / "tests/fixtures/paper_tables.md").read_text(encoding="utf-8")
     assert found[found.index("## 1.") :] == golden
     assert found.startswith("# The tables of MiCRo\n\nAbout.\n\nOur figures are accuracies with 95 % intervals")
@@ -147,7 +160,7 @@ def test_the_flat_rows_have_figure_n_interval_and_what_was_published():
     assert all(set(COLUMNS) >= {"accuracy", "accuracy_low", "n_pairs", "published", "protocol"} for _ in rows)
     micro = next(row for row in rows if (row["table"], row["method"]) == (2, "micro-prompts"))
     assert (micro["accuracy"], micro["n_pairs"], micro["published"], micro["labels"]) == (0.71, 800, 0.7830, 50)
-    assert micro["protocol"] == "other test rows"
+    assert micro["protocol"].startswith("other test rows; router of 128 units, temperature 1e-3 to 1e-4, balance 0.5")
     # The curve was published at 50 labels alone.
     curve = {
         row["labels"]: row.get("published") for row in rows if (row["table"], row["method"]) == (5, "micro-prompts")

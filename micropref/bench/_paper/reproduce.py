@@ -101,7 +101,12 @@ def reproduce_paper(
         f"{name} {origin[name]}" for name in ("micropref", "commit", "python", "numpy") if origin[name]
     )
     encoders = ", ".join(sorted({_named(one["encoder"]) for one in plan.suite()["datasets"]}))
-    about = [*([_STAND_IN] if plan.small else []), f"Encoder: {encoders}. {versions}; {origin['hardware']}."]
+    left_out = plan.left_out()
+    about = [
+        *([_STAND_IN] if plan.small else []),
+        *([f"Left out, because it is slow: {'; '.join(left_out)}."] if left_out else []),
+        f"Encoder: {encoders}. {versions}; {origin['hardware']}.",
+    ]
     blocks, rows = document(tables, results, about), flat_rows(tables, results)
     (folder / "paper.md").write_text(as_markdown(blocks), encoding="utf-8")
     (folder / "paper.html").write_text(as_html("The tables of MiCRo", blocks), encoding="utf-8")

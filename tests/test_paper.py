@@ -17,7 +17,7 @@ from micropref.bench._jobs import Job
 from micropref.bench._paper.costs import FIT_SECONDS, RATES, Machine, as_blocks, costs_of
 from micropref.bench._paper.plan import _SLOW, _SMALL, Plan
 from micropref.bench._paper.published import TABLES
-from micropref.bench._paper.reproduce import reproduce_paper
+from micropref.bench._paper.reproduce import Reproduction, reproduce_paper
 from micropref.bench._paper.tables import COLUMNS, Results, document, flat_rows
 from micropref.bench._scores import DatasetResult, Pooled
 from micropref.bench._specs import ANNOTATORS, KINDS
@@ -213,7 +213,7 @@ def test_costs_are_products_of_sizes_and_rates():
     assert one["rpr"].embed_hours > 100 * light["rpr"].embed_hours > 0
     assert one["rpr"].fit_minutes == pytest.approx(8 * light["rpr"].fit_minutes)
     assert {cost.name for cost in costs_of(Plan((7,)), False) if cost.texts is None} == {"personal_reward_bench"}
-    assert sum(cost.vector_bytes for cost in costs_of(Plan(small=True), False)) == 0
+    assert sum(cost.vector_bytes for cost in costs_of(Plan((), "hashing"), False)) == 0
 
 
 @pytest.mark.parametrize(("free", "room"), [(1e12, "enough"), (1e8, "not enough")])
@@ -221,6 +221,14 @@ def test_the_table_of_costs_says_what_it_is_and_whether_there_is_room(free, room
     text = as_markdown(as_blocks(Plan(), Machine("a GPU", True, int(free))))
     assert "Arithmetic, not a measurement" in text
     assert "Assumed: 1600 characters" in text
+    assert "embedding, hours (GPU, at most)" in text
+    assert "an upper bound" in text
+    for light in (
+        as_blocks(Plan((), "all-MiniLM-L6-v2"), Machine("a GPU", True, 0)),
+        as_blocks(Plan(), Machine("", False, 0)),
+    ):
+        assert not re.search("at most[)]|upper bound", as_markdown(light))
+    assert all(f"{what}their number is assumed" in text for what in ("prompts; ", "ratings alone; "))
     assert re.search(rf"This machine: a GPU; .* GB free, .* GB needed with 6 GB for the model.*: {room}\.", text)
 
 
@@ -242,14 +250,35 @@ def test_a_dry_run_fetches_nothing_and_writes_nothing(tmp_path, capsys):
     [
         (["paper", "--tables", "9"], "tables: expected numbers among 1, 2, 3, 4, 5, 6, 7, got 9"),
         (["paper", "--tables", "one"], "expected numbers such as 1,2,7"),
+        (["paper", "--tables", "2,x"], "expected numbers such as 1,2,7"),
+        (["paper", "--small", "--dry-run"], "expected --dry-run or --small, got both"),
         (["thesis"], "expected paper, got 'thesis'"),
     ],
 )
 def test_what_cannot_be_reproduced_is_said(arguments, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         main(["reproduce", *arguments, "--output", str(tmp_path)])
-    assert left.value.code in (1, 2)
+    assert left.value.code == 2
     assert message in re.sub(r"[\s│]+", " ", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cores", "used"),
+    [([], 8, 1), (["--small"], 8, 2), (["--small"], 1, 1), (["--small"], None, 1), (["--small", "-j", "3"], 8, 3)],
+)
+def test_a_rehearsal_takes_two_cores_and_the_time_is_printed(arguments, cores, used, tmp_path, capsys, monkeypatch):
+    taken = []
+
+    def run(output, plan, *, n_jobs, **others):
+        taken.append(n_jobs)
+        return Reproduction([], [], [], 2, 1, [])
+
+    monkeypatch.setattr("micropref.bench._paper.reproduce.reproduce_paper", run)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    main_returns(["reproduce", "paper", *arguments, "--output", str(tmp_path)])
+    assert taken == [used]
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert re.search(rf"2 cells run, 1 kept, [\d.]+ s, {used} process(es)?$", shown.strip())
 
 
 def test_without_network_one_sentence_says_what_to_do(tmp_path, capsys, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from micropref.bench._paper.reproduce import Reproduction, reproduce_paper
 from micropref.bench._paper.tables import COLUMNS, Results, document, flat_rows
 from micropref.bench._scores import DatasetResult, Pooled
 from micropref.bench._specs import ANNOTATORS, KINDS
+from micropref.bench._suite import SuiteResult
 from micropref.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -293,6 +295,20 @@ def test_without_network_one_sentence_says_what_to_do(tmp_path, capsys, monkeypa
     assert said.startswith("micropref: error: nvidia/HelpSteer2: expected the hub")
     assert said.endswith("--small, a rehearsal without network")
     assert len(said.splitlines()) == 1
+
+
+def test_the_page_says_what_each_set_was_and_what_was_lost(tmp_path, monkeypatch):
+    lost = {"reading": "90 rows read, 7 left out; texts embedded by last-token-1a2b; 3 texts of the store longer"}
+    lost |= {"notes": ("seed 0: 2 tied rows used neither as labels nor as test rows",), "data_hash": "ab" * 32}
+    found = injected()
+    details = [replace(one, **lost) for one in found.details if one.name == "helpsteer2"]
+    done = SuiteResult([dict(row) for row in found.rows], [], [], 1, 0, [tmp_path / "results.csv"], details)
+    monkeypatch.setattr("micropref.bench._paper.reproduce.run_suite", lambda *args, **kwargs: done)
+    for plan, revision in ((Plan((2,)), "newest revision"), (Plan((2,), small=True), "made up")):
+        page = as_markdown(reproduce_paper(tmp_path, plan).blocks)
+        assert page == (tmp_path / "paper.md").read_text(encoding="utf-8")
+        said = f"helpsteer2: {revision}; {lost['reading']}; {lost['notes'][0]}. Data abababababababab (SHA-256)."
+        assert page[page.index("## Data") :] == f"## Data\n\n{said}\n"
 
 
 # ------------------------------------------------------------------------------------------------------ the rehearsal

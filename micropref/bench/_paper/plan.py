@@ -51,6 +51,18 @@ class Plan:
                 raise ValueError(f"tables: expected numbers among {', '.join(map(str, TABLES))}, got {number}")
         return tuple(table for number, table in TABLES.items() if number in (self.tables or TABLES))
 
+    def left_out(self) -> tuple[str, ...]:
+        """ "TITLE of a part: LABEL of a row" that the tables have and a rehearsal does not run, because it is slow.
+
+        Raises
+        ------
+        ValueError
+            For a number that no table has.
+        """
+        lines = ((part, line) for table in self.chosen() for part in table.parts for line in part.lines)
+        found = (f"{part.title}: {line.label}" for part, line in lines if self.small and line.method in _SLOW)
+        return tuple(dict.fromkeys(found))
+
     def suite(self) -> dict[str, Any]:
         """The suite as `run_suite` takes it, with the data sets and methods that the tables need.
 

@@ -398,7 +398,8 @@ def _runs(pid):
 @pytest.mark.parametrize("place", ["file", "file/results"])
 def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path, capsys, place):
     (tmp_path / "file").touch()
-    (tmp_path / "suite.toml").write_text(toml(config("single", datasets=[{"name": "votes", "kind": "folder", "path": "absent"}])))
+    absent = {"name": "votes", "kind": "folder", "path": "absent"}
+    (tmp_path / "suite.toml").write_text(toml(config("single", datasets=[absent])))
     commands = (
         ["bench", tmp_path / "suite.toml", "-o", tmp_path / place],
         ["reproduce", "paper", "--small", "-o", tmp_path / place],

@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_in_one_sentence(tmp_path,
     if place.startswith("closed") and os.access(closed, os.W_OK):
         pytest.skip("this user may write everywhere")
     path = tmp_path / place
-    with pytest.raises(OSError, match="^expected a folder that can be written to, got ") as refused:
+    with pytest.raises(OSError, match=r"^expected a folder that can be written to, got ") as refused:
         check_folder(path, create=create)
     assert str(path) in str(refused.value)
     assert "Errno" not in str(refused.value)

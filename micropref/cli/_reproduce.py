@@ -24,7 +24,12 @@ def reproduce(
         str, typer.Option("--tables", help="Numbers of the tables, such as 1,2,7; by default all seven.")
     ] = "",
     encoder: Annotated[
-        str, typer.Option("--encoder", help="Another encoder than the reward model: its name, path or address.")
+        str,
+        typer.Option(
+            "--encoder",
+            help="Another encoder than the reward model: its name, path or address; 'last-token:NAME' is another "
+            "reward model.",
+        ),
     ] = "",
     small: Annotated[
         bool, typer.Option("--small", help="Rehearse: made-up texts in the schema of each set, without network.")

@@ -159,7 +159,7 @@ def _encoder(plan: Plan, has_gpu: bool) -> tuple[int, float | None]:
     if plan.encoder == "hashing":
         return 768, None
     _, _, texts, characters = RATES["gpu" if has_gpu else "cpu"]
-    if plan.encoder:  # of the size of the model that was measured
+    if not plan.has_reward_model:  # of the size of the model that was measured
         return _SENTENCE_WIDTH, texts * characters / ASSUMED
     return _WIDTH, texts * characters / ASSUMED * _MEASURED_PARAMETERS / _PARAMETERS
 
@@ -167,7 +167,7 @@ def _encoder(plan: Plan, has_gpu: bool) -> tuple[int, float | None]:
 def as_blocks(plan: Plan, machine: Machine) -> list[Block]:
     """The table of costs, and whether the disk has room."""
     rows = costs_of(plan, machine.has_gpu)
-    model = _PARAMETERS * _HALF if not plan.encoder else 0.0
+    model = _PARAMETERS * _HALF if plan.has_reward_model else 0.0
     total = sum(one.vector_bytes for one in rows) + model
     cells = [
         [one.name, "" if one.texts is None else f"{one.texts:,}".replace(",", " "), *_figures(one), one.how]

@@ -38,6 +38,11 @@ class Plan:
     encoder: str = ""
     small: bool = False
 
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether the encoder is a causal reward model: the suite's, or another of its kind."""
+        return not self.encoder or self.encoder.startswith("last-token:")
+
     def chosen(self) -> tuple[PaperTable, ...]:
         """The tables, in their order.
 

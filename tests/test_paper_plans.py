@@ -28,3 +28,32 @@ def test_another_reward_model_takes_the_place_of_the_suite_s():
         found = resolve_encoder(dataset.encoder)
         assert isinstance(found, LastTokenEncoder)
         assert (found.model_name_or_path, found.chat) == ("owner/other", True)
+
+
+TABLES_OF_RATINGS = {
+    (): {"helpsteer2", "rpr"},
+    (2,): {"helpsteer2", "rpr"},
+    (3,): {"helpsteer2"},
+    (1,): set(),
+    (4,): set(),
+    (5,): set(),
+    (6,): set(),
+    (7,): set(),
+    (3, 5): {"helpsteer2"},
+    (5, 6, 7): set(),
+}
+
+
+@pytest.mark.parametrize("tables", TABLES_OF_RATINGS)
+@pytest.mark.parametrize("small", [True, False])
+def test_ratings_are_read_for_the_tables_that_need_them_alone(tables, small):
+    datasets = Plan(tables, small=small).suite()["datasets"]
+    read = {one["name"]: one for one in datasets}
+    read |= {one["taught_by"]["name"]: one["taught_by"] for one in datasets if isinstance(one.get("taught_by"), dict)}
+    assert {name for name, one in read.items() if "ratings" in one} == TABLES_OF_RATINGS[tables]
+    for one in datasets:
+        teacher = one.get("taught_by", {})
+        teacher = teacher if isinstance(teacher, dict) else read[teacher]
+        assert ("multi-objective" not in one["methods"]) or "ratings" in one or "ratings" in teacher
+    priced = {one.name for one in costs_of(Plan(tables), False)}
+    assert ("ultrafeedback" in priced) == ("rpr" in TABLES_OF_RATINGS[tables])

@@ -132,9 +132,10 @@ def run_suite(
     jobs: dict[str, list[Job]] = {}
     for dataset in datasets:
         report(f"{dataset.name}: reading")
-        digest, methods = cached_data(dataset, source, vectors).hash, chosen[dataset.name]
+        read, methods = cached_data(dataset, source, vectors), chosen[dataset.name]
         jobs[dataset.name] = [
-            Job(suite, dataset, seed, methods, folder, source, digest, vectors) for seed in suite.seeds
+            Job(suite, dataset, seed, methods, folder, source, read.hash, vectors, read.ratings_hash)
+            for seed in suite.seeds
         ]
     all_jobs = [job for of in jobs.values() for job in of]
     todo = pending(all_jobs)

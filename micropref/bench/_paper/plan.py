@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from micropref.bench._paper.published import TABLES, PaperTable
+from micropref.bench._specs import KINDS
 
 # Records of each stand-in, as of its first published split.
 _STAND_INS = {"helpsteer2": 3000, "rpr": 4000, "prism": 14400, "personal_reward_bench": 2400}
@@ -83,6 +84,12 @@ class Plan:
                 needed.setdefault(part.dataset, []).extend(line.method for line in part.lines)
         own = [one for one in content["datasets"] if one["name"] in needed]
         by_name = {one["name"]: one for one in content["datasets"]}
+        rated = {one["name"] for one in content["methods"] if "ratings" in KINDS[one["kind"]].information}
+        read = [one for one in own if rated & set(needed[one["name"]])]
+        names = {name for one in read for name in (one["name"], one.get("taught_by"))}
+        for name in by_name.keys() - names:
+            # Ratings that no method of these tables reads would be embedded for nothing.
+            by_name[name].pop("ratings", None)
         for one in own:
             if one.get("taught_by", one["name"]) not in needed:
                 # A data set that only teaches has no figures of its own.

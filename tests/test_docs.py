@@ -1,4 +1,4 @@
-"""Every Python block of README.md and docs/*.md runs, and prints what the page says it prints."""
+"""Every Python block of README.md and docs/*.md runs, and prints what the page says it prints, or about that."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ GUIDES = (
     *("data", "quickstart", "stated", "users", "choosing", "ask", "serve", "trl"),
     *("reading_tables", "scale", "troubleshooting"),
 )
+# What a page says about the block before: within a line, or in a block of text.
+ABOUT = re.compile(r"\s*It prints about(?: `([^`]+)`|\s+```text\n(.*?)\n```)", re.DOTALL)
+NUMBER = re.compile(r"[-+]?\d+(?:\.\d*)?(?:e[-+]?\d+)?")
 # Any other fence is an error, so that no block escapes by a misspelt language.
 LANGUAGES = {"python", "output", "text", "console", "bash"}
 
@@ -58,7 +61,8 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def run_page(name: str, text: str) -> None:
-    """Run the Python blocks in one namespace and compare what they print with the output blocks that follow them."""
+    """Run the Python blocks in one namespace and compare what they print with what the page says after them."""
+    lines = text.splitlines()
     namespace: dict[str, object] = {"__name__": "__main__"}
     printed: str | None = None
     for block in blocks_of(text):
@@ -75,6 +79,17 @@ def run_page(name: str, text: str) -> None:
             with contextlib.redirect_stdout(io.StringIO()) as captured:
                 exec(code, namespace)
             printed = captured.getvalue()
+            about = ABOUT.match("\n".join(lines[block.line + block.content.count("\n") + 1 :]))
+            if about is not None:
+                assert_about(printed, about[1] or about[2], f"{name}, after line {block.line}")
+
+
+def assert_about(printed: str, expected: str, where: str) -> None:
+    """The same words, and numbers within 0.1 and a tenth: the last digits depend on the machine."""
+    words = [re.sub(r"\s", "", NUMBER.sub("#", text)) for text in (printed, expected)]
+    assert words[0] == words[1], f"{where}: {printed}"
+    numbers = [[float(number) for number in NUMBER.findall(text)] for text in (printed, expected)]
+    assert numbers[0] == pytest.approx(numbers[1], rel=0.1, abs=0.1), f"{where}: {printed}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -129,6 +144,15 @@ def test_outputs_are_compared():
         run_page("page.md", page.format(3))
     with pytest.raises(ValueError, match=r"page\.md, line 1: an output that follows no Python block"):
         run_page("page.md", "```output\n2\n```")
+
+
+@pytest.mark.parametrize("page", ["```python\nprint('a', 0.52)\n```\n\nIt prints about\n\n```text\n{}\n```",
+                                  "```python\nprint('a', 0.52)\n```\n\nIt prints about `{}`; more."])  # fmt: skip
+def test_what_a_block_prints_about_is_compared(page):
+    run_page("page.md", page.format("a 0.5"))
+    for wrong in ("a 0.8", "b 0.5", "a 0.5 0.5", "a -0.5"):
+        with pytest.raises(AssertionError, match=r"page\.md, after line 2"):
+            run_page("page.md", page.format(wrong))
 
 
 @pytest.mark.parametrize("language", ["py", "Python", ""])

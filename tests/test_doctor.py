@@ -7,6 +7,7 @@ import re
 import stat
 import sys
 from dataclasses import replace
+from itertools import permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,10 +22,11 @@ from micropref._installation import devices as all_devices
 from micropref._installation import findings as all_findings
 from micropref._installation import packages as all_packages
 from micropref._installation.checks import Case, cases, check
-from micropref._installation.choices import choices
+from micropref._installation.choices import Choice, choices
 from micropref._installation.devices import Library, driver_cards
 from micropref._installation.packages import Package, packages
 from micropref._installation.truth import example, truth
+from micropref._installation.variables import environment, unusable
 from micropref.cli import main
 
 H100 = Card("NVIDIA H100 80GB HBM3", 85.5, "9.0")
@@ -35,7 +37,7 @@ ON_CUDA = Devices(
 )  # fmt: skip
 KEYS = {
     *("ok", "problems", "advice", "micropref", "python", "system", "packages", "devices", "environment", "choices"),
-    "checks",
+    *("checks", "installed"),
 }
 
 
@@ -71,6 +73,8 @@ def only(monkeypatch):
         monkeypatch.setattr(all_findings, "cases", lambda *_: list(wanted))
         monkeypatch.setattr(all_findings, "faiss_checks", lambda _: [])
         monkeypatch.setattr(all_findings, "devices", lambda *_: replace(ON_CPU, torch=None))
+        monkeypatch.setattr(all_findings, "installed_version", lambda: __version__)
+        monkeypatch.setattr(all_findings, "environment", dict)
 
     return kept
 
@@ -148,7 +152,7 @@ def test_every_kernel_of_triton_is_chosen_on_a_card():
             {"torch": "2.13.0"},
             "torch 2.13.0 for CUDA 13.0 sees none of the CUDA cards",
         ),
-        (ON_CPU, {}, "Large data fit two to six times faster with numba"),
+        (ON_CPU, {}, "Fits of large data are two to six times faster with numba"),
     ],
 )
 def test_advice(machine, run, devices, versions, advice):  # noqa: F811
@@ -157,6 +161,75 @@ def test_advice(machine, run, devices, versions, advice):  # noqa: F811
     done = run("doctor")
     assert done.code == 0
     assert advice in done.out
+
+
+@pytest.mark.parametrize(("installed", "is_advised"), [("0.0.1", True), (__version__, False), (None, False)])
+def test_metadata_of_another_version(machine, monkeypatch, installed, is_advised):
+    """An editable installation keeps the bounds of the version that was installed."""
+    machine(ON_CPU)
+    monkeypatch.setattr(all_findings, "installed_version", lambda: installed)
+    found = examine()
+    lines = [line for line in found.advice if f"installed as {installed}, running {__version__}" in line]
+    assert len(lines) == is_advised
+    assert all("run pip install -e . again" in line for line in lines)
+    assert not found.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "expected", "wrong", "right"),
+    [
+        ("OMP_NUM_THREADS", "a positive integer", ["abc", "0", "-1", "2,", "2,x", "1.5"], ["1", " 8 ", "4,2", ""]),
+        ("OPENBLAS_NUM_THREADS", "a positive integer", ["-3", "0", "two", "4,2"], ["16", ""]),
+        ("MKL_NUM_THREADS", "a positive integer", ["-3", "0", "²"], ["16", ""]),
+        ("NVIDIA_TF32_OVERRIDE", "0 or 1", ["no", "2"], ["0", "1", ""]),
+        ("TRITON_INTERPRET", "0 or 1", ["banana", "2"], ["0", "1", ""]),
+        ("HF_HUB_OFFLINE", "0 or 1", ["banana"], ["0", "1", "TRUE", "off", ""]),
+        ("MICROPREF_DATA", "a folder that exists", ["nowhere", "a file", "~"], [".", ""]),
+        ("TRITON_CACHE_DIR", "a folder that can be written to", ["a file", "a file/below"], [".", "not/yet", ""]),
+        ("NUMBA_CACHE_DIR", "a folder that can be written to", ["a file", "a file/below"], [".", "not/yet", ""]),
+        ("HF_HOME", "a folder that can be written to", ["a file", "a link/below"], [".", "not/yet", ""]),
+        ("CUDA_VISIBLE_DEVICES", "", [], ["", "0,1", "GPU-8932f937"]),
+    ],
+)
+def test_variables_that_mean_nothing(name, expected, wrong, right, tmp_path, monkeypatch):
+    """Libraries ignore them in silence; whether a folder can be written to is found out without leaving a trace."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    (tmp_path / "a link").symlink_to("nowhere")
+
+    def advised(value):
+        monkeypatch.setenv(name, value)
+        return [line for line in unusable(environment()) if line.startswith(name)]
+
+    for value in wrong:
+        assert advised(value) == [f"{name}: expected {expected}, got {value!r}"]
+    for value in right:
+        assert advised(value) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a file", "a link"]
+
+
+@pytest.mark.parametrize(
+    ("value", "version", "is_advised"),
+    [("1", "0.68.1", True), ("0", "0.68.1", False), ("", "0.68.1", False), (None, "0.68.1", False), ("1", None, False)],
+)
+def test_a_compiler_that_is_turned_off(machine, monkeypatch, value, version, is_advised):
+    """The error of the check, that an intrinsic is not usable in pure Python, does not name the variable."""
+    machine(ON_CPU, numba=version)
+    monkeypatch.delenv("NUMBA_DISABLE_JIT", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NUMBA_DISABLE_JIT", value)
+    assert any("unset NUMBA_DISABLE_JIT" in line for line in examine().advice) == is_advised
+
+
+def test_all_is_well_only_without_advice(only, run, monkeypatch):  # noqa: F811
+    only(Case("blas", "NumPy", "float64"))
+    assert "All is well: 1 check passed." in run("doctor").out
+    monkeypatch.setattr(all_findings, "environment", lambda: {"OMP_NUM_THREADS": "abc"})
+    done = run("doctor")
+    assert done.code == 0
+    assert "advice: OMP_NUM_THREADS: expected a positive integer, got 'abc'" in done.out
+    assert "1 check passed." in done.out
+    assert "All is well" not in done.out
 
 
 def test_cards_that_are_hidden(machine, run, monkeypatch):  # noqa: F811
@@ -182,6 +255,18 @@ def test_two_builds_of_faiss_and_one_that_sees_no_card(machine, monkeypatch, nam
     found = [line for line in examine().advice if "faiss" in line]
     assert len(found) == (advice is not None)
     assert advice is None or advice in found[0]
+
+
+def test_libraries_of_linear_algebra_are_listed_in_one_order(monkeypatch):
+    kinds = [("openblas", "0.3.9", 2), ("mkl", "2024", 4), ("openblas", "0.3.31", 1), ("mkl", "2024", 4)]
+    loaded = [
+        {"user_api": "blas", "internal_api": name, "version": version, "num_threads": threads}
+        for name, version, threads in kinds
+    ]
+    other = {"user_api": "openmp", "internal_api": "openmp", "version": None, "num_threads": 2}
+    for order in permutations(loaded):
+        monkeypatch.setattr(all_devices, "threadpool_info", lambda found=order: [other, *found])
+        assert all_devices._blas() == ["mkl 2024, 4 threads", "openblas 0.3.31, 1 thread", "openblas 0.3.9, 2 threads"]
 
 
 def test_the_driver_is_asked_for_cards(tmp_path, monkeypatch):
@@ -229,6 +314,32 @@ def test_a_path_that_errs_is_an_error_with_its_sentence(only, run, monkeypatch):
     assert not done.json["ok"]
     assert [one["passed"] for one in done.json["checks"]] == [False, True]
     assert len(done.json["problems"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "marked"),
+    [
+        ("numba", "NumPy float32", {"numba"}),
+        ("blas", "NumPy float64", {"blas"}),
+        ("triton, small", "torch float16 on cuda:0", {"triton"}),
+        ("triton, rows", "torch float32 on cpu", set()),
+        ("reference", "torch float64 on cuda:0", {"reference"}),
+        ("reference", "NumPy float64", set()),
+        ("torch layer", "torch float32 on cpu", set()),
+    ],
+)
+def test_a_choice_whose_check_failed_is_marked(machine, run, monkeypatch, path, place, marked):  # noqa: F811
+    on_card = ("triton", "CUDA tensors in half and single precision"), ("reference", "CUDA tensors in double precision")
+    listed = [*choices(ON_CPU), *(Choice(rows, one) for one, rows in on_card)]
+    machine(ON_CUDA, torch="2.13.0", triton="3.9.0", numba="0.68.1")
+    monkeypatch.setattr(all_findings, "choices", lambda _: listed)
+    failed = replace(passed(Case(path, place, "")), input=place, error=1.0)
+    monkeypatch.setattr(all_findings, "faiss_checks", lambda _: [failed])
+    shown, found = run("doctor"), run("doctor", "--json").json
+    assert shown.code == 1
+    lines = [line.split()[0] for line in shown.out.splitlines() if line.rstrip().endswith(": its check FAILED")]
+    assert set(lines) == marked
+    assert {one["path"] for one in found["choices"] if one["failed"]} == marked
 
 
 def test_a_path_that_raises_or_gives_nan(monkeypatch):
@@ -297,8 +408,26 @@ def test_what_is_absent_is_shown_with_its_extra(machine, run):  # noqa: F811
     machine(replace(ON_CPU, torch=None), numba="0.68.1")
     out = " ".join(run("doctor").out.split())
     assert "fastapi, pydantic, uvicorn, httptools: pip install 'micropref[serve]'" in out
-    assert "torch, triton: pip install 'micropref[torch]'" in out
+    assert "torch: pip install 'micropref[torch]'" in out
     assert "micropref[numba]" not in out
+
+
+@pytest.mark.parametrize(
+    ("devices", "version", "is_missing"),
+    [
+        (replace(ON_CPU, torch=None), None, False),
+        (ON_CPU, None, False),
+        (replace(ON_CPU, torch=Library(None, "OSError")), None, False),
+        (ON_CUDA, None, True),
+        (ON_CUDA, "3.9.0", False),
+    ],
+)
+def test_triton_is_missing_only_from_a_build_of_torch_for_cuda(machine, run, devices, version, is_missing):  # noqa: F811
+    """No command brings it to another build."""
+    machine(devices, torch=None if devices.torch is None else "2.13.0", triton=version)
+    out = run("doctor").out
+    assert ("triton: pip install 'micropref[torch]'" in out) == is_missing
+    assert is_missing or "triton:" not in out
 
 
 # --------------------------------------------------------------------------------------------------------- the truth

@@ -186,9 +186,33 @@ def test_a_missing_package_is_an_error_with_its_command(package, monkeypatch):
     assert error.value.__cause__ is not None
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "raise ImportError('libcublas.so.12: cannot open shared object file')",
+        "raise ImportError('Numba needs NumPy 2.3 or less. Got NumPy 2.4.', name='faiss')",
+        "raise ModuleNotFoundError('its own words')",
+        "import a_package_that_is_nowhere",
+        "import faiss.a_part_that_is_nowhere",
+    ],
+)
+def test_a_broken_package_is_an_error_with_its_cause(line, tmp_path, monkeypatch):
+    """No command installs what is installed, so none is advised."""
+    (tmp_path / "faiss").mkdir()
+    (tmp_path / "faiss" / "__init__.py").write_text(line)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "faiss", raising=False)
+    with pytest.raises(ImportError) as error:
+        require("faiss", "Doing this")
+    cause = error.value.__cause__
+    assert isinstance(cause, ImportError)
+    assert str(error.value) == f"Doing this needs faiss, which is installed but cannot be imported: {cause}"
+
+
 def test_a_missing_part_of_a_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"Drawing needs matplotlib, .*micropref\[plot\]"):
+    expected = r"Drawing needs matplotlib, which is installed but cannot be imported: .*matplotlib\.figure"
+    with pytest.raises(ImportError, match=expected):
         require("matplotlib.figure", "Drawing")
 
 

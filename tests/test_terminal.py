@@ -112,6 +112,27 @@ def test_a_table_that_does_not_fit_loses_words_per_line_but_no_digit(terminal, c
         assert_fits(shown(), columns)
 
 
+@pytest.mark.parametrize(
+    ("columns", "width"), [("80", 80), ("60", 60), (None, 160), ("", 160), ("0", 160), ("-5", 160), ("wide", 160)]
+)
+def test_a_pipe_is_as_wide_as_columns_says(monkeypatch, capsys, columns, width):
+    """Without a width of its own it takes 160; no line ends with blanks."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name in ("one", "a longer name"):
+        table.add_row(name, " ".join(["word"] * 100))
+    table.add_row("short", "")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    print_table(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert width - 10 < max(map(len, lines)) <= width
+    assert all(line == line.rstrip() for line in lines)
+    assert " ".join(lines).split().count("word") == 200
+
+
 def test_evaluations_and_estimates_on_80_columns(here, run, terminal):  # noqa: F811
     rows = run("evaluate", "routed", "test.jsonl", "--by", "context", "--json").json["rows"]
     estimate = run("theory", "heads", "train.jsonl", "--json").json

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from micropref._installation.choices import Choice
 from micropref._installation.devices import Devices
 from micropref._installation.faults import sentence
 from micropref._installation.truth import Example, example, truth
@@ -80,6 +81,10 @@ class Check:
     def passed(self) -> bool:
         """Whether it computed, and nearly the true values."""
         return self.failure is None and self.error is not None and self.error <= self.tolerance
+
+    def covers(self, choice: Choice) -> bool:
+        """Whether it computed by the path of `choice` where the rows of `choice` lie."""
+        return self.path.partition(",")[0] == choice.path and (" on cuda" in self.input) == choice.on_card
 
     @property
     def problem(self) -> str:

@@ -1,8 +1,7 @@
-"""Which kernel path computes what, as the dispatcher would choose it here, and what the environment says to it."""
+"""Which kernel path computes what, as the dispatcher would choose it here."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +11,7 @@ from micropref._installation.devices import Devices
 from micropref._support.optional import require
 from micropref.kernels._dispatch import WORTH_COMPILED, path_for
 
-__all__ = ["Choice", "choices", "environment"]
-
-# Variables that decide how many threads compute, on which device, or by which compiler.
-_VARIABLES = (
-    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE"),
-    *("TRITON_INTERPRET", "TRITON_CACHE_DIR", "NUMBA_DISABLE_JIT", "NUMBA_CACHE_DIR"),
-    *("HF_HOME", "HF_HUB_OFFLINE", "MICROPREF_DATA"),
-)
+__all__ = ["Choice", "choices"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +26,11 @@ class Choice:
 
     rows: str
     path: str
+
+    @property
+    def on_card(self) -> bool:
+        """Whether the rows lie on a CUDA card."""
+        return self.rows.startswith("CUDA")
 
 
 def choices(devices: Devices) -> list[Choice]:
@@ -52,8 +49,3 @@ def choices(devices: Devices) -> list[Choice]:
             ("CUDA tensors in double precision", torch.empty((1, 1), device="cuda", dtype=torch.float64)),
         ]
     return [Choice(rows, path_for(X)) for rows, X in found]
-
-
-def environment() -> dict[str, str]:
-    """Variables that are set and change what is computed where."""
-    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}

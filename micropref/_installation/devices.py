@@ -179,9 +179,6 @@ def _memory_gb() -> float | None:
 
 
 def _blas() -> list[str]:
+    """Sorted: in which order they are loaded changes from run to run."""
     found = [one for one in threadpool_info() if one["user_api"] == "blas"]
-    return list(
-        dict.fromkeys(
-            f"{one['internal_api']} {one['version']}, {counted(one['num_threads'], 'thread')}" for one in found
-        )
-    )
+    return sorted({f"{one['internal_api']} {one['version']}, {counted(one['num_threads'], 'thread')}" for one in found})

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from micropref._installation.checks import Check, cases, check, faiss_checks
-from micropref._installation.choices import Choice, choices, environment
+from micropref._installation.choices import Choice, choices
 from micropref._installation.devices import Devices, devices
-from micropref._installation.packages import Package, packages
+from micropref._installation.packages import Package, installed_version, packages
+from micropref._installation.variables import environment, unusable
 
 __all__ = ["Findings", "examine"]
 
@@ -23,6 +24,8 @@ class Findings:
     ----------
     micropref, python, system : str
         Versions, and what kind of machine it is.
+    installed : str or None
+        Version in the metadata of micropref; None where there are none.
     packages : list of Package
     devices : Devices
     environment : dict of str to str
@@ -34,6 +37,7 @@ class Findings:
     micropref: str
     python: str
     system: str
+    installed: str | None
     packages: list[Package]
     devices: Devices
     environment: dict[str, str]
@@ -56,9 +60,23 @@ class Findings:
         return [*found, *(one.problem for one in self.checks if not one.passed)]
 
     @property
+    def absent(self) -> list[Package]:
+        """Optional packages that could be installed: triton is a part of builds of torch for CUDA, and of no other."""
+        build = None if self.devices.torch is None else self.devices.torch.seen
+        without = () if build is not None and build.cuda is not None else ("triton",)
+        return [
+            one for one in self.packages if one.version is None and one.extra is not None and one.module not in without
+        ]
+
+    @property
     def advice(self) -> list[str]:
         """What would make it better, a sentence each."""
-        return [line for line in (_about_torch(self), _about_numba(self), *_about_faiss(self)) if line is not None]
+        lines = (_about_installed(self), _about_torch(self), _about_numba(self), *_about_faiss(self))
+        return [*unusable(self.environment), *(line for line in lines if line is not None)]
+
+    def fails(self, choice: Choice) -> bool:
+        """Whether a check of the path that computes these rows failed."""
+        return any(one.covers(choice) and not one.passed for one in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
@@ -68,6 +86,7 @@ class Findings:
             "advice": self.advice,
             **asdict(self),
             "packages": [asdict(one) | {"name": one.name} for one in self.packages],
+            "choices": [asdict(one) | {"failed": self.fails(one)} for one in self.choices],
             "checks": [asdict(one) | {"passed": one.passed, "error": _finite(one.error)} for one in self.checks],
         }
 
@@ -101,6 +120,7 @@ def examine(step: Callable[[str], None] = lambda _: None) -> Findings:
         __version__,
         platform.python_version(),
         platform.platform(),
+        installed_version(),
         found,
         machine,
         environment(),
@@ -111,6 +131,16 @@ def examine(step: Callable[[str], None] = lambda _: None) -> Findings:
 
 def _finite(error: float | None) -> float | None:
     return None if error is None or error == float("inf") else error
+
+
+def _about_installed(found: Findings) -> str | None:
+    """A working copy that went on after it was installed."""
+    if found.installed in (None, found.micropref):
+        return None
+    return (
+        f"micropref is installed as {found.installed}, running {found.micropref}, and packages are compared with what "
+        f"{found.installed} accepts: run pip install -e . again."
+    )
 
 
 def _about_torch(found: Findings) -> str | None:
@@ -137,9 +167,11 @@ def _about_triton(found: Findings) -> str | None:
 
 
 def _about_numba(found: Findings) -> str | None:
-    if _version(found, "numba") is not None:
-        return None
-    return "Large data fit two to six times faster with numba: pip install 'micropref[numba]'."
+    if _version(found, "numba") is None:
+        return "Fits of large data are two to six times faster with numba: pip install 'micropref[numba]'."
+    if found.environment.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT turns off the compiler that micropref's functions need: unset NUMBA_DISABLE_JIT."
+    return None
 
 
 def _about_faiss(found: Findings) -> list[str]:

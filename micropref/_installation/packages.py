@@ -10,7 +10,7 @@ from importlib.util import find_spec
 
 from micropref._support.optional import EXTRA_OF
 
-__all__ = ["REQUIRED", "Package", "packages"]
+__all__ = ["REQUIRED", "Package", "installed_version", "packages"]
 
 # Import names of what every installation has, in the order of pyproject.toml.
 REQUIRED = (
@@ -55,6 +55,14 @@ class Package:
         if self.version is None or self.at_least is None:
             return False
         return bool(_numbers(self.version)) and _numbers(self.version) < _numbers(self.at_least)
+
+
+def installed_version() -> str | None:
+    """Version of micropref in the metadata that state the bounds; None where the sources are not installed."""
+    try:
+        return version("micropref")
+    except PackageNotFoundError:
+        return None
 
 
 def packages() -> list[Package]:

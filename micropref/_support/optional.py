@@ -30,7 +30,7 @@ EXTRA_OF = {
 
 
 def require(module: str, purpose: str) -> ModuleType:
-    """Import `module`, or raise an ImportError that says what needs it and how to install it.
+    """Import `module`, or raise an ImportError: how to install what is absent, or why what is there cannot be imported.
 
     Parameters
     ----------
@@ -43,7 +43,11 @@ def require(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".", 1)[0]
-        extra = EXTRA_OF[package]
+        if not (isinstance(error, ModuleNotFoundError) and error.name == package):
+            raise ImportError(
+                f"{purpose} needs {package}, which is installed but cannot be imported: {error}"
+            ) from error
         raise ImportError(
-            f"{purpose} needs {package}, which is not installed. Install it with: pip install 'micropref[{extra}]'"
+            f"{purpose} needs {package}, which is not installed. "
+            f"Install it with: pip install 'micropref[{EXTRA_OF[package]}]'"
         ) from error

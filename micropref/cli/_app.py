@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import textwrap
 import warnings
@@ -98,16 +99,26 @@ def working(silent: bool = False) -> Iterator[Callable[[str], None]]:
 def print_table(table: Table, *narrower: Table) -> None:
     """Print the first of these tables that fits, or the last one; no number is ever cut, texts go on in a new line.
 
-    In a pipe there is no width to fit into.
+    A pipe is as wide as COLUMNS says, and lines end there without blanks.
     """
     watched = sys.stdout.isatty()
-    console = Console(markup=False, emoji=False, highlight=False, width=None if watched else _PIPE_WIDTH)
+    console = Console(markup=False, emoji=False, highlight=False, width=None if watched else _pipe_width())
     tables = [table, *narrower]
     chosen = next((one for one in tables if _natural_width(one, console) <= console.width), tables[-1])
     if _natural_width(chosen, console) > console.width:
         _keep_numbers(chosen)
         console.width = max(console.width, console.measure(chosen, options=_wide(console)).minimum)
-    console.print(chosen)
+    if watched:
+        console.print(chosen)
+        return
+    with console.capture() as capture:
+        console.print(chosen)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+
+def _pipe_width() -> int:
+    stated = os.environ.get("COLUMNS", "")
+    return int(stated) if stated.isdecimal() and int(stated) > 0 else _PIPE_WIDTH
 
 
 def _natural_width(table: Table, console: Console) -> int:

@@ -40,13 +40,17 @@ def _show(found: Findings) -> None:
     out.print(f"micropref {found.micropref}, Python {found.python}, {found.system}")
     _section("Packages", _packages(found))
     _section("Machine", [*_machine(found.devices), ("variables", _variables(found.environment))])
-    _section("Which path computes what", [(one.path, one.rows) for one in found.choices])
+    _section(
+        "Which path computes what",
+        [(one.path, f"{one.rows}{': its check FAILED' if found.fails(one) else ''}") for one in found.choices],
+    )
     out.print("\nChecks against double precision", style="bold")
     print_table(_checks(found.checks))
     for line in found.advice:
         out.print(f"\nadvice: {line}")
     if not found.problems:
-        out.print(f"\nAll is well: {counted(len(found.checks), 'check')} passed.", style="green")
+        passed = f"{counted(len(found.checks), 'check')} passed."
+        out.print(f"\n{passed}" if found.advice else f"\nAll is well: {passed}", style="green")
 
 
 def _section(title: str, lines: list[tuple[str, str | None]]) -> None:
@@ -69,9 +73,9 @@ def _packages(found: Findings) -> list[tuple[str, str | None]]:
             if one.version is not None and (one.extra is None) == required
         )
 
-    absent = [one for one in found.packages if one.version is None and one.extra is not None]
     by_extra = {
-        extra: ", ".join(one.name for one in of_extra) for extra, of_extra in groupby(absent, lambda one: one.extra)
+        extra: ", ".join(one.name for one in of_extra)
+        for extra, of_extra in groupby(found.absent, lambda one: one.extra)
     }
     lines: list[tuple[str, str | None]] = [("required", listed(True)), ("optional", listed(False))]
     lines += [("absent", f"{names}: pip install 'micropref[{extra}]'") for extra, names in by_extra.items()]

@@ -118,8 +118,9 @@ def estimate_irreducible_error(
     ------
     ValueError
         If the data cannot identify the groups: no group has two rows, and K heads explain the rows no better than
-        one (likelihood-ratio test at 5 %). Then any split of p̄ into groups fits equally well. Also for MLP gates and
-        `balance` other than 0, for which the scores above are not those of the fit.
+        one (likelihood-ratio test at 5 %). Then one reward produces p̄, and any split of p̄ into groups fits
+        equally well. Also for MLP gates and `balance` other than 0, for which the scores above are not those of the
+        fit.
     """
     if not isinstance(n_bootstrap, int | np.integer) or n_bootstrap < 20:
         raise ValueError(f"n_bootstrap: expected an integer of at least 20, got {n_bootstrap!r}")

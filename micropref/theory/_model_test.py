@@ -43,8 +43,8 @@ class SingleRewardTest:
         Logarithm of the e-value, in nats: how much better K heads fitted elsewhere explain groups than the best single
         reward fitted to those very groups.
     p_value : float
-        Of the hypothesis that a single reward gave the answers, min(1, exp(−log_evidence)). A small value is evidence
-        for several rewards.
+        Of the hypothesis that a single reward, linear in the features, gave the answers independently of each other:
+        min(1, exp(−log_evidence)). A small value is evidence for several rewards, or for a reward that is not linear.
     n_groups : int
         Groups (and ungrouped rows).
     needed_gain : float
@@ -73,27 +73,29 @@ def single_reward_test(
     *,
     random_state: int | np.random.RandomState | None = 0,
 ) -> SingleRewardTest:
-    r"""Test whether one Bradley-Terry reward can explain these answers.
+    r"""Test whether one Bradley-Terry reward, linear in the features, can explain these answers.
 
     The groups are split into two halves. K heads fitted to one half are compared with the best single reward
     *on the other half*, r̂, fitted to it:
 
-    .. math:: E = \prod_u \exp(\ell_u(K) - \ell_u(\hat r))
+    .. math:: L = \prod_u \exp(\ell_u(K) - \ell_u(\hat r))
 
-    If a single reward r gave the answers, r̂ is at least as likely as r, and the ratio of any other model to r has
-    mean 1; so E has mean at most 1 and P(E ≥ 20) ≤ 5 % by Markov's inequality, whatever K, the penalties and the
-    number of rows (universal inference: Wasserman, Ramdas and Balakrishnan, 2020). E is averaged over the two ways to
-    use the halves. The usual χ² is wrong here, since one head lies on the boundary of K; and a gain on held-out rows
-    alone would not do: two heads also hedge where few rows make one overconfident.
+    If a single reward r that is linear in the features (the class over which r̂ is maximised) gave the answers,
+    independently of each other, r̂ is at least as likely as r, and the ratio of any other model to r has mean 1; so L
+    has mean at most 1 and P(L ≥ 20) ≤ 5 % by Markov's inequality, whatever K, the penalties and the number of rows
+    (universal inference: Wasserman, Ramdas and Balakrishnan, 2020). L is averaged over the two ways to use the halves.
+    Without linearity the test can reject a single reward: 3 abs(f), say, if each annotator judges answers of one sign
+    of f only. The usual χ² is wrong here, since one head lies on the boundary of K; and a gain on held-out rows alone
+    would not do: two heads also hedge where few rows make one overconfident.
 
     The price is power if there are many features. r̂ is fitted to the rows on which it is judged, and so gains about
     half a nat per feature, while the reward of the other half loses as much; with 768 features and 1 000 comparisons in
     a half, r̂ explains every answer. `needed_gain` is this price, and a warning appears if it is so high that hardly
     any population could be detected. The test needs many times more rows than features. Reducing the features, for
-    example to the principal axes of the differences, changes the question to whether one reward *of these axes* gave
-    the answers. If a group judges similar pairs, its answers share the part that the axes leave out, and one reward is
-    then mistaken for several (in a simulation with 768 features, ten axes and annotators who judge nearly the same pair
-    five times, always).
+    example to the principal axes of the differences, breaks the linearity as well: the question becomes whether one
+    reward *of these axes* gave the answers. If a group judges similar pairs, its answers share the part that the axes
+    leave out, and one reward is then mistaken for several (in a simulation with 768 features, ten axes and annotators
+    who judge nearly the same pair five times, always).
 
     Parameters
     ----------

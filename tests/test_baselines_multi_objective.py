@@ -218,12 +218,53 @@ def test_without_ratings_it_says_what_it_needs():
         ((np.ones((3, 4)), ["a", "b", "c"]), "expected scores that are numbers"),
         ((np.ones((3, 4)), [1, 2, np.inf]), "expected scores of at most 1e\\+30, or NaN"),
         ((np.ones((3, 4)), [2.0, 2.0, np.nan]), "two different scores of every attribute at least, got 2 equal ones"),
+        ((np.ones((3, 4)), [np.nan] * 3), "at least, got no score in column 0"),
+        ((np.ones((3, 4)), np.ma.array([1.0, 2, 3], mask=True)), "at least, got no score in column 0"),
+        ((np.ones((3, 4)), [[1, np.nan], [2, 5], [3, np.nan]]), "at least, got one score in column 1"),
+        ((np.ones((3, 4)), [0.1, 0.1, 0.1]), "at least, got 3 equal ones in column 0"),
+        ((np.ones((3, 4)), np.array([0, 1, 2]) + 1e10), "at least, got scores whose spread is lost to rounding"),
+        ((np.ones((3, 4)), np.array([0, 1, 2]) * 1e-300), "at least, got scores whose spread is lost to rounding"),
+        ((np.ma.array(np.ones((3, 4)), mask=np.eye(3, 4)), [1, 2, 3]), "expected an array without masked entries"),
         ((np.full((3, 4), np.nan), [1, 2, 3]), "NaN"),
     ],
 )
 def test_bad_ratings_are_refused(ratings, message):
     with pytest.raises(ValueError, match=message):
         MultiObjectiveRewards().fit(np.eye(4), [1, 0, 1, 0], ratings=ratings)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
+@pytest.mark.parametrize("flat", [True, False])
+def test_scores_behind_a_mask_are_missing_ones(dtype, flat):
+    (X, y, _), _, (features, scores), _ = world(0, 0.0, n=100)
+    scores = np.round(10 * scores[:, 0] if flat else 10 * scores).astype(dtype)
+    hidden = np.random.default_rng(0).random(scores.shape) < 0.3
+    masked = np.ma.array(np.where(hidden, 99, scores).astype(dtype), mask=hidden)
+    missing = np.where(hidden, np.nan, scores.astype(np.float64))
+    models = [MultiObjectiveRewards(n_context_features=A).fit(X, y, ratings=(features, s)) for s in (masked, missing)]
+    np.testing.assert_array_equal(models[0].coef_, models[1].coef_)
+    with pytest.raises(ValueError, match="context: expected an array without masked entries"):
+        models[0].rewards(features[:2], np.ma.array(np.ones((2, A)), mask=np.eye(2, A)))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e6 / 3])
+@pytest.mark.parametrize("alpha", ["auto", 1e-3])
+def test_a_head_that_learned_nothing_is_reported(value, alpha):
+    rng = np.random.default_rng(0)
+    features, scores = rng.normal(size=(200, 3)), rng.normal(size=(200, 2))
+    features[:100], scores[:100, 0], scores[100:, 1] = value, np.nan, np.nan
+    d = rng.normal(size=(50, 3))
+    with pytest.warns(UserWarning, match="expected features that vary with the scores of every attribute.* column 1:"):
+        model = MultiObjectiveRewards(score_alpha=alpha).fit(d, d[:, 0] > 0, ratings=(features, scores))
+    assert model.coef_[0].any()
+    np.testing.assert_array_equal(model.coef_[1], 0)
+
+
+def test_comparisons_that_no_head_rates_are_reported():
+    features, d = np.zeros((40, 2)), np.zeros((40, 2))
+    features[:, 0], d[:, 1] = np.arange(40), np.arange(40) - 20.5
+    with pytest.warns(UserWarning, match="expected differences that some attribute rates, got none"):
+        MultiObjectiveRewards().fit(d, d[:, 1] > 0, ratings=(features, np.arange(40)))
 
 
 @pytest.mark.parametrize("parameter", ["score_alpha", "user_precision", "gate_alpha", "tol", "max_iter"])

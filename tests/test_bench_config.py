@@ -113,6 +113,13 @@ def test_a_bad_data_set_names_the_key(change, message):
         load_suite(config("single", datasets=[{**WORLD, **change}]))
 
 
+@pytest.mark.parametrize("key", ["methods", "targets", "ratings"])
+def test_a_name_that_a_data_set_lists_twice_is_refused(key):
+    hub = {"name": "rated", "kind": "hub", "loader": "helpsteer2", "protocol": "contexts", key: ["a", "single", "a"]}
+    with pytest.raises(ValueError, match=rf"datasets.rated: {key}: expected every name once, got 'a' twice"):
+        load_suite(config("single", datasets=[hub]))
+
+
 def test_a_file_that_is_no_toml(tmp_path):
     path = tmp_path / "suite.toml"
     path.write_text("name = ")

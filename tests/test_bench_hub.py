@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,8 +24,10 @@ from causal_cases import save_llama
 from datasets.exceptions import DatasetGenerationCastError, DatasetNotFoundError
 from hub_cases import LOADERS
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RevisionNotFoundError
+from huggingface_hub.utils import logging
 from rank_cases import on_ranks
 
+from micropref._support.hub import hub_faults
 from micropref.bench import load_suite, run_suite
 from micropref.bench._loading import embed_data, load_data
 from micropref.bench._tasks import make_task
@@ -103,6 +107,17 @@ def test_a_stand_in_beside_a_source():
         load_data(spec_of(published("rpr", loader_settings={"source": "x.jsonl"})), None)
 
 
+@pytest.mark.parametrize("key", ["colour", "skip_bad", "Source"])
+@pytest.mark.parametrize("loader", sorted({name.removeprefix("load_") for name in LOADERS}))
+def test_a_setting_that_a_loader_does_not_have_is_named(loader, key):
+    known = list(inspect.signature(LOADERS[f"load_{loader}"]).parameters)
+    spec = spec_of(published(loader, loader_settings={key: 1}))
+    message = rf"{spec.name}: loader_settings: expected keys among source, .*got '{key}'"
+    with pytest.raises(ValueError, match=message) as e:
+        load_data(spec, None)
+    assert set(known) - {"skip_bad"} == set(re.search("among (.*), got", str(e.value))[1].split(", "))
+
+
 def test_only_some_targets(tmp_path):
     names = list(RPR_CATEGORIES)[:3]
     whole, some = (load_data(spec_of(published("rpr", 200, **more)), None) for more in ({}, {"targets": names}))
@@ -134,6 +149,7 @@ def test_only_some_targets(tmp_path):
         ),
         ({"kind": "last-token", "model": "a/b", "chat_template": False}, LastTokenEncoder("a/b", chat=False)),
         ({"kind": "last_token", "model": "a/b", "chat_template": "x"}, LastTokenEncoder("a/b", chat_template="x")),
+        ("last-token:a/b", LastTokenEncoder("a/b")),
         ({"kind": "http", "url": "http://h:1", "model": "m"}, HTTPEncoder("http://h:1", "m")),
         ({"kind": "static", "model": "a/b"}, StaticEncoder("a/b")),
     ],
@@ -150,6 +166,19 @@ def test_a_table_describes_an_encoder(described, encoder):
         ({}, "kind: expected one of 'hashing', 'http', 'sentence', 'last_token', 'static', got nothing"),
         ({"kind": "bert", "model": "a"}, "kind: expected one of .*, got 'bert'"),
         ({"kind": "sentence"}, "model: expected text, got None"),
+        *(
+            ({"kind": kind, "model": ""}, "model: expected text, got ''")
+            for kind in ("static", "sentence", "last_token")
+        ),
+        ({"kind": "static", "model": " "}, "model: expected text, got ' '"),
+        ({"kind": "http", "url": "http://h:1", "model": ""}, "model: expected text, got ''"),
+        *(
+            (
+                {"kind": "last_token", "model": "a", "chat_template": one, "chat": two},
+                "expected chat_template or chat, got",
+            )
+            for one, two in ((True, False), (False, True), (True, None))
+        ),
         ({"kind": "sentence", "model": "a", "chat_template": True}, "expected keys among kind, .*got 'chat_template'"),
         ({"kind": "last_token", "model": "a", "dtype": "int8"}, "dtype: expected one of float32.*got 'int8'"),
         ({"kind": "last_token", "model": "a", "trust_remote_code": True}, "trust_remote_code: expected an"),
@@ -193,6 +222,13 @@ def causal(model: Path, **more):
 def two_sets(model: Path, **more):
     shared = {"encoder": causal(model), "difference_norm": 3.0, "response_scale": 1.0, **more}
     return [published("helpsteer2", **shared), published("rpr", **shared)]
+
+
+def test_a_reward_model_by_name_reads_whole_exchanges(reward_model, tmp_path, encoded):
+    spec = spec_of(published("rpr", 8, encoder=f"last-token:{reward_model}"))
+    load_data(spec, tmp_path)
+    table = LOADERS["load_rpr"](make_stand_in("rpr", 8)).train
+    assert {f"{p}{SEPARATOR}{r}" for p, r in zip(table.prompt, table.chosen, strict=True)} <= set(encoded)
 
 
 def test_texts_are_embedded_once_for_all_methods_seeds_and_sets(reward_model, tmp_path, encoded, monkeypatch):
@@ -380,6 +416,32 @@ def test_what_the_hub_does_ends_in_a_sentence(fault, tmp_path, capsys, monkeypat
     assert line.startswith("micropref: error: ")
     assert "microsoft/rpr: expected" in line
     assert re.search(message, line), line
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_the_client_of_the_hub_does_not_list_its_retries(fails, monkeypatch, capsys):
+    """Retries of the real client, with its own lines, those of other parts of it being kept."""
+
+    def lines():
+        for name in ("huggingface_hub.utils._http", "huggingface_hub.hf_api"):
+            client = logging.get_logger(name)
+            client.warning("'[Errno -3] Temporary failure in name resolution' thrown while requesting HEAD https://x")
+            client.warning("Retrying in 2s [Retry 2/5].")
+            client.warning("something else")
+
+    monkeypatch.setattr(logging.get_logger("huggingface_hub").handlers[0], "stream", sys.stderr)
+    with suppress(ConnectionError), hub_faults("owner/set", "datasets", "give a copy"):
+        lines()
+        if fails:
+            raise ConnectError("refused")
+    assert capsys.readouterr().err.splitlines() == ["something else"] * 2
+    lines()
+    assert len(capsys.readouterr().err.splitlines()) == 6
+    with hub_faults("owner/set", "datasets", "give a copy"):
+        logging.set_verbosity_debug()
+        lines()
+        logging.set_verbosity_warning()
+    assert len(capsys.readouterr().err.splitlines()) == 6
 
 
 def test_other_errors_of_the_hub_stay_as_they_are(monkeypatch):

@@ -67,7 +67,24 @@ def test_attributes_of_several_sets_stand_side_by_side():
     assert scores.shape[1] == 9
     assert (np.isfinite(scores[:, :5]).all(axis=1) ^ np.isnan(scores[:, :5]).all(axis=1)).all()
     assert np.isnan(scores[np.isfinite(scores[:, 0])][:, 5:]).all()
-    assert load_data(spec_of(RPR), None).hash != data.hash
+
+
+def test_ratings_count_for_the_methods_that_read_them_alone(tmp_path):
+    """Cells of other methods are kept where ratings come, go, or change."""
+
+    def run(**changes):
+        suite = config("single", "multi_objective", datasets=(HELPSTEER2 | changes,), budgets=[0, 2])
+        result = run_suite(suite, tmp_path)
+        assert result.failed == []
+        return result.n_run, result.n_kept
+
+    assert run() == (2, 0)
+    assert run() == (0, 2)
+    assert run(ratings=["helpsteer2", "ultrafeedback"]) == (1, 1)
+    without = {key: value for key, value in RPR.items() if key != "ratings"}
+    plain, rated = (load_data(spec_of(one), None) for one in (without, RPR))
+    assert (plain.hash, plain.ratings_hash) == (rated.hash, "")
+    assert rated.ratings_hash
 
 
 def test_one_data_set_teaches_and_another_is_tested(rated):

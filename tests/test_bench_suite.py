@@ -393,3 +393,23 @@ def _runs(pid):
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize("place", ["file", "file/results"])
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_read(tmp_path, capsys, place):
+    (tmp_path / "file").touch()
+    absent = {"name": "votes", "kind": "folder", "path": "absent"}
+    (tmp_path / "suite.toml").write_text(toml(config("single", datasets=[absent])))
+    commands = (
+        ["bench", tmp_path / "suite.toml", "-o", tmp_path / place],
+        ["reproduce", "paper", "--small", "-o", tmp_path / place],
+        ["reproduce", "paper", "--dry-run", "-o", tmp_path / place],
+    )
+    for command in commands:
+        with pytest.raises(SystemExit) as left:
+            main(list(map(str, command)))
+        printed = capsys.readouterr()
+        assert left.value.code == 1
+        assert printed.err.count("expected a folder that can be written to, got ") == 1
+        assert "Errno" not in printed.err
+        assert "enough" not in printed.out

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from micropref._support import files as _files
-from micropref._support.files import briefly_locked, locked, replacing
+from micropref._support.files import briefly_locked, check_folder, locked, replacing
 
 KINDS = ("flock", "no flock", "file system without flock")
 
@@ -94,7 +94,7 @@ def test_a_killed_holder_blocks_no_one(hold, tmp_path):
     code = f"""
 import sys, time
 from pathlib import Path
-from micropref._support.files import briefly_locked, locked
+from micropref._support.files import briefly_locked, check_folder, locked
 path = Path({str(path)!r})
 with {hold}:
     print("held", flush=True)
@@ -160,3 +160,37 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path):
         assert path.read_text() == "old"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("place", ["file", "file/suite", "file/suite/deep", "closed", "closed/suite", "/dev/null/x"])
+def test_a_folder_that_cannot_be_written_to_is_refused_in_one_sentence(tmp_path, create, place):
+    (tmp_path / "file").touch()
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if place.startswith("closed") and os.access(closed, os.W_OK):
+        pytest.skip("this user may write everywhere")
+    path = tmp_path / place
+    with pytest.raises(OSError, match=r"^expected a folder that can be written to, got ") as refused:
+        check_folder(path, create=create)
+    assert str(path) in str(refused.value)
+    assert "Errno" not in str(refused.value)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["closed", "file"]
+
+
+def test_a_folder_that_is_checked_is_there_only_where_that_is_asked_for(tmp_path):
+    check_folder(tmp_path / "new/deep", create=False)
+    assert not list(tmp_path.iterdir())
+    check_folder(tmp_path / "new/deep")
+    check_folder(tmp_path / "new/deep")
+    assert not list((tmp_path / "new/deep").iterdir())
+
+
+def test_a_folder_on_a_full_disk_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    def full(dir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_files, "TemporaryFile", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        check_folder(tmp_path)
+    assert _files.is_full(error.value)

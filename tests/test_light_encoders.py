@@ -326,7 +326,7 @@ def test_light_encoders_in_stores_and_models(request, kind, tmp_path):
         PreferenceModel.load(tmp_path / "model", encoder="hashing")
 
 
-@pytest.mark.parametrize("name", ["model2vec:", "onnx: ", "", "  "])
+@pytest.mark.parametrize("name", ["model2vec:", "onnx: ", "last-token:", "", "  "])
 def test_a_kind_without_a_name(name):
     with pytest.raises(ValueError, match=r"expected 'hashing', 'model2vec:NAME', .*got"):
         resolve_encoder(name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from micropref._support.warnings import level_of_caller
 
@@ -29,6 +30,38 @@ _SIGNATURE_BYTES = 32
 def is_full(error: OSError) -> bool:
     """Whether an error means that the disk, or what a user may take of it, is full."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def check_folder(path: Path, *, create: bool = True) -> None:
+    """Whether results can be written to a folder, before the work that they take.
+
+    Parameters
+    ----------
+    path : Path
+    create : bool, default=True
+        Whether the folder, and those above it, are created. Otherwise nothing is written, and a folder that is not
+        there is judged by the one in which it would be.
+
+    Raises
+    ------
+    OSError
+        If it is no folder, or none that can be written to; a full disk comes out as it is.
+    """
+    try:
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=path):
+                return
+        there = next(one for one in (path.absolute(), *path.absolute().parents) if os.path.lexists(one))
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{there} is not a folder")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, f"{there} may not be written to")
+    except OSError as error:
+        if is_full(error):
+            raise
+        # The errors of a system have the path as well, which is not said twice.
+        raise type(error)(f"expected a folder that can be written to, got {path} ({error.strerror})") from None
 
 
 @contextmanager

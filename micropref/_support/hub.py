@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ _UNREACHED = {
 _MIXED_COLUMNS = {"CastError", "DatasetGenerationCastError"}
 _FULL_TEXTS = ("no space left on device", "not enough disk space")
 _SHOWN = 160
+# The modules of its client that try again, and what they say of each attempt.
+_RETRYING = ("huggingface_hub.utils._http", "huggingface_hub.hf_api", "huggingface_hub.file_download")
+_ATTEMPT = re.compile(r"thrown while requesting|^Retrying in")
 
 
 @contextmanager
@@ -52,12 +56,39 @@ def hub_faults(name: str, what: str, instead: str) -> Iterator[None]:
         Everything else as it is.
     """
     try:
-        yield
+        with _retries_unlisted():
+            yield
     except Exception as error:
         named = _named(error, name, what, instead)
         if named is None:
             raise
         raise named from error
+
+
+@contextmanager
+def _retries_unlisted() -> Iterator[None]:
+    """A block in which the client of the hub does not print two lines for every attempt: one error says it in the end.
+
+    A client that was asked for more than warnings, as HF_HUB_VERBOSITY=info asks it, keeps them.
+    """
+    loggers = [logging.getLogger(name) for name in _RETRYING]
+    hide = _Attempts()
+    for one in loggers:
+        one.addFilter(hide)
+    try:
+        yield
+    finally:
+        for one in loggers:
+            one.removeFilter(hide)
+
+
+class _Attempts(logging.Filter):
+    """Leaves out the lines on single attempts; each block has one of its own, so that threads do not meet."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if logging.getLogger(record.name).isEnabledFor(logging.INFO):
+            return True
+        return not _ATTEMPT.search(record.getMessage())
 
 
 def _named(error: Exception, name: str, what: str, instead: str) -> Exception | None:

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from micropref._arrays.backend import Array, to_numpy
 from micropref._estimator.fitting import twin
 from micropref._rows.comparisons import Comparisons
+from micropref._rows.masks import refuse_masked
 from micropref.baselines._base import PersonalRewards
 
 __all__ = ["response_rows"]
@@ -36,6 +37,7 @@ def response_rows(
         )
     if context is None:
         return np.zeros((len(values), width), dtype=values.dtype), values
+    refuse_masked(context, "context")
     contexts = np.asarray(to_numpy(context))
     if contexts.shape != (len(values), width):
         raise ValueError(f"expected context of shape {(len(values), width)}, got {tuple(contexts.shape)}")

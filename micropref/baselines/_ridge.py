@@ -90,7 +90,9 @@ class _Spectrum:
         # The smaller of the two matrices of products has the same spectrum.
         products = centred.T @ centred if width <= n else centred @ centred.T
         variance, axes = np.linalg.eigh(products / n)
-        kept = variance > max(variance[-1], 0.0) * n * np.finfo(np.float64).eps
+        # Features that are the same everywhere differ from their mean by rounding alone.
+        rounding = width * (64 * np.finfo(np.float64).eps * np.abs(values).max()) ** 2
+        kept = variance > max(variance[-1] * n * np.finfo(np.float64).eps, rounding)
         variance, axes = variance[kept], axes[:, kept]
         if width > n:
             axes = centred.T @ axes / np.sqrt(n * variance)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from micropref._estimator.parameters import check_integer, check_real
 from micropref._estimator.saved import COUNT, FLAG, REAL, listed
 from micropref._estimator.state import Arrays
 from micropref._rows.comparisons import Comparisons
+from micropref._support.warnings import level_of_caller
 from micropref.baselines._base import PersonalRewards
 from micropref.baselines._convergence import warn_if_stopped
 from micropref.baselines._gated_scores import GatedScores, WeightedScores, weighted_margins
@@ -211,7 +213,7 @@ class MultiObjectiveRewards(PersonalRewards):
             Annotator of every row; None, NaN or -1 for an ungrouped row.
         ratings : tuple of (features, scores)
             Features of single responses, (n_responses, n_features), on the scale of the differences in X, and their
-            scores, (n_responses, n_attributes) or (n_responses,), NaN where one was not rated.
+            scores, (n_responses, n_attributes) or (n_responses,), NaN, or behind a mask, where one was not rated.
 
         Returns
         -------
@@ -222,6 +224,12 @@ class MultiObjectiveRewards(PersonalRewards):
         ValueError
             Without ratings; for ratings whose widths and lengths do not agree, that are infinite, or an attribute
             without two different scores; and as in the other methods for what is wrong with the comparisons.
+
+        Warns
+        -----
+        UserWarning
+            If the head of an attribute is zero, since the features of its responses do not vary with its scores, or if
+            every head gives the two responses of every comparison the same score.
         """
         self._check_parameters()
         rows = Comparisons.read(self, X, y, sample_weight, groups, first=True, host=True)
@@ -237,6 +245,14 @@ class MultiObjectiveRewards(PersonalRewards):
         heads = fit_score_heads(values, _checked_scores(scores, len(values)), self.score_alpha)
         self.coef_, self.intercept_ = heads.coef, heads.intercept
         self.score_deviation_, self.score_alpha_ = heads.deviation, heads.alpha
+        empty = np.flatnonzero(~heads.coef.any(axis=1))
+        if len(empty):
+            warnings.warn(
+                f"ratings: expected features that vary with the scores of every attribute, got none in column "
+                f"{', '.join(map(str, empty))}: the head of such an attribute is zero, and says nothing of a response",
+                UserWarning,
+                stacklevel=level_of_caller(),
+            )
 
     def _learn(self, rows: Comparisons) -> None:
         if not hasattr(self, "coef_"):
@@ -250,6 +266,13 @@ class MultiObjectiveRewards(PersonalRewards):
         )
         share = rows.dense_weight / total
         usual = float(np.sqrt((margins**2).mean(axis=0) @ share))
+        if not usual and self.coef_.any():
+            warnings.warn(
+                "X: expected differences that some attribute rates, got none: the heads that the ratings taught give "
+                "both responses of every comparison the same score, so that the comparisons teach nothing",
+                UserWarning,
+                stacklevel=level_of_caller(),
+            )
         objective = GatedScores(
             gate=gate,
             context=rows.context.astype(np.float64, copy=False),
@@ -422,7 +445,8 @@ def _checked_scores(scores: Any, n_responses: int) -> np.ndarray:
     values = np.asarray(to_numpy(scores))
     if values.dtype.kind not in "biuf":
         raise ValueError(f"ratings: expected scores that are numbers, got the type {values.dtype}")
-    values = values.astype(np.float64)
+    # A score behind a mask is a missing one.
+    values = np.where(np.ma.getmaskarray(scores), np.nan, values.astype(np.float64))
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) != n_responses or not values.shape[1]:
         raise ValueError(
@@ -432,11 +456,21 @@ def _checked_scores(scores: Any, n_responses: int) -> np.ndarray:
     if (np.abs(values) > _LARGEST_SCORE).any():
         raise ValueError(f"ratings: expected scores of at most {_LARGEST_SCORE:g}, or NaN, got larger ones")
     for one, column in enumerate(values.T):
-        known = column[np.isfinite(column)]
-        # Rounding alone is no variety.
-        if len(known) < 2 or known.std() <= 1e-9 * np.abs(known).max():
+        lacking = _lacking(column[np.isfinite(column)])
+        if lacking:
             raise ValueError(
-                f"ratings: expected two different scores of every attribute at least, got {len(known)} equal ones in "
-                f"column {one}"
+                f"ratings: expected two different scores of every attribute at least, got {lacking} in column {one}"
             )
     return values
+
+
+def _lacking(known: np.ndarray) -> str:
+    """What there is instead of two different scores; empty where there are two."""
+    if len(known) < 2:
+        return "one score" if len(known) else "no score"
+    if known.min() == known.max():
+        return f"{len(known)} equal ones"
+    # Rounding alone is no variety.
+    if known.std() <= 1e-9 * np.abs(known).max():
+        return "scores whose spread is lost to rounding (subtract their mean, or give them another unit)"
+    return ""

@@ -250,6 +250,9 @@ def _budgets(values: Any, where: str) -> tuple[int, ...]:
 def _texts(values: Any, where: str) -> tuple[str, ...]:
     if not isinstance(values, list | tuple) or not values or not all(isinstance(v, str) and v for v in values):
         raise ValueError(f"{where}: expected a list of names, got {values!r}")
+    for name in values:
+        if values.count(name) > 1:
+            raise ValueError(f"{where}: expected every name once, got {name!r} twice")
     return tuple(values)
 
 

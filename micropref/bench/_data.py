@@ -54,6 +54,9 @@ class BenchData:
         Rows whose mirror image is also there, from the same user in the same context: nothing was preferred.
     hash : str
         Of everything above.
+    ratings_hash : str
+        Of the ratings, and of which rows have the prompts that were rated; empty without ratings. They count for the
+        methods that read them alone.
     reading : str
         How many rows were read and left out, and why; empty for a planted world.
     known : ndarray of shape (n,), or None
@@ -89,6 +92,7 @@ class BenchData:
     target_names: tuple[str, ...] = ()
     prompt: np.ndarray | None = None
     ratings: Ratings | None = None
+    ratings_hash: str = ""
     teaches: np.ndarray | None = None
 
 
@@ -126,11 +130,7 @@ def in_canonical_order(
     truth, given_test, known, prompt, teaches = (
         None if part is None else np.asarray(part)[order] for part in (truth, given_test, known, prompt, teaches)
     )
-    digest = hashlib.sha256()
     rated = () if ratings is None else (prompt, ratings.features, ratings.scores, ratings.prompt)
-    for part in (keys[order], numbers, truth, given_test, known, teaches, *rated):
-        if part is not None:
-            digest.update(np.ascontiguousarray(part).tobytes())
     return BenchData(
         context[order],
         difference[order],
@@ -141,7 +141,7 @@ def in_canonical_order(
         truth=truth,
         given_test=given_test,
         is_tie=_ties(keys[order], mirror, numbers, difference[order], weight[order]),
-        hash=digest.hexdigest(),
+        hash=_digest(keys[order], numbers, truth, given_test, known, teaches),
         reading=reading,
         known=known,
         width=width,
@@ -149,6 +149,7 @@ def in_canonical_order(
         target_names=_names_of(target, order, numbers[:, 1]),
         prompt=prompt,
         ratings=ratings,
+        ratings_hash=_digest(*rated) if rated else "",
         teaches=teaches,
     )
 
@@ -245,6 +246,15 @@ def _unsigned(difference: np.ndarray) -> np.ndarray:
     first = np.argmax(difference != 0, axis=1)
     lead = difference[np.arange(len(difference)), first]
     return np.asarray(np.where(lead[:, None] < 0, -difference, difference) + np.float32(0))
+
+
+def _digest(*parts: np.ndarray | None) -> str:
+    """A digest of arrays, those left out that are None."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if part is not None:
+            digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()
 
 
 def _digests(context: np.ndarray, difference: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -13,9 +13,9 @@ from micropref.bench._cells import Cell, key_of, read_cell
 from micropref.bench._code import Sources, modules_of, name_of
 from micropref.bench._methods.registry import RUNNERS
 from micropref.bench._methods.steps import Run
-from micropref.bench._specs import DatasetSpec, MethodSpec, Suite, resolve_settings
+from micropref.bench._specs import KINDS, DatasetSpec, MethodSpec, Suite, resolve_settings
 
-# Keys of a data set that say which rows it has, and are known by its content.
+# Keys of a data set that say which rows and ratings it has, and are known by its content.
 _WHICH_ROWS = ("targets", "n_units", "ratings", "taught_by", "teacher")
 
 
@@ -36,6 +36,8 @@ class Job:
     data_hash : str
     store : Path, optional
         Folder of the vectors of texts.
+    ratings_hash : str, default=""
+        Of the ratings of single responses.
     """
 
     suite: Suite
@@ -46,6 +48,7 @@ class Job:
     data: Path | None
     data_hash: str
     store: Path | None = None
+    ratings_hash: str = ""
 
     @property
     def where(self) -> Path:
@@ -70,8 +73,10 @@ class Job:
     def key(self, method: MethodSpec) -> str:
         """Hash of all that the result of a method depends on."""
         settings = resolve_settings(method.kind, method.settings, self.dataset.parameters)
-        few = [method.n_draws] if 0 < method.n_draws < self.n_draws else []
-        return key_of([self.task_key(), method_code(method), settings, *few])
+        more: list[int | str] = [method.n_draws] if 0 < method.n_draws < self.n_draws else []
+        if "ratings" in KINDS[method.kind].information:
+            more.append(self.ratings_hash)
+        return key_of([self.task_key(), method_code(method), settings, *more])
 
     def stored(self, method: MethodSpec) -> Cell | None:
         """The cell of a method, if it is there and up to date."""

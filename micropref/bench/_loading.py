@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections import Counter
@@ -259,6 +260,11 @@ def _from_hub(spec: DatasetSpec, folder: Path | None) -> tuple[PreferenceTable, 
     if loader is None or spec.loader in _NO_LOADERS:
         known = sorted(n[5:] for n in datasets.__all__ if n.startswith("load_") and n[5:] not in _NO_LOADERS)
         raise ValueError(f"{spec.name}: loader: expected one of {', '.join(known)}, got {spec.loader!r}")
+    # Rows that cannot be read are left out in any case.
+    names = [one for one in inspect.signature(loader).parameters if one != "skip_bad"]
+    for name in spec.loader_settings:
+        if name not in names:
+            raise ValueError(f"{spec.name}: loader_settings: expected keys among {', '.join(names)}, got {name!r}")
     found = loader(**_loader_settings(spec, folder), skip_bad=True)
     tables = [table for table in (found.train, found.validation, found.test) if table is not None]
     table = datasets.PreferenceTable.concat(tables)

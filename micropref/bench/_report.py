@@ -116,10 +116,11 @@ def _dataset_blocks(suite: Suite, spec: DatasetSpec, result: DatasetResult, figu
         for budget, mean in zip(result.budgets, result.mean_labels, strict=True)
         if mean < budget
     )
+    same = ", the same in each" if result.n_repeats > 1 else ""
     facts = [
         f"{result.reading}." if result.reading else "",
         f"{counted(len(result.weight), 'test row')} in {counted(result.n_clusters, cluster)} (resampled as a whole) "
-        f"over {counted(len(result.seeds), 'seed')}, {counted(result.n_targets, target)} for each; "
+        f"over {counted(len(result.seeds), 'seed')}{same}, {counted(result.n_targets, target)} for each; "
         f"{counted(result.n_train, 'training row')}.",
         f"{counted(spec.n_draws, 'draw')} of the labels for each seed, averaged{_fewer_draws(result)}."
         if spec.n_draws

@@ -18,6 +18,7 @@ from micropref.bench._specs import (
     INFORMATION,
     KINDS,
     TARGETS,
+    DatasetSpec,
     MethodSpec,
     Suite,
     resolve_settings,
@@ -82,7 +83,13 @@ class Pooled:
 
 @dataclass(frozen=True, eq=False)
 class DatasetResult:
-    """All methods on one data set."""
+    """All methods on one data set.
+
+    Attributes
+    ----------
+    n_repeats : int
+        How often each test row is among the rows: the number of seeds where all have the same test rows, else 1.
+    """
 
     name: str
     methods: tuple[Pooled, ...]
@@ -100,6 +107,7 @@ class DatasetResult:
     seeds: tuple[int, ...]
     budgets: tuple[int, ...]
     target_names: tuple[str, ...] = ()
+    n_repeats: int = 1
     rows: list[dict[str, Any]] = field(default_factory=list)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
     winners: list[dict[str, Any]] = field(default_factory=list)
@@ -167,10 +175,16 @@ def gather(suite: Suite, jobs: Sequence[Job]) -> DatasetResult:
         seeds=tuple(job.seed for job in jobs),
         budgets=jobs[0].budgets,
         target_names=tuple(tasks[0].meta["target_names"]),
+        n_repeats=len(jobs) if has_one_test_part(jobs[0].dataset) else 1,
     )
     for b in range(len(result.budgets)):
         _score(suite, result, b)
     return result
+
+
+def has_one_test_part(spec: DatasetSpec) -> bool:
+    """Whether every seed tests the same rows: those of a published split, of users who are not drawn anew."""
+    return spec.split == "given" and spec.protocol in ("contexts", "known_users") and not spec.n_users
 
 
 def _comparable(information: frozenset[str], protocol: str) -> frozenset[str]:
@@ -343,6 +357,7 @@ def _row(suite: Suite, result: DatasetResult, one: Pooled, b: int) -> dict[str, 
         "budget": result.budgets[b],
         "mean_labels": float(result.mean_labels[b]),
         "n_rows": len(result.weight),
+        "n_pairs": len(result.weight) // result.n_repeats,
         "n_clusters": result.n_clusters,
         "reading": result.reading,
         "status": one.status,

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from micropref._support.files import check_folder
 from micropref.bench._config import load_suite
 from micropref.bench._document import as_html, as_markdown
 from micropref.bench._figures import draw
@@ -120,7 +121,7 @@ def run_suite(
     suite = load_suite(config)
     chosen = _chosen(suite, only)
     folder, source = Path(output), None if data is None else Path(data)
-    folder.mkdir(parents=True, exist_ok=True)
+    check_folder(folder)
     vectors = None if store is None else Path(store)
     forget_data()
     datasets = [dataset for dataset in suite.datasets if chosen[dataset.name]]
@@ -131,9 +132,10 @@ def run_suite(
     jobs: dict[str, list[Job]] = {}
     for dataset in datasets:
         report(f"{dataset.name}: reading")
-        digest, methods = cached_data(dataset, source, vectors).hash, chosen[dataset.name]
+        read, methods = cached_data(dataset, source, vectors), chosen[dataset.name]
         jobs[dataset.name] = [
-            Job(suite, dataset, seed, methods, folder, source, digest, vectors) for seed in suite.seeds
+            Job(suite, dataset, seed, methods, folder, source, read.hash, vectors, read.ratings_hash)
+            for seed in suite.seeds
         ]
     all_jobs = [job for of in jobs.values() for job in of]
     todo = pending(all_jobs)

@@ -41,8 +41,9 @@ def embed(
         str,
         typer.Option(
             "--encoder",
-            help="'hashing', the name or path of a sentence-transformers model, 'onnx:NAME', 'model2vec:NAME', or the "
-            "address of a server and its model, 'http://HOST:PORT/v1#MODEL', with a key in MICROPREF_API_KEY.",
+            help="'hashing', the name or path of a sentence-transformers model, 'onnx:NAME', 'model2vec:NAME', "
+            "'last-token:NAME', a causal reward model, or the address of a server and its model, "
+            "'http://HOST:PORT/v1#MODEL', with a key in MICROPREF_API_KEY.",
         ),
     ] = "hashing",
     template: Annotated[

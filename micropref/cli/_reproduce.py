@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,12 @@ def reproduce(
         str, typer.Option("--tables", help="Numbers of the tables, such as 1,2,7; by default all seven.")
     ] = "",
     encoder: Annotated[
-        str, typer.Option("--encoder", help="Another encoder than the reward model: its name, path or address.")
+        str,
+        typer.Option(
+            "--encoder",
+            help="Another encoder than the reward model: its name, path or address; 'last-token:NAME' is another "
+            "reward model.",
+        ),
     ] = "",
     small: Annotated[
         bool, typer.Option("--small", help="Rehearse: made-up texts in the schema of each set, without network.")
@@ -35,7 +41,16 @@ def reproduce(
         Path | None,
         typer.Option("--store", help="Folder of the vectors; by default 'embeddings' in the folder of --output."),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; results do not depend on it.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            help="Processes; results do not depend on it. By default 1, and 2 for --small where there are two cores.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run the experiments of MiCRo's paper, and print its tables with our figures beside the published ones.
@@ -51,10 +66,22 @@ def reproduce(
     from micropref.bench._words import counted
 
     plan = Plan(_numbers(tables), encoder, small)
-    plan.chosen()
+    try:
+        plan.chosen()
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--tables") from None
+    if dry_run and small:
+        raise typer.BadParameter(
+            "expected --dry-run or --small, got both: a rehearsal embeds nothing, and takes minutes",
+            param_hint="--small",
+        )
+    if jobs is None:
+        jobs = min(2, os.cpu_count() or 1) if small else 1
     if dry_run:
+        from micropref._support.files import check_folder
         from micropref.bench._paper.costs import Machine, as_blocks, costs_of
 
+        check_folder(output, create=False)
         machine = Machine.here(output)
         if as_json:
             print_json({"machine": vars(machine), "costs": [vars(one) for one in costs_of(plan, machine.has_gpu)]})
@@ -84,7 +111,8 @@ def reproduce(
         out.print(as_markdown(found.blocks))
         for path in found.files:
             out.print(str(path))
-        out.print(f"{counted(found.n_run, 'cell')} run, {found.n_kept} kept, {seconds:.1f} s")
+        work = f"{counted(found.n_run, 'cell')} run, {found.n_kept} kept"
+        out.print(f"{work}, {seconds:.1f} s, {counted(jobs, 'process', 'processes')}")
         for line in found.failed:
             out.print(f"failed: {line}")
     if found.failed:

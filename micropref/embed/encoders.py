@@ -38,8 +38,11 @@ _CLASS_OF: dict[str, type[_Own]] = {
 _SHORT = {"sentence": "sentence-transformers", "last_token": "last-token", "static": "model2vec"}
 # Where it ran, how patiently, by which key, and whether it showed its progress, are no properties of a model.
 _CIRCUMSTANCES = ("device", "show_progress", "timeout", "max_retries", "api_key_env")
-_STATIC, _ONNX, _URL = "model2vec:", "onnx:", ("http://", "https://")
-_NAMES = "'hashing', 'model2vec:NAME', 'onnx:NAME', 'http://HOST:PORT/v1#MODEL', or a sentence-transformers model"
+_STATIC, _ONNX, _LAST_TOKEN, _URL = "model2vec:", "onnx:", "last-token:", ("http://", "https://")
+_NAMES = (
+    "'hashing', 'model2vec:NAME', 'onnx:NAME', 'last-token:NAME', 'http://HOST:PORT/v1#MODEL', or a "
+    "sentence-transformers model"
+)
 
 
 class EncoderMismatchError(ValueError):
@@ -53,8 +56,9 @@ def resolve_encoder(encoder: str | Encoder | Mapping[str, Any]) -> Encoder:
     ----------
     encoder : str, Encoder, SentenceTransformer or mapping
         ``"hashing"``; the name or path of a sentence-transformers model; ``"onnx:"`` before one that is run as an ONNX
-        graph; ``"model2vec:"`` before the name or path of a model2vec model; the address of a server of embeddings and
-        the name of its model, ``"http://127.0.0.1:8080/v1#BAAI/bge-m3"``; a loaded `SentenceTransformer`; or an object
+        graph; ``"model2vec:"`` before the name or path of a model2vec model; ``"last-token:"`` before that of a causal
+        reward model, which reads exchanges under its chat template; the address of a server of embeddings and the name
+        of its model, ``"http://127.0.0.1:8080/v1#BAAI/bge-m3"``; a loaded `SentenceTransformer`; or an object
         with `encode` and `fingerprint`. A mapping, as a configuration holds it, has a ``kind`` ("hashing", "sentence",
         "last_token", "http" or "static"), the ``model``, and arguments of that encoder's class; ``chat_template`` may
         be true, for the model's own, or false, for plain text.
@@ -100,7 +104,7 @@ def resolve_encoder(encoder: str | Encoder | Mapping[str, Any]) -> Encoder:
 
 def _named(name: str) -> Encoder:
     """The encoder of a name."""
-    kind = next((prefix for prefix in (_STATIC, _ONNX) if name.startswith(prefix)), "")
+    kind = next((prefix for prefix in (_STATIC, _ONNX, _LAST_TOKEN) if name.startswith(prefix)), "")
     if not name.removeprefix(kind).strip():
         raise ValueError(f"expected {_NAMES}, got {f'{kind!r} without a name' if kind else 'an empty encoder name'}")
     if name.lower().startswith(_URL):
@@ -109,6 +113,8 @@ def _named(name: str) -> Encoder:
         return StaticEncoder(name.removeprefix(kind))
     if kind == _ONNX:
         return SentenceTransformerEncoder(name.removeprefix(kind), backend="onnx")
+    if kind == _LAST_TOKEN:
+        return LastTokenEncoder(name.removeprefix(kind))
     return HashingEncoder() if name == "hashing" else SentenceTransformerEncoder(name)
 
 
@@ -131,13 +137,17 @@ def _described(table: Mapping[str, Any]) -> Encoder:
             "comes with its model; pass the encoder as an object"
         )
     if isinstance(given.get("chat_template"), bool):
+        if given.get("chat", given["chat_template"]) is not given["chat_template"]:
+            raise ValueError(
+                f"expected chat_template or chat, got chat_template={given['chat_template']} and chat={given['chat']}"
+            )
         given["chat"] = given.pop("chat_template")
     if "model" in given and cls is not HTTPEncoder:
         given["model_name_or_path"] = given.pop("model")
     for one in parameters:
-        if one.default is inspect.Parameter.empty and not isinstance(given.get(one.name), str):
-            shown = one.name.removesuffix("_name_or_path")
-            raise ValueError(f"{shown}: expected text, got {given.get(one.name)!r}")
+        value = given.get(one.name)
+        if one.default is inspect.Parameter.empty and not (isinstance(value, str) and value.strip()):
+            raise ValueError(f"{one.name.removesuffix('_name_or_path')}: expected text, got {value!r}")
     return cls(**given)
 
 

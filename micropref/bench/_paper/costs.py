@@ -1,7 +1,7 @@
 """What the real run needs: texts, bytes, hours of embedding and minutes of fitting. Arithmetic from measured rates.
 
 Nothing here was measured on the sets themselves. Sizes are the published ones, rates those of the files in
-``benchmarks/results``; what is neither, `ASSUMED`, is said beside the table.
+``benchmarks/results``; what is neither, such as `ASSUMED`, is said beside the table.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _HALF = 2  # bytes of a number
 
 @dataclass(frozen=True)
 class _Size:
-    """Published sizes, or bounds on them: what is embedded, and comparisons in training."""
+    """Published sizes, bounds on them or, where it says so, assumptions: what is embedded, comparisons in training."""
 
     texts: int
     comparisons: int
@@ -60,8 +60,8 @@ class _Size:
 _SIZES: Mapping[str, _Size] = {
     "helpsteer2": _Size(21_362 + 10_681 + 5, 5 * 10_681, "responses, prompts; at most five comparisons of a pair"),
     "rpr": _Size(5 * 11_167, 2 * 10_167, "two responses, a prompt and two criteria of each record"),
-    "prism": _Size(68_371 + 34_185, 68_371, "answers, and at most half as many prompts"),
-    "ultrafeedback": _Size(4 * 63_967, 0, "completions, for their ratings alone"),
+    "prism": _Size(68_371 + 34_185, 68_371, "answers, and at most half as many prompts; their number is assumed"),
+    "ultrafeedback": _Size(4 * 63_967, 0, "completions, for their ratings alone; their number is assumed"),
 }
 
 
@@ -156,10 +156,10 @@ def _fit_seconds(method: Mapping[str, Any], heads: int) -> float:
 
 def _encoder(plan: Plan, has_gpu: bool) -> tuple[int, float | None]:
     """Width of a vector, and texts a second; None where vectors are hashed and not kept."""
-    if plan.encoder == "hashing" or (plan.small and not plan.encoder):
+    if plan.encoder == "hashing":
         return 768, None
     _, _, texts, characters = RATES["gpu" if has_gpu else "cpu"]
-    if plan.encoder:  # of the size of the model that was measured
+    if not plan.has_reward_model:  # of the size of the model that was measured
         return _SENTENCE_WIDTH, texts * characters / ASSUMED
     return _WIDTH, texts * characters / ASSUMED * _MEASURED_PARAMETERS / _PARAMETERS
 
@@ -167,7 +167,7 @@ def _encoder(plan: Plan, has_gpu: bool) -> tuple[int, float | None]:
 def as_blocks(plan: Plan, machine: Machine) -> list[Block]:
     """The table of costs, and whether the disk has room."""
     rows = costs_of(plan, machine.has_gpu)
-    model = _PARAMETERS * _HALF if not plan.encoder and not plan.small else 0.0
+    model = _PARAMETERS * _HALF if plan.has_reward_model else 0.0
     total = sum(one.vector_bytes for one in rows) + model
     cells = [
         [one.name, "" if one.texts is None else f"{one.texts:,}".replace(",", " "), *_figures(one), one.how]
@@ -177,14 +177,17 @@ def as_blocks(plan: Plan, machine: Machine) -> list[Block]:
     cells.append(["all", "", *_figures(sums), ""])
     device = "gpu" if machine.has_gpu else "cpu"
     file, _, texts, characters = RATES[device]
+    # In proportion to parameters from a small model, which leaves most of a GPU idle.
+    is_bound = machine.has_gpu and model > 0
+    bound = ": an upper bound, since the small model leaves most of a GPU idle and a large one does not" * is_bound
     room = "enough" if machine.free_bytes > total else "not enough"
     return [
         Heading(1, "What the tables cost"),
         Paragraph(
             "Arithmetic, not a measurement: published sizes times rates of benchmarks/results. Embedding: "
             f"{texts:g} texts of {characters:g} characters a second ({file}, a model of 22 million parameters"
-            f"{' on an H200' if machine.has_gpu else ' on two cores'}), in proportion to characters and parameters, so "
-            "that a larger model, which keeps a GPU busier, takes less. Assumed: "
+            f"{' on an H200' if machine.has_gpu else ' on two cores'}), in proportion to characters and "
+            f"parameters{bound}. Assumed: "
             f"{ASSUMED:g} characters of a prompt with its response. Fitting: seconds of suite/results.csv, one thread, "
             "in proportion to rows, features and heads; fits that methods share are counted for each, so it takes less."
         ),
@@ -193,7 +196,7 @@ def as_blocks(plan: Plan, machine: Machine) -> list[Block]:
                 "set",
                 "texts",
                 "vectors, GB",
-                f"embedding, hours ({'GPU' if machine.has_gpu else 'CPU'})",
+                f"embedding, hours ({'GPU' if machine.has_gpu else 'CPU'}{', at most' if is_bound else ''})",
                 "fitting, minutes",
                 "what is counted",
             ],

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from micropref.bench._paper.published import TABLES, PaperTable
+from micropref.bench._specs import KINDS
 
 # Records of each stand-in, as of its first published split.
 _STAND_INS = {"helpsteer2": 3000, "rpr": 4000, "prism": 14400, "personal_reward_bench": 2400}
@@ -38,6 +39,11 @@ class Plan:
     encoder: str = ""
     small: bool = False
 
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether the encoder is a causal reward model: the suite's, or another of its kind."""
+        return not self.encoder or self.encoder.startswith("last-token:")
+
     def chosen(self) -> tuple[PaperTable, ...]:
         """The tables, in their order.
 
@@ -50,6 +56,18 @@ class Plan:
             if number not in TABLES:
                 raise ValueError(f"tables: expected numbers among {', '.join(map(str, TABLES))}, got {number}")
         return tuple(table for number, table in TABLES.items() if number in (self.tables or TABLES))
+
+    def left_out(self) -> tuple[str, ...]:
+        """ "TITLE of a part: LABEL of a row" that the tables have and a rehearsal does not run, because it is slow.
+
+        Raises
+        ------
+        ValueError
+            For a number that no table has.
+        """
+        lines = ((part, line) for table in self.chosen() for part in table.parts for line in part.lines)
+        found = (f"{part.title}: {line.label}" for part, line in lines if self.small and line.method in _SLOW)
+        return tuple(dict.fromkeys(found))
 
     def suite(self) -> dict[str, Any]:
         """The suite as `run_suite` takes it, with the data sets and methods that the tables need.
@@ -66,6 +84,12 @@ class Plan:
                 needed.setdefault(part.dataset, []).extend(line.method for line in part.lines)
         own = [one for one in content["datasets"] if one["name"] in needed]
         by_name = {one["name"]: one for one in content["datasets"]}
+        rated = {one["name"] for one in content["methods"] if "ratings" in KINDS[one["kind"]].information}
+        read = [one for one in own if rated & set(needed[one["name"]])]
+        names = {name for one in read for name in (one["name"], one.get("taught_by"))}
+        for name in by_name.keys() - names:
+            # Ratings that no method of these tables reads would be embedded for nothing.
+            by_name[name].pop("ratings", None)
         for one in own:
             if one.get("taught_by", one["name"]) not in needed:
                 # A data set that only teaches has no figures of its own.

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 # Notes on published figures.
 _SPLIT = "other test rows"
 _ON_699 = "nine attributes, 699 test rows"
-_HEADS_BY_TEST = "attributes and test rows are others"
+_HEADS_BY_TEST = "attributes and test rows are others; balance 0.5 (here 0)"
+_ROUTER = "router of 128 units, temperature 1e-3 to 1e-4, balance 0.5 (here linear, 1, 0)"
+_UNKNOWN = "no annotators known"
 _LARGER = "an 8B model trained on other ratings"
 
 
@@ -79,41 +81,42 @@ class PaperTable:
 
 _STAGE_1 = ("MiCRo, gate of prompts", "MiCRo, annotators known")
 _MICRO = "MiCRo, annotators known"
+_STATIC, _HYRE = "static mixture, annotators known", "MiCRo-HyRe, annotators known"
 _HELPSTEER2_LINES = (
     Line("single", "single reward", 0.7632, _SPLIT),
-    Line("static", "static mixture", 0.7598, _SPLIT),
+    Line("static", _STATIC, 0.7598, f"{_SPLIT}; {_UNKNOWN}"),
     Line("ensemble-best", "shared base, best head"),
     Line("hyre", "HyRe", 0.7329, _SPLIT),
-    Line("micro-prompts", "MiCRo, gate of prompts", 0.7830, _SPLIT),
+    Line("micro-prompts", "MiCRo, gate of prompts", 0.7830, f"{_SPLIT}; {_ROUTER}"),
     Line("micro", _MICRO),
     Line("micro-mlp", f"{_MICRO}, router of 128 units"),
     Line("micro-history", f"{_MICRO}, labels as history"),
-    Line("hyre-micro", "MiCRo-HyRe", 0.7883, _SPLIT),
+    Line("hyre-micro", _HYRE, 0.7883, f"{_SPLIT}; {_UNKNOWN}"),
     Line("multi-objective", "multi-objective (needs ratings)"),
     Line("oracle", "one reward per attribute"),
 )
 _RPR_LINES = (
     Line("single", "single reward", 0.6594, _ON_699),
-    Line("static", "static mixture", 0.7836, _ON_699),
+    Line("static", _STATIC, 0.7836, f"{_ON_699}; {_UNKNOWN}"),
     Line("ensemble-best", "shared base, best head", 0.7629, _ON_699),
     Line("hyre", "HyRe", 0.6823, _ON_699),
-    Line("micro-prompts", "MiCRo, gate of prompts", 0.8218, _ON_699),
+    Line("micro-prompts", "MiCRo, gate of prompts", 0.8218, f"{_ON_699}; {_ROUTER}"),
     Line("micro", _MICRO),
     Line("micro-mlp", f"{_MICRO}, router of 128 units"),
     Line("micro-history", f"{_MICRO}, labels as history"),
-    Line("hyre-micro", "MiCRo-HyRe", 0.8974, _ON_699),
+    Line("hyre-micro", _HYRE, 0.8974, f"{_ON_699}; {_UNKNOWN}"),
     Line("multi-objective", "multi-objective (needs ratings)", 0.8403, f"{_ON_699}; {_LARGER}"),
     Line("oracle", "one reward per category"),
 )
 _CROSS = (
     Line("single", "single reward"),
-    Line("static", "static mixture"),
+    Line("static", _STATIC),
     Line("ensemble-best", "shared base, best head"),
     Line("hyre", "HyRe"),
-    Line("micro-prompts", "MiCRo, gate of prompts", 0.8133, f"{_ON_699}; best baseline .7851"),
+    Line("micro-prompts", "MiCRo, gate of prompts", 0.8133, f"{_ON_699}; {_ROUTER}; best baseline .7851"),
     Line("micro", _MICRO),
     Line("micro-history", f"{_MICRO}, labels as history"),
-    Line("hyre-micro", "MiCRo-HyRe"),
+    Line("hyre-micro", _HYRE),
     Line("multi-objective", "multi-objective (needs ratings)"),
 )
 _BUDGETED = ("micro-prompts", "micro", "micro-history", "hyre-micro", "hyre")

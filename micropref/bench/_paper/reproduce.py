@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from micropref.bench._document import Block, as_html, as_markdown
+from micropref.bench._document import Block, Heading, Paragraph, as_html, as_markdown
 from micropref.bench._paper.plan import Plan
 from micropref.bench._paper.tables import COLUMNS, Results, document, flat_rows
 from micropref.bench._provenance import provenance
 from micropref.bench._report import write_csv
+from micropref.bench._scores import DatasetResult
 from micropref.bench._suite import run_suite
 
 __all__ = ["Reproduction", "reproduce_paper"]
@@ -101,13 +102,30 @@ def reproduce_paper(
         f"{name} {origin[name]}" for name in ("micropref", "commit", "python", "numpy") if origin[name]
     )
     encoders = ", ".join(sorted({_named(one["encoder"]) for one in plan.suite()["datasets"]}))
-    about = [*([_STAND_IN] if plan.small else []), f"Encoder: {encoders}. {versions}; {origin['hardware']}."]
-    blocks, rows = document(tables, results, about), flat_rows(tables, results)
+    left_out = plan.left_out()
+    about = [
+        *([_STAND_IN] if plan.small else []),
+        *([f"Left out, because it is slow: {'; '.join(left_out)}."] if left_out else []),
+        f"Encoder: {encoders}. {versions}; {origin['hardware']}.",
+    ]
+    blocks = [*document(tables, results, about), Heading(2, "Data"), *_sources(plan, found.details)]
+    rows = flat_rows(tables, results)
     (folder / "paper.md").write_text(as_markdown(blocks), encoding="utf-8")
     (folder / "paper.html").write_text(as_html("The tables of MiCRo", blocks), encoding="utf-8")
     write_csv(folder / "paper.csv", COLUMNS, rows)
     files = [folder / name for name in ("paper.md", "paper.html", "paper.csv")]
     return Reproduction(blocks, rows, found.failed, found.n_run, found.n_kept, files)
+
+
+def _sources(plan: Plan, details: Sequence[DatasetResult]) -> list[Block]:
+    """For every set: its revision, rows left out, the store of its vectors, texts cut, notes on splits, its hash."""
+    fixed = {one["name"]: one.get("revision", "") for one in plan.suite()["datasets"]}
+    blocks: list[Block] = []
+    for one in details:
+        revision = "made up" if plan.small else f"revision {fixed[one.name]}" if fixed[one.name] else "newest revision"
+        facts = "; ".join(filter(None, (revision, one.reading, *one.notes)))
+        blocks.append(Paragraph(f"{one.name}: {facts}. Data {one.data_hash[:16]} (SHA-256)."))
+    return blocks
 
 
 def _named(encoder: Any) -> str:

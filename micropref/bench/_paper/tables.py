@@ -16,12 +16,14 @@ from micropref.metrics import paired_bootstrap
 
 COLUMNS = (
     *("table", "dataset", "method", "label", "attribute", "labels", "accuracy", "accuracy_low", "accuracy_high"),
-    *("n_rows", "n_clusters", "seeds", "published", "protocol", "status", "reason"),
+    *("n_pairs", "n_clusters", "seeds", "published", "protocol", "status", "reason"),
 )
 _READING = (
     "Our figures are accuracies with 95 % intervals by a bootstrap over whole prompts, or people where labels are "
     "theirs, seeds and draws of labels pooled; n is the number of test pairs. Every published figure is of another "
-    "protocol, for the reason in the last column: it is shown for orientation, and no difference to it is a result."
+    "protocol, for the reasons beside it in tables 1 to 3 and 7; those of table 5 are the ones of table 2. It is shown "
+    "for orientation, and no difference to it is a result. A row with annotators known learns its heads from who "
+    "answered each training pair, which no published figure of MiCRo does."
 )
 _LEVEL, _RESAMPLES = 0.95, 2000
 
@@ -96,7 +98,7 @@ def _by_attribute(detail: DatasetResult | None, line: Line) -> Iterator[dict[str
             "attribute": _name(detail, number),
             "labels": detail.budgets[-1],
             "accuracy": float(np.average(right[rows], weights=detail.weight[rows])),
-            "n_rows": int(rows.sum()),
+            "n_pairs": int(rows.sum()) // detail.n_repeats,
             "n_clusters": len(np.unique(detail.cluster[rows])),
             "status": "done",
         }
@@ -135,8 +137,15 @@ def _accuracies(part: Part, rows: Sequence[Mapping[str, Any]]) -> Grid:
     cells = []
     for row in rows:
         name = f"– {row['attribute']}" if row.get("attribute") else row["label"]
-        cells.append([name, _ours(row), str(row["n_rows"]), figure(row.get("published")), row.get("protocol") or ""])
+        quoted = _quoted(part, row.get("published"))
+        cells.append([name, _ours(row), str(row["n_pairs"]), quoted, row.get("protocol") or ""])
     return Grid(["method", "ours (95 % interval)", "n", "published", "another protocol"], cells, 1, part.title)
+
+
+def _quoted(part: Part, published: float | None) -> str:
+    """As it was published: with four decimals if any figure of the column has them, else with three."""
+    decimals = 4 if any(round(one.published or 0.0, 3) != (one.published or 0.0) for one in part.lines) else 3
+    return "" if published is None else f"{published:.{decimals}f}".removeprefix("0")
 
 
 def _ours(row: Mapping[str, Any]) -> str:
@@ -148,8 +157,10 @@ def _by_budget(part: Part, rows: Sequence[Mapping[str, Any]], budgets: Sequence[
     for line in part.lines:
         of = {row["labels"]: row for row in rows if row["method"] == line.method}
         if of:
-            cells.append([line.label, *(_ours(of[b]) if b in of else "" for b in budgets), figure(line.published)])
-    return Grid(["method", *map(str, budgets), "published, 50"], cells, 1, part.title)
+            cells.append(
+                [line.label, *(_ours(of[b]) if b in of else "" for b in budgets), _quoted(part, line.published)]
+            )
+    return Grid(["method", *map(str, budgets), "published, 50 (another protocol)"], cells, 1, part.title)
 
 
 def _weights(part: Part, results: Results) -> list[Block]:

@@ -314,6 +314,24 @@ def test_the_page_says_what_each_set_was_and_what_was_lost(tmp_path, monkeypatch
 # ------------------------------------------------------------------------------------------------------ the rehearsal
 
 
+def test_the_committed_rehearsal_is_the_one_on_the_page():
+    page = (ROOT / "docs/paper.md").read_text(encoding="utf-8")
+    found = (RESULTS / "paper_small/paper.md").read_text(encoding="utf-8")
+    tables = [line for line in page[page.index("### 2.") :].splitlines() if line.startswith("|")]
+    assert len(tables) > 40
+    assert set(tables) <= set(found.splitlines())
+    with open(RESULTS / "paper_small/paper.csv", newline="", encoding="utf-8") as lines:
+        rows = [one for one in csv.DictReader(lines) if one["table"] == "2" and one["accuracy"]]
+    assert set(rows[0]) == set(COLUMNS)
+    of = {(one["dataset"], one["method"]): f"{float(one['accuracy']):.3f}"[1:] for one in rows}
+    prose = page[page.index("## A rehearsal") : page.index("### 2.")]
+    for dataset, method in (
+        *(("helpsteer2", name) for name in ("micro", "oracle")),
+        *(("rpr", name) for name in ("micro", "micro-history", "hyre-micro", "oracle", "multi-objective")),
+    ):
+        assert of[dataset, method] in prose
+
+
 def test_a_rehearsal_says_which_rows_it_leaves_out():
     shown = {(part.title, line.label) for t in TABLES.values() for part in t.parts for line in part.lines}
     run = {

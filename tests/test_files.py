@@ -163,19 +163,30 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path):
 
 
 @pytest.mark.parametrize("create", [True, False])
-@pytest.mark.parametrize("place", ["file", "file/suite", "file/suite/deep", "closed", "closed/suite", "/dev/null/x"])
+@pytest.mark.parametrize("place", ["file", "file/suite", "file/suite/deep", "/dev/null/x"])
 def test_a_folder_that_cannot_be_written_to_is_refused_in_one_sentence(tmp_path, create, place):
     (tmp_path / "file").touch()
-    closed = tmp_path / "closed"
-    closed.mkdir(mode=0o500)
-    if place.startswith("closed") and os.access(closed, os.W_OK):
-        pytest.skip("this user may write everywhere")
     path = tmp_path / place
     with pytest.raises(OSError, match=r"^expected a folder that can be written to, got ") as refused:
         check_folder(path, create=create)
     assert str(path) in str(refused.value)
     assert "Errno" not in str(refused.value)
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["closed", "file"]
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("create", [True, False])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_a_folder_of_others_or_on_a_read_only_disk_is_refused_in_the_same_sentence(tmp_path, monkeypatch, create, code):
+    """By an error in the place of the system's: the superuser may write everywhere."""
+
+    def closed(dir):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(_files, "TemporaryFile", closed)
+    monkeypatch.setattr(_files.os, "access", lambda *_: False)
+    with pytest.raises(OSError, match=r"^expected a folder that can be written to, got ") as refused:
+        check_folder(tmp_path, create=create)
+    assert str(tmp_path) in str(refused.value)
 
 
 def test_a_folder_that_is_checked_is_there_only_where_that_is_asked_for(tmp_path):

@@ -102,6 +102,25 @@ def test_the_split_of_the_publisher_and_a_revision(monkeypatch):
     assert found.hash == load_data(spec, None).hash
 
 
+def write_copy(folder, loader, n=60):
+    """A copy of a set, as its files lie on the hub."""
+    (folder / loader).mkdir(parents=True)
+    for split, records in make_stand_in(loader, n).items():
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / loader / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+
+
+def test_a_copy_beside_the_data_is_read_before_the_hub_is_asked(tmp_path):
+    """Of the set itself, and of sets whose ratings it names."""
+    write_copy(tmp_path, "helpsteer2")
+    write_copy(tmp_path, "rpr")
+    spec = spec_of(published("rpr", stand_in=0, ratings=["helpsteer2"]))
+    found = load_data(spec, tmp_path)
+    expected = load_data(spec_of(published("rpr", stand_in=60)), None)
+    np.testing.assert_array_equal(found.difference, expected.difference)
+    assert found.ratings_hash
+
+
 def test_a_stand_in_beside_a_source():
     with pytest.raises(ValueError, match=r"rpr: stand_in: expected no source beside it, got 'x\.jsonl'"):
         load_data(spec_of(published("rpr", loader_settings={"source": "x.jsonl"})), None)

@@ -293,7 +293,7 @@ def test_without_network_one_sentence_says_what_to_do(tmp_path, capsys, monkeypa
     assert left.value.code == 1
     said = capsys.readouterr().err.strip()
     assert said.startswith("micropref: error: nvidia/HelpSteer2: expected the hub")
-    assert said.endswith("--small, a rehearsal without network")
+    assert said.endswith("--small rehearses without a network")
     assert len(said.splitlines()) == 1
 
 

@@ -280,7 +280,9 @@ def _loader_settings(spec: DatasetSpec, folder: Path | None, ratings_of: str = "
     if ratings_of and ratings_of != spec.loader:
         from micropref.datasets.stand_ins import make_stand_in
 
-        return {"source": make_stand_in(ratings_of)} if spec.stand_in else {}
+        if spec.stand_in:
+            return {"source": make_stand_in(ratings_of)}
+        return _of_copy(ratings_of, folder)
     settings = dict(spec.loader_settings)
     if ratings_of:
         settings = {name: value for name, value in settings.items() if name == "source"}
@@ -290,7 +292,13 @@ def _loader_settings(spec: DatasetSpec, folder: Path | None, ratings_of: str = "
         settings["source"] = _stand_in(spec)
     if isinstance(settings.get("source"), str) and folder is not None and (folder / settings["source"]).exists():
         settings["source"] = str(folder / settings["source"])
-    return settings
+    return _of_copy(spec.loader, folder) | settings
+
+
+def _of_copy(loader: str, folder: Path | None) -> dict[str, Any]:
+    """The source of a published set of which a copy lies in the folder of the data, under the name of its loader."""
+    copy = None if folder is None else folder / loader
+    return {} if copy is None or not copy.exists() else {"source": str(copy)}
 
 
 def _stand_in(spec: DatasetSpec) -> dict[str, list[dict[str, Any]]]:

@@ -44,7 +44,8 @@ class DatasetSpec:
     annotators : str
         Kind "file": columns with the labels of one annotator each, separated by commas.
     loader, loader_settings : str, dict
-        Kind "hub": name of the loader without ``load_``, and its arguments (`source` among them).
+        Kind "hub": name of the loader without ``load_``, and its arguments (`source` among them). Without a source, a
+        copy in the folder of the data that is named after the loader is read before the hub is asked.
     revision : str
         Kind "hub": commit, tag or branch of the set on the hub.
     stand_in : int

@@ -37,6 +37,16 @@ def reproduce(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost on this machine, and stop.")
     ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder with copies of sets, each named after its loader (helpsteer2, rpr, ultrafeedback, prism, "
+            "personal_reward_bench); others come from the hub.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
     store: Annotated[
         Path | None,
         typer.Option("--store", help="Folder of the vectors; by default 'embeddings' in the folder of --output."),
@@ -94,12 +104,14 @@ def reproduce(
     start, rank = time.perf_counter(), launched()[0]
     with working(silent=rank > 0) as report:
         try:
-            found = reproduce_paper(output, plan, store=store, n_jobs=jobs, report=report)
+            found = reproduce_paper(output, plan, data=data, store=store, n_jobs=jobs, report=report)
         except KeyboardInterrupt as stopped:
             err.print(f"micropref: {stopped}" if str(stopped) else "micropref: stopped; the same command resumes")
             raise typer.Exit(130) from None
         except ConnectionError as error:
-            raise ConnectionError(f"{error}; or --small, a rehearsal without network") from None
+            raise ConnectionError(
+                f"{error}; --data names a folder of copies; --small rehearses without a network"
+            ) from None
     if rank:
         return
     seconds = time.perf_counter() - start

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def reproduce_paper(
     output: str | os.PathLike[str],
     plan: Plan | None = None,
     *,
+    data: str | os.PathLike[str] | None = None,
     store: str | os.PathLike[str] | None = None,
     n_jobs: int = 1,
     report: Callable[[str], None] = lambda line: None,
@@ -66,6 +67,9 @@ def reproduce_paper(
         Folder of the results; an interrupted run resumes there. The results of the suite are in its folder ``suite``.
     plan : Plan, optional
         Which tables, which encoder, real or made up; by default all tables with the published sets.
+    data : path, optional
+        Folder with copies of published sets, each in a folder named after its loader: ``helpsteer2``, ``rpr``,
+        ``ultrafeedback``, ``prism``, ``personal_reward_bench``. What is not there comes from the hub.
     store : path, optional
         Folder of the vectors; by default ``embeddings`` in `output`.
     n_jobs : int, default=1
@@ -89,6 +93,7 @@ def reproduce_paper(
     found = run_suite(
         plan.suite(),
         folder / "suite",
+        data=data,
         n_jobs=n_jobs,
         report=report,
         store=folder / "embeddings" if store is None else store,
@@ -108,7 +113,7 @@ def reproduce_paper(
         *([f"Left out, because it is slow: {'; '.join(left_out)}."] if left_out else []),
         f"Encoder: {encoders}. {versions}; {origin['hardware']}.",
     ]
-    blocks = [*document(tables, results, about), Heading(2, "Data"), *_sources(plan, found.details)]
+    blocks = [*document(tables, results, about), Heading(2, "Data"), *_sources(plan, found.details, data)]
     rows = flat_rows(tables, results)
     (folder / "paper.md").write_text(as_markdown(blocks), encoding="utf-8")
     (folder / "paper.html").write_text(as_html("The tables of MiCRo", blocks), encoding="utf-8")
@@ -117,15 +122,23 @@ def reproduce_paper(
     return Reproduction(blocks, rows, found.failed, found.n_run, found.n_kept, files)
 
 
-def _sources(plan: Plan, details: Sequence[DatasetResult]) -> list[Block]:
+def _sources(plan: Plan, details: Sequence[DatasetResult], data: str | os.PathLike[str] | None) -> list[Block]:
     """For every set: its revision, rows left out, the store of its vectors, texts cut, notes on splits, its hash."""
-    fixed = {one["name"]: one.get("revision", "") for one in plan.suite()["datasets"]}
+    sets = {one["name"]: one for one in plan.suite()["datasets"]}
     blocks: list[Block] = []
     for one in details:
-        revision = "made up" if plan.small else f"revision {fixed[one.name]}" if fixed[one.name] else "newest revision"
-        facts = "; ".join(filter(None, (revision, one.reading, *one.notes)))
+        facts = "; ".join(filter(None, (_origin(plan, sets[one.name], data), one.reading, *one.notes)))
         blocks.append(Paragraph(f"{one.name}: {facts}. Data {one.data_hash[:16]} (SHA-256)."))
     return blocks
+
+
+def _origin(plan: Plan, dataset: Mapping[str, Any], data: str | os.PathLike[str] | None) -> str:
+    if plan.small:
+        return "made up"
+    if data is not None and (copy := Path(data) / dataset["loader"]).exists():
+        return f"the copy in {copy}"
+    revision = dataset.get("revision", "")
+    return f"revision {revision}" if revision else "newest revision"
 
 
 def _named(encoder: Any) -> str:

@@ -10,6 +10,9 @@ import os
 import torch
 from hypothesis import settings
 
+# Processes of pytest-xdist are given the width of a terminal that they do not have.
+os.environ.pop("COLUMNS", None)
+
 # Triton asks when it is first imported, which tests of trainers do long before those of the kernels.
 os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")
 

@@ -101,7 +101,7 @@ def write(path: Path, rows: list) -> Path:
 
 
 def help_of(*arguments) -> str:
-    result = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"})
+    result = CliRunner().invoke(app, [*arguments, "--help"], env={"COLUMNS": "200"})
     assert result.exit_code == 0
     return re.sub(r"[\s│]+", " ", result.output)
 

@@ -27,7 +27,24 @@ def imported(*arguments: str) -> set[str]:
 
 @pytest.mark.parametrize(
     "command",
-    [(), *["fit", "route", "score", "evaluate", "info", "ask", "embed", "demo", "theory", "bench", "serve", "doctor"]],
+    [
+        (),
+        *[
+            "fit",
+            "route",
+            "score",
+            "evaluate",
+            "info",
+            "ask",
+            "embed",
+            "demo",
+            "theory",
+            "bench",
+            "serve",
+            "doctor",
+            "reproduce",
+        ],
+    ],
     ids=str,
 )
 def test_help_imports_nothing_that_computes(command):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 # import name -> the extra that brings it
@@ -29,6 +30,13 @@ EXTRA_OF = {
 }
 
 
+def _is_absent(package: str, error: ImportError) -> bool:
+    """Whether it is this package that an import did not find, and not what the package itself imports."""
+    if not isinstance(error, ModuleNotFoundError):
+        return False
+    return error.name == package or importlib.util.find_spec(package) is None
+
+
 def require(module: str, purpose: str) -> ModuleType:
     """Import `module`, or raise an ImportError: how to install what is absent, or why what is there cannot be imported.
 
@@ -43,7 +51,7 @@ def require(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.split(".", 1)[0]
-        if not (isinstance(error, ModuleNotFoundError) and error.name == package):
+        if not _is_absent(package, error):
             raise ImportError(
                 f"{purpose} needs {package}, which is installed but cannot be imported: {error}"
             ) from error

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from micropref.datasets.stand_ins._words import ATTRIBUTES, HIGHEST, any_levels, integers, questions, tastes_of, write
+from micropref.kernels._pointwise import sigmoid
 
 __all__ = ["RPR_CATEGORIES", "hh_rlhf", "reward_bench", "reward_bench_v1", "rpr"]
 
@@ -78,7 +78,7 @@ def rpr(n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
     levels[rng.random_sample(levels.shape) < _ABSENT] = 0
     tastes = tastes_of([*RPR_CATEGORIES.values(), *_RARE_CATEGORIES.values()])
     margins = _SHARPNESS_OF_CRITERIA * (levels[:n] - levels[n:]) @ tastes.T
-    sides = [_drawn(prior * expit(sign * margins), rng) for sign in (1, -1)]
+    sides = [_drawn(prior * sigmoid(sign * margins), rng) for sign in (1, -1)]
     texts, prompts = write(levels, rng), questions(n, rng)
     words = integers(rng, 5, (2, n, 3))
     rows = []
@@ -167,7 +167,7 @@ def _preferred(tastes: np.ndarray, n: int, rng: np.random.RandomState) -> tuple[
     """Texts that were preferred and those that were not, by the taste in each row."""
     levels = any_levels(2 * n, rng)
     margins = _SHARPNESS * np.einsum("ij,ij->i", levels[:n] - levels[n:], tastes)
-    is_swapped = rng.random_sample(n) >= expit(margins)
+    is_swapped = rng.random_sample(n) >= sigmoid(margins)
     texts = write(levels, rng)
     pairs = list(zip(texts[:n], texts[n:], strict=True))
     ordered = [pair[::-1] if swapped else pair for pair, swapped in zip(pairs, is_swapped.tolist(), strict=True)]

@@ -10,8 +10,8 @@ import micropref
 wheel = zipfile.ZipFile(sys.argv[1])
 names = wheel.namelist()
 expected = {str(path) for path in Path("micropref").rglob("*.py")} | {"micropref/py.typed"}
-expected |= {str(path) for path in Path("micropref").rglob("*.json")}
-expected |= {str(path) for path in Path("micropref").rglob("*.html")}
+for kind in ("json", "html", "toml"):
+    expected |= {str(path) for path in Path("micropref").rglob(f"*.{kind}")}
 problems = [f"missing: {name}" for name in sorted(expected - set(names))]
 problems += [f"unexpected: {name}" for name in names if not name.startswith("micropref-") and name not in expected]
 if not any(name.endswith("LICENSE") for name in names):

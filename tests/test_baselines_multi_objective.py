@@ -41,7 +41,7 @@ def test_a_repeated_row_equals_weight_two():
 
 
 def world(seed: int, bias: float, n: int = 600):
-    """Attributes that count in one context each; raters follow them, and `bias` times what nobody prefers."""
+    """Attributes that count in one context each; raters follow them, and `bias` times an unwanted attribute."""
     rng = np.random.default_rng(seed)
     axes = np.linalg.qr(rng.normal(size=(D, D)))[0]
     attributes, halo = axes[:A], axes[A]

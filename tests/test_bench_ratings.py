@@ -113,8 +113,8 @@ def test_one_data_set_teaches_and_another_is_tested(rated):
     ("change", "message"),
     [
         (
-            {"taught_by": "nobody"},
-            "datasets.reversed: taught_by: expected another data set, one of rated, got 'nobody'",
+            {"taught_by": "absent"},
+            "datasets.reversed: taught_by: expected another data set, one of rated, got 'absent'",
         ),
         ({"taught_by": "reversed"}, "taught_by: expected another data set"),
         ({"protocol": "users", "taught_by": "rated"}, "taught_by: expected the protocol 'contexts' of both"),

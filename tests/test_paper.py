@@ -378,7 +378,7 @@ def test_a_rehearsal_recovers_the_planted_order(tmp_path, monkeypatch):
 
     for dataset in ("helpsteer2", "rpr"):
         of = {line.method: accuracy(2, dataset, line.method) for line in _lines(2, dataset)}
-        # Whoever knows neither context nor user cannot tell attributes apart; a router can, by 50 labels.
+        # A method that sees neither context nor user cannot tell attributes apart; a router can, from 50 labels.
         assert of["micro"] > max(of["single"], of["static"], of["ensemble-best"], of["hyre"]) + 0.05
         assert of["oracle"] >= max(value for name, value in of.items() if name != "oracle") - 0.02
     # Ratings are of the very attributes of HelpSteer2, but not of those of RPR.

@@ -130,11 +130,29 @@ def test_units_hold_every_row_once(index):
         assert set(index[rows]) == {number}
         first.append(rows[0])
     assert first == sorted(first)
+    assert units.in_stored_order == (list(order) == list(range(len(index))))
     for most in (1, 3, 100):
         blocks = units.blocks(slice(0, units.n_present), most)
         assert [u for block in blocks for u in range(block.start, block.stop)] == list(range(units.n_present))
         for block in blocks:
             assert units.starts[block.stop] - units.starts[block.start] <= most or block.stop == block.start + 1
+
+
+@pytest.mark.parametrize("path", PATHS)
+@settings(deadline=None, max_examples=30)
+@given(seed=st.integers(0, 2**20), grouped=st.sampled_from(["unsorted", "sorted", "runs"]), share=st.floats(0, 1))
+def test_rows_of_units_without_weight_are_not_read(path, seed, grouped, share):
+    (X, *parameters), keywords, truth = world(seed, n=200, grouped=grouped)
+    units = truth["units"]
+    used = np.random.default_rng(seed).random(len(units["mass"])) >= share
+    outer, mass = units["outer"] * used, units["mass"] * used
+    keywords["units"] = RowUnits.of(units["index"].astype(np.int32), outer, mass)
+    assert keywords["units"].in_stored_order or grouped == "unsorted"
+    X[~used[units["index"]]] = np.nan
+    with use_path(path):
+        found = stacked_sums(X, *parameters, **keywords, balance=0.3)
+    truth["units"] = dict(units, outer=outer, mass=mass)
+    assert_close(found, plain(np.nan_to_num(X), *parameters, **truth, balance=0.3), 1e-12)
 
 
 @pytest.mark.parametrize("path", PATHS)

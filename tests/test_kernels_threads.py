@@ -9,6 +9,8 @@ import pytest
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from micropref import ContextRouter, MixtureBradleyTerry
+from micropref._engine import solvers
+from micropref.kernels import _threads
 from micropref.kernels._threads import blas_threads
 
 
@@ -57,18 +59,36 @@ def test_other_threads_leave_the_process_alone():
 
 
 @pytest.mark.parametrize(("gate", "expected"), [("linear", {1}), ("mlp", {2})])
-def test_fits_use_them_only_behind_a_hidden_layer(gate, expected, monkeypatch):
+def test_solvers_use_them_only_behind_a_hidden_layer(gate, expected, monkeypatch):
     seen = []
-    for module in ("_engine.starts", "_engine.gate_solvers"):
-        original = __import__(f"micropref.{module}", fromlist=["lbfgs"]).lbfgs
+    original = solvers.minimize
 
-        def watched(*given, original=original, **more):
-            seen.append(blas_counts())
-            return original(*given, **more)
+    def watched(*given, **more):
+        seen.append(blas_counts())
+        return original(*given, **more)
 
-        monkeypatch.setattr(f"micropref.{module}.lbfgs", watched)
-    X = np.random.default_rng(0).normal(size=(60, 5))
+    monkeypatch.setattr(solvers, "minimize", watched)
+    X = np.random.default_rng(0).normal(size=(300, 5))
     heads = MixtureBradleyTerry(2, n_context_features=2, gate=gate, hidden_units=3, n_init=1, tol=1e-2, random_state=0)
-    heads.fit(X)
+    heads.fit(X, groups=np.arange(300) // 5)
+    assert len(seen) == 2, "one start, and the short fit that the temperature of histories comes from"
     ContextRouter(heads, gate=gate, hidden_units=3, random_state=0, alpha=1.0).fit(X)
-    assert seen == [expected, expected]
+    assert seen == [expected] * 3
+
+
+def test_every_thread_has_one_workspace(monkeypatch):
+    monkeypatch.setattr(_threads, "available", lambda: 3)
+    made = []
+
+    def workspace():
+        made.append([])
+        return (made[-1],)
+
+    def work(part, own):
+        own.append(part.start)
+        return part.stop
+
+    parts = [slice(i, i + 1) for i in range(50)]
+    assert _threads.run(work, parts, workspace) == list(range(1, 51))
+    assert len(made) == 3
+    assert sorted(i for own in made for i in own) == list(range(50))

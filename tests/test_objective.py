@@ -375,6 +375,26 @@ def test_mean_contexts_of_an_array_in_memory_stay_there(monkeypatch):
         contexts = contexts.base
 
 
+@pytest.mark.parametrize("order", ["stored", "scattered"])
+def test_a_large_mapped_file_is_read_once_where_units_lie_together(tmp_path, monkeypatch, order):
+    monkeypatch.setattr(mixture_objective, "_SCATTERED_BYTES", 0)
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 4)
+    groups = groups if order == "stored" else rng.permutation(groups)
+    weight = np.where(groups % 3 == 0, 0.0, rng.exponential(size=len(groups)))  # units left out, among the others
+    X, ids = rng.normal(size=(len(groups), 5)), check_groups(groups, len(groups))
+    in_memory, mapped = (
+        MixtureObjective(Comparisons(PairReader(values, 2), weight=weight, groups=ids), Gate.create("linear", 2, 3, 1))
+        for values in (X, on_disk(tmp_path / "X", X))
+    )
+    vector = rng.normal(size=sum(int(np.prod(shape)) for shape in mapped.shapes))
+    assert in_memory._in_one_read()
+    assert mapped._in_one_read() == (order == "stored")
+    (value, gradient), expected = mapped.value_and_gradient(vector), in_memory.value_and_gradient(vector)
+    assert value == pytest.approx(expected[0], abs=1e-12)
+    np.testing.assert_allclose(gradient, expected[1], rtol=0, atol=1e-12)
+
+
 # ---------------------------------------------------------------------------------------------- properties of J, exact
 
 

@@ -80,6 +80,7 @@ def solve_direct(objective: GateObjective, start: Vector, scale: Vector) -> Gate
         max_iter=MAX_ITER,
         tol=TOL,
         precision=_precision(objective),
+        blas=bool(objective.gate.hidden_units),
     )
     return GateFit(found.vector, found.value, found.n_iter, found.converged, [])
 
@@ -96,6 +97,7 @@ def solve_hedge(objective: GateObjective, start: Vector, scale: Vector, n_iter: 
             max_iter=MAX_ITER,
             tol=TOL,
             precision=_precision(objective),
+            blas=bool(objective.gate.hidden_units),
         ).vector
         curve.append(objective.value_and_gradient(vector)[0])
     value, gradient = objective.value_and_gradient(vector)

@@ -202,7 +202,7 @@ class MixtureObjective:
             return False
         if units is None:
             return True
-        if units.order is not None and shared_mapping(X) is not None and X.nbytes > _SCATTERED_BYTES:
+        if shared_mapping(X) is not None and X.nbytes > _SCATTERED_BYTES and not units.in_stored_order:
             return False  # rows from all over a file, which may be larger than memory
         least, most = _UNIT_ROWS
         return units.largest <= max(least, min(most, self.rows.reader.n_samples // 8))

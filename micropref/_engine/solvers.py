@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.optimize import minimize
 
+from micropref.kernels._threads import blas_threads
+
 __all__ = ["Adam", "Minimum", "Objective", "lbfgs"]
 
 _LARGEST_GRADIENT = 1e150
@@ -44,6 +46,7 @@ def lbfgs(
     tol: float,
     precision: float = 2e-16,
     callback: Callable[[float], None] | None = None,
+    blas: bool = False,
 ) -> Minimum:
     """L-BFGS (SciPy's L-BFGS-B) in the variables ``scale * vector``.
 
@@ -61,6 +64,9 @@ def lbfgs(
         Relative precision to which the objective is computed.
     callback : callable, optional
         Called with the value after every iteration.
+    blas : bool, default=False
+        Whether the objective has products that are worth the threads of BLAS, which the solver's own short vectors
+        keep spinning.
 
     Returns
     -------
@@ -75,14 +81,15 @@ def lbfgs(
         last, gradient = objective(variables / scale)
         return last, gradient / scale
 
-    result = minimize(
-        scaled,
-        start * scale,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": max_iter, "gtol": tol, "ftol": 64 * precision, "maxls": 50, "maxcor": 10},
-        callback=None if callback is None else (lambda _: callback(last)),
-    )
+    with blas_threads(blas):
+        result = minimize(
+            scaled,
+            start * scale,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": max_iter, "gtol": tol, "ftol": 64 * precision, "maxls": 50, "maxcor": 10},
+            callback=None if callback is None else (lambda _: callback(last)),
+        )
     # A line search that finds nothing better within the precision of the objective has arrived.
     arrived = result.status == 2 and np.abs(result.jac).max() <= max(tol, np.sqrt(precision))
     return Minimum(

@@ -82,6 +82,7 @@ def best_minimum(
             tol=tol,
             precision=precision,
             callback=after if verbose else None,
+            blas=bool(objective.gate.hidden_units),
         )
 
     # Only a hidden layer has products that are worth the threads of BLAS.

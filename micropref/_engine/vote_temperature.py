@@ -78,6 +78,7 @@ def vote_temperature(
         scale=with_penalties(scale, objective.stiffness),
         max_iter=_FORGETTING,
         tol=1e-5,
+        blas=bool(objective.gate.hidden_units),
     ).vector
     share = min(1.0, 2.0 * _ROWS / n_samples)
     scored = held_out & several & (hashes.astype(np.float64) <= (1.0 + share) * 2.0**63)

@@ -25,7 +25,6 @@ from micropref._rows.comparisons import Comparisons
 from micropref._rows.matrix import check_block
 from micropref._users.cluster_gate import N_STRAY, ClusterGate
 from micropref._users.neighbors import NeighborGate
-from micropref.kernels._threads import blas_threads
 
 __all__ = ["CONTEXT_GATES", "ContextClusterGate", "ContextGate", "GateSettings", "Labelled", "create_context_gate"]
 
@@ -151,11 +150,10 @@ class ParametricGate:
         penalty = self._observe(labelled.rows, settings)
         start, scale = self._start(labelled.rows.norms[0], penalty, settings)
         objective = self._objective(labelled, penalty)
-        with blas_threads(bool(self.gate.hidden_units)):
-            if settings.solver == "hedge":
-                found = solve_hedge(objective, start, scale, settings.n_iter)
-            else:
-                found = solve_direct(objective, start, scale)
+        if settings.solver == "hedge":
+            found = solve_hedge(objective, start, scale, settings.n_iter)
+        else:
+            found = solve_direct(objective, start, scale)
         self._set(found.vector)
         return found
 

@@ -64,15 +64,14 @@ def bradley_terry(
         value, gradient = objective.value_and_gradient(reward)
         return value - float(pull @ reward) + constant, gradient - pull
 
-    with blas_threads(False):
-        return lbfgs(
-            value_and_gradient,
-            np.zeros(width) if start is None else start,
-            scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), objective.stiffness),
-            max_iter=max_iter,
-            tol=tol,
-            precision=precision(votes.values),
-        )
+    return lbfgs(
+        value_and_gradient,
+        np.zeros(width) if start is None else start,
+        scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), objective.stiffness),
+        max_iter=max_iter,
+        tol=tol,
+        precision=precision(votes.values),
+    )
 
 
 def shrunk_reward(votes: Votes, common: np.ndarray, penalty: float) -> np.ndarray:

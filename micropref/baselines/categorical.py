@@ -28,7 +28,6 @@ from micropref.baselines._utility import UtilityDistribution
 from micropref.baselines._voters import held_out_users
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_sum_exp
-from micropref.kernels._threads import blas_threads
 
 __all__ = ["CategoricalRewards"]
 
@@ -186,15 +185,14 @@ class CategoricalRewards(UtilityDistribution):
         of_offsets = head_penalty(self.alpha, 1.0, rows.total_weight)
         objective = CategoricalObjective(rows, self.atoms_, self.alpha_, of_offsets)
         usual = flatten([head_scale(rows.norms[1], objective.shapes[0]), np.ones(self.n_atoms)])
-        with blas_threads(False):
-            found = lbfgs(
-                objective.value_and_gradient,
-                np.zeros(usual.size),
-                scale=with_penalties(usual, objective.penalties),
-                max_iter=self.max_iter,
-                tol=self.tol,
-                precision=precision(rows.difference),
-            )
+        found = lbfgs(
+            objective.value_and_gradient,
+            np.zeros(usual.size),
+            scale=with_penalties(usual, objective.penalties),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            precision=precision(rows.difference),
+        )
         self.coef_, self.intercept_ = (part.copy() for part in unflatten(found.vector, objective.shapes))
         self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged
 

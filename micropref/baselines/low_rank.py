@@ -25,7 +25,6 @@ from micropref.baselines._low_rank_objective import LowRankObjective, WeightObje
 from micropref.baselines._voters import held_out_users, in_order_of_votes
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_softmax
-from micropref.kernels._threads import blas_threads
 
 __all__ = ["LowRankRewards"]
 
@@ -232,18 +231,17 @@ class LowRankRewards(AskingRewards, HeadRewards):
     def _best_start(self, objective: LowRankObjective, precision: float) -> Minimum:
         random = check_random_state(self.random_state)
         best: Minimum | None = None
-        with blas_threads(False):
-            for _ in range(self.n_init if objective.has_weights else 1):
-                found = lbfgs(
-                    objective.value_and_gradient,
-                    objective.random_start(random, _START_MARGIN, _START_LOGIT),
-                    scale=objective.scale(),
-                    max_iter=self.max_iter,
-                    tol=self.tol,
-                    precision=precision,
-                )
-                if best is None or found.value < best.value:
-                    best = found
+        for _ in range(self.n_init if objective.has_weights else 1):
+            found = lbfgs(
+                objective.value_and_gradient,
+                objective.random_start(random, _START_MARGIN, _START_LOGIT),
+                scale=objective.scale(),
+                max_iter=self.max_iter,
+                tol=self.tol,
+                precision=precision,
+            )
+            if best is None or found.value < best.value:
+                best = found
         assert best is not None
         return best
 

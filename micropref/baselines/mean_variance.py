@@ -169,15 +169,14 @@ class MeanVarianceRewards(UtilityDistribution):
         random = check_random_state(self.random_state)
         start = [np.zeros(width), np.full(width, size), size * random.normal(size=(width, self.rank))]
         usual = np.concatenate([head_scale(norm, (1, width * (2 + self.rank))).ravel()]) * np.sqrt(2 + self.rank)
-        with blas_threads(False):
-            found = lbfgs(
-                objective.value_and_gradient,
-                flatten(start),
-                scale=with_penalties(usual, objective.penalties),
-                max_iter=self.max_iter,
-                tol=self.tol,
-                precision=precision(rows.difference),
-            )
+        found = lbfgs(
+            objective.value_and_gradient,
+            flatten(start),
+            scale=with_penalties(usual, objective.penalties),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            precision=precision(rows.difference),
+        )
         self.coef_, scale, self.factors_ = (part.copy() for part in unflatten(found.vector, objective.shapes))
         self.scale_ = np.abs(scale)
         self.objective_, self.n_iter_, self.converged_ = found.value, found.n_iter, found.converged

@@ -30,7 +30,6 @@ from micropref.baselines._responses import response_rows
 from micropref.baselines._ridge import fit_score_heads
 from micropref.baselines._votes import Votes
 from micropref.kernels._pointwise import log_softmax
-from micropref.kernels._threads import blas_threads
 
 __all__ = ["MultiObjectiveRewards"]
 
@@ -284,14 +283,13 @@ class MultiObjectiveRewards(PersonalRewards):
         )
         start = np.append(np.zeros(len(penalties)), -np.log(usual) if usual > 0 else 0.0)
         sizes = with_penalties(flatten(gate_scale(float(norms[0]), gate)), penalties)
-        with blas_threads(False):
-            found = lbfgs(
-                objective.value_and_gradient,
-                start,
-                scale=np.append(sizes, 1.0),
-                max_iter=self.max_iter,
-                tol=self.tol,
-            )
+        found = lbfgs(
+            objective.value_and_gradient,
+            start,
+            scale=np.append(sizes, 1.0),
+            max_iter=self.max_iter,
+            tol=self.tol,
+        )
         parts = unflatten(found.vector[:-1], gate.shapes)
         self.gate_coef_ = parts[0].copy() if len(parts) == 2 else np.zeros((len(self.coef_), self.n_context_features))
         self.gate_intercept_ = parts[-1].copy() if parts else np.zeros(len(self.coef_))
@@ -319,14 +317,13 @@ class MultiObjectiveRewards(PersonalRewards):
         n_attributes = len(start)
         logits, margins = votes.values[:, :n_attributes].T, votes.values[:, n_attributes:].T
         objective = _Offsets(logits, margins, votes, float(self.user_precision), start)
-        with blas_threads(False):
-            found = lbfgs(
-                objective.value_and_gradient,
-                start,
-                scale=float(np.sqrt(self.user_precision)),
-                max_iter=self.max_iter,
-                tol=self.tol * max(1.0, float(votes.weight.sum())),
-            )
+        found = lbfgs(
+            objective.value_and_gradient,
+            start,
+            scale=float(np.sqrt(self.user_precision)),
+            max_iter=self.max_iter,
+            tol=self.tol * max(1.0, float(votes.weight.sum())),
+        )
         warn_if_stopped(found.converged, f"The weights of a user stopped after {found.n_iter} iterations")
         return found.vector
 

@@ -20,7 +20,6 @@ from micropref.baselines._heads import ReweightedHeads, difference_norm, diversi
 from micropref.baselines._voters import held_out_users
 from micropref.kernels._pointwise import log_sigmoid, sigmoid
 from micropref.kernels._products import linear_gradient, linear_products
-from micropref.kernels._threads import blas_threads
 
 __all__ = ["SharedBaseEnsemble"]
 
@@ -187,15 +186,14 @@ class SharedBaseEnsemble(ReweightedHeads):
         # Solved as K separate problems side by side, so that convergence does not depend on K.
         objective = _EnsembleObjective(rows, prior, self.alpha_)
         penalties = np.full(prior.shape, self.alpha_)
-        with blas_threads(False):
-            found = lbfgs(
-                objective.value_and_gradient,
-                np.zeros(prior.size),
-                scale=with_penalties(head_scale(difference_norm(rows), prior.shape), penalties).ravel(),
-                max_iter=self.max_iter,
-                tol=self.tol,
-                precision=precision(rows.difference),
-            )
+        found = lbfgs(
+            objective.value_and_gradient,
+            np.zeros(prior.size),
+            scale=with_penalties(head_scale(difference_norm(rows), prior.shape), penalties).ravel(),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            precision=precision(rows.difference),
+        )
         self.prior_coef_ = prior
         self.coef_ = prior + found.vector.reshape(prior.shape)
         self.weights_ = np.full(self.n_components, 1 / self.n_components)

@@ -21,7 +21,6 @@ from micropref.baselines._linear import LinearRewards, bradley_terry, remember_a
 from micropref.baselines._profile_objective import ProfileObjective
 from micropref.baselines._voters import held_out_users
 from micropref.baselines._votes import Votes
-from micropref.kernels._threads import blas_threads
 
 __all__ = ["UserRewards"]
 
@@ -146,15 +145,14 @@ class UserRewards(AskingRewards, LinearRewards):
         self.user_alpha_ = self._chosen(rows) if isinstance(self.user_alpha, str) else float(self.user_alpha)
         objective = ProfileObjective(rows, self.alpha_, self.user_alpha_)
         width = rows.difference.shape[1]
-        with blas_threads(False):
-            found = lbfgs(
-                objective.value_and_gradient,
-                np.zeros(width),
-                scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), np.full(width, self.alpha_)),
-                max_iter=self.max_iter,
-                tol=self.tol,
-                precision=precision(rows.difference),
-            )
+        found = lbfgs(
+            objective.value_and_gradient,
+            np.zeros(width),
+            scale=with_penalties(head_scale(rows.norms[1], (1, width)).ravel(), np.full(width, self.alpha_)),
+            max_iter=self.max_iter,
+            tol=self.tol,
+            precision=precision(rows.difference),
+        )
         self.coef_, self.objective_, self.n_iter_ = found.vector, found.value, found.n_iter
         self.converged_ = found.converged and objective.converged
         warn_if_stopped(self.converged_, f"L-BFGS stopped after {found.n_iter} iterations")

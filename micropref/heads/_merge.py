@@ -181,6 +181,7 @@ def _merged_gate(
         max_iter=MAX_ITER,
         tol=TOL,
         precision=max(precision(rows.context), gate.precision),
+        blas=bool(gate.hidden_units),
     )
     entropy = -weight @ (wanted * np.log(np.maximum(wanted, np.finfo(float).tiny))).sum(axis=0) / weight.sum()
     parameters = [p.copy() for p in unflatten(found.vector, gate.shapes)]

@@ -54,12 +54,25 @@ def _terms(n, softmax, margins, blocks, spare, balance, losses):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def fold(parts, total):
+    """Add the sum of every row of `parts` to `total`, and set it to zero.
+
+    One sum for every place in a block, added up at the end, is no chain of additions from block to block.
+    """
+    for k in range(parts.shape[0]):
+        for i in range(parts.shape[1]):
+            total[k] += parts[k, i]
+            parts[k, i] = 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def _rows(
-    x, half, c, first, last, heads, gate, offsets, given, sample_weight, signs, balance, kind, rows,
-    buffer, margins, blocks, spare, losses, of_offsets, part_heads, part_gate, d_heads, d_gate,
+    x, half, c, first, last, heads, gate, offsets, given, sample_weight, signs, balance, kind, rows, loss, d_heads,
+    d_gate, d_offsets, buffer, margins, blocks, spare, losses, of_offsets, part_heads, part_gate,
 ):  # fmt: skip
     """Losses of rows `first` to `last` under stacked mixtures, and their gradients.
 
+    What comes from `buffer` on is a workspace, whose sums are zero before and after.
     With one mixture `kind` says what is written to `rows` besides. Without logits that differ from row to row, `blocks`
     holds the logarithms of the mixture weights and these.
     """
@@ -101,6 +114,8 @@ def _rows(
         if (lo - first + BLOCK_ROWS) % ROWS_PER_FLUSH == 0 or lo + n == last:
             flush(part_heads, d_heads)
             flush(part_gate, d_gate)
+    fold(losses, loss)
+    fold(of_offsets, d_offsets)
 
 
 def sums(problem: Problem, row_gradients: bool = False) -> Sums:
@@ -145,31 +160,47 @@ def of_rows(stack: Stack, logits: np.ndarray | None, kind: int, rows: np.ndarray
     # An absent array is an empty one, so that one compiled function serves all cases.
     logits, direct = or_empty(logits, (0, 0), dtype), not half and X.flags.c_contiguous
     weight, signs = or_empty(stack.weight, (0,), dtype), or_empty(stack.signs, (0,), np.int8)
-
     size = BLOCK_ROWS + ROWS
+    without_gate = constant_weights(stack, size)
 
-    def part(some: slice) -> StackedSums:
+    def workspace() -> tuple[np.ndarray, ...]:
+        blocks = np.zeros((5, s, k, size), dtype)
+        blocks[:2] = without_gate
+        return (
+            np.empty((BLOCK_ROWS, 0 if direct else X.shape[1]), dtype),
+            np.zeros((s * k, size), dtype),
+            blocks,
+            np.ones((4, size), dtype),
+            np.zeros((s, size)),
+            np.zeros((s * k, size)),
+            np.zeros_like(heads),
+            np.zeros_like(gate),
+        )
+
+    def part(some: slice, *own: np.ndarray) -> StackedSums:
         total = StackedSums.zeros(stack)
-        blocks, spare = np.zeros((5, s, k, size), dtype), np.ones((4, size), dtype)
-        blocks[0] = stack.offsets[:, :, None]
-        for i in range(s):
-            log_softmax(blocks[0, i], size, blocks[1, i], spare[0], spare[1])
-        # One sum for every place in a block: adding all up at the end is one chain, not one for each block.
-        losses, of_offsets = np.zeros((s, size)), np.zeros((s * k, size))
         _rows(X, half, stack.n_context_features, some.start, some.stop, heads, gate, offsets, logits, weight, signs,
-              float(stack.balance), kind, rows, np.empty((BLOCK_ROWS, 0 if direct else X.shape[1]), dtype),
-              np.zeros((s * k, size), dtype), blocks, spare, losses, of_offsets, np.zeros_like(heads),
-              np.zeros_like(gate), *gradients(total, heads, gate))  # fmt: skip
-        total.loss[:], total.offsets[:] = losses.sum(axis=1), of_offsets.sum(axis=1).reshape(s, k)
+              float(stack.balance), kind, rows, *targets(total, heads, gate), *own)  # fmt: skip
         return total
 
-    return added_up(stack, part, _threads.split(*stack.X.shape) if len(stack.X) else [])
+    return added_up(stack, part, _threads.split(*stack.X.shape) if len(stack.X) else [], workspace)
 
 
-def gradients(total: StackedSums, heads: np.ndarray, gate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where the gradients of flat heads and gate weights are added up."""
+def constant_weights(stack: Stack, size: int) -> np.ndarray:
+    """Log π and π (2, S, K, size) of weights that are the same everywhere, in the dtype of what they are put into."""
+    s, k, _ = stack.heads.shape
+    found = np.zeros((2, s, k, size), np.float64 if stack.units is not None else stack.heads.dtype)
+    found[0] = stack.offsets[:, :, None]
+    spare = np.zeros((2, size), found.dtype)
+    for i in range(s):
+        log_softmax(found[0, i], size, found[1, i], spare[0], spare[1])
+    return found
+
+
+def targets(total: StackedSums, heads: np.ndarray, gate: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Where the losses and the gradients of flat heads, gate weights and offsets are added up."""
     of_gate = np.zeros((0, 0)) if total.gate_weights is None else total.gate_weights.reshape(gate.shape)
-    return total.heads.reshape(heads.shape), of_gate
+    return total.loss, total.heads.reshape(heads.shape), of_gate, total.offsets.reshape(-1)
 
 
 def flat(stack: Stack) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from micropref.kernels._numba import NO_ROWS, flat, gradients, of_rows, or_empty
+from micropref.kernels._numba import NO_ROWS, constant_weights, flat, fold, of_rows, or_empty, targets
 from micropref.kernels._numba_pointwise import log_sigmoids, log_softmax, loss_and_slopes, posterior
 from micropref.kernels._numba_tiles import (
     BLOCK_ROWS,
@@ -92,12 +92,13 @@ def _row_slopes(n, n_units, unit, evidence, outer, wrong, of_rows, shares, margi
 @njit(nogil=True, cache=True, error_model="numpy")
 def _units(
     x, half, c, order, starts, numbers, first, last, heads, gate, offsets, contexts, prior, inner, signs, outer, mass,
-    balance, buffer, margins, right, wrong, of_rows, unit, of_units, products, shares, spare, losses, of_offsets,
-    part_heads, part_gate, d_heads, d_gate,
+    balance, loss, d_heads, d_gate, d_offsets, buffer, margins, right, wrong, of_rows, unit, of_units, products, shares,
+    spare, losses, of_offsets, part_heads, part_gate,
 ):  # fmt: skip
     """Losses of units `first` to `last` under stacked mixtures, and their gradients.
 
-    `of_units` holds the logarithms of the mixture weights and these where no gate looks at contexts.
+    What comes from `buffer` on is a workspace, whose sums are zero before and after. `of_units` holds the logarithms of
+    the mixture weights and these where no gate looks at contexts.
     """
     k_all, softmax = heads.shape[0], gate.shape[0] > 0
     logits, weights, evidence, slopes = of_units[0], of_units[1], of_units[2], of_units[3]
@@ -144,6 +145,8 @@ def _units(
             flush(part_gate, d_gate)
             since = 0
         u = v
+    fold(losses, loss)
+    fold(of_offsets, d_offsets)
 
 
 def stacked_sums(stack: Stack) -> StackedSums:
@@ -162,23 +165,32 @@ def stacked_sums(stack: Stack) -> StackedSums:
     inner, signs = or_empty(stack.weight, (0,), dtype), or_empty(stack.signs, (0,), np.int8)
     outer, mass = (np.ascontiguousarray(a, np.float64) for a in (units.outer, units.mass))
     direct, per_block = not half and X.flags.c_contiguous, BLOCK_ROWS + _UNIT_STEP
+    size = max(BLOCK_ROWS, units.largest) + ROWS
+    without_gate = constant_weights(stack, per_block)
 
-    def part(some: slice) -> StackedSums:
+    def workspace() -> tuple[np.ndarray, ...]:
+        of_units = np.zeros((4, s, k, per_block))
+        of_units[:2] = without_gate
+        return (
+            np.empty((0 if direct else size, X.shape[1]), dtype),
+            *np.zeros((3, s * k, size), dtype),
+            np.ones((3, size), dtype),
+            np.zeros(size, np.int64),
+            of_units,
+            np.zeros((s * k, per_block), dtype),
+            np.zeros(per_block, dtype),
+            np.zeros((4, per_block)),
+            np.zeros((s, per_block)),
+            np.zeros((s * k, per_block)),
+            np.zeros_like(heads),
+            np.zeros_like(gate),
+        )
+
+    def part(some: slice, *own: np.ndarray) -> StackedSums:
         total = StackedSums.zeros(stack)
-        size = max(BLOCK_ROWS, int(np.diff(starts[some.start : some.stop + 1]).max(initial=0))) + ROWS
-        of_units, spare = np.zeros((4, s, k, per_block)), np.zeros((4, per_block))
-        of_units[0] = stack.offsets[:, :, None]
-        for i in range(s):
-            log_softmax(of_units[0, i], per_block, of_units[1, i], spare[0], spare[1])
-        losses, of_offsets = np.zeros((s, per_block)), np.zeros((s * k, per_block))
-        margins, right, wrong = np.zeros((3, s * k, size), dtype)
         _units(X, half, stack.n_context_features, order, starts, numbers, some.start, some.stop, heads, gate, offsets,
                contexts, prior, inner, signs, outer, mass, float(stack.balance),
-               np.empty((0 if direct else size, X.shape[1]), dtype), margins, right, wrong, np.ones((3, size), dtype),
-               np.zeros(size, np.int64), of_units, np.zeros((s * k, per_block), dtype), np.zeros(per_block, dtype),
-               spare, losses, of_offsets, np.zeros_like(heads), np.zeros_like(gate),
-               *gradients(total, heads, gate))  # fmt: skip
-        total.loss[:], total.offsets[:] = losses.sum(axis=1), of_offsets.sum(axis=1).reshape(s, k)
+               *targets(total, heads, gate), *own)  # fmt: skip
         return total
 
-    return added_up(stack, part, units.slices(X.shape[1]))
+    return added_up(stack, part, units.slices(X.shape[1]), workspace)

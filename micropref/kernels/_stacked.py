@@ -91,14 +91,22 @@ class StackedSums(NamedTuple):
         return cls(np.zeros(len(stack.heads)), np.zeros(stack.heads.shape), gate, np.zeros(stack.heads.shape[:2]))
 
 
-def added_up(stack: Stack, work: Callable[[slice], StackedSums], parts: list[slice]) -> StackedSums:
-    """The sums of all parts, always in the same order; pages of a mapped file are handed back on the way."""
+def added_up(
+    stack: Stack,
+    work: Callable[..., StackedSums],
+    parts: list[slice],
+    workspace: Callable[[], tuple[Any, ...]] = tuple,
+) -> StackedSums:
+    """The sums of all parts, always in the same order; pages of a mapped file are handed back on the way.
+
+    `work` and `workspace` are as in `_threads.run`.
+    """
     total, mapping = StackedSums.zeros(stack), shared_mapping(stack.X)
     wave = _WAVE
     if mapping is not None:
         wave = max(_threads.available(), len(parts) * _MAPPED_BYTES // max(1, stack.X.nbytes))
     for start in range(0, len(parts), wave):
-        for one in _threads.run(work, parts[start : start + wave]):
+        for one in _threads.run(work, parts[start : start + wave], workspace):
             for sums, more in zip(total, one, strict=True):
                 if sums is not None and more is not None:
                     sums += more

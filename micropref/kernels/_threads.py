@@ -39,15 +39,22 @@ def split(n_rows: int, width: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(cuts)]
 
 
-def run(work: Callable[[slice], Result], parts: list[slice]) -> list[Result]:
-    """``[work(part) for part in parts]``, in the caller's thread and as many others as may be used."""
+def run(
+    work: Callable[..., Result], parts: list[slice], workspace: Callable[[], tuple[Any, ...]] = tuple
+) -> list[Result]:
+    """``[work(part, *own) for part in parts]``, in the caller's thread and as many others as may be used.
+
+    `own` is what `workspace` makes, once for every thread: the interpreter lock lets one thread at a time make arrays,
+    and what is made for every part keeps the others waiting.
+    """
     results: dict[int, Any] = {}
     # Advancing it is one step under the interpreter lock, so no part is taken twice.
     waiting = iter(enumerate(parts))
 
     def drain() -> None:
+        own = workspace()
         for i, part in waiting:
-            results[i] = work(part)
+            results[i] = work(part, *own)
 
     n_helpers = min(available(), len(parts)) - 1
     helpers = [_pool(os.getpid(), n_helpers).submit(drain) for _ in range(n_helpers)]

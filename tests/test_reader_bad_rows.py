@@ -74,6 +74,7 @@ def test_a_bad_row_says_where_and_what_and_can_be_left_out(tmp_path, row, messag
     [
         ("p,a", "expected 3 cells as in the header, got 2", ["p", "a"]),
         ("p,a,b,c", "expected 3 cells as in the header, got 4", ["p", "a", "b", "c"]),
+        ("p,a\rc,b", ".*got a carriage return alone in a cell without quotes; save the file with", "p,a\rc,b"),
         ('p,"a"x,b', ".*expected CSV with doubled quotes in quoted cells, got malformed CSV", 'p,"a"x,b'),
         (
             "p,,b",

@@ -133,6 +133,7 @@ def test_blank_lines_are_no_rows(tmp_path):
             "expected a list with a cell for each row, got 3 in column 'chosen'",
         ),
         ({"chosen": ["a", "b"], "rejected": ["c"]}, ValueError, r"different lengths \(chosen 2, rejected 1\)"),
+        ("https://x.org/a.jsonl", FileNotFoundError, r"https://x\.org/a\.jsonl: .* got an address; download the file"),
         ("no/such.jsonl", FileNotFoundError, r"no/such\.jsonl: expected a file, got none: there is no such file"),
     ],
 )

@@ -14,15 +14,12 @@ from sklearn.utils.validation import column_or_1d
 
 from micropref._arrays.backend import is_torch, to_numpy
 from micropref._rows.masks import refuse_masked
-from micropref._rows.vocabulary import meaning_of
+from micropref._rows.vocabulary import PROBABILITY_RECIPE, meaning_of
 from micropref._support.warnings import level_of_caller
 
-__all__ = ["PROBABILITY_RECIPE", "TIE_RECIPE", "check_labels", "distinct_labels", "signs_as_fit_reads_them"]
+__all__ = ["TIE_RECIPE", "check_labels", "distinct_labels", "signs_as_fit_reads_them"]
 
 TIE_RECIPE = "a tie is two rows of weight 1/2, one in each order"
-PROBABILITY_RECIPE = (
-    "a probability p that the first response is preferred is two rows of weights p and 1 - p, one in each order"
-)
 
 
 class _Reading(NamedTuple):

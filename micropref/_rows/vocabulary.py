@@ -7,7 +7,11 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
-__all__ = ["FIRST_NAMES", "SECOND_NAMES", "TIE_NAMES", "meaning_of", "normalized"]
+__all__ = ["PROBABILITY_RECIPE", "FIRST_NAMES", "SECOND_NAMES", "TIE_NAMES", "meaning_of", "normalized"]
+
+PROBABILITY_RECIPE = (
+    "a probability p that the first response is preferred is two rows of weights p and 1 - p, one in each order"
+)
 
 _NOUNS = (
     *("agent", "answer", "assistant", "bot", "candidate", "chat", "choice", "completion", "conversation", "document"),

@@ -13,8 +13,7 @@ from numbers import Number
 import numpy as np
 
 from micropref._rows.ids import NO_USER_CELLS, integer_of_float
-from micropref._rows.labels import PROBABILITY_RECIPE
-from micropref._rows.vocabulary import meaning_of
+from micropref._rows.vocabulary import PROBABILITY_RECIPE, meaning_of
 from micropref.datasets._faults import MalformedRowError, RowFault
 from micropref.datasets._sources import Record, Source
 from micropref.datasets._text import listed

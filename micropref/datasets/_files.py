@@ -7,6 +7,7 @@ import codecs
 import gzip
 import io
 import lzma
+import re
 import stat
 import sys
 import zlib
@@ -29,6 +30,7 @@ __all__ = ["KINDS", "open_path"]
 _LFS = b"version https://git-lfs"
 _HEAD = 4096
 _STANDARD_INPUT = ("-", "/dev/stdin")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 #: Suffixes of compressed files, with the bytes that these begin with.
 _PACKED = {".gz": b"\x1f\x8b", ".bz2": b"BZh", ".xz": b"\xfd7zXZ\x00", ".zst": b"\x28\xb5\x2f\xfd"}
 _PACKED_NAME = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".zst": "Zstandard"}
@@ -76,6 +78,8 @@ def _opened(name: str, encoding: str | None, kind: str | None) -> Source:
         return _read(io.BufferedReader(content), "standard input", None, encoding, kind)
     path = Path(name)
     if not path.exists():
+        if _ADDRESS.match(name):
+            raise FileNotFoundError(f"{name}: expected a file on this machine, got an address; download the file first")
         raise FileNotFoundError(f"{path}: expected a file, got none: there is no such file")
     if path.is_dir():
         return open_saved(path)

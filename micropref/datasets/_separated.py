@@ -103,6 +103,11 @@ def _separated_rows(lines: Iterator[tuple[int, str]], separator: str, start: int
                     "never closed and takes in the rest of the file; double it, or close it"
                 ) from None
             fault = f"expected CSV with doubled quotes in quoted cells, got malformed CSV ({error})"
+            if "new-line character" in str(error):
+                fault = (
+                    "expected lines that end in a line feed, got a carriage return alone in a cell without quotes; "
+                    "save the file with line feeds, or quote the cell"
+                )
         if fault:
             yield Record(number, "".join(lines_of_record).rstrip("\r\n"), fault, "malformed CSV")
         elif cells:

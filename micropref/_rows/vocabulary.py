@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Literal
 
-__all__ = ["PROBABILITY_RECIPE", "FIRST_NAMES", "SECOND_NAMES", "TIE_NAMES", "meaning_of", "normalized"]
+__all__ = ["FIRST_NAMES", "PROBABILITY_RECIPE", "SECOND_NAMES", "TIE_NAMES", "meaning_of", "normalized"]
 
 PROBABILITY_RECIPE = (
     "a probability p that the first response is preferred is two rows of weights p and 1 - p, one in each order"

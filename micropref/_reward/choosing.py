@@ -183,7 +183,7 @@ class ChoosingModel(JudgingModel):
 def _comparable(empty: float | None) -> float | None:
     """The reward of an empty response, which must be comparable with others."""
     if empty is not None and np.isnan(empty):
-        raise ValueError("empty: expected a number, below which or above which other rewards are, got nan")
+        raise ValueError("empty: expected a number that can be compared with rewards, got nan")
     return empty
 
 

@@ -86,7 +86,7 @@ class JudgingModel(TextModel):
         if empty is None:
             first = next(row for row, text in enumerate(asked.responses) if not text)
             raise ValueError(
-                f"response {first}: expected text, got an empty response; pass empty=NUMBER, the reward of such a one"
+                f"response {first}: expected text, got an empty response; pass empty=NUMBER to reward empty responses"
             )
         ids = None if ids is None else [list(ids)[row] for row in rows]
         return filled(self._answer(asked.of(rows), ids, return_std=return_std), rows, len(asked.responses), empty)
@@ -128,9 +128,9 @@ class JudgingModel(TextModel):
         """
         expected = self.encoder.encoder_.fingerprint
         if fingerprint != expected:
-            raise EncoderMismatchError(f"expected features of the encoder {expected}, got those of {fingerprint}")
+            raise EncoderMismatchError(f"expected features of the encoder {expected}, got features of {fingerprint}")
         if prompts is None and "prompt" in self._parts():
-            raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
+            raise ValueError("expected prompts, since the weights of this model's heads depend on them, got none")
         known = self._acting(contexts, len(features))
         encoded = self.encoder.encode_features(features, prompts, known, lengths)
         return np.asarray(self._reward(encoded, prompts, contexts, users))
@@ -171,7 +171,7 @@ class JudgingModel(TextModel):
             history is not to be used.
         """
         if users is not None and not (history and routed):
-            raise ValueError("expected history=True and routed=True with users, whose history counts, got one as False")
+            raise ValueError("expected history=True and routed=True, since users are given, got False for one of them")
         table = served(read_preferences(data), users, contexts)
         if not routed or self.router is None:
             return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))

@@ -145,7 +145,7 @@ def test_every_kernel_of_triton_is_chosen_on_a_card():
 @pytest.mark.parametrize(
     ("devices", "versions", "advice"),
     [
-        (replace(ON_CUDA, torch=None), {}, "A CUDA card is here, and torch is not"),
+        (replace(ON_CUDA, torch=None), {}, "This machine has a CUDA card, but no torch"),
         (replace(ON_CPU, cards=[H100]), {"torch": "2.13.0+cpu"}, "torch 2.13.0+cpu is a build for the CPU"),
         (
             replace(ON_CUDA, torch=Library(TorchBuild("2.13.0", "13.0", []), None)),

@@ -99,8 +99,8 @@ def _named(error: Exception, name: str, what: str, instead: str) -> Exception | 
     if any(isinstance(one, OSError) and is_full(one) for one in chain) or any(text in said for text in _FULL_TEXTS):
         return OSError(
             errno.ENOSPC,
-            f"{name}: expected room for its files, got a full disk; free some, or let HF_HOME name a folder elsewhere; "
-            "what was fetched is kept",
+            f"{name}: expected room for its files, got a full disk; free some space, or set HF_HOME to a folder on "
+            "another disk; downloaded files are kept",
         )
     if kinds & _GATED or re.search(r"\bgated (dataset|model|repo)", said):
         return PermissionError(

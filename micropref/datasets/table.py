@@ -281,7 +281,7 @@ def _only_by_name(old: tuple[int, ...], n_rejected: int) -> int:
     if len(old) > 1:
         raise TypeError(f"expected at most 8 arguments by position, got {7 + len(old)}")
     warnings.warn(
-        "pass n_rejected by name: by position it is refused from micropref 0.3 on",
+        "pass n_rejected by name: micropref 0.3 will refuse it by position",
         FutureWarning,
         stacklevel=level_of_caller(),
     )

@@ -47,8 +47,8 @@ _MIXTURES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry")
 class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     r"""Route to the heads of a mixture, by a few labelled contexts or by a user's own votes.
 
-    Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. The weights f(c) are learned
-    from labelled pairs with context: with L_ik = −log σ(s_i w_kᵀ d_i), they minimise
+    Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. The weights f(c) are
+    learned from labelled pairs with context: with L_ik = −log σ(s_i w_kᵀ d_i), they minimise
 
     .. math::
 

@@ -56,7 +56,7 @@ def fit_components(
     answers = np.zeros(0) if known is None else np.bincount(known.index[known.index >= 0])
     several = ranks.exchange(int((answers > 1).sum()))
     if sum(several) < _LEAST_TO_CHOOSE or min(several) < _N_FOLDS:
-        why = f"{sum(several)} annotators who answer twice are too few to tell heads apart"
+        why = f"{sum(several)} annotators who answer more than once are too few to distinguish heads"
         mixture.set_params(n_components=1)
         fitted = mixture.fit(X, **rows)
     else:
@@ -65,7 +65,7 @@ def fit_components(
             n_init=min(mixture.n_init, _STARTS_TO_CHOOSE), tol=max(mixture.tol, _TOL_TO_CHOOSE)
         )
         found = select_n_components(quick, X, **rows)
-        why = f"of {', '.join(map(str, found.candidates))}, chosen on annotators held out"
+        why = f"of {', '.join(map(str, found.candidates))}, chosen on held-out annotators"
         mixture.set_params(n_components=found.n_components)
         with candidate_fits(last=True):
             fitted = mixture.fit(X, **rows)

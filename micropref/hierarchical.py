@@ -56,7 +56,7 @@ _SCATTER = ("basis", "covariances", "residual")
 class HierarchicalBradleyTerry(ScatteredHeads):
     r"""Users who scatter around reward heads: a hierarchical prior for the rewards of users.
 
-    A mixture says that every annotator has one of K rewards. Here the reward w_u of an annotator or user u is drawn
+    A mixture assumes that every annotator has one of K rewards. Here, the reward w_u of an annotator or user u is drawn
     around one of them,
 
     .. math:: w_u \sim \sum_k \pi_k(\bar c_u)\, \mathcal{N}(w_k, \Sigma_k), \qquad \Sigma_k = \tau_k^2 I + F_k F_k^\top,
@@ -66,9 +66,9 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     .. math:: J = -\frac{1}{\Omega} \sum_u g_u \ell_u, \qquad \ell_u = \log \sum_k \pi_k(\bar c_u)
         \int \mathcal{N}(w; w_k, \Sigma_k) \prod_{i \in u} \sigma(s_i w^\top d_i)^{\omega_i}\, dw,
 
-    by EM, with the integrals and the posteriors of expectation propagation (`micropref._engine.gaussian_users`). Its
-    limits are other models: τ = 0 and rank 0 is `MixtureBradleyTerry`; one component with rank 0 a Gaussian prior for
-    the rewards of users; one component with τ = 0 a low-rank subspace of rewards.
+    by EM, with the integrals and the posteriors of expectation propagation (`micropref._engine.gaussian_users`).
+    Special cases are other models: with τ = 0 and rank 0 it is `MixtureBradleyTerry`; with one component and rank 0, a
+    Gaussian prior for the rewards of users; with one component and τ = 0, a low-rank subspace of rewards.
 
     Parameters that are "auto" are chosen by the evidence of held-out groups. Every group is held out once (five folds,
     two beyond 20 000 rows). Among the candidates within one paired standard error of the best, the one with the fewest
@@ -97,7 +97,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     n_directions : int or "auto", default="auto"
         q, at least the rank. "auto": 16, or a larger rank, but at most the number of features.
     n_context_features : int, default=0
-        Number of leading columns of X that describe the context, on which the weights π depend.
+        Number of leading columns of X that describe the context; the weights π depend on it.
     alpha : float or "auto", default="auto"
         L2 penalty of the heads, against the mean log-likelihood in nats. "auto" is a prior standard deviation s of
         margins, mean‖d‖² / (s²Ω), with s = 1.75 nats, as in `MixtureBradleyTerry`, unless the held-out groups prefer
@@ -127,8 +127,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     gate_parameters_, new_user_coef_ : list of ndarray, ndarray or None
         As in `MixtureBradleyTerry`.
     scatter_ : Scatter or None
-        Basis (d, q), covariances (K, q, q) within it, and variance outside it per component; None where users sit on
-        the heads.
+        Basis (d, q), covariances (K, q, q) within it, and variance outside it per component; None if users do not
+        scatter around the heads.
     tau_ : ndarray of shape (K,)
         τ_k.
     rank_ : int
@@ -138,13 +138,13 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     alpha_ : float
         The penalty of the heads.
     evidence_ : float
-        Log-likelihood of the groups that taught, in nats per row.
+        Log-likelihood of the groups of the fit, in nats per row.
     selection_ : list of dict
         Every candidate with its held-out evidence `nats_per_row`; the same with every vote as if it were the first of
         its user, `nats_of_first_votes`, and whether that is worse than of one head, `fails_new_users`; the
         `standard_error` of its distance from the best, `numbers_per_user`, and whether it was `chosen`. May be empty.
     selection_evidence_ : ndarray of shape (n_candidates, n_units)
-        The same evidence of every group, then of every ungrouped row, in nats: what paired comparisons need.
+        The same evidence of every group, then of every ungrouped row, in nats, for paired comparisons.
     n_iter_ : int
     converged_ : bool
     classes_ : ndarray of shape (2,)
@@ -153,7 +153,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
 
     See Also
     --------
-    MixtureBradleyTerry : Users who sit on the heads.
+    MixtureBradleyTerry : Users who do not scatter around the heads.
     ContextRouter : Learns users, and which head applies, from votes.
 
     References
@@ -243,8 +243,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         groups : array-like of shape (n_samples,), optional
             Id of the annotator of every row; None, NaN or -1 for an ungrouped row, an annotator of one vote.
         group_weight : array-like of shape (n_samples,), optional
-            Weights g_u of respondents in the population, as surveys have them, the same in all rows of a group: they
-            multiply ℓ_u. Weights with mean 1 leave the priors as they are.
+            Weights g_u of annotators in the population, as in surveys; they multiply ℓ_u, and are the same in all rows
+            of a group. Weights with mean 1 leave the priors unchanged.
 
         Returns
         -------
@@ -253,7 +253,7 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         Raises
         ------
         ValueError
-            As in `MixtureBradleyTerry.fit`, and for a group with two weights.
+            As in `MixtureBradleyTerry.fit`, and if a group has two different weights.
         """
         self._check_parameters()
         rows = Comparisons.read(self, X, y, sample_weight, groups, first=True, host=True)
@@ -290,12 +290,12 @@ class HierarchicalBradleyTerry(ScatteredHeads):
     ) -> Self:
         """Learn from one batch of a stream.
 
-        The first call is `fit` on its batch, which also chooses what is "auto"; where that is too little to choose by,
-        call `fit` on more votes first. Later calls take a step of online EM for every 512 rows: heads and gate move
-        along the gradient of the evidence, and the covariances are those of all visits of annotators so far. The basis
-        stays. A group may come in pieces: what its votes have said is kept, in K(1 + q + q(q + 1)/2) numbers, and is
-        combined with the current population when more of its votes arrive. A model whose users sit on its heads
-        learns as `MixtureBradleyTerry` does.
+        The first call is `fit` on its batch, which also chooses the "auto" parameters; if the batch is too small for
+        this choice, call `fit` on more votes first. Later calls take a step of online EM for every 512 rows: heads and
+        gate move along the gradient of the evidence, and the covariances are those of all visits of annotators so far.
+        The basis does not change. The rows of a group may be spread over several batches: the evidence of its votes is
+        kept, in K(1 + q + q(q + 1)/2) numbers, and is combined with the current population when more of its votes
+        arrive. A model whose users do not scatter learns as `MixtureBradleyTerry` does.
 
         Parameters
         ----------
@@ -303,8 +303,8 @@ class HierarchicalBradleyTerry(ScatteredHeads):
         y : array-like of shape (n_samples,), optional
             As in `fit`.
         classes : array-like of shape (2,), optional
-            The labels that mean "second preferred" and "first preferred"; needed only if they are none of 0, 1, False,
-            True, -1 and the first batch holds one of them alone.
+            The labels that mean "second preferred" and "first preferred"; needed only if they are not among 0, 1,
+            False, True, -1 and the first batch has only one of them.
         sample_weight, groups, group_weight : array-like of shape (n_samples,), optional
             As in `fit`; the weight of a group may change between its visits.
 

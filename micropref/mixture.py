@@ -72,14 +72,14 @@ class MixtureBradleyTerry(UncertainHeads):
             & + \tfrac12\, \mathtt{alpha}\, \lVert W \rVert^2
             + \tfrac12\, \mathtt{gate\_alpha}\, \lVert \text{gate weights} \rVert^2
 
-    is minimised by L-BFGS from several random starts. With `groups` (who answered) the component is drawn once per
-    group u, and the likelihood of the group takes the place of those of its rows,
+    is minimised by L-BFGS from several random starts. With `groups` (the annotators), the component is drawn once per
+    group u, and the likelihood of the group replaces the likelihoods of its rows,
 
     .. math::
 
         \ell_u = \log \sum_k \pi_k(\bar c_u) \prod_{i \in u} \sigma(s_i w_k^\top d_i)^{\omega_i},
 
-    with c̄_u the mean context of its rows. Annotators who answer more than once make heads identifiable where the
+    with c̄_u the mean context of its rows. Annotators who answer more than once make heads identifiable even if the
     population is split on every pair.
 
     Rows are comparisons, ``X = [context | difference]``; see `micropref.pairs.make_pairs`. A **tie** is two rows of
@@ -89,7 +89,7 @@ class MixtureBradleyTerry(UncertainHeads):
     ----------
     n_components : int, default=4
         Number K of heads. 1 is the Bradley-Terry model: logistic regression on differences without intercept. `fit`
-        warns of a head with less than 2 % of the weight; `select_n_components` chooses K on held-out annotators.
+        warns about a head with less than 2 % of the weight; `select_n_components` chooses K on held-out annotators.
     n_context_features : int, default=0
         Number of leading columns of X that describe the context. 0: one set of weights for all rows.
     alpha : float or "auto", default="auto"
@@ -120,8 +120,8 @@ class MixtureBradleyTerry(UncertainHeads):
     random_state : int, RandomState instance or None, default=None
         Seed of the starts.
     verbose : int, default=0
-        1 shows a progress bar where standard error is a terminal and prints a line per start elsewhere; 2 prints one
-        per iteration, too.
+        1 shows a progress bar if standard error is a terminal, and otherwise prints a line per start; 2 also prints a
+        line per iteration.
 
     Attributes
     ----------
@@ -132,13 +132,13 @@ class MixtureBradleyTerry(UncertainHeads):
     gate_parameters_ : list of ndarray
         Parameters of the gate: [weights (K, c), offsets (K,)] if linear, [offsets] without context, empty for K = 1.
     new_user_coef_ : ndarray of shape (n_features,) or None
-        One reward that answers users who have not voted, in `decision_function` and in a router that has learned
-        nothing of contexts. Only ``PreferenceModel.fit(users="auto")`` sets it; None: all heads answer.
+        One reward that serves users who have not voted, in `decision_function` and in a router that has not learned
+        from contexts. Only ``PreferenceModel.fit(users="auto")`` sets it; None: all heads are used.
     alpha_, gate_alpha_ : float
         The penalties that were used: given, or chosen by "auto" for the rows so far. The output layer of an
         "mlp" gate has the prior of `gate_alpha_`, on the scale of its hidden units.
     history_temperature_ : float
-        The temperature under which the votes of one annotator predict each other best, measured on annotators held out
+        The temperature under which the votes of one annotator predict each other best, measured on held-out annotators
         of a short second fit; ``ContextRouter(history_temperature="auto")`` uses it. It is 1 (Bayes' rule) without
         groups, for one component, in a stream, and unless another value is better by more than one standard error.
     objective_ : float
@@ -151,7 +151,7 @@ class MixtureBradleyTerry(UncertainHeads):
     n_features_in_ : int
         Number of columns of X.
     n_context_features_ : int
-        Number of them that are context.
+        Number of leading columns that are context.
 
     See Also
     --------
@@ -284,10 +284,10 @@ class MixtureBradleyTerry(UncertainHeads):
     ) -> Self:
         """Learn from one batch of a stream: one stochastic step for every 512 rows.
 
-        A group may arrive in pieces. Its accumulated log-likelihood under each head (K numbers) is kept, and is its
-        prior when more of its rows arrive, so batches that cut annotators still identify the heads. Evidence that was
-        collected after t₀ batches has the weight (t₀ / t)³ after t batches, because early heads were poor judges of
-        any annotator. Heads from `fit` count as 1 000 batches old.
+        The rows of a group may be spread over several batches. The accumulated log-likelihood of the group under each
+        head (K numbers) is kept, and is its prior when more of its rows arrive, so the heads are still identified.
+        Evidence that was collected after t₀ batches has the weight (t₀ / t)³ after t batches, because the heads of
+        early batches were inaccurate. Heads from `fit` count as 1 000 batches old.
 
         Parameters
         ----------
@@ -295,8 +295,8 @@ class MixtureBradleyTerry(UncertainHeads):
         y : array-like of shape (n_samples,), optional
             As in `fit`.
         classes : array-like of shape (2,), optional
-            The labels that mean "second preferred" and "first preferred"; needed only if they are none of 0, 1, False,
-            True, -1 and the first batch holds one of them alone.
+            The labels that mean "second preferred" and "first preferred"; needed only if they are not among 0, 1,
+            False, True, -1 and the first batch has only one of them.
         sample_weight : array-like of shape (n_samples,), optional
         groups : array-like of shape (n_samples,), optional
             As in `fit`.

@@ -108,8 +108,8 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
     ) -> Self:
         """Learn the heads from comparisons (stage 1).
 
-        The heads are fitted in double precision, up to 2²³ entries of X. In a `micropref.distributed.distributed_fit`
-        each rank brings its rows, and all get the model of all rows.
+        The heads are fitted in double precision, up to 2²³ entries of X. In a `micropref.distributed.distributed_fit`,
+        each rank passes its own rows, and all ranks get the model of all rows.
 
         Parameters
         ----------
@@ -120,18 +120,18 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         prompt_gate : bool, default=False
             Let the weights of the heads depend on the prompt.
         interactions : bool or ContextInteractions, optional
-            Let contexts act on the responses, as in `PairEncoder`. This is the default if rows state contexts, and a
-            `UserWarning` says so. False leaves contexts to `route`, and to the `clauses` of a `PairEncoder` that has
-            them.
+            Let contexts act on the responses, as in `PairEncoder`. This is the default if the rows have contexts; a
+            `UserWarning` then says so. False leaves contexts to `route`, and to the `clauses` of a `PairEncoder` that
+            has them.
         users : {"heads", "one", "hierarchical", "auto"}, default="heads"
             Model of the annotators. "heads": each has one of K rewards (`MixtureBradleyTerry`). "one": all share one
-            reward. "hierarchical": each has a reward near one of K (`HierarchicalBradleyTerry`). "auto": the one of
-            these that predicts held-out annotators best; `choice` then says which, and why.
+            reward. "hierarchical": each has a reward near one of K (`HierarchicalBradleyTerry`). "auto": the model that
+            predicts held-out annotators best; `choice` then holds the choice and its reason.
         mixture : MixtureBradleyTerry or HierarchicalBradleyTerry, optional
-            Unfitted, with settings of your own, instead of `users`.
+            Unfitted estimator with your own settings, instead of `users`.
         n_components : int or "auto", optional
             Number of heads. "auto" is the default unless a mixture is given: `select_n_components` chooses it on the
-            annotators of the data. It is 1 with fewer than ten annotators who answer twice, since any split of one
+            annotators of the data. It is 1 if fewer than ten annotators answer more than once, because any split of the
             population into heads would then fit equally well.
         **parameters
             Other parameters of the first stage, such as `random_state`.
@@ -143,7 +143,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         Raises
         ------
         ValueError
-            If users are hierarchical or chosen, and the rows are shared by several processes.
+            If `users` is "hierarchical" or "auto", and the rows are divided among several processes.
         """
         ranks = active_communicator()
         check_users(users, mixture, ranks.world_size)
@@ -167,17 +167,17 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
     def route(self, data: Any, **parameters: Any) -> Self:
         """Learn which head applies (stage 2).
 
-        Rows without a group teach how contexts choose heads; rows with a group are votes of that user, oldest first,
-        and are added to the history of that user. Beside votes, a row that has neither a group nor a context is left
-        out with a UserWarning.
+        Rows without a group teach the router how contexts choose heads. Rows with a group are votes of that user,
+        oldest first, and are added to the user's history. If there are votes, a row that has neither a group nor a
+        context is left out with a UserWarning.
 
         Parameters
         ----------
         data : table of comparisons
             Whatever `read_preferences` takes.
         **parameters
-            Parameters of the `ContextRouter`, such as `temperature` or `history_decay`. Those of an earlier call stay
-            where they are not given again.
+            Parameters of the `ContextRouter`, such as `temperature` or `history_decay`. Parameters of an earlier call
+            are kept unless you pass them again.
 
         Returns
         -------
@@ -186,7 +186,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         Raises
         ------
         ValueError
-            If there are only votes, and a parameter would change what labelled contexts have taught before.
+            If there are only votes, and a parameter would change what was learned from labelled contexts.
         """
         table = read_preferences(data)
         labelled, voted = labelled_and_voted(table)
@@ -231,7 +231,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         Parameters
         ----------
         data : table of comparisons
-            What the heads were fitted on.
+            The comparisons to which the heads were fitted.
         **parameters
             Of `MixtureBradleyTerry.estimate_uncertainty`: `kind`, `n_resamples`, `random_state`.
 
@@ -246,9 +246,9 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
     def forget(self, user: Hashable) -> Self:
         """Forget one user: remove everything learned from the user's votes, and the list of answered pairs.
 
-        Rewards for this user are then those for one who has not voted; all other rewards keep their bits. Files that
-        were written before keep the user: `save` into the same folder replaces them as a whole. The heads keep what an
-        annotator taught all of them together.
+        Rewards for this user are then those for a user who has not voted; all other rewards stay the same, to the bit.
+        Files that were written before still contain the user; `save` into the same folder replaces them as a whole. The
+        heads themselves do not change, even if the user was one of the annotators.
 
         Parameters
         ----------
@@ -261,7 +261,7 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         Raises
         ------
         KeyError
-            If nothing is known of this user.
+            If the model has no votes of this user.
         """
         self.router = without_user(self.router, self.mixture, user)
         return self

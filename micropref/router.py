@@ -47,8 +47,8 @@ _MIXTURES = ("MixtureBradleyTerry", "HierarchicalBradleyTerry")
 class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     r"""Route to the heads of a mixture, by a few labelled contexts or by a user's own votes.
 
-    Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. With
-    L_ik = −log σ(s_i w_kᵀ d_i), labelled pairs with context teach the weights f(c) by minimising
+    Stage 2 of MiCRo (Shen et al., EMNLP 2025, Eq. 5 and Algorithm 1). The heads are frozen. The weights f(c) are
+    learned from labelled pairs with context: with L_ik = −log σ(s_i w_kᵀ d_i), they minimise
 
     .. math::
 
@@ -56,8 +56,8 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
             + \tfrac12\, \mathtt{alpha}\, \lVert \text{gate weights} \rVert^2, \\
         f(c) &= \operatorname{softmax}\bigl(\log f^0(c) + g(c)\bigr),
 
-    where f⁰ is the mixture's own gate, or its weights if it has no gate, and g starts at zero. τ = 1 is Bayes' rule;
-    τ → 0 asks which head wins a pair.
+    where f⁰ is the mixture's own gate, or its weights if it has no gate, and g starts at zero. τ = 1 is Bayes' rule; as
+    τ → 0, only the winning head of each pair matters.
 
     A user's own votes need no context: with the context as the prior and the history as evidence,
     the log-weight of head k for user u is
@@ -82,7 +82,8 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         mixture's own annotators predict each other best (`MixtureBradleyTerry.history_temperature_`), or 1 if the
         mixture was fitted without annotators.
     history_decay : float, default=1.0
-        Factor in (0, 1] by which each later vote of a user discounts the earlier ones, for users who change.
+        Factor in (0, 1] by which each later vote of a user reduces the weight of the earlier ones, for users whose
+        tastes change.
     gate : {"linear", "mlp", "knn", "cluster"}, default="linear"
         "linear": g is linear. "mlp": g has one hidden layer. "knn": f depends on the nearest labelled contexts alone.
         "cluster": labelled contexts share their evidence within clusters (`clusters_`); without clusters g is linear.
@@ -116,9 +117,9 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
     gate_parameters_ : list of ndarray
         Parameters of g: weights (K, c) and offsets (K,) if linear.
     alpha_ : float
-        The penalty that was used, once labelled rows have taught a parametric gate.
+        The penalty that was used, once a parametric gate has learned from labelled rows.
     history_temperature_ : float
-        The temperature of votes that is used.
+        The temperature of votes that was used.
     objective_ : float
         J_τ, in nats per row; after `fit` with a parametric gate.
     loss_curve_ : list of float
@@ -280,7 +281,7 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         sample_weight: ArrayLike | None = None,
         groups: ArrayLike | None = None,
     ) -> Self:
-        """Learn votes: rows with a group update that user's history, the others take a stochastic step on f.
+        """Learn votes: rows with a group update that user's history; the other rows take a stochastic step on f.
 
         Parameters
         ----------
@@ -289,11 +290,11 @@ class ContextRouter(MetaEstimatorMixin, AskingHeads):  # type: ignore[misc]
         y : array-like of shape (n_samples,), optional
             As in `fit`.
         classes : array-like of shape (2,), optional
-            The labels that mean "second preferred" and "first preferred"; needed only if they are none of 0, 1, False,
-            True, -1 and the first batch holds one of them alone.
+            The labels that mean "second preferred" and "first preferred"; needed only if they are not among 0, 1,
+            False, True, -1 and the first batch has only one of them.
         sample_weight : array-like of shape (n_samples,), optional
         groups : array-like of shape (n_samples,), optional
-            User of every row; None, NaN or -1 where there is none.
+            User of every row; None, NaN or -1 for a row without a user.
 
         Returns
         -------

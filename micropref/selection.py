@@ -47,8 +47,8 @@ class ComponentSelection:
     mean_log_likelihood : ndarray of shape (n_candidates,)
         Mean over the folds of the held-out log-likelihood, in nats per row.
     standard_error : ndarray of shape (n_candidates,)
-        Standard error of how far that mean is behind the best one's: differences are taken within folds, which differ
-        more from each other than numbers of heads do. 0 for the best.
+        Standard error of the difference between this mean and the best mean. Differences are taken within folds,
+        because folds differ more from each other than numbers of heads do. 0 for the best.
     fold_log_likelihood : ndarray of shape (n_candidates, n_folds)
     estimator : estimator
         Fitted to all rows with the number chosen.
@@ -76,9 +76,10 @@ def select_n_components(
 ) -> ComponentSelection:
     """Choose the number of components by the log-likelihood of held-out annotators.
 
-    No annotator is on both sides of a split, and each one's rows are judged together: how well one answer tells what
-    the others are is what more components can gain. A head with less than 2 % of the weight, without which annotators
-    held out are predicted no worse, is dead and never counted: a candidate stands for the number of its living heads.
+    No annotator is on both sides of a split, and the rows of an annotator are evaluated together, because more
+    components gain by predicting the other answers of an annotator from one answer. A head with less than 2 % of the
+    weight is dead, and is not counted, if held-out annotators are predicted no worse without it: a candidate stands for
+    the number of its living heads.
 
     Parameters
     ----------
@@ -91,15 +92,15 @@ def select_n_components(
         Annotator of every row; None, NaN or -1 for a row on its own.
     sample_weight : array-like of shape (n_samples,), optional
     candidates : sequence of int, optional
-        None: 1, 2, 3 and 4, and as long as the largest is the best, 6, 8, 12, 16 and so on, with at least five
-        annotators for each head.
+        None: 1, 2, 3 and 4, and then 6, 8, 12, 16 and so on as long as the largest is the best, with at least five
+        annotators per head.
     cv : int or splitter, default=5
         Number of folds of `GroupKFold`, or a splitter that takes groups.
     n_jobs : int, optional
         Fits that run at the same time.
     rule : {"one_se", "best"}, default="one_se"
-        The fewest components within one standard error of the best, where the error is that of the difference between
-        the two; or the best, that with the largest mean.
+        The fewest components within one standard error (of the difference) of the best; or "best", the number with the
+        largest mean.
 
     Returns
     -------

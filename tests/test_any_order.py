@@ -17,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from micropref import ContextRouter, HierarchicalBradleyTerry, MixtureBradleyTerry, load, save
 
 KIND = {"n_context_features": C}
-N_SEQUENCES = {"every run": 12, "slow": 300}
+N_SEQUENCES = {"every run": 12, "slow": 150}
 ESTIMATORS = {
     **RIVALS,
     "mixture": MixtureBradleyTerry(2, n_init=1, random_state=0, **KIND),

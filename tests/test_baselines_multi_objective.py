@@ -263,7 +263,7 @@ def test_a_head_that_learned_nothing_is_reported(value, alpha):
 def test_comparisons_that_no_head_rates_are_reported():
     features, d = np.zeros((40, 2)), np.zeros((40, 2))
     features[:, 0], d[:, 1] = np.arange(40), np.arange(40) - 20.5
-    with pytest.warns(UserWarning, match="expected differences that some attribute rates, got none"):
+    with pytest.warns(UserWarning, match="expected differences in some attribute, got none"):
         MultiObjectiveRewards().fit(d, d[:, 1] > 0, ratings=(features, np.arange(40)))
 
 

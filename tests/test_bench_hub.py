@@ -384,7 +384,7 @@ def _gated(status: int) -> Exception:
     return _caused(DatasetNotFoundError("Dataset 'microsoft/rpr' is a gated dataset on the Hub."), gated)
 
 
-NO_NETWORK = "expected an answer of the hub, got no connection .*repeat it where there is a network.*copy of the set"
+NO_NETWORK = "expected an answer of the hub, got no connection .*try again with a network.*copy of the set"
 FAULTS = {
     "no network": (lambda: _caused(ConnectionError("Couldn't reach it"), ConnectError("refused")), NO_NETWORK),
     "no name server": (lambda: ConnectError("[Errno -3] Temporary failure in name resolution"), NO_NETWORK),
@@ -392,7 +392,7 @@ FAULTS = {
     "time out": (lambda: ReadTimeout("late"), NO_NETWORK),
     "gated, unknown": (
         lambda: _gated(401),
-        "expected access, got a refusal, since it is gated: accept its terms at http",
+        "expected access, got a refusal, because it is gated; accept its terms at http",
     ),
     "gated, refused": (
         lambda: _gated(403),
@@ -403,7 +403,7 @@ FAULTS = {
     "busy": (lambda: HfHubHTTPError("503 Unavailable", response=_answer(503)), "got a busy server .*; try again"),
     "no such revision": (
         lambda: RevisionNotFoundError("404", response=_answer(404)),
-        "expected this name and revision on the hub, got none that may be read here",
+        "expected this name and revision on the hub, got none that you may read",
     ),
     "full disk": (
         lambda: OSError(errno.ENOSPC, "No space left on device"),

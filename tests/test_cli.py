@@ -225,7 +225,7 @@ def test_fit_options_reach_the_model(here, run):
 )
 def test_contexts_of_the_data_act_unless_they_are_left_out(here, run, options, acts, warned):
     done = run("fit", "labelled.jsonl", "model", "-k", 1, *options)
-    assert ("warning: rows state contexts, so these act on the responses" in done.err) == warned
+    assert ("warning: the rows have contexts, so these act on the responses" in done.err) == warned
     assert ("contexts act on the responses" in done.out) == acts
     encoder = PreferenceModel.load("model").encoder
     assert (encoder.interactions_ is not None) == acts
@@ -260,7 +260,7 @@ def test_votes_cannot_change_the_gate(here, run):
     before = run("evaluate", "heads", "test.jsonl").out
     done = run("route", "heads", "history.jsonl", "--gate", "linear")
     assert done.code == 1
-    assert "gate: expected 'knn', under which labelled contexts were learned, got 'linear'" in done.err
+    assert "gate: expected 'knn', as when the labelled contexts were learned, got 'linear'" in done.err
     assert run("evaluate", "heads", "test.jsonl").out == before
 
 

@@ -82,7 +82,7 @@ def finite_or_refused(work, names):
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", "(one head has a|.* heads have) weight", UserWarning)
             # Penalties of any size are tried here: some leave nothing of the data, some hold nothing back.
-            warnings.filterwarnings("ignore", "alpha=.* is so strong|the model can win every comparison", UserWarning)
+            warnings.filterwarnings("ignore", "alpha=.* is so strong|the model can predict every", UserWarning)
             return work()
     except ValueError as error:
         message = str(error)

@@ -145,7 +145,7 @@ def test_every_kernel_of_triton_is_chosen_on_a_card():
 @pytest.mark.parametrize(
     ("devices", "versions", "advice"),
     [
-        (replace(ON_CUDA, torch=None), {}, "A CUDA card is here, and torch is not"),
+        (replace(ON_CUDA, torch=None), {}, "This machine has a CUDA card, but no torch"),
         (replace(ON_CPU, cards=[H100]), {"torch": "2.13.0+cpu"}, "torch 2.13.0+cpu is a build for the CPU"),
         (
             replace(ON_CUDA, torch=Library(TorchBuild("2.13.0", "13.0", []), None)),
@@ -169,7 +169,8 @@ def test_metadata_of_another_version(machine, monkeypatch, installed, is_advised
     machine(ON_CPU)
     monkeypatch.setattr(all_findings, "installed_version", lambda: installed)
     found = examine()
-    lines = [line for line in found.advice if f"installed as {installed}, running {__version__}" in line]
+    said = f"metadata are of micropref {installed}, but the code is {__version__}"
+    lines = [line for line in found.advice if said in line]
     assert len(lines) == is_advised
     assert all("run pip install -e . again" in line for line in lines)
     assert not found.problems

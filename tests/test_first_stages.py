@@ -239,7 +239,7 @@ def test_users_name_the_first_stage(demo, kind):
     ("arguments", "message"),
     [
         ({"users": "people"}, "users: expected one of 'one', 'heads', 'hierarchical', 'auto', got 'people'"),
-        ({"users": "auto", "mixture": MixtureBradleyTerry(2)}, "expected the default beside a mixture of your own"),
+        ({"users": "auto", "mixture": MixtureBradleyTerry(2)}, "expected the default together with mixture="),
     ],
 )
 def test_users_that_are_refused(demo, arguments, message):

@@ -234,7 +234,7 @@ def test_a_redirect_takes_neither_texts_nor_key_along(server, monkeypatch, statu
     monkeypatch.setenv("MICROPREF_API_KEY", KEY)
     with running(EmbeddingServer()) as elsewhere:
         server.instead.append(other({}, status, {"Location": f"{elsewhere.url}/embeddings"}))
-        with pytest.raises(EmbeddingServerError, match=r"got a redirect to 'http://127.0.0.1:.*'; give the address"):
+        with pytest.raises(EmbeddingServerError, match=r"got a redirect to 'http://127.0.0.1:.*'; pass the address"):
             encoder_of(server).encode(["a"])
         assert elsewhere.asked == []
 

@@ -236,7 +236,7 @@ def test_the_card_says_what_the_model_is(model, tmp_path):
     assert model.encoder.fingerprint_ in text
     assert "may not be used for" in text
     assert "to decide about people" in text
-    assert "No user is in these files" in text
+    assert "These files contain no users" in text
     assert "bsd-3-clause (hashing" in text
 
 
@@ -272,7 +272,7 @@ def test_a_card_that_is_there_stays(model, tmp_path):
 
 def test_a_card_of_an_earlier_model_goes(model, tmp_path):
     _, text = card_of(model, tmp_path, data="überholt\r\n")
-    assert "No user is in these files" in text
+    assert "These files contain no users" in text
     _, text = card_of(model, tmp_path, include_users=True)
     assert f"The ids of {len(USERS)} users" in text
     assert "überholt" not in text
@@ -522,7 +522,7 @@ def test_what_a_copy_knew_it_knows(model):
 @pytest.mark.parametrize("user", ["nobody-we-know", None, 8, "7654321 ", ("zz-team", 8)])
 def test_a_user_who_is_not_known(model, user):
     before = log_odds(model)
-    with pytest.raises(KeyError, match=r"expected a user who has voted, got .*, of whom nothing is known"):
+    with pytest.raises(KeyError, match=r"expected a user who has voted, got .*, who has no votes in this model"):
         model.forget(user)
     np.testing.assert_array_equal(log_odds(model), before)
     with pytest.raises(KeyError, match="this model has taken in no votes yet"):

@@ -165,7 +165,7 @@ def test_routers_refuse_names_too():
 
 
 def test_fit_says_which_of_two_labels_it_took_for_first():
-    with pytest.warns(UserWarning, match="'yes' was taken for 'first preferred'") as caught:
+    with pytest.warns(UserWarning, match="'yes' was read as 'first preferred'") as caught:
         model = MixtureBradleyTerry(1).fit(ROWS, np.where(WON, "yes", "no"))
     assert [one.filename for one in caught] == [__file__]
     assert model.coef_[0, 0] > 0
@@ -216,7 +216,7 @@ def test_a_lone_one_may_be_followed_by_zero_or_by_minus_one():
 @pytest.mark.parametrize("kind", [list, np.array, objects])
 def test_other_labels_stand_in_sorted_order_and_a_warning_says_so(labels, kind):
     larger, smaller = labels[:2]
-    message = f"labels {smaller!r} and {larger!r}: {larger!r} was taken for 'first preferred'.*pass y == {larger!r}"
+    message = f"labels {smaller!r} and {larger!r}: {larger!r} was read as 'first preferred'.*pass y == {larger!r}"
     with pytest.warns(UserWarning, match=message) as caught:
         signs, classes = check_labels(kind(labels), 3)
     assert caught[0].filename == __file__

@@ -265,7 +265,7 @@ def test_errors_of_graphs(transformer_folder, tmp_path):
         SentenceTransformerEncoder(name, backend="onnx", dtype="float16")
     with pytest.raises(FileNotFoundError, match=r"expected an ONNX graph, a.onnx, in the model, got none"):
         SentenceTransformerEncoder(name, backend="onnx", file_name="a.onnx").encode(["a"])
-    with pytest.raises(ValueError, match=r"device: expected one of which onnxruntime has .*, got 'tpu'"):
+    with pytest.raises(ValueError, match=r"device: expected one that onnxruntime provides .*, got 'tpu'"):
         SentenceTransformerEncoder(name, backend="onnx", device="tpu").encode(["a"])
     with pytest.raises(ValueError, match="max_length: expected at most the 32 positions of the model, got 99"):
         SentenceTransformerEncoder(name, backend="onnx", max_length=99).encode(["a"])

@@ -189,7 +189,7 @@ def test_y_that_contradicts_the_label_is_refused_by_both_names(form):
     by_label, by_y = ("first", "second") if first[3] else ("second", "first")
     message = (
         f"row 3: expected the label of the table and y to agree, got the {by_label} response preferred by the label "
-        f"and the {by_y} by y, and so in 2 of 60 rows"
+        f"and the {by_y} by y, as in 2 of 60 rows"
     )
     with pytest.raises(ValueError, match=message):
         PairEncoder(SMALL).fit(pd.DataFrame(table), form(contrary))

@@ -84,7 +84,7 @@ def test_ids_that_were_floats_are_integers_or_refused(tmp_path):
     frame["user"] = [float(BIG), float(BIG + 1), None]
     frame.to_csv(tmp_path / "a.csv", index=False)
     for source in (frame, tmp_path / "a.csv"):
-        with pytest.raises(MalformedRowError, match=r"below 2\*\*53 where ids are floats, .*column 'user'"):
+        with pytest.raises(MalformedRowError, match=r"below 2\*\*53 if ids are floats, .*column 'user'"):
             read_preferences(source)
 
 

@@ -270,7 +270,7 @@ def test_the_rows_that_are_left_out_do_not_replace_the_data(tmp_path):
     before = path.read_bytes()
     for rejected in (path, tmp_path / "link.jsonl"):
         with pytest.raises(
-            ValueError, match=r"expected another file .* rejected_path=..., in the shell --rejected FILE"
+            ValueError, match=r"expected a separate file .* rejected_path=..., in the shell --rejected FILE"
         ):
             read_preferences(path, skip_bad=True, rejected_path=rejected)
         assert path.read_bytes() == before

@@ -41,7 +41,7 @@ def test_only_old_names_move():
 def test_a_moved_name_says_where_it_is(module, name, place):
     home, _, new_name = place.partition(":")
     said = f"it is internal now .{home}.{new_name}." if "._" in place or ":_" in place else f"{new_name} from {home}$"
-    with pytest.warns(FutureWarning, match=rf"{module}.{name} goes in micropref 0.3: .*{said}") as caught:
+    with pytest.warns(FutureWarning, match=rf"{module}.{name} will be removed in micropref 0.3: .*{said}") as caught:
         found = getattr(importlib.import_module(module), name)
     assert caught[0].filename == __file__
     assert found is getattr(importlib.import_module(home), new_name)

@@ -257,7 +257,7 @@ def test_votes_alone_cannot_change_the_gate(unrouted, world, tmp_path):
     unrouted.route(world.labelled, gate="knn")
     expected = unrouted.log_odds(world.test)
     with pytest.raises(
-        ValueError, match=r"gate: expected 'knn', under which labelled contexts were learned, got 'linear'"
+        ValueError, match=r"gate: expected 'knn', as when the labelled contexts were learned, got 'linear'"
     ):
         unrouted.route(world.history, gate="linear")
     assert len(unrouted.router.history_) == 0
@@ -413,7 +413,7 @@ def test_features_of_another_encoder_are_refused_by_name(routed):
 
 def test_features_without_the_prompts_that_a_gate_reads(routed, small):
     vectors = HashingEncoder().encode([SHORT])
-    with pytest.raises(ValueError, match="expected prompts, on which the weights"):
+    with pytest.raises(ValueError, match="expected prompts, since the weights"):
         routed.reward_features(vectors, HashingEncoder().fingerprint)
     # Nothing reads them here.
     rewards = small.reward_features(SMALL.encode([SHORT, LONG]), SMALL.fingerprint)

@@ -276,7 +276,7 @@ def model() -> PreferenceModel:
 
 
 def test_contexts_act_and_fit_says_so_once():
-    with pytest.warns(UserWarning, match="rows state contexts, so these act on the responses") as caught:
+    with pytest.warns(UserWarning, match="the rows have contexts, so these act on the responses") as caught:
         acting = PreferenceModel.fit(TABLE[:160], encoder=SMALL, n_components=1)
     assert len(caught) == 1
     assert caught[0].filename == __file__

@@ -191,8 +191,8 @@ def test_verify_says_what_was_wrong_and_heals_it(path):
     database.close()
     store = EmbeddingStore(path, Counting())
     (fault,) = store.verify()
-    assert "index.sqlite is damaged: it does not say where all vectors of" in fault
-    assert fault.endswith("; it was made anew from the shards")
+    assert "index.sqlite is damaged: it lacks the places of some vectors of" in fault
+    assert fault.endswith("; it was rebuilt from the shards")
     assert store.verify() == []
 
 
@@ -261,7 +261,7 @@ def test_a_store_on_a_full_disk_is_read(path, monkeypatch, index, no_room_for):
             patch.setattr("os.open", full)
         else:
             patch.setattr(Index, "_connected", full_index)
-        with pytest.warns(UserWarning, match="the disk of the store .* is full; what is there is read") as said:
+        with pytest.warns(UserWarning, match="the disk of the store .* is full; stored vectors can be read") as said:
             store = EmbeddingStore(path, Counting())
         np.testing.assert_array_equal(store.encode(TEXTS), expected(TEXTS))
         for adding in (lambda: store.encode(["new"]), store.compact, lambda: store.merge(path)):

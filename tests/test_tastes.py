@@ -288,7 +288,7 @@ def test_the_sign_of_a_criterion_reverses_what_it_adds():
         ({"rank_spread": 1}, "expected rank and rank_spread to be both 0 or both above 0, got rank=0, rank_spread=1"),
         ({"rank": 65, "rank_spread": 1}, "expected rank to be an integer from 0 to n_features=64, got 65"),
         ({"rank": 1.5, "rank_spread": 1}, "expected rank to be an integer from 0 to n_features=64, got 1.5"),
-        ({"shared_context": True}, "expected pairs_per_group where a group shares its context"),
+        ({"shared_context": True}, "expected pairs_per_group with shared_context=True"),
         ({"criterion_scale": -1}, "expected criterion_scale to be finite and not negative, got -1"),
         ({"criterion_scale": 1, "n_topics": 0}, "expected n_topics to be an integer of at least 1, got 0"),
         ({"criterion_scale": 1, "n_features": 1}, "expected at least 2 features where criteria are stated"),

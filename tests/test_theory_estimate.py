@@ -87,7 +87,7 @@ def test_a_planted_value_is_found(context):
     total = found.label_noise + found.group_information + found.misspecification
     assert total == pytest.approx(found.cross_entropy, abs=1e-9)
     assert (found.n_rows, found.n_groups) == (3000, 600)
-    assert "Knowing which group answers is worth at most" in found.advice
+    assert "Knowing which group answers gains at most" in found.advice
 
 
 def test_the_estimate_before_correction_is_the_decomposition(monkeypatch):
@@ -253,7 +253,7 @@ def test_one_component_has_no_group_information():
     X, y, groups, _ = world(6, n=400)
     found = estimate_irreducible_error(fitted(X, y, groups, k=1), X, y)
     assert found.group_information_interval == (0.0, 0.0)
-    assert found.advice.startswith("Nothing here shows that groups disagree")
+    assert found.advice.startswith("The data do not show that groups disagree")
 
 
 def test_a_flat_likelihood_is_refused():

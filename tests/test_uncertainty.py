@@ -558,7 +558,7 @@ def test_bootstrap_intervals_of_two_heads_cover():
     for world in range(60):
         X, y, groups, heads = two_kinds(world, n_groups=150, per_group=10)
         mixture = MixtureBradleyTerry(2, alpha=1e-4, n_init=2, random_state=0).fit(X, y, groups=groups)
-        mixture.estimate_uncertainty(X, y, groups=groups, n_resamples=60, random_state=world)
+        mixture.estimate_uncertainty(X, y, groups=groups, n_resamples=40, random_state=world)
         asked = rng.normal(size=(6, 3))
         rewards, std = mixture.rewards(asked, return_std=True)
         inside.append(covered(rewards, std, asked @ heads.T))

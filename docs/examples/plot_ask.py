@@ -2,10 +2,11 @@
 Ask the right question
 ======================
 
-A new user answers a few comparisons before a model serves them well. Which ones? `ContextRouter.suggest` takes the pair
-whose answer is expected to say most about the user. This lesson compares it with pairs drawn at random: in a planted world
-where it saves most of the answers, in one where it saves none, and on real comparisons, which it reads from the folder in
-the environment variable ``MICROPREF_DATA`` if that is set.
+A new user answers a few comparisons before a model serves this user well. Which comparisons should you ask about?
+`ContextRouter.suggest` takes the pair whose answer is expected to be the most informative about the user. This lesson
+compares it with pairs drawn at random: in a planted world where it saves most of the answers, in another where it saves
+none, and on real comparisons, which it reads from the folder in the environment variable ``MICROPREF_DATA`` if that is
+set.
 """
 
 import gzip
@@ -38,9 +39,9 @@ def answers(rewards, n):
 
 
 # %%
-# Heads are learned from teachers who answer twenty random pairs each. New users then answer one pair after the other, out
-# of 100 candidates each: random ones, or those for which the router asks. Accuracy is that on 20 other pairs of each user;
-# intervals resample users, and so does the paired test of the difference.
+# Heads are learned from annotators who answer twenty random pairs each. New users then answer one pair after the other,
+# out of 100 candidates each: either random pairs, or the pairs that the router suggests. Accuracy is measured on 20
+# other pairs of each user. Intervals, and the paired test of the difference, resample users.
 budgets = (0, 1, 2, 3, 5, 10)
 curves = {}
 
@@ -67,12 +68,13 @@ for name, kinds in worlds.items():
     compare(name, heads, *answers(new, n_pool), *answers(new, n_asked), n_draws=2)
 
 # %%
-# If tastes differ, two good questions teach as much as ten random ones. One question is not enough: its answer separates two
-# groups of tastes, not four, and the second question is chosen in its light. After ten answers, asking gains nothing more;
-# if tastes hardly differ, it gains nothing at all, because no answer says much.
+# If tastes differ, two well-chosen questions are worth as much as ten random ones. One question is not enough: its
+# answer separates two groups of tastes, not four, and the second question is chosen in the light of this answer. After
+# ten answers, choosing the questions gains nothing more. If tastes hardly differ, it gains nothing at all, because no
+# answer is informative.
 #
-# Real comparisons: answers to questions, each judged after one of several criteria (data set dsp). The criterion is hidden;
-# annotators of five comparisons each teach three heads, and new users have one criterion each.
+# The real comparisons are answers to questions, each judged by one of several criteria (data set dsp). The criterion is
+# hidden. Three heads are learned from annotators with five comparisons each, and every new user has one criterion.
 folder = Path(os.environ.get("MICROPREF_DATA", "")) / "dsp"
 present = (folder / "pairs.jsonl.gz").exists()
 if not present:
@@ -87,7 +89,7 @@ def lines(name):
 
 
 # %%
-# Heads, candidates and test rows are of different queries.
+# Heads, candidates and test rows come from different queries.
 if present:
     vectors = np.load(folder / "embeddings.npy").astype(np.float32)
     row_of = {text: row for row, text in enumerate(lines("texts.jsonl.gz"))}
@@ -116,7 +118,7 @@ if present:
     compare("answers to questions (dsp)", heads, *sides, n_draws=1)
 
 # %%
-# Points are means over users, bars 95 % intervals.
+# Points are means over users, and bars are 95 % intervals.
 figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), layout="constrained", sharey=True)
 for ax, name in zip(axes, (*worlds, "answers to questions (dsp)"), strict=True):
     ax.set_title(name, fontsize=10)
@@ -136,6 +138,7 @@ axes[0].set_ylabel("accuracy on other pairs")
 axes[0].legend(fontsize=8)
 
 # %%
-# Asking relies on the heads: the questions separate *them*. It does not help with a user who is unlike any head. If users
-# scatter around heads, as in :doc:`plot_points_or_clouds`, a router on a `HierarchicalBradleyTerry` asks about the
-# scatter, too. In a terminal, ``micropref ask`` holds this dialogue, and ``micropref demo --me`` holds it with you.
+# The questions only separate the *heads*, so they do not help with a user who is unlike any head. If users scatter
+# around heads, as in :doc:`plot_points_or_clouds`, use a router on a `HierarchicalBradleyTerry`, which also asks about
+# the scatter. In a terminal, ``micropref ask`` runs this dialogue with a user, and ``micropref demo --me`` runs it with
+# you.

@@ -2,8 +2,8 @@
 Choosing the number of heads
 ============================
 
-Accuracy on pairs cannot choose K: if people disagree evenly, every K is as good as a coin toss. The likelihood of held-out
-annotators can, if all votes of an annotator are judged together.
+The accuracy on pairs cannot choose the number K of heads: if people disagree evenly, every K is as good as a coin toss.
+The likelihood of held-out annotators can, if all votes of an annotator are evaluated together.
 """
 
 import numpy as np
@@ -33,8 +33,8 @@ for k, mean, error in zip(found.candidates, found.mean_log_likelihood, found.sta
 print(f"chosen: K = {found.n_components}; planted: 3")
 
 # %%
-# Every K is judged on the same five folds of annotators, and differences are taken within a fold. For comparison, the accuracy
-# on the fitted pairs:
+# Every K is evaluated on the same five folds of annotators, and differences are taken within a fold. For comparison,
+# this is the accuracy on the fitted pairs:
 for k in (1, 2, 3):
     model = MixtureBradleyTerry(k, n_init=2, max_iter=2000, random_state=0).fit(X, y, groups=annotator)
     print(f"K = {k}: accuracy {model.score(X, y):.3f}")

@@ -2,8 +2,8 @@
 "I avoid X"
 ===========
 
-A stated wish turns a response that resembles it from good to bad. No choice between fixed heads can express that. Products of
-the wish and the response can, also for things that no training row names.
+A wish such as "I avoid X" turns a response that resembles it from good to bad. No choice between fixed heads can
+express this. Products of the wish and the response can, even for things that no training row names.
 """
 
 import matplotlib.pyplot as plt
@@ -53,8 +53,8 @@ train = PreferenceTable(
 tests = {"one wish": sample(300, NEW, two_wishes=False), "two wishes": sample(300, NEW, two_wishes=True)}
 
 # %%
-# Four models of the same rows; the foods of the test are in none of these rows. The gate of the second model reads the wish;
-# `interactions` adds products of the wish and the response; `clauses` cuts the wish at ", but".
+# Four models are fitted to the same rows; none of these rows contains a food of the test. The gate of the second model
+# reads the wish; `interactions` adds products of the wish and the response; `clauses` splits the wish at ", but".
 steps = {
     "one reward": ({}, 1),
     "two heads,\ngated by the wish": ({"context": ("context",)}, 2),
@@ -72,8 +72,8 @@ for name, (settings, n_heads) in steps.items():
     print(f"{name.replace(chr(10), ' '):30} {encoder.feature_width_:5} columns; right on new foods: {shown}")
 
 # %%
-# One response under two wishes: the reward changes its sign, since the wish is part of the features of the response.
-# Both rewards are taken relative to a dish without the food.
+# The reward of the same response changes its sign between two wishes, because the wish is part of the features of the
+# response. Both rewards are relative to a dish without the food.
 coef = heads.coef_[0]
 for wish in ("I love turnips.", "I avoid turnips."):
     features = encoder.encode_responses(

@@ -2,8 +2,9 @@
 The irreducible error in ten lines
 ==================================
 
-Two groups of people disagree about most answers. No single reward, however large its model, can tell which group asks: part
-of its error is *hidden group*, and the theorem's lower bounds say how large that part is at least.
+Two groups of people disagree about most answers. No single reward, however large its model, can know which group asks.
+Part of its error is therefore the *hidden group*, and the lower bounds of the theorem show how large this part is at
+least.
 """
 
 import numpy as np
@@ -24,11 +25,12 @@ print(
 )
 
 # %%
-# The three terms add up to the error exactly. A mixture of rewards has the same error as the best single model here: it
-# says the same average. Only knowing the group, from a context or from a user's history, removes the orange part.
+# The three terms add up to the error exactly. A mixture of rewards has the same error as the best single model here,
+# because it predicts the same average. Only information about the group, from a context or from a user's history,
+# removes the orange part.
 ErrorDecompositionDisplay([terms], ["three pairs"]).plot()
 
 # %%
-# The chain of lower bounds on that part. Each bound is weaker than the one before; the hatched piece is what its step gives
-# away.
+# The next figure shows the chain of lower bounds on this part. Each bound is weaker than the one before; the hatched
+# piece is the loss of its step.
 BoundsDisplay(bounds).plot()

@@ -2,9 +2,9 @@
 Points or clouds?
 =================
 
-A mixture says that every user has one of K rewards: users are K points. Tastes in food or films have no such kinds: every
-user has a reward of their own, and users are a cloud. This page plants both worlds, and lets a mixture and users who
-scatter around heads predict new people from 0 to 20 of their answers.
+A mixture assumes that every user has one of K rewards: users are K points. Tastes in food or films are different: every
+user has a reward of their own, and users form a cloud. This lesson simulates both worlds. In each, a mixture and a
+model of users who scatter around heads predict new users from 0 to 20 of their answers.
 """
 
 import matplotlib.pyplot as plt
@@ -36,8 +36,8 @@ def answers(people, n):
 
 
 # %%
-# Both models learn from the same annotators. Three heads are the truth of the first world. The second model chooses the number
-# of heads, and the scatter of users around them, by the evidence of the annotators' answers.
+# Both models learn from the same annotators. The first world really has three heads. The second model chooses the
+# number of heads, and the scatter of users around them, by the evidence of the annotators' answers.
 budgets = (0, 1, 2, 5, 10, 20)
 losses = {}
 for world in (points, cloud):
@@ -80,7 +80,7 @@ axes[0].set_ylabel("log-loss (nats)")
 axes[0].set_ylim(bottom=min(min(curve) for curve in losses.values()) - 0.03)
 axes[1].legend(fontsize=8)
 # %%
-# A posterior also says how sure it is: intervals of margins shrink with every answer.
+# A posterior also shows how certain it is: the intervals of margins shrink with every answer.
 pair, model = votes[:1, 0], models["users around heads"]
 router = ContextRouter(model).partial_fit(pair, groups=["another user"])
 for budget in (0, 5, 20):

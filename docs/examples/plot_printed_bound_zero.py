@@ -29,8 +29,8 @@ for name in ("information", "pairwise", "averaged", "theorem_3_2"):
     print(f"{name:12} as listed {getattr(as_listed, name):.4f}   both orders {getattr(exchangeable, name):.4f} nats")
 
 # %%
-# Information and the pairwise bound do not change, because they take each pair by itself. The step that averages over the pairs
-# of a prompt loses everything.
+# Information and the pairwise bound do not change, because they treat each pair separately. The step that averages over
+# the pairs of a prompt loses everything.
 figure, axes = plt.subplots(2, 1, figsize=(6.4, 5.6), layout="constrained")
 BoundsDisplay(as_listed).plot(axes[0])
 axes[0].set_title("as listed", fontsize=10)

@@ -2,8 +2,9 @@
 A counterexample for raw scores
 ===============================
 
-In the theorem, a group's "score" of a pair must be its probability σ(s). With raw scores s the inequality is false: the
-right-hand side grows without limit, while no single model can lose more than log 2 nats on two groups of the same size.
+In the theorem, the "score" that a group gives to a pair must be the probability σ(s). With raw scores s, the inequality
+is false: the right-hand side grows without limit, but the best single model cannot lose more than log 2 nats on two
+groups of the same size.
 """
 
 import matplotlib.pyplot as plt

@@ -2,9 +2,9 @@
 Which head is used where
 ========================
 
-On the bundled texts, four tastes disagree about answers to everyday questions. Heads are found from annotators who answer
-a few pairs each, and their tastes are not known; a router then reads wishes such as "keep it short". The figures are
-those of the paper's Figure 3, Tables 7-8 and Figure 4, drawn by one call each.
+On the bundled texts, four tastes disagree about answers to everyday questions. Heads are learned from annotators who
+answer a few pairs each and whose tastes are not known. Then a router reads wishes such as "keep it short". The figures
+correspond to Figure 3, Tables 7-8 and Figure 4 of the paper; each is drawn by a single call.
 """
 
 import numpy as np
@@ -24,13 +24,13 @@ router = ContextRouter(heads, n_context_features=width).fit(X_labelled)
 labelled, tested = (np.array(table.extra["taste"]) for table in (world.labelled, world.test))
 
 # %%
-# Every head serves one taste, and harms others.
+# Every head is right for one taste and wrong for others.
 display = HeadsByAttributeDisplay.from_estimator(heads, X_test[:, width:], attributes=tested)
 for taste, row in zip(display.attributes, display.accuracy, strict=True):
     print(f"{taste}: best head {row.argmax()}, accuracy {row.max():.2f}")
 
 # %%
-# The router's weights on new questions, by wishes that it has not read before.
+# The next figure shows the router's weights on new questions, with wishes that it has not seen before.
 print(
     f"accuracy of one reward {MixtureBradleyTerry(1).fit(encoder.encode_pairs(world.train, parts=())).score(X_test[:, width:], None):.3f}"
 )
@@ -38,7 +38,7 @@ print(f"routed {router.score(X_test, None):.3f}")
 RouterWeightsDisplay.from_estimator(router, X_test, tested)
 
 # %%
-# The number of labelled wishes that this takes, from five draws.
+# How many labelled wishes does this take? The figure shows five draws.
 best = float(np.mean([display.accuracy[i].max() for i in range(len(display.attributes))]))
 LabelBudgetDisplay.from_estimator(
     router,
@@ -50,5 +50,5 @@ LabelBudgetDisplay.from_estimator(
 )
 
 # %%
-# Calibration: are predictions right as often as they claim?
+# Calibration: are predictions right as often as their probabilities say?
 CalibrationDisplay.from_estimator(router, X_test)

@@ -2,9 +2,9 @@
 What moves the error of one reward
 ==================================
 
-This lesson varies four properties of a population, one at a time: how even its groups are, how many groups there are, how much
-contexts reveal, and how many pairs each annotator answers. The first three are exact; the last fits a mixture to 400 annotators
-and judges new ones.
+This lesson varies four properties of a population, one at a time: how even its groups are, how many groups there are,
+how much contexts reveal, and how many pairs each annotator answers. The results of the first three are exact. For the
+last one, a mixture is fitted to 400 annotators and evaluated on new ones.
 """
 
 import matplotlib.pyplot as plt
@@ -21,6 +21,6 @@ for ax, parameter in zip(axes.flat, names, strict=True):
     print(f"{parameter}: hidden group {first:.3f} nats at {sweep.values[0]:g}, {last:.3f} at {sweep.values[-1]:g}")
 
 # %%
-# The more a context reveals, the less is hidden. One reward does not read the context, so its error stays the same: the hidden
-# part becomes misspecification, which a mixture with a gate removes. An annotator's own pairs remove the hidden group without
-# any context.
+# The more a context reveals about the group, the smaller is the hidden part. One reward does not read the context, so
+# its error stays the same, and the hidden part becomes misspecification, which a mixture with a gate removes. The
+# earlier answers of an annotator remove the hidden group without any context.

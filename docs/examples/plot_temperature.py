@@ -45,7 +45,7 @@ for budget, loss in losses.items():
     )
 
 # %%
-# Bands reach from the lowest to the highest of ten draws of the labels.
+# The bands show the range over ten draws of the labels.
 figure, ax = plt.subplots(figsize=(5.4, 3.6), layout="constrained")
 for (budget, loss), color, marker in zip(losses.items(), ("#0072B2", "#E69F00"), "os", strict=True):
     ax.plot(temperatures, loss.mean(axis=0), marker=marker, color=color, label=f"{budget} labelled comparisons")

@@ -50,8 +50,8 @@ answers = {
 }
 
 # %%
-# The error of a method that knows neither context nor user is the sum of label noise, hidden group and misspecification, with
-# equal weights of the three groups. A method that knows them is judged against the group that answers.
+# If a method knows neither context nor user, its error is the sum of label noise, hidden group and misspecification,
+# with equal weights for the three groups. If it knows them, its error is measured against the group that answers.
 population = error_decomposition(np.full(3, 1 / 3), probs[last], single_probs=answers["one reward"])
 known = probs[last, kind[last]]
 noise = population.label_noise
@@ -63,7 +63,7 @@ print(
 )
 
 # %%
-# No method without context or history can go below the dashed line.
+# Without context or history, no method can get below the dashed line.
 figure, ax = plt.subplots(figsize=(6.0, 3.6), layout="constrained")
 excess = [error - noise for error in errors.values()]
 ax.bar(list(errors), excess, 0.65, color=["#555555", "#009E73", "#0072B2", "#0072B2", "#0072B2"])

@@ -2,8 +2,9 @@
 When heads cannot be found without annotators
 =============================================
 
-If a population is split evenly on every pair, votes look like coin flips. No number of them tells the heads apart, unless
-it is known which votes came from the same person: two votes of one person agree with one head more often than with none.
+If a population is split evenly on every pair, votes look like coin tosses. No number of votes can distinguish the
+heads, unless you know which votes come from the same person: two votes by the same person usually agree with the same
+head.
 """
 
 import matplotlib.pyplot as plt
@@ -44,8 +45,8 @@ y, annotator = votes(1)
 print(identifiability_report(difference, annotator).explanation)
 
 # %%
-# All fits have the same 4 000 votes. Two votes per annotator are already enough. One vote each is not, however many annotators
-# there are.
+# All fits use the same 4 000 votes. Two votes per annotator are already enough. One vote per annotator is not enough,
+# however many annotators there are.
 figure, ax = plt.subplots(figsize=(5.2, 3.4), layout="constrained")
 ax.plot(range(len(per_annotator)), with_groups, "o-", color="#0072B2", label="annotators known")
 ax.plot(range(len(per_annotator)), without, "s--", color="#D55E00", label="annotators unknown")

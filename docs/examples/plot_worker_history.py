@@ -2,9 +2,10 @@
 A worker's history on real votes
 ================================
 
-3 801 workers voted on which of two arguments convinces more (UKPConvArg1, Habernal and Gurevych, 2016). Two heads are
-found from who voted; then every worker's own earlier votes say which head is theirs. The lesson reads the votes from the
-folder in the environment variable ``MICROPREF_DATA``; without them it shows the figure of an earlier run.
+3 801 workers voted on which of two arguments is more convincing (UKPConvArg1, Habernal and Gurevych, 2016). Two heads
+are learned from the votes and the ids of the workers. Then the earlier votes of each worker show which head applies to
+this worker. The lesson reads the votes from the folder in the environment variable ``MICROPREF_DATA``; without them, it
+shows the figure of an earlier run.
 """
 
 import csv
@@ -26,7 +27,7 @@ if not present:
     )
 
 # %%
-# Votes on a fifth of the pairs are held out. Gains are taken over all votes of workers with 30 votes or more.
+# Votes on a fifth of the pairs are held out. Gains are averaged over all votes of workers with 30 votes or more.
 gains = {}
 if present:
     with gzip.open(folder / "texts.jsonl.gz", "rt", encoding="utf-8") as file:
@@ -57,8 +58,8 @@ if present:
             print(f"{name}, τ_h = {temperature}: gains {gain.mean():+.4f} nats per vote over one reward")
 
 # %%
-# The gain is small, as these workers agree much more than they differ; with permuted workers there is nothing to gain.
-# Intervals are twice the standard error, with votes taken as independent.
+# The gain is small, because these workers agree much more than they differ; with permuted workers there is no gain.
+# Intervals are twice the standard error, with votes treated as independent.
 
 # sphinx_gallery_thumbnail_path = '_static/worker_history.png'
 figure, ax = plt.subplots(figsize=(6.0, 2.6), layout="constrained")

@@ -101,8 +101,8 @@ def _minimum(rows: Comparisons, coef: Floats, penalty: float) -> Floats:
     if change < _NEARLY_ARRIVED:
         return at
     raise ValueError(
-        "expected comparisons of which the likelihood has a maximum, got some that a reward separates perfectly, or so "
-        "nearly that its coefficients grow without end; use alpha > 0"
+        "expected comparisons whose likelihood has a maximum, got comparisons that a reward predicts perfectly, or so "
+        "nearly that its coefficients grow without bound; use alpha > 0"
     )
 
 

@@ -48,8 +48,9 @@ class AskingHeads(RoutedHeads):
             I(y; w_u \mid d, \text{history}) = H\bigl(\mathbb{E}_w\, \sigma(w_u^\top d / T)\bigr)
                 - \mathbb{E}_w\, H\bigl(\sigma(w_u^\top d / T)\bigr), \qquad T = \mathtt{history\_temperature\_}.
 
-        Over K heads the expectation is a sum. Where users scatter around the heads it is one over the normal
-        distribution of the margin in every component, by quadrature; what no vote can teach is noise of the answer.
+        Over K heads, the expectation is a sum. If users scatter around the heads, it is an integral over the normal
+        distribution of the margin in every component, computed by quadrature; variance about which no vote can inform
+        counts as noise of the answer.
 
         Parameters
         ----------
@@ -88,9 +89,9 @@ class AskingHeads(RoutedHeads):
     ) -> NDArray[np.intp]:
         """Choose the pairs to ask a user next.
 
-        Several are chosen jointly: each adds most to what the answers to those before it will say, so that no two of
-        them say the same. No pair is asked twice, the other way round neither, nor one of which the user's vote was
-        among the last 262 144 that the router has learned.
+        Several pairs are chosen jointly: each adds the most information to the answers to the pairs before it, so that
+        no two ask about the same thing. No pair is asked twice, in either order, and no pair on which the user's vote
+        was among the last 262 144 votes that the router has learned.
 
         Parameters
         ----------
@@ -99,15 +100,15 @@ class AskingHeads(RoutedHeads):
         n_queries : int, default=1
             Number of questions.
         group : hashable, optional
-            The user; None, or one who is not known: a new user, of whom the router knows what the context says.
+            The user. None or an unknown id means a new user, for whom the router only uses the context.
         strategy : {"information", "epig"}, default="information"
-            What an answer should say most about: the user's reward, as in `expected_information`; or the answers to the
-            pairs of `target`, I(y; y_t) on average over them.
+            The quantity about which an answer should be the most informative: the user's reward, as in
+            `expected_information`; or the answers to the pairs of `target`, I(y; y_t) on average over them.
         target : array of shape (n_targets, n_features_in_), optional
-            Pairs on which the user will be served; with them, either strategy is "epig". Without them, "epig" takes the
-            candidates for it. Of more than 128 a seeded draw of 128 is taken. A user's weights are those in the
-            candidate's context, also for the answers to the targets: where the gate alone says which head applies in
-            the targets' contexts, nothing need be asked, and this does not see it.
+            Pairs for which the user will be served; with them, either strategy is "epig". Without them, "epig" uses the
+            candidates instead. Of more than 128 pairs, a seeded draw of 128 is used. The user's weights are those in
+            the candidate's context, also for the answers to the targets; so if the gate alone determines the head in
+            the contexts of the targets, the method does not notice that no question is needed.
         random_state : int, RandomState instance or None, default=0
             Seed of the choice among questions that are equally good, and of what is drawn: users around heads from the
             second question on, and answers of batches of more than ten (for "epig", four) questions.
@@ -120,8 +121,8 @@ class AskingHeads(RoutedHeads):
         Raises
         ------
         ValueError
-            If `n_queries` is not between 1 and the number of distinct pairs that the user has not answered, `group` is
-            no id, and for an unknown strategy.
+            If `n_queries` is not between 1 and the number of distinct pairs that the user has not answered, if `group`
+            is not an id, or if the strategy is unknown.
 
         References
         ----------
@@ -164,21 +165,21 @@ class AskingHeads(RoutedHeads):
         target: Array | None = None,
         random_state: Any = 0,
     ) -> NDArray[np.intp]:
-        r"""Choose the rows to label next, so that f learns most about which contexts need which heads.
+        r"""Choose the rows to label next, so that f learns as much as possible about which contexts need which heads.
 
-        A label says something of the gate's weights where heads disagree on the pair and the gate is undecided
-        between them, and as far as no label in a like context has said it. With the gradient
-        a_ik = f_k(c_i) (σ_ik − p_i) of the probability p_i = Σ_k f_k σ_ik in the logits of the gate, labels depend on a
-        linear gate with the prior of ``alpha="auto"``, s = 5.5, with the covariance
+        A label is informative about the gate's weights if heads disagree on the pair, the gate is undecided between
+        them, and no label in a similar context has already given this information. With the gradient a_ik = f_k(c_i)
+        (σ_ik − p_i) of the probability p_i = Σ_k f_k σ_ik in the logits of the gate, labels depend on a linear gate
+        with the prior of ``alpha="auto"``, s = 5.5, with the covariance
 
         .. math::
 
             K_{ij} = s^2 \Bigl(1 + \frac{c_i^\top c_j}{\operatorname{mean} \lVert c \rVert^2}\Bigr)
                 \frac{a_i^\top a_j}{\sqrt{p_i q_i p_j q_j}}, \qquad q = 1 - p,
 
-        by Laplace's approximation. Given what has been labelled, a row is chosen by what its label says of the labels
-        of the targets t, the mean of I(y_i; y_t) = −½ log(1 − K_it² / ((1 + K_ii)(1 + K_tt))); rows are chosen one
-        after the other, also for the other gates.
+        by Laplace's approximation. Given the existing labels, a row is chosen by the information of its label about the
+        labels of the targets t, the mean of I(y_i; y_t) = −½ log(1 − K_it² / ((1 + K_ii)(1 + K_tt))); rows are chosen
+        one after the other, also for the other gates.
 
         Parameters
         ----------
@@ -186,9 +187,10 @@ class AskingHeads(RoutedHeads):
             Pairs in contexts that could be labelled.
         n_queries : int, default=1
         labelled : array of shape (n_labelled, n_features_in_), optional
-            Rows that have labels, which the router does not keep. They are not suggested again.
+            Rows that already have labels (the router does not store them). They are not suggested again.
         target : array of shape (n_targets, n_features_in_), optional
-            Rows such as the router will be asked about; None: the candidates. Of more than 512 a seeded draw is taken.
+            Rows like those for which the router will be used; None: the candidates. Of more than 512 rows, a seeded
+            draw is used.
         random_state : int, RandomState instance or None, default=0
             Seed of the choice among rows that are equally good, and of that draw.
 

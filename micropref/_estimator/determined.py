@@ -50,9 +50,9 @@ def warn_of_undetermined(
         largest = norm * norm / alpha if alpha > 0 else np.inf
         if largest < _NO_MARGIN:
             _warn(
-                f"alpha={alpha:g} is so strong that no pair of usual size gets log-odds above {largest:.1g}: all "
-                f"predictions are about 1/2, whatever the data. Use alpha='auto', or a smaller one beside differences "
-                f"of norm {norm:.2g}"
+                f"alpha={alpha:g} is so strong that no pair of average size gets log-odds above {largest:.1g}: all "
+                f"predictions are about 1/2 for any data. Use alpha='auto', or a smaller alpha for differences of norm "
+                f"{norm:.2g}"
             )
         free = norm / max(math.sqrt(alpha * total_weight), sys.float_info.min) > _ANY_MARGIN
     if rows.total_weight != total_weight:  # a share, which says nothing of the others
@@ -76,10 +76,10 @@ def _warn_of_parts(games: Games, first: int) -> None:
     parts = games.parts()
     if len(parts) > 1:
         _warn(
-            f"the items fall into {len(parts)} sets of {_some([str(len(part)) for part in parts])} that never meet, "
-            f"such as columns {_columns(parts[0], first)} and {_columns(parts[1], first)}: rewards can be compared "
-            "within a set only; between sets they are what the penalty makes of them. Compare items of different sets, "
-            "or fit each set for itself"
+            f"the items fall into {len(parts)} sets of {_some([str(len(part)) for part in parts])} that are never "
+            f"compared with each other, such as columns {_columns(parts[0], first)} and {_columns(parts[1], first)}: "
+            "rewards can only be compared within a set; the penalty alone determines differences between sets. Collect "
+            "comparisons between the sets, or fit each set separately"
         )
 
 
@@ -93,16 +93,17 @@ def _warn_of_one_sided(games: Games, alpha: float | str, first: int) -> bool:
         )
         _warn(
             f"{len(found)} items or sets of items never lose to the others, or never win against them ({what}), and "
-            f"alpha={alpha:g} hardly holds their rewards back: they grow without end, and are where the solver "
-            "stopped. Use alpha='auto'"
+            f"alpha={alpha:g} is too small to limit their rewards: they grow without bound, and their values only show "
+            "where the solver stopped. Use alpha='auto'"
         )
     return bool(found)
 
 
 def _warn_of_separation(alpha: float | str) -> None:
     _warn(
-        f"the model can win every comparison, and alpha={alpha:g} hardly holds it back: coefficients grow without end, "
-        "and are where the solver stopped; probabilities are near 0 and 1, however few the rows. Use alpha='auto'"
+        f"the model can predict every comparison correctly, and alpha={alpha:g} is too small to limit the "
+        "coefficients: they grow without bound, and their values only show where the solver stopped; probabilities are "
+        "near 0 and 1, even with few rows. Use alpha='auto'"
     )
 
 

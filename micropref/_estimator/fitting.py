@@ -101,7 +101,7 @@ def check_same_parameters(estimator: Any, names: tuple[str, ...]) -> None:
         if name in before and getattr(estimator, name) != before[name]:
             raise ValueError(
                 f"expected {name}={before[name]!r}, as in the first call, got {name}={getattr(estimator, name)!r}; "
-                "call fit to start anew"
+                "call fit to start again"
             )
 
 

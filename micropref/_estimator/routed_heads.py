@@ -285,7 +285,7 @@ class RoutedHeads(PersonalPreferenceClassifier):
         stream = getattr(self.mixture_, "_stream", None)
         taught = stream is not None and stream.knows(known)
         if known not in self.history_ and not taught:
-            raise KeyError(f"expected a user who has voted, got {user!r}, of whom nothing is known")
+            raise KeyError(f"expected a user who has voted, got {user!r}, who has no votes in this model")
         if known in self.history_:
             self.history_ = self.history_.copy()
             self.history_.forget(known)

@@ -138,8 +138,8 @@ def _about_installed(found: Findings) -> str | None:
     if found.installed in (None, found.micropref):
         return None
     return (
-        f"micropref is installed as {found.installed}, running {found.micropref}, and packages are compared with what "
-        f"{found.installed} accepts: run pip install -e . again."
+        f"The installed metadata are of micropref {found.installed}, but the code is {found.micropref}; packages are "
+        f"compared with the requirements of {found.installed}. Run pip install -e . again."
     )
 
 
@@ -149,12 +149,12 @@ def _about_torch(found: Findings) -> str | None:
     if not machine.cards:
         return None
     if machine.torch is None:
-        return "A CUDA card is here, and torch is not: pip install 'micropref[embed]' embeds texts and fits on it."
+        return "This machine has a CUDA card, but no torch: pip install 'micropref[embed]' embeds texts and fits on it."
     if machine.torch.seen is None or machine.torch_cards:
         return None if not machine.torch_cards else _about_triton(found)
     build = machine.torch.seen
     if build.cuda is None:
-        return f"A CUDA card is here, and torch {build.version} is a build for the CPU: install one for CUDA."
+        return f"This machine has a CUDA card, but torch {build.version} is a build for the CPU: install one for CUDA."
     hidden = found.environment.get("CUDA_VISIBLE_DEVICES")
     if hidden is not None:
         return f"torch sees none of the CUDA cards: CUDA_VISIBLE_DEVICES is {hidden!r}."
@@ -163,7 +163,7 @@ def _about_torch(found: Findings) -> str | None:
 
 def _about_triton(found: Findings) -> str | None:
     slow = [one for one in found.choices if one.rows.startswith("CUDA tensors in half") and one.path != "triton"]
-    return "Triton 3.3 or newer is missing, so CUDA tensors are read twice in every pass." if slow else None
+    return "Triton 3.3 or newer is missing, so every pass reads CUDA tensors twice." if slow else None
 
 
 def _about_numba(found: Findings) -> str | None:

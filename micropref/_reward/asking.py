@@ -42,15 +42,15 @@ class AskingModel(TextModel):
         data : table of n comparisons
             Candidates, with or without labels, which are not read: whatever `read_preferences` takes.
         n_queries : int, default=1
-            Number of questions. Several are chosen jointly, so that no two of them say the same.
+            Number of questions. Several are chosen jointly, so that no two of them ask about the same thing.
         user : id, optional
-            Who is asked; None, or one who is not known: a new user.
+            User who is asked; None or an unknown id means a new user.
         context : str, optional
-            The context of all candidates; None: those of the table.
+            The context of all candidates; None: the contexts of the table.
         strategy : {"information", "epig"}, default="information"
             As in `ContextRouter.suggest`.
         target : table of comparisons, optional
-            Those on which the user will be served, as in `ContextRouter.suggest`; in the same context.
+            Comparisons for which the user will be served, as in `ContextRouter.suggest`; in the same context.
         random_state : int, RandomState instance or None, default=0
             As in `ContextRouter.suggest`.
 

@@ -21,19 +21,19 @@ _PURPOSE = "Sharing a model on the Hugging Face Hub"
 _COLUMNS = ("accuracy", "log_loss")
 
 _USES = """\
-The rewards rank responses to one prompt, for a stated context or a user: to choose among candidates, to label pairs for
-training, to see where annotators disagree. Differences are in nats of log-odds; the zero is arbitrary, so that rewards
-of responses to different prompts say nothing about each other.
+The rewards rank responses to the same prompt, for a stated context or a user. Use them to choose among candidates, to
+label pairs for training, or to see where annotators disagree. Differences are log-odds in nats; the zero is arbitrary,
+so do not compare rewards of responses to different prompts.
 """
 _MISUSES = """\
 The heads must not be used
 
 - to decide about people, or to infer from a weight of a head what a person believes, is, or suffers from;
-- as a measure of truth, safety, law or quality: they say what the annotators of the data preferred, and repeat their
-  biases, the one for length among them;
-- with vectors of any encoder but the one below, by its fingerprint;
+- as a measure of truth, safety, law or quality: they reflect the preferences of the annotators, and repeat their
+  biases, for example for length;
+- with vectors of any encoder other than the encoder below, which is identified by its fingerprint;
 - for users, languages or topics that the data do not cover, unless you measure how well they do there;
-- as the only reward of a policy that is trained long against them: it will find what they overrate.
+- as the only reward of a policy that is trained for long: it will learn to exploit what they overrate.
 """
 
 
@@ -155,7 +155,10 @@ def _heads(model: Any) -> str:
         lines += ["Weights in the population; a context, a prompt or a user's votes change them.", ""]
     lines += ["| head | weight |", "|---|---|", *rows, ""]
     if getattr(mixture, "scatter_", None) is not None:
-        lines += [f"Users have rewards of their own around a head, in {mixture.scatter_.n_directions} directions.", ""]
+        lines += [
+            f"Every user has a reward of their own around a head, in {mixture.scatter_.n_directions} directions.",
+            "",
+        ]
     if model.choice is not None:
         lines += [f"Chosen: {model.choice.reason}.", ""]
     return "\n".join(lines)
@@ -181,8 +184,8 @@ def _score(row: Mapping[str, Any], column: str) -> str:
 
 def _users(n_users: int) -> str:
     if not n_users:
-        return "No user is in these files: neither an id nor what votes have said."
+        return "These files contain no users: neither their ids nor what their votes reveal."
     return (
-        f"The ids of {n_users} users, and what their votes say about them, are in these files: personal data, which "
-        "must not be published without their consent."
+        f"These files contain the ids of {n_users} users, and what their votes reveal about them. These are personal "
+        "data, which must not be published without their consent."
     )

@@ -78,17 +78,18 @@ class ChoosingModel(JudgingModel):
         contexts, users
             As in `reward`, for each prompt.
         empty : float, optional
-            As in `reward`; ``-numpy.inf`` chooses an empty response only where there is no other.
+            As in `reward`; ``-numpy.inf`` chooses an empty response only if there is no other.
 
         Returns
         -------
         indices : ndarray of int of shape (n,)
-            ``candidates[i][indices[i]]`` is the best answer to ``prompts[i]``, the first of those that are level.
+            ``candidates[i][indices[i]]`` is the best answer to ``prompts[i]``; of several equally good answers, the
+            first.
 
         Raises
         ------
         ValueError
-            If there are not as many of each, or a prompt has no candidate.
+            If the numbers of prompts, candidates, contexts and users differ, or if a prompt has no candidate.
 
         Examples
         --------
@@ -145,23 +146,23 @@ class ChoosingModel(JudgingModel):
         data : table of n comparisons
             With or without labels, which are not read.
         users : sequence of n ids, or one str or int for all rows, optional
-            For whom. Without them, an unknown user.
+            Users who decide; by default an unknown user.
         contexts : sequence of n texts or conversations, or one str for all rows, optional
             Instead of those of the table.
         min_margin : float, default=0.0
-            Leave out the rows whose log-odds are nearer to zero than this, in nats.
+            Leave out rows whose log-odds are closer to zero than this, in nats.
 
         Returns
         -------
         table : PreferenceTable
             The preferred response of each row as `chosen`. Extra columns are ``margin``, the log-odds in nats, ``row``,
-            the position in `data`, and ``turned``, whether the two responses changed places. `n_rejected` says how
-            many rows were left out, and ``print(table.report)`` that and how many were turned.
+            the position in `data`, and ``turned``, whether the two responses changed places. `n_rejected` is the number
+            of rows left out; ``print(table.report)`` also shows how many were turned.
 
         Raises
         ------
         ValueError
-            If `min_margin` is no number from 0, and as in `log_odds`.
+            If `min_margin` is not a number of at least 0; and as in `log_odds`.
 
         Examples
         --------
@@ -183,7 +184,7 @@ class ChoosingModel(JudgingModel):
 def _comparable(empty: float | None) -> float | None:
     """The reward of an empty response, which must be comparable with others."""
     if empty is not None and np.isnan(empty):
-        raise ValueError("empty: expected a number, below which or above which other rewards are, got nan")
+        raise ValueError("empty: expected a number that can be compared with rewards, got nan")
     return empty
 
 

@@ -41,12 +41,12 @@ class JudgingModel(TextModel):
         Parameters
         ----------
         prompts, responses : sequence of n texts or conversations
-            A conversation is a list of chat messages, as readers take them; a response loses the messages of its
-            prompt. Strings are text as they stand. Prompts may be None where the model does not read them.
+            A conversation is a list of chat messages, as in `read_preferences`; messages of the prompt are removed from
+            a response. Strings are used as they are. Prompts may be None if the model does not read them.
         contexts : sequence of n texts or conversations, or one str for all rows, optional
-            Stated criteria or user profiles; blank or None where there is none, as in all rows by default.
+            Stated criteria or user profiles; blank or None for a row without one. By default no row has one.
         users : sequence of n ids, or one str or int for all rows, optional
-            Whom to serve; an unknown user or None gets what the context says.
+            Users to serve; for an unknown user or None, only the context matters.
         return_std : bool, default=False
             Also return standard deviations.
         empty : float, optional
@@ -56,19 +56,19 @@ class JudgingModel(TextModel):
         Returns
         -------
         rewards : ndarray of shape (n,)
-            In nats of log-odds: σ of a difference between two responses to one prompt is the probability that the first
-            is preferred, for a user whose head is known. The zero is arbitrary.
+            Log-odds, in nats: for a user whose head is known, σ of the difference between two responses to the same
+            prompt is the probability that the first is preferred. The zero is arbitrary.
         std : ndarray of shape (n,)
-            Only if `return_std`: standard deviation of the reward that this user may have, in nats, with the heads'
-            sampling error after `estimate_uncertainty`, without which that of a single head is refused. NaN where a
-            response is empty.
+            Only if `return_std`: posterior standard deviation of the user's reward, in nats. After
+            `estimate_uncertainty`, it includes the sampling error of the heads; with a single head, this call is
+            required. NaN for empty responses.
 
         Raises
         ------
         TypeError
-            If one text takes the place of a list.
+            If a single text is passed instead of a list.
         ValueError
-            If there are not as many of each, a cell is neither text nor messages, or a response is empty.
+            If the lists have different lengths, an entry is neither text nor messages, or a response is empty.
 
         Examples
         --------
@@ -86,7 +86,7 @@ class JudgingModel(TextModel):
         if empty is None:
             first = next(row for row, text in enumerate(asked.responses) if not text)
             raise ValueError(
-                f"response {first}: expected text, got an empty response; pass empty=NUMBER, the reward of such a one"
+                f"response {first}: expected text, got an empty response; pass empty=NUMBER to reward empty responses"
             )
         ids = None if ids is None else [list(ids)[row] for row in rows]
         return filled(self._answer(asked.of(rows), ids, return_std=return_std), rows, len(asked.responses), empty)
@@ -111,9 +111,9 @@ class JudgingModel(TextModel):
         fingerprint : str
             Fingerprint of the encoder that computed them.
         prompts, contexts, users
-            As in `reward`; prompts may be left out where neither a gate nor interactions read them.
+            As in `reward`; prompts may be left out if neither a gate nor interactions read them.
         lengths : sequence of n int, optional
-            Numbers of characters of the responses, where the length is a feature.
+            Numbers of characters of the responses, if the length is a feature.
 
         Returns
         -------
@@ -122,15 +122,15 @@ class JudgingModel(TextModel):
         Raises
         ------
         EncoderMismatchError
-            If they come from another encoder than this model's.
+            If the vectors come from an encoder other than this model's.
         ValueError
             If prompts or lengths are left out and the model reads them.
         """
         expected = self.encoder.encoder_.fingerprint
         if fingerprint != expected:
-            raise EncoderMismatchError(f"expected features of the encoder {expected}, got those of {fingerprint}")
+            raise EncoderMismatchError(f"expected features of the encoder {expected}, got features of {fingerprint}")
         if prompts is None and "prompt" in self._parts():
-            raise ValueError("expected prompts, on which the weights of this model's heads depend, got none")
+            raise ValueError("expected prompts, since the weights of this model's heads depend on them, got none")
         known = self._acting(contexts, len(features))
         encoded = self.encoder.encode_features(features, prompts, known, lengths)
         return np.asarray(self._reward(encoded, prompts, contexts, users))
@@ -153,9 +153,9 @@ class JudgingModel(TextModel):
         routed : bool, default=True
             Use the router, if there is one; otherwise the weights of the mixture.
         history : bool, default=True
-            Use what is known of the users.
+            Use the history of the users.
         users : sequence of n ids, or one str or int for all rows, optional
-            Whom to serve, instead of the users that the table names as groups.
+            Users to serve, instead of the groups of the table.
         contexts : sequence of n texts or conversations, or one str for all rows, optional
             Instead of those of the table.
 
@@ -167,11 +167,11 @@ class JudgingModel(TextModel):
         Raises
         ------
         ValueError
-            If the model was routed by contexts, and there are neither contexts nor users; if users are given whose
-            history is not to be used.
+            If the model was routed by contexts, and there are neither contexts nor users; or if users are given, but
+            `history` or `routed` is False.
         """
         if users is not None and not (history and routed):
-            raise ValueError("expected history=True and routed=True with users, whose history counts, got one as False")
+            raise ValueError("expected history=True and routed=True, since users are given, got False for one of them")
         table = served(read_preferences(data), users, contexts)
         if not routed or self.router is None:
             return np.asarray(self.mixture.decision_function(self._pairs(table, self._parts_of_mixture())))
@@ -198,7 +198,7 @@ class JudgingModel(TextModel):
         Returns
         -------
         probabilities : ndarray of shape (n, 2)
-            That the rejected response is preferred, and that the chosen one is: σ of the `log_odds`.
+            Probability that the rejected response is preferred, and that the chosen response is: σ of the `log_odds`.
         """
         odds = self.log_odds(data, users=users, contexts=contexts).astype(np.float64)
         return np.column_stack([sigmoid(-odds), sigmoid(odds)])
@@ -216,7 +216,7 @@ class JudgingModel(TextModel):
         X : ndarray of shape (n, n_features_in_)
             The chosen response first.
         groups : ndarray of object of shape (n,), or None
-            Annotators, where the table names them.
+            Annotators, if the table names them.
         sample_weight : ndarray of shape (n,), or None
         """
         table = read_preferences(data)
@@ -231,7 +231,7 @@ class JudgingModel(TextModel):
         ----------
         data : table of comparisons
         by : str, optional
-            Also report every value of this column: "context", "group", "prompt", or any other that came along.
+            Also report results for every value of this column: "context", "group", "prompt", or any extra column.
         random_state : int, default=0
             Seed of the bootstrap.
 

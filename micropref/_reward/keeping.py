@@ -46,8 +46,8 @@ class KeptModel(TextModel):
     ) -> Self:
         """Load a model that `save` wrote.
 
-        A folder from a stranger is checked as by `micropref.load`, which says what checksums do not show. An encoder
-        that it names is fetched and run: pass an `encoder` of your own, or trust the source.
+        The folder is checked as by `micropref.load`, whose documentation says what checksums do not show. An encoder
+        that the folder names is downloaded and run, so pass your own `encoder` unless you trust the source.
 
         Parameters
         ----------
@@ -64,9 +64,9 @@ class KeptModel(TextModel):
         Raises
         ------
         FileNotFoundError, ModelFileError
-            If the model is missing, incomplete, altered, of a later version, or holds what no model has.
+            If the model is missing, incomplete, altered, of a later version, or has entries that no model has.
         EncoderMismatchError
-            If the encoder is not the one that the model was fitted with.
+            If the encoder is not the encoder of the fit.
         """
         pair_encoder, mixture, router, choice = read_model(path, encoder, store)
         model = cls(pair_encoder, mixture, router)  # type: ignore[call-arg]
@@ -89,18 +89,18 @@ class KeptModel(TextModel):
         Parameters
         ----------
         save_directory : path
-            A ``README.md`` that is there already is replaced if `save_pretrained` wrote it; your own stays as it is.
+            An existing ``README.md`` is replaced if `save_pretrained` wrote it; your own file is kept.
         include_users : bool, default=False
-            Whether the ids of users and what their votes say are written too. Without them, the model answers for every
-            user as for one who has not voted.
+            Whether to write the ids of users and what their votes reveal. Without them, the model treats every user as
+            a user who has not voted.
         data : str, optional
-            For the card: which comparisons the model was fitted on, who answered, under which licence.
+            For the card: the comparisons to which the model was fitted, their annotators and their licence.
         metrics : list of dict, optional
-            For the card: what `evaluate` returned. Rows of subsets are left out, since a subset may be a user.
+            For the card: the result of `evaluate`. Rows of subsets are left out, because a subset may be a single user.
         license : str, optional
             Licence of the heads, such as ``"apache-2.0"``.
         encoder_license : str, optional
-            Licence of the encoder. By default as its own card says, if that lies beside the model; else the card says
+            Licence of the encoder. By default the licence in its own card, if that card is on this machine; otherwise
             "unknown, check".
 
         Raises
@@ -126,8 +126,8 @@ class KeptModel(TextModel):
     ) -> Self:
         """Load a model from the Hub or from a folder.
 
-        All files are those of one commit, and are checked as by `load`. No code of a repository runs, and an encoder
-        that sends texts to another machine must be given as `encoder`.
+        All files come from one commit, and are checked as by `load`. No code of the repository runs. If the encoder
+        sends texts to another machine, you must pass it as `encoder`.
 
         Parameters
         ----------
@@ -138,15 +138,16 @@ class KeptModel(TextModel):
         store : EmbeddingStore or path, optional
             Where vectors are read, and kept.
         revision : str, optional
-            Branch, tag or commit; by default the newest one. Name a commit where another model must not come back.
+            Branch, tag or commit; by default the newest commit. Pass a commit to make sure that you always get the same
+            model.
         token : str or bool, optional
-            Of the Hub. By default the one that ``hf auth login`` stored, or the variable ``HF_TOKEN``.
+            Token of the Hub. By default the token that ``hf auth login`` stored, or the variable ``HF_TOKEN``.
         cache_dir : path, optional
             Where the client keeps what it downloads.
         local_files_only : bool, default=False
-            Ask no network; the model must be in the cache.
+            Do not use the network; the model must be in the cache.
         force_download : bool, default=False
-            Download what is in the cache again.
+            Download files again, even if they are in the cache.
 
         Returns
         -------
@@ -155,13 +156,13 @@ class KeptModel(TextModel):
         Raises
         ------
         FileNotFoundError
-            If there is no such repository, revision or model in it, or none in the cache where no network is asked.
+            If there is no such repository, revision or model; or, without the network, if it is not in the cache.
         PermissionError
-            If the repository may exist, and the token may not read it.
+            If the token may not read the repository.
         ConnectionError
             If the Hub cannot be reached, and the cache has no such model.
         ModelFileError
-            If the model is damaged, altered, of a later version, or holds what no model has.
+            If the model is damaged, altered, of a later version, or has entries that no model has.
         """
         place: Any = pretrained_model_name_or_path
         if Path(place).is_dir():
@@ -202,7 +203,7 @@ class KeptModel(TextModel):
         repo_id : str
             ``"owner/name"``.
         include_users : bool, default=False
-            Whether the ids of users and what their votes say are uploaded too.
+            Whether to upload the ids of users and what their votes reveal.
         private : bool, optional
             Whether a new repository is private.
         token : str, optional

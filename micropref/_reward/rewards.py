@@ -21,7 +21,7 @@ def with_uncertainty(
     """A mixture, and its router, that know the sampling error of their heads from the rows of stage 1."""
     if not isinstance(mixture, MixtureBradleyTerry):
         raise TypeError(
-            "expected a MixtureBradleyTerry, of whose heads the sampling error can be estimated, got a "
+            "expected a MixtureBradleyTerry, since only its sampling error can be estimated, got a "
             f"{type(mixture).__name__}; fit with users='one' or users='heads'"
         )
     X, groups, weight = rows
@@ -72,7 +72,7 @@ def _with_deviations(
     if len(mixture.coef_) == 1 and mixture.scatter_ is None and mixture.uncertainty_ is None:
         fix = "" if isinstance(mixture, MixtureBradleyTerry) else "fit with users='one', and "
         raise ValueError(
-            "expected a model of which the uncertainty was estimated, since all users have the one reward, got none; "
+            "expected a model with estimated uncertainty, since all its users share one reward, got a model without; "
             f"{fix}call estimate_uncertainty on the comparisons of the fit"
         )
     if router is not None:

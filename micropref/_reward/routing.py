@@ -67,8 +67,8 @@ def set_parameters_for_votes(router: ContextRouter, parameters: dict[str, Any]) 
     for name, value in parameters.items():
         if name in current and name not in _HISTORY_PARAMETERS and value != current[name]:
             raise ValueError(
-                f"{name}: expected {current[name]!r}, under which labelled contexts were learned, got {value!r} "
-                "and votes alone; give the labelled contexts again"
+                f"{name}: expected {current[name]!r}, as when the labelled contexts were learned, got {value!r} "
+                "with votes only; pass the labelled contexts again"
             )
     router.set_params(**parameters)
 
@@ -78,5 +78,5 @@ def check_asked(parts: tuple[str, ...], contexts: Any, users: Any) -> None:
     if "context" in parts and contexts is None and users is None:
         raise ValueError(
             "expected contexts or users, since this model was routed by contexts, got neither; "
-            "pass a context for every row (empty where there is none), or the users"
+            "pass a context for every row (empty if it has none), or the users"
         )

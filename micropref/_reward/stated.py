@@ -41,7 +41,7 @@ def with_stated_contexts(
         interactions = any(ranks.exchange(states))
         if interactions and ranks.rank == 0:
             warnings.warn(
-                "rows state contexts, so these act on the responses, as features of ContextInteractions; pass "
+                "the rows have contexts, so these act on the responses, as features of ContextInteractions; pass "
                 "interactions=True (--interactions) to confirm this, or interactions=False (--no-interactions) to "
                 "leave contexts to the router",
                 UserWarning,

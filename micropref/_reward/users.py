@@ -55,9 +55,9 @@ def check_users(users: str, mixture: Any, n_processes: int) -> None:
     if users not in (*USERS, AUTO):
         raise ValueError(f"users: expected one of {', '.join(map(repr, (*USERS, AUTO)))}, got {users!r}")
     if mixture is not None and users != "heads":
-        raise ValueError(f"users: expected the default beside a mixture of your own, got {users!r}")
+        raise ValueError(f"users: expected the default together with mixture=, got {users!r}")
     if n_processes > 1 and users in ("hierarchical", AUTO):
-        raise ValueError(f"users: expected 'heads' or 'one' in a fit of several processes, got {users!r}")
+        raise ValueError(f"users: expected 'heads' or 'one' in a fit on several processes, got {users!r}")
 
 
 def fit_first_stage(
@@ -176,7 +176,7 @@ def _reason(chosen: str, nats: dict[str, float], found: HierarchicalBradleyTerry
     scores = ", ".join(f"{_WORDS[kind]} {value:.4f}" for kind, value in nats.items())
     text = _words(chosen, found.n_components_)
     if scores:
-        text += f", since nats per comparison of annotators held out are {scores}"
+        text += f", since nats per comparison of held-out annotators are {scores}"
     best = max(nats, key=lambda kind: nats[kind], default=chosen)
     if best == chosen:
         return text

@@ -161,7 +161,7 @@ class Comparisons:
         else:
             weighted = replace(self, group_weight=weight)
         if weighted.total_weight == 0:
-            raise ValueError("expected rows with weight in a group with weight, got none")
+            raise ValueError("expected a row with positive weight in a group with positive weight, got none")
         check_weight_range(weighted.outer_weight, self.reader.X)
         return weighted
 

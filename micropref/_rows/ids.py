@@ -319,6 +319,6 @@ def _shown(value: object) -> str:
 
 def _too_large(value: object, limit: int) -> ValueError:
     return ValueError(
-        f"expected an id below 2**{int(math.log2(limit))} where ids are floats, got {value}: from there on two ids "
-        "may have become one before they came here; pass ids as integers or strings"
+        f"expected an id below 2**{int(math.log2(limit))} if ids are floats, got {value}: from there on, two ids "
+        "may have been rounded to the same float; pass ids as integers or strings"
     )

@@ -67,8 +67,8 @@ def check_labels(
     if reading.is_by_order:
         smaller, larger = reading.classes.tolist()
         warnings.warn(
-            f"labels {smaller!r} and {larger!r}: {larger!r} was taken for 'first preferred', because it is the larger; "
-            f"pass y == {larger!r} to confirm this, or y == {smaller!r} to say otherwise",
+            f"labels {smaller!r} and {larger!r}: {larger!r} was read as 'first preferred', because it is the larger; "
+            f"pass y == {larger!r} to confirm this, or y == {smaller!r} for the opposite",
             UserWarning,
             stacklevel=level_of_caller(),
         )
@@ -110,7 +110,7 @@ def _check_classes(classes: ArrayLike) -> np.ndarray:
     second, first = map(meaning_of, pair.tolist())
     if second in ("first", "tie") or first in ("second", "tie"):
         raise ValueError(
-            f"expected classes=[second, first], got {pair.tolist()}, which says the opposite; {_fix(pair)}"
+            f"expected classes=[second, first], got {pair.tolist()}, which means the opposite; {_fix(pair)}"
         )
     return pair
 
@@ -118,7 +118,7 @@ def _check_classes(classes: ArrayLike) -> np.ndarray:
 def _signs_by_classes(column: np.ndarray, classes: np.ndarray) -> np.ndarray:
     if column.dtype == bool and _conventional_signs(classes) is None:
         raise ValueError(
-            f"y: expected the labels {classes.tolist()}, got True or False, of which one may equal a label by chance; "
+            f"y: expected the labels {classes.tolist()}, got True or False, which may equal a label by chance; "
             f"pass np.where(y, {classes.tolist()[1]!r}, {classes.tolist()[0]!r})"
         )
     if column.dtype.kind in "iub" and classes.dtype.kind in "iub":

@@ -91,8 +91,7 @@ def check_block(values: Any, n_columns: int, name: str, meaning: str) -> Array:
 def _floating_tensor(X: Any) -> Array:
     if str(X.layout) != "torch.strided":
         raise ValueError(
-            f"expected a dense tensor, got one with layout {X.layout}; use X.to_dense(), since every feature of an "
-            "embedding is there"
+            f"expected a dense tensor, got one with layout {X.layout}; use X.to_dense(), since embeddings are dense"
         )
     if X.is_complex():
         raise ValueError(f"Complex data not supported: expected real features, got {X.dtype}")

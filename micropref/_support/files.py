@@ -108,7 +108,7 @@ def _waited_for(path: Path, patience: float) -> int:
         if now - since > patience:
             raise TimeoutError(
                 f"expected the lock {path} to be free within {patience:g} s, got one that {_holder(path)} holds "
-                "without a sign of life; let that process go on or end it, and repeat"
+                "without any activity; let that process continue or end it, then try again"
             )
         if now - start > _SILENT_S and not is_said:
             is_said = True

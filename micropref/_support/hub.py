@@ -99,17 +99,17 @@ def _named(error: Exception, name: str, what: str, instead: str) -> Exception | 
     if any(isinstance(one, OSError) and is_full(one) for one in chain) or any(text in said for text in _FULL_TEXTS):
         return OSError(
             errno.ENOSPC,
-            f"{name}: expected room for its files, got a full disk; free some, or let HF_HOME name a folder elsewhere; "
-            "what was fetched is kept",
+            f"{name}: expected room for its files, got a full disk; free some space, or set HF_HOME to a folder on "
+            "another disk; downloaded files are kept",
         )
     if kinds & _GATED or re.search(r"\bgated (dataset|model|repo)", said):
         return PermissionError(
-            f"{name}: expected access, got a refusal, since it is gated: accept its terms at "
+            f"{name}: expected access, got a refusal, because it is gated; accept its terms at "
             f"{_address(name, what)} and log in with `hf auth login`, or set HF_TOKEN"
         )
     if kinds & _ABSENT:
         return FileNotFoundError(
-            f"{name}: expected this name and revision on the hub, got none that may be read here; if it is private, "
+            f"{name}: expected this name and revision on the hub, got none that you may read; if it is private, "
             "log in with `hf auth login`, or set HF_TOKEN"
         )
     if statuses & {401, 403}:
@@ -123,13 +123,13 @@ def _named(error: Exception, name: str, what: str, instead: str) -> Exception | 
         )
     if kinds & _UNREACHED:
         return ConnectionError(
-            f"{name}: expected an answer of the hub, got no connection ({_first_line(error)}); repeat it where there "
-            f"is a network, since what was fetched is kept, or {instead}"
+            f"{name}: expected an answer of the hub, got no connection ({_first_line(error)}); try again with a "
+            f"network, since downloaded files are kept, or {instead}"
         )
     if kinds & _MIXED_COLUMNS or "column names don't match" in said:
         return ValueError(
-            f"{name}: expected the same columns in all of its files, got others in some ({_first_line(error)}); where "
-            "it has changed, a revision names an earlier commit"
+            f"{name}: expected the same columns in all of its files, got others in some ({_first_line(error)}); if "
+            "the data set has changed, pass the revision of an earlier commit"
         )
     return None
 

@@ -124,7 +124,9 @@ def moved(module: str) -> Callable[[str], Any]:
         home, _, new_name = places[name].partition(":")
         is_internal = any(part.startswith("_") for part in (*home.split("."), new_name))
         advice = f"it is internal now ({home}.{new_name})" if is_internal else f"import {new_name} from {home}"
-        warnings.warn(f"{module}.{name} goes in micropref 0.3: {advice}", FutureWarning, stacklevel=level_of_caller())
+        warnings.warn(
+            f"{module}.{name} will be removed in micropref 0.3: {advice}", FutureWarning, stacklevel=level_of_caller()
+        )
         return getattr(import_module(home), new_name)
 
     return find

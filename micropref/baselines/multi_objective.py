@@ -248,7 +248,7 @@ class MultiObjectiveRewards(PersonalRewards):
         if len(empty):
             warnings.warn(
                 f"ratings: expected features that vary with the scores of every attribute, got none in column "
-                f"{', '.join(map(str, empty))}: the head of such an attribute is zero, and says nothing of a response",
+                f"{', '.join(map(str, empty))}: the head of this attribute is zero for every response",
                 UserWarning,
                 stacklevel=level_of_caller(),
             )
@@ -267,8 +267,8 @@ class MultiObjectiveRewards(PersonalRewards):
         usual = float(np.sqrt((margins**2).mean(axis=0) @ share))
         if not usual and self.coef_.any():
             warnings.warn(
-                "X: expected differences that some attribute rates, got none: the heads that the ratings taught give "
-                "both responses of every comparison the same score, so that the comparisons teach nothing",
+                "X: expected differences in some attribute, got none: the heads learned from the ratings give both "
+                "responses of every comparison the same score, so nothing can be learned from the comparisons",
                 UserWarning,
                 stacklevel=level_of_caller(),
             )

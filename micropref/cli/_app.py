@@ -22,7 +22,7 @@ from micropref.cli._help import Application
 app = Application(
     name="micropref",
     help="Fit several reward models to preference data, and choose among them for each user or context.",
-    epilog="A first look, without data or network:  micropref demo",
+    epilog="To try it without data or network:  micropref demo",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -54,7 +54,7 @@ def ask(
         Path | None, typer.Option("--output", "-o", help="Folder to write to; by default the model is replaced.")
     ] = None,
     context: Annotated[
-        str | None, typer.Option("--context", help="Context of all comparisons, instead of that of the file.")
+        str | None, typer.Option("--context", help="Context of all comparisons, instead of the contexts of the file.")
     ] = None,
     questions: Annotated[int, typer.Option("--questions", "-n", min=1, help="Stop after this many questions.")] = 10,
     min_information: Annotated[
@@ -71,7 +71,9 @@ def ask(
             "--in-order", help="Show the responses in the order of the file; by default the order is drawn at random."
         ),
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of that order, and of ties among questions.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Seed of the order of responses, and of ties among questions.")
+    ] = 0,
     encoder: Encoder = None,
     store: Store = None,
     column: Column = None,
@@ -84,10 +86,10 @@ def ask(
 ) -> None:
     """Ask a user which of two responses is better, most informative pair first, and learn the answers.
 
-    Each question is chosen after the answer to the one before. Type 1 or 2, n (neither is better: a tie), s (skip) or q
-    (stop), one answer a line; answers can come from a pipe. The end of the input and Ctrl-C stop, too. However it
-    stops, the model learns the answers as votes of this user and is saved. With --json the questions are shown on
-    standard error, and one JSON object is printed at the end.
+    Each question is chosen in the light of all earlier answers. Type 1 or 2, n (neither is better: a tie), s (skip) or
+    q (stop), one answer per line; answers can come from a pipe. The dialogue also stops at the end of the input and at
+    Ctrl-C. However it stops, the model learns the answers as votes of this user and is saved. With --json, the
+    questions are shown on standard error, and one JSON object is printed at the end.
     """
     from micropref._reward.dialogue import Dialogue
     from micropref.datasets._unoriented import read_unoriented

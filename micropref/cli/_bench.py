@@ -29,7 +29,9 @@ def bench(
             "--store", help="Folder of the vectors of texts; by default 'embeddings' in the folder of --data."
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Processes; results do not depend on it.")] = 1,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=1, help="Number of processes; results do not depend on it.")
+    ] = 1,
     only: Annotated[
         list[str] | None,
         typer.Option("--only", help="DATASET, DATASET/METHOD or /METHOD, with * for anything. May be repeated."),
@@ -39,10 +41,10 @@ def bench(
     """Compare methods: data sets, methods, label budgets and seeds of a suite, with intervals and paired tests.
 
     Writes results.csv, comparisons.csv, tables.md, tables.html and, if matplotlib is installed, a figure for each data
-    set. Exit code 1 if a method failed; the others still run, and the next run tries the method again.
+    set. The exit code is 1 if a method failed; the other methods still run, and the next run tries the method again.
 
-    Texts are embedded once for each encoder and kept; an interrupted run resumes there too. Started by torchrun, every
-    process embeds its own share, and the first one runs the suite.
+    Texts are embedded once for each encoder and kept; an interrupted run resumes there, too. Under torchrun, every
+    process embeds its own share, and the first process runs the suite.
     """
     from micropref.bench import load_suite, run_suite
     from micropref.bench._words import counted

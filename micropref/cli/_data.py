@@ -35,7 +35,7 @@ Data = Annotated[
         metavar="DATA",
         help="Comparisons: .jsonl, .json, .csv, .tsv (also .gz, .bz2, .xz, .zst), .parquet or .arrow, a folder of "
         "save_to_disk, or - for standard input, with prompt, chosen, rejected; or prompt, response_a, response_b, "
-        "label. Optional: context, group, weight. Other names of the field are understood, too.",
+        "label. Optional: context, group, weight. Other common names are recognised, too.",
         show_default=False,
     ),
 ]
@@ -47,7 +47,7 @@ Label = Annotated[
     list[str] | None,
     typer.Option(
         "--label",
-        help="Say which response a label of the data prefers, as VALUE=MEANING, where MEANING is first, second or tie "
+        help="Which response a label of the data prefers, as VALUE=MEANING, where MEANING is first, second or tie "
         "(1=first). May be repeated.",
     ),
 ]
@@ -55,23 +55,24 @@ Format = Annotated[
     str | None,
     typer.Option(
         "--format",
-        help="Layout of the data, where it is not recognised: arena, openai, sharegpt, label-studio, hh-rlhf, "
-        "ultrafeedback; or how the file is written: jsonl, json, csv, tsv, parquet.",
+        help="Layout of the data, if it is not recognised: arena, openai, sharegpt, label-studio, hh-rlhf, "
+        "ultrafeedback; or the file format: jsonl, json, csv, tsv, parquet.",
     ),
 ]
 Annotators = Annotated[
     str | None,
     typer.Option(
-        "--annotators", help="Columns with the labels of one annotator each, separated by commas (label_1,label_2)."
+        "--annotators",
+        help="Columns that each hold the labels of one annotator, separated by commas (label_1,label_2).",
     ),
 ]
 Encoding = Annotated[
-    str | None, typer.Option("--encoding", help="Encoding of a file of text that is not in UTF-8, such as cp1252.")
+    str | None, typer.Option("--encoding", help="Encoding of a text file that is not in UTF-8, such as cp1252.")
 ]
 SkipBad = Annotated[
     bool, typer.Option("--skip-bad", help="Skip rows that cannot be used, and write them to a file beside the data.")
 ]
-Rejected = Annotated[Path | None, typer.Option("--rejected", help="File to which --skip-bad writes those rows.")]
+Rejected = Annotated[Path | None, typer.Option("--rejected", help="File to which --skip-bad writes the skipped rows.")]
 Force = Annotated[
     bool,
     typer.Option("--force", help="Replace the existing model, including its router and the history of its users."),

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Check this installation: versions, devices, and every way of computing against double precision.
+    """Check this installation: versions, devices, and every compute path against double precision.
 
-    A small example is computed by each path that can run here, and compared with the same equations in NumPy's double
-    precision. The exit code is 1 if a path fails, or a package is older than micropref accepts. Needs no network.
+    A small example is computed on each path that can run here, and compared with the same equations in NumPy's double
+    precision. The exit code is 1 if a path fails, or if a package is older than micropref accepts. Needs no network.
     """
     from micropref._installation import examine
 

@@ -53,7 +53,7 @@ def embed(
         bool, typer.Option("--clauses", help="Embed the clauses of contexts too, for `micropref fit --clauses`.")
     ] = False,
     dtype: Annotated[
-        str | None, typer.Option("--dtype", help="float16 or float32; by default as the store has it, or float16.")
+        str | None, typer.Option("--dtype", help="float16 or float32; by default that of the store, or float16.")
     ] = None,
     shard_size: Annotated[int, typer.Option("--shard-size", help="Texts per file.")] = 16384,
     dry_run: Annotated[
@@ -70,9 +70,8 @@ def embed(
 ) -> None:
     """Embed the texts of comparisons, each once, and keep the vectors.
 
-    Responses, prompts and contexts are embedded. What the store holds already is not computed again, so that an
-    interrupted or killed run resumes where it stopped when the same command is given again. Started by torchrun, every
-    process embeds its own share.
+    Responses, prompts and contexts are embedded. Vectors that the store already has are not computed again, so the same
+    command resumes an interrupted or killed run where it stopped. Under torchrun, every process embeds its own share.
     """
     from micropref.distributed import launched
     from micropref.embed import EmbeddingStore, PairEncoder, plan_embedding, resolve_encoder

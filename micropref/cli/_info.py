@@ -14,8 +14,8 @@ from micropref.cli._app import Json, Model, app, print_json, print_table
 def info(model: Model, as_json: Json = False) -> None:
     """Describe a saved model: its heads and their weights, encoder, penalties, users, and the version that wrote it.
 
-    The encoder need not be there: nothing is embedded. Models of single estimators, as `micropref.persistence.save`
-    writes them, are described as well.
+    The encoder is not needed, because nothing is embedded. Single estimators, as saved by
+    `micropref.persistence.save`, are described as well.
     """
     from micropref._reward.folder import describe_model
 

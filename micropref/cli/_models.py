@@ -56,7 +56,7 @@ def fit(
             "--components",
             "--heads",
             "-k",
-            help="Number of heads; auto: chosen on held-out annotators, 1 without their names.",
+            help="Number of heads; auto: chosen on held-out annotators, or 1 if annotators are unknown.",
         ),
     ] = "auto",
     encoder: Annotated[
@@ -79,17 +79,15 @@ def fit(
         bool | None,
         typer.Option(
             "--interactions/--no-interactions",
-            help="Let contexts act on the responses ('I avoid X'), by default where the data states contexts; "
+            help="Let contexts act on the responses ('I avoid X'); default: if the data has contexts; "
             "--no-interactions: never.",
             show_default=False,
         ),
     ] = None,
     clauses: Annotated[
-        bool, typer.Option("--clauses", help="Cut contexts into clauses, which act on the responses one by one.")
+        bool, typer.Option("--clauses", help="Split contexts into clauses, each of which acts on the responses.")
     ] = False,
-    length: Annotated[
-        bool, typer.Option("--length", help="Let the length of a response be a feature of its own.")
-    ] = False,
+    length: Annotated[bool, typer.Option("--length", help="Make the length of a response a separate feature.")] = False,
     users: Annotated[
         str,
         typer.Option(
@@ -116,7 +114,7 @@ def fit(
 ) -> None:
     """Learn the heads from comparisons (stage 1).
 
-    Name the annotator of every comparison in a column `group` (or user, worker, annotator): where annotators disagree
+    Name the annotator of every comparison in a column `group` (or user, worker, annotator): if annotators disagree
     on every pair, only their names identify the heads.
 
     Under torchrun, each process embeds and holds its share of the annotators, and the first process saves the model.
@@ -252,7 +250,7 @@ def route(
     ] = None,
     history_decay: Annotated[
         float | None,
-        typer.Option("--history-decay", help="Default 1; below 1, later votes of a user discount earlier ones."),
+        typer.Option("--history-decay", help="Default 1; below 1, a user's earlier votes lose weight over time."),
     ] = None,
     gate: Annotated[str | None, typer.Option("--gate", help="linear (default), mlp, knn or cluster.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of the mlp gate, default 0.")] = None,
@@ -270,8 +268,8 @@ def route(
 ) -> None:
     """Learn which head applies (stage 2): from labelled contexts, or from users' votes.
 
-    Rows without a group teach how contexts choose heads. Rows with a group are votes of that user, oldest first, and
-    are added to the history of that user. Settings stay with the model until they are given again.
+    Rows without a group teach the router how contexts choose heads. Rows with a group are votes of that user, oldest
+    first, and are added to the user's history. The model keeps the settings until you pass new ones.
     """
     from micropref._reward.routing import labelled_and_voted
     from micropref.reward import PreferenceModel
@@ -384,7 +382,7 @@ def evaluate(
     model: Model,
     data: Data,
     by: Annotated[
-        str | None, typer.Option("--by", help="Also measure each value of this column, such as context, by itself.")
+        str | None, typer.Option("--by", help="Also report results for each value of this column, such as context.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the bootstrap.")] = 0,
     encoder: Encoder = None,
@@ -401,7 +399,7 @@ def evaluate(
     """Measure accuracy and log-loss, with 95 % intervals, on comparisons that the model has not seen.
 
     `mixture` uses only the comparison, `routed` also its context, `history` also its user. Intervals resample users,
-    or prompts where no users are named.
+    or prompts if no users are named.
     """
     from micropref.reward import PreferenceModel
 

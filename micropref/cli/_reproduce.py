@@ -15,7 +15,10 @@ from micropref.cli._app import Json, app, err, out, print_json, working
 @app.command()
 def reproduce(
     what: Annotated[
-        str, typer.Argument(metavar="WHAT", help="Whose tables: paper, which is MiCRo.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="WHAT", help="Tables to reproduce: 'paper', those of MiCRo's paper.", show_default=False
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder of the results; an interrupted run resumes there.")
@@ -27,12 +30,12 @@ def reproduce(
         str,
         typer.Option(
             "--encoder",
-            help="Another encoder than the reward model: its name, path or address; 'last-token:NAME' is another "
+            help="Name, path or address of an encoder to use instead of the reward model; 'last-token:NAME' is another "
             "reward model.",
         ),
     ] = "",
     small: Annotated[
-        bool, typer.Option("--small", help="Rehearse: made-up texts in the schema of each set, without network.")
+        bool, typer.Option("--small", help="Rehearse with synthetic texts in the schema of each set, offline.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what the run would cost on this machine, and stop.")
@@ -57,7 +60,7 @@ def reproduce(
             "--jobs",
             "-j",
             min=1,
-            help="Processes; results do not depend on it. By default 1, and 2 for --small where there are two cores.",
+            help="Number of processes; results do not depend on it. Default 1, or 2 for --small on two or more cores.",
             show_default=False,
         ),
     ] = None,
@@ -65,9 +68,10 @@ def reproduce(
 ) -> None:
     """Run the experiments of MiCRo's paper, and print its tables with our figures beside the published ones.
 
-    1 best head per attribute, 2 routed by 50 labels, 3 across data sets, 4 number of heads, 5 labels, 6 weights of
-    the router, 7 people. Needs the extras data and embed, and the sets and the model from their hub, unless it is a
-    rehearsal: --small needs nothing. Writes paper.md, paper.html and paper.csv. Exit code 1 if a method failed.
+    The tables are: 1 best head per attribute, 2 routed by 50 labels, 3 across data sets, 4 number of heads, 5 labels,
+    6 weights of the router, 7 people. The command needs the extras data and embed, and downloads the data sets and the
+    model from the Hugging Face Hub; the rehearsal (--small) needs neither. It writes paper.md, paper.html and
+    paper.csv. The exit code is 1 if a method failed.
     """
     if what != "paper":
         raise typer.BadParameter(f"expected paper, got {what!r}", param_hint="WHAT")

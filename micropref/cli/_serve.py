@@ -21,7 +21,7 @@ def serve(
     ],
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0: any free port.")] = 8000,
     host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all of this machine.")
+        str, typer.Option("--host", help="Address to listen on; 0.0.0.0: all addresses of this machine.")
     ] = "127.0.0.1",
     questions: Annotated[
         str | None,
@@ -31,14 +31,15 @@ def serve(
             "the demonstration.",
         ),
     ] = None,
-    max_body: Annotated[int, typer.Option("--max-body", min=1024, help="Bytes of the largest body.")] = 1 << 20,
-    max_text: Annotated[int, typer.Option("--max-text", min=1, help="Characters of the longest text.")] = 1 << 15,
-    max_items: Annotated[int, typer.Option("--max-items", min=1, help="Responses, or pairs, in one request.")] = 256,
+    max_body: Annotated[int, typer.Option("--max-body", min=1024, help="Largest body of a request, in bytes.")] = 1
+    << 20,
+    max_text: Annotated[int, typer.Option("--max-text", min=1, help="Longest text, in characters.")] = 1 << 15,
+    max_items: Annotated[int, typer.Option("--max-items", min=1, help="Most responses or pairs in a request.")] = 256,
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             "--allow-host",
-            help="A further host name that requests may use, as behind a proxy. May be repeated.",
+            help="Another host name that requests may use, for example behind a proxy. May be repeated.",
         ),
     ] = None,
     log_content: Annotated[
@@ -49,9 +50,9 @@ def serve(
 ) -> None:
     """Serve a model: POST /score, /rank, /votes, /suggest, and a page at / to try it.
 
-    Users and their votes live in the SQLite file: a vote is on the disk before it is acknowledged, and is there again
-    after the process was killed. If the environment variable MICROPREF_TOKEN is set, requests must bear that token.
-    SIGHUP loads the model again without dropping requests; SIGTERM ends.
+    Users and their votes are stored in the SQLite file: a vote is on disk before it is acknowledged, and survives if
+    the process is killed. If the environment variable MICROPREF_TOKEN is set, requests must contain this token.
+    SIGHUP loads the model again without dropping requests; SIGTERM ends the server.
     """
     from micropref.serve import Limits
     from micropref.serve import serve as run

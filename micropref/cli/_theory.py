@@ -67,7 +67,7 @@ def theory(
     ] = None,
     test: Annotated[
         bool,
-        typer.Option("--test", help="Model and data: also test whether one reward is enough; four more fits."),
+        typer.Option("--test", help="With a model and data: also test whether one reward is enough (four more fits)."),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the world or of the bootstrap.")] = 0,
     output: Annotated[
@@ -86,8 +86,8 @@ def theory(
 ) -> None:
     """Decompose the error of one reward: label noise, hidden groups, and misspecification.
 
-    Without arguments, exact terms of a planted world. With a model and the comparisons that it was fitted to, estimates
-    with 95 % intervals that resample annotators. All figures are in nats per comparison.
+    Without arguments, prints the exact terms of a planted world. With a model and the comparisons to which it was
+    fitted, prints estimates with 95 % intervals that resample annotators. All figures are in nats per comparison.
     """
     if (model is None) != (data is None):
         raise typer.BadParameter(
@@ -156,7 +156,7 @@ def _print_estimate(estimate: Any, bounds: Any, design: Any, verdict: Any) -> No
     if verdict is not None:
         says = "one reward is not enough" if verdict.p_value <= 0.05 else "one reward is not rejected"
         if verdict.p_value > 0.05 and not verdict.has_power:
-            says = f"says nothing, since it takes a gain of {verdict.needed_gain:.2g} nats to be noticed"
+            says = f"inconclusive, since only a gain of {verdict.needed_gain:.2g} nats can be detected"
         out.print(f"Test of one reward: p = {verdict.p_value:.3g}, held-out gain {verdict.gain:.4f} nats: {says}.")
 
 

@@ -203,7 +203,7 @@ def find_prompt(named: Named, taken: set[str]) -> tuple[list[str], str]:
     if all(named.cells(name) == named.cells(found[0]) for name in found[1:]):
         return found[:1], ""
     raise ValueError(
-        f"{named.source.name}: expected one column with the prompt, got {listed(found)}; say which one counts: "
+        f"{named.source.name}: expected one column with the prompt, got {listed(found)}; say which one to use: "
         f"{ways_to_name({'prompt': named.column_of[found[0]]})}"
     )
 
@@ -251,9 +251,8 @@ def refuse_single_responses(named: Named) -> None:
         one = (responses or conversations)[0]
         raise MalformedRowError(
             f"{named.source.name}: expected two responses in each row, got single responses in the column {one!r} with "
-            f"{listed(labels)}, as for KTO; what is learned here is which of two responses to one prompt is preferred, "
-            "which single labels do not say: make pairs of a good and a bad response to the same prompt, as chosen and "
-            "rejected"
+            f"{listed(labels)}, as for KTO; single labels do not say which of two responses to the same prompt is "
+            "preferred: make pairs of a good and a bad response to the same prompt, as chosen and rejected"
         )
 
 

@@ -211,7 +211,7 @@ def _text(file: io.BufferedReader, head: bytes, name: str, encoding: str | None)
             # Of the two bytes of a plain letter, the second is 0 in one order and the first in the other.
             guess = "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
             raise ValueError(
-                f"{name}: expected text in UTF-8, got bytes of which many are 0, as in UTF-16 without its mark; say "
+                f"{name}: expected text in UTF-8, got many zero bytes, as in UTF-16 without a byte-order mark; name "
                 f"its encoding: encoding={guess!r}, in the shell --encoding {guess}"
             )
     elif marked == "utf-8-sig" and encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
@@ -231,8 +231,8 @@ def _lines_of_bytes(file: io.BufferedReader, name: str) -> Iterator[tuple[int, s
             byte = content[error.start]
             raise MalformedRowError(
                 f"{name}, line {number}: expected text in UTF-8, got the byte 0x{byte:02x}, which is not UTF-8 there; "
-                "the encoding is a matter of the whole file, never of a row: say which it is, such as "
-                "encoding='cp1252', in the shell --encoding cp1252"
+                "all rows of a file have the same encoding, so name it, for example encoding='cp1252', in the shell "
+                "--encoding cp1252"
             ) from None
 
 
@@ -251,7 +251,7 @@ def _decoded_lines(file: io.BufferedReader, name: str, encoding: str) -> Iterato
             wrapper.detach()
             raise MalformedRowError(
                 f"{name}, line {number} or after: expected text in the encoding {encoding}, got bytes that are not "
-                f"({error}); say which it is, such as encoding='utf-8', in the shell --encoding utf-8"
+                f"({error}); name another, for example encoding='utf-8', in the shell --encoding utf-8"
             ) from None
 
 

@@ -149,6 +149,6 @@ def refuse_source_as_rejected(source: Source, rejected_path: str | os.PathLike[s
     kept = Path(rejected_path)
     if kept.exists() and source.path.exists() and kept.samefile(source.path):
         raise ValueError(
-            f"{os.fspath(rejected_path)}: expected another file for the rows that are left out than the data, got the "
-            "data themselves, which they would replace; name another: rejected_path=..., in the shell --rejected FILE"
+            f"{os.fspath(rejected_path)}: expected a separate file for the skipped rows, got the file of the data, "
+            "which they would replace; name another file: rejected_path=..., in the shell --rejected FILE"
         )

@@ -246,4 +246,4 @@ def check_criteria(criterion_scale: float, n_topics: int, n_features: int) -> No
     if not isinstance(n_topics, Integral) or n_topics < 1:
         raise ValueError(f"expected n_topics to be an integer of at least 1, got {n_topics!r}")
     if criterion_scale > 0 and n_features < 2:
-        raise ValueError(f"expected at least 2 features where criteria are stated, got n_features={n_features}")
+        raise ValueError(f"expected at least 2 features with stated criteria, got n_features={n_features}")

@@ -97,8 +97,8 @@ def refuse_contradictions(source: Any, first_is_preferred: Sequence[bool] | None
         by_y, by_label = ("first", "second") if first else ("second", "first")
         raise ValueError(
             f"{opened.place(contrary[0])}: expected the label of the table and y to agree, got the {by_label} response "
-            f"preferred by the label and the {by_y} by y, and so in {len(contrary)} of {len(opened.records)} rows; y "
-            "is 1 where the first response was preferred: correct y, fit without y to use the label, or drop the label"
+            f"preferred by the label and the {by_y} by y, as in {len(contrary)} of {len(opened.records)} rows; y is 1 "
+            "if the first response was preferred: correct y, fit without y to use the label, or drop the label"
         )
 
 

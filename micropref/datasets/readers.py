@@ -33,58 +33,60 @@ def read_preferences(
 ) -> PreferenceTable:
     """Read comparisons of two responses from a file or from a table in memory.
 
-    The layout is found from the columns present, whatever the case, the spaces and the underscores of their names:
+    The layout is recognised by the names of the columns; case, spaces and underscores do not matter:
 
-    - Two responses of which one is named as preferred: ``chosen`` and ``rejected`` (``preferred_output`` and
+    - Two responses, one of which is marked as preferred: ``chosen`` and ``rejected`` (``preferred_output`` and
       ``non_preferred_output``, ``better`` and ``worse``, …).
     - Two responses in an order, ``response_a`` and ``response_b`` (``answer1`` and ``answer2``, ``output_left`` and
       ``output_right``, …), with a column that says which was preferred (``label``, ``winner``, ``preference``,
       ``better``, ``choice``, …): 1, true, "a", "model_a", "first" and other names for the first; 0, -1, 2, false, "b",
       "model_b", "second" for the second; 0.5, "tie" or "both_bad" for neither.
 
-    In both, a column ``tie`` that is true says that neither was preferred. Columns that answer twice which one was,
-    such as ``chosen``, ``rejected`` and ``label``, are an error.
+    In both layouts, true in a column ``tie`` means that neither response was preferred. If the columns state the
+    preferred response twice, as ``chosen``, ``rejected`` and ``label`` do, this is an error.
 
     Prompts (``prompt``, ``question``, ``instruction``, ``query``, ``input``, …), contexts and responses are text, or
-    lists of messages with "role" and "content" or "from" and "value"; also as text that spells out such a list. What
-    both responses repeat of a conversation belongs to the prompt, and a column ``system`` opens it. Without a column
-    for the prompt it is what two conversations, or two transcripts as in HH-RLHF, begin with.
+    lists of messages with "role" and "content" or "from" and "value"; also as text that encodes a list of messages.
+    Messages that both responses repeat belong to the prompt, and a column ``system`` is put before it. Without a column
+    for the prompt, it is the common beginning of two conversations, or of two transcripts as in HH-RLHF.
 
     Optional columns are ``context``, the user (``user``, ``worker``, ``annotator``, ``judge``, ``rater_id``, …) and
-    ``weight``. All others come along as ``extra``. An integer names the same user in every format, as 12, as 12.0 and
-    as text; None, NaN, -1 and blank text are no user, and in CSV so are NA, null and the other marks of missing values.
+    ``weight``. All other columns are kept as ``extra``. An integer names the same user in every format, as 12, as 12.0
+    and as text. None, NaN, -1 and blank text mean no user; in CSV, so do NA, null and the other marks of missing
+    values.
 
-    A tie becomes two adjacent rows, one in each order, each of half the weight. What was understood of the source is in
-    ``table.report``.
+    A tie becomes two adjacent rows, one in each order, each of half the weight. ``table.report`` describes what was
+    recognised.
 
     Parameters
     ----------
     source : path, "-", DataFrame, datasets.Dataset, list or iterator of dict, dict of columns, or PreferenceTable
         Paths end in ``.jsonl``, ``.ndjson``, ``.json``, ``.csv`` or ``.tsv``, each with ``.gz``, ``.bz2``, ``.xz``,
         ``.zst`` or without, in ``.parquet``, ``.arrow`` or ``.feather``, or are folders that ``save_to_disk`` wrote.
-        ``"-"`` is standard input. Tables of Polars and Arrow are read as those of pandas. A PreferenceTable is returned
-        as it is.
+        ``"-"`` is standard input. Tables of Polars and Arrow are read like those of pandas. A PreferenceTable is
+        returned unchanged.
     columns : dict of str to str, optional
-        New name to name in the source, for columns called otherwise: ``{"chosen": "better", "topic": "label"}``.
+        New name to name in the source, for columns with other names: ``{"chosen": "better", "topic": "label"}``.
     labels : dict of str, number or bool to {"first", "second", "tie"}, optional
-        What the labels of the source mean, where it is not the above: ``{0: "first", 1: "second", 2: "tie"}``. Case,
-        outer spaces and the type do not matter: 1, 1.0 and "1" are one label. Labels that are not named keep their
-        meaning, unless the mapping reverses the meaning of one (as 0 above): then only names of ties do. Labels of
-        neither kind are an error.
+        Meaning of the labels of the source, if it differs from the above: ``{0: "first", 1: "second", 2: "tie"}``.
+        Case, outer spaces and the type do not matter: 1, 1.0 and "1" are one label. Labels outside the mapping keep
+        their meaning, unless the mapping reverses the meaning of a label (as 0 above): then only ties keep their
+        meaning. Any other label is an error.
     format : str, optional
-        The layout, which is otherwise found from the columns: "arena", "openai", "sharegpt", "label-studio", "hh-rlhf"
-        or "ultrafeedback"; or how a file is written, where its name does not say so: "jsonl", "json", "csv", "tsv",
+        The layout, if it is not recognised by the columns: "arena", "openai", "sharegpt", "label-studio", "hh-rlhf" or
+        "ultrafeedback"; or the file format, if the name of the file does not show it: "jsonl", "json", "csv", "tsv",
         "parquet".
     annotators : str or sequence of str, optional
-        Columns with the labels of one annotator each (text: separated by commas). Each becomes a row of that user.
+        Columns that each hold the labels of one annotator (as text: separated by commas). Each label becomes a row of
+        that user.
     encoding : str, optional
-        Of a file of text, such as "cp1252". By default UTF-16 or UTF-32 where the file begins with the mark of these,
-        else UTF-8.
+        Encoding of a text file, such as "cp1252". By default UTF-16 or UTF-32 if the file begins with their byte-order
+        mark, otherwise UTF-8.
     skip_bad : bool, default=False
-        Leave bad rows out, count them by kind in a UserWarning, in ``n_rejected`` and in ``report``, and write them to
-        `rejected_path`, instead of stopping at the first.
+        Skip bad rows instead of stopping at the first one. They are counted by kind in a UserWarning, in ``n_rejected``
+        and in ``report``, and written to `rejected_path`.
     rejected_path : path, optional
-        Where left-out rows go, as JSON lines ``{"line": number, "reason": ..., "row": ...}``. By default beside the
+        File for skipped rows, as JSON lines ``{"line": number, "reason": ..., "row": ...}``. By default beside the
         source with ``.rejected.jsonl`` appended to its name; nowhere if the source is in memory.
 
     Returns
@@ -94,17 +96,17 @@ def read_preferences(
     Raises
     ------
     MalformedRowError
-        At the first bad row: "FILE, line 3: expected X, got Y". Lines of text files count from 1, a CSV record stands
-        where it begins; rows of other sources count from 0.
-        Also, whether bad rows are skipped or not, at the first label that is not understood and at the first byte that
-        is not in the encoding: these are faults of the source.
+        At the first bad row: "FILE, line 3: expected X, got Y". Lines of text files are counted from 1, and a CSV
+        record has the number of its first line; rows of other sources are counted from 0. Also, even if bad rows are
+        skipped, at the first unknown label and at the first byte that is invalid in the encoding, because these are
+        errors of the whole source.
     ValueError
         If nothing can be read, all rows are bad, the suffix is unknown, `columns`, `labels`, `format`, `annotators` or
         `encoding` does not fit the source, columns contradict one another, or `rejected_path` is the source. Also if
-        two numbers would mean the same response and `labels` does not name both, such as 0 and -1, of which one may be
+        two numbers mean the same response and `labels` does not name both, such as 0 and -1, because one of them may be
         a tie.
     TypeError
-        If the source is of no known kind, or `labels` is no mapping.
+        If the type of the source is unknown, or `labels` is not a mapping.
     FileNotFoundError
         If there is no such file.
 

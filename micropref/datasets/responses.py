@@ -226,7 +226,7 @@ def _only(named: Named, role: str) -> str | None:
     found = [role] if role in named.column_of else columns_called(role, named.column_of)
     if len(found) > 1:
         raise ValueError(
-            f"{named.source.name}: expected one column with the {role}, got {listed(found)}; say which one counts: "
+            f"{named.source.name}: expected one column with the {role}, got {listed(found)}; say which one to use: "
             f"{ways_to_name({role: found[0]})}"
         )
     return found[0] if found else None

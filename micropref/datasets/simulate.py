@@ -401,11 +401,9 @@ def _check_rates(pairs_per_group: int | None, shared_context: bool, **rates: flo
         if not isinstance(rate, Real) or not 0 <= rate <= 1:
             raise ValueError(f"expected {name} to be from 0 to 1, got {rate!r}")
     if rates["drift"] > 0 and pairs_per_group is None:
-        raise ValueError(
-            f"expected pairs_per_group where there is a drift within groups, got drift={rates['drift']!r} only"
-        )
+        raise ValueError(f"expected pairs_per_group with a drift within groups, got drift={rates['drift']!r} only")
     if shared_context and pairs_per_group is None:
-        raise ValueError("expected pairs_per_group where a group shares its context, got shared_context=True only")
+        raise ValueError("expected pairs_per_group with shared_context=True, got None")
 
 
 def _check_weights(weights: ArrayLike | None, n_components: int, n_context_features: int) -> np.ndarray:
@@ -413,7 +411,7 @@ def _check_weights(weights: ArrayLike | None, n_components: int, n_context_featu
         return np.full(n_components, 1 / n_components)
     if n_context_features:
         raise ValueError(
-            f"expected weights=None with n_context_features={n_context_features}, where the gate has them, "
+            f"expected weights=None with n_context_features={n_context_features}, since a gate sets them, "
             f"got {weights!r}"
         )
     checked = np.asarray(weights, dtype=np.float64)

@@ -46,22 +46,22 @@ class PreferenceTable:
     Parameters
     ----------
     prompt : sequence of n str
-        What was asked; ``""`` where nothing is known.
+        The prompts; ``""`` if a prompt is unknown.
     chosen, rejected : sequence of n str
         The preferred and the other response: not blank, and not the same text.
     context : sequence of n str, optional
-        A stated criterion or a user profile; ``""`` where a row has none.
+        A stated criterion or a user profile; ``""`` for a row without one.
     group : sequence of n ids, optional
-        Who compared: integers, text or tuples of these. None, NaN, -1 and blank text are no user and stored as None;
-        integers are stored as such, however they are written (12, 12.0, "12").
+        Ids of the annotators: integers, text or tuples of these. None, NaN, -1 and blank text mean no user and are
+        stored as None. Integers are stored as integers, in whichever form they are written (12, 12.0, "12").
     weight : array-like of n numbers, optional
         Finite and not negative.
     extra : mapping of str to sequences of n cells, optional
-        Columns that came along, of any type. They cannot be called like a column of the table, ``label`` or ``tie``.
+        Other columns, of any type. They must not have the name of a column of the table, ``label`` or ``tie``.
     n_rejected : int, default=0
-        Rows that a reader left out. 0 for a part of a table.
+        Number of rows that a reader left out; 0 for a part of a table.
     report : ReadReport, optional
-        What a reader understood of its source. A part of a table has none.
+        What a reader recognised in its source; None for a part of a table.
     *old : int
         `n_rejected` by position, as 0.1 took it; deprecated.
 
@@ -74,12 +74,12 @@ class PreferenceTable:
     extra : dict of str to list
     n_rejected : int
     report : ReadReport or None
-        ``print(table.report)`` says in one line which column was taken for what.
+        ``print(table.report)`` shows the role of each column in one line.
 
     Raises
     ------
     ValueError
-        If columns differ in length, or a cell is not what its column holds.
+        If columns differ in length, or a cell is invalid in its column.
 
     Examples
     --------
@@ -187,7 +187,7 @@ class PreferenceTable:
     def concat(tables: Iterable[PreferenceTable]) -> PreferenceTable:
         """Tables one below the other.
 
-        A column that only some of them have is filled up: contexts with ``""``, groups and extra columns with None,
+        A column that only some of the tables have is filled: contexts with ``""``, groups and extra columns with None,
         weights with 1.
 
         Parameters
@@ -249,7 +249,7 @@ class PreferenceTable:
         Parameters
         ----------
         path : path
-            Usually named ``.jsonl`` or ``.jsonl.gz``. A file that is there already is replaced.
+            Usually named ``.jsonl`` or ``.jsonl.gz``. An existing file is replaced.
 
         Raises
         ------
@@ -281,7 +281,7 @@ def _only_by_name(old: tuple[int, ...], n_rejected: int) -> int:
     if len(old) > 1:
         raise TypeError(f"expected at most 8 arguments by position, got {7 + len(old)}")
     warnings.warn(
-        "pass n_rejected by name: by position it is refused from micropref 0.3 on",
+        "pass n_rejected by name: micropref 0.3 will refuse it by position",
         FutureWarning,
         stacklevel=level_of_caller(),
     )

@@ -104,7 +104,7 @@ def endpoint_of(url: str) -> str:
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         raise ValueError(
             "url: expected an address without user, password, query or fragment, got one that has them; "
-            "a key belongs into an environment variable, which api_key_env names"
+            "put the key into an environment variable, which api_key_env names"
         )
     path = parts.path.rstrip("/") or "/v1"
     path = path if path.endswith("/embeddings") else f"{path}/embeddings"
@@ -195,7 +195,7 @@ def _refusal(error: HTTPError, key: str | None) -> _Failure:
         return _Failure(f"expected vectors, got status {error.code}: the server wants {needed}{because}")
     if 300 <= error.code < 400:
         place = _without_secrets(str(error.headers.get("Location", "")))
-        return _Failure(f"expected vectors, got a redirect to {place}; give the address that answers itself")
+        return _Failure(f"expected vectors, got a redirect to {place}; pass the address that answers directly")
     if error.code == 404:
         return _Failure(f"expected vectors, got status 404: no such path or no such model{because}")
     again = error.code in _PASSING

@@ -150,7 +150,7 @@ class TextFeatures:
         if missing:
             raise ValueError(
                 f"expected {' and '.join(f'{name}s' for name in missing)}, which act on the responses here, got none; "
-                "pass a blank text where there is none"
+                "pass a blank text for a response without one"
             )
         return Stated(given["prompt"], given["context"])
 

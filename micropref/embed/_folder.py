@@ -266,12 +266,12 @@ class ShardFolder(IndexedFolder):
                     self._sound.pop(number, None)
                 continue
             if (is_entered == MISSING).any():
-                fault = fault or f"it does not say where all vectors of {name} are"
+                fault = fault or f"it lacks the places of some vectors of {name}"
             n_entries += int((is_entered == number).sum())
         if fault is None and not found and n_entries != len(self):
             fault = f"it has {len(self)} entries of {n_entries} vectors"
         if fault is not None:
-            anew = "; it was made anew from the shards" if self.writable else ""
+            anew = "; it was rebuilt from the shards" if self.writable else ""
             found.insert(0, f"{self.path / 'index.sqlite'} is damaged: {fault}{anew}")
             self.rebuild()
         return found

@@ -183,7 +183,7 @@ class IndexedFolder(ABC):
             was_full, self._full, self.writable = self._full, error, False
             if was_full is None:
                 warnings.warn(
-                    f"the disk of the store {self.path} is full; what is there is read, and nothing can be added",
+                    f"the disk of the store {self.path} is full; stored vectors can be read, but none can be added",
                     UserWarning,
                     stacklevel=level_of_caller(),
                 )

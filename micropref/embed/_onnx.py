@@ -150,7 +150,7 @@ def _providers(runtime: Any, device: str | None) -> list[str]:
     wanted = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}.get(kind)
     available = runtime.get_available_providers()
     if wanted is None or wanted not in available:
-        raise ValueError(f"device: expected one of which onnxruntime has {', '.join(available)}, got {device!r}")
+        raise ValueError(f"device: expected one that onnxruntime provides ({', '.join(available)}), got {device!r}")
     return [wanted]
 
 

@@ -110,7 +110,7 @@ class Settings:
         if table.context is None:
             raise ValueError(
                 "expected a column 'context' in the table, which interactions and clauses read, got none; fill it with "
-                "blanks where nothing is stated, or leave them out with interactions=None, clauses=False"
+                "blanks in rows that state nothing, or pass interactions=None, clauses=False"
             )
         return Stated(table.prompt, table.context)
 

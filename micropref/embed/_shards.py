@@ -148,8 +148,8 @@ def check_shard(path: Path) -> None:
         raise DamagedShardError(f"{path}: expected a shard, got no such file: it is missing") from error
     if _name_of(found) != path.name:
         raise DamagedShardError(
-            f"{path}: expected the content that was written, got other content, of checksum {found}: it has changed "
-            "since then"
+            f"{path}: expected the content that was written, got content with the checksum {found}: the file has "
+            "changed"
         )
 
 

@@ -246,7 +246,7 @@ def _joined(of_blocks: list[tuple[float, int]]) -> tuple[float, int]:
 def _report(n_texts: int, n_truncated: int, seconds: float, verbose: int) -> None:
     if n_truncated:
         warnings.warn(
-            f"{n_truncated} of {n_texts} distinct texts are longer than the encoder reads; what goes beyond is ignored",
+            f"{n_truncated} of {n_texts} distinct texts are longer than the encoder reads; the excess is ignored",
             TruncationWarning,
             stacklevel=level_of_caller(),
         )

@@ -98,8 +98,7 @@ def embed_texts(
     n_truncated = int(getattr(encoder, "n_truncated_total_", 0) - before)
     if n_truncated:
         warnings.warn(
-            f"{n_truncated} of {len(distinct)} distinct texts are longer than the encoder reads; "
-            "what goes beyond is ignored",
+            f"{n_truncated} of {len(distinct)} distinct texts are longer than the encoder reads; the excess is ignored",
             TruncationWarning,
             stacklevel=level_of_caller(),
         )

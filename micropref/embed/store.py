@@ -34,27 +34,27 @@ _TRIES = 3
 class EmbeddingStore:
     """Keep the vectors of one encoder in a folder, and compute only those that are missing.
 
-    A vector is found by a key of the encoder's fingerprint and the exact text, and beside every vector its shard keeps
-    that key: what the index says is checked against the shard, and the shard against the checksum in its name, before
-    anything is returned. So the index may be lost or damaged at any time; it is made anew from the shards.
+    The key of a vector is made from the encoder's fingerprint and the exact text, and a shard stores the key beside
+    every vector. Before anything is returned, the index is checked against the shard, and the shard against the
+    checksum in its name. So the index may be lost or damaged at any time; it is rebuilt from the shards.
 
-    Several processes may use one store: one writes at a time, the others wait or read. Nothing is ever unpickled.
+    Several processes may use the same store: one writes at a time, the others wait or read. Nothing is ever unpickled.
 
     Parameters
     ----------
     path : path
-        Folder of the store; created where it is missing and an encoder is given.
+        Folder of the store; created if it does not exist and an encoder is given.
     encoder : Encoder, optional
-        Anything with ``encode(texts)`` and ``fingerprint``. None: only what is there can be read.
+        Any object with ``encode(texts)`` and ``fingerprint``. None: only stored vectors can be read.
     shard_size : int, default=16384
-        Texts per file. A process that is killed loses at most two shards of work: one that is computed, one that is
-        written.
+        Texts per file. A process that is killed loses at most two shards of work: the one being computed and the one
+        being written.
     dtype : {"float16", "float32"}, optional
-        How vectors are stored. None: as those that are there, and float16 in a new store.
+        Type of the stored vectors. None: as in the existing store, or float16 in a new one.
     progress : bool, optional
-        Whether to show a bar with rate, remaining time and truncations; None: where standard error is a terminal.
+        Whether to show a bar with rate, remaining time and truncations; None: if standard error is a terminal.
     read_only : bool, default=False
-        Change nothing in the folder, not even what is damaged. So it is, too, where it cannot be written to.
+        Change nothing in the folder, not even damaged files. This is also the case if the folder cannot be written to.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ class EmbeddingStore:
     FileNotFoundError
         If there is no store and no encoder.
     ValueError
-        If the vectors that are there have another dtype than the one asked for.
+        If the stored vectors have a dtype other than `dtype`.
 
     See Also
     --------
@@ -201,7 +201,7 @@ class EmbeddingStore:
         return self.gather(self.locate(texts), out)
 
     def locate(self, texts: Sequence[str]) -> np.ndarray:
-        """Rows of the vectors of texts, to be looked up once and gathered as often as needed.
+        """Rows of the vectors of texts: look them up once, and gather the vectors as often as needed.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class EmbeddingStore:
         DamagedShardError
             If a shard is not what was written.
         KeyError
-            If there is no vector of a row any more, or the rows are of another store.
+            If the vector of a row no longer exists, or the rows come from another store.
         """
         return gather(self._folder, rows, out, self.dtype)
 
@@ -380,8 +380,8 @@ class EmbeddingStore:
         ----------
         texts : iterable of str
         part : tuple of two int, default=(0, 1)
-            ``(i, n)``: embed only the i-th of n parts, into which texts fall by their keys. Processes that are each
-            given another part share the work of one store.
+            ``(i, n)``: embed only the i-th of n parts, into which texts fall by their keys. Processes with different
+            parts share the work for one store.
 
         Returns
         -------
@@ -404,15 +404,15 @@ class EmbeddingStore:
         Returns
         -------
         damaged : list of str
-            What is wrong with the index, and with each damaged or missing shard; empty where all is well.
+            A description of the damage of the index, and of each damaged or missing shard; empty if there is none.
         """
         return self._folder.faults()
 
     def compact(self) -> Compaction:
         """Merge small shards, and drop duplicate vectors. Damaged shards are set aside.
 
-        At every instant every vector is in a shard that the index knows or would take in. Memory is bounded by two
-        shards; other processes may go on reading, writing and compacting.
+        At every instant, every vector is in a shard that the index knows or would add. Memory is bounded by two shards;
+        other processes may continue to read, write and compact.
 
         Returns
         -------
@@ -432,14 +432,14 @@ class EmbeddingStore:
         Returns
         -------
         n_new : int
-            Texts that were not there.
+            Number of texts that this store did not have.
 
         Raises
         ------
         EncoderMismatchError
-            If it keeps vectors of another encoder; both are named.
+            If the other store has vectors of another encoder; both are named.
         DamagedShardError
-            If one of its shards is not what was written; those before it have been taken in.
+            If one of its shards is damaged; the shards before it have been copied.
         """
         return merge(self._folder, Path(other))
 

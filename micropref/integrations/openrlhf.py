@@ -120,7 +120,7 @@ def _response(query: str, prompt: str, ends: tuple[str, ...]) -> str:
     if start < 0:
         raise ValueError(
             "queries: expected the text of the prompt and the response, got one without its prompt, "
-            f"{reprlib.repr(query)}, as happens where prompts are cut to their length"
+            f"{reprlib.repr(query)}, as happens if prompts are cut to a maximum length"
         )
     response = query[start + len(prompt) :].strip()
     while ended := next((end for end in ends if response.endswith(end)), None):

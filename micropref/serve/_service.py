@@ -199,8 +199,8 @@ class Service:
         served = self.served
         if not served.is_personal:
             raise BadInputError(
-                "expected a model in which users differ, got one with one reward for all users, of whom no answer "
-                "says anything"
+                "expected a model in which users differ, got a model with one reward for all users, about whom answers "
+                "reveal nothing"
             )
         given = self._own_candidates(served, context) if pairs is None else served.candidates(*pairs, context)
         return served.suggest(given, n, user)

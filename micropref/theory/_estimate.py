@@ -63,10 +63,12 @@ class IrreducibleErrorEstimate:
         low, high = self.group_information_interval
         gain = f"{self.group_information:.4f} nats per comparison ({low:.4f} to {high:.4f})"
         if low <= 0:
-            return f"Nothing here shows that groups disagree: knowing the group is worth {gain}. One reward may do."
+            return (
+                f"The data do not show that groups disagree: knowing the group gains {gain}. One reward may be enough."
+            )
         return (
-            f"Knowing which group answers is worth at most {gain}: a router recovers it where contexts distinguish the "
-            "groups, a user's history where users keep their preferences. A mixture alone gains "
+            f"Knowing which group answers gains at most {gain}. A router recovers this gain if contexts distinguish "
+            "the groups, and a user's history recovers it if users keep their preferences. A mixture alone gains "
             f"{self.misspecification:.4f}."
         )
 

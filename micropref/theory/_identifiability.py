@@ -62,8 +62,8 @@ class IdentifiabilityReport:
         if self.n_repeats == 0:
             return (
                 f"{design}: no annotator is known to answer twice. One comparison each shows only the population's "
-                "average, and where preferences cancel on every pair no number of comparisons identifies the heads. "
-                "Record the annotator of every comparison, and ask each one at least twice, better five times."
+                "average, and if preferences cancel on every pair, no number of comparisons identifies the heads. "
+                "Record the annotator of every comparison, and ask each annotator at least twice, or better five times."
             )
         per = (
             f"{self.repeats_per_dimension:.1f} repeated answers per dimension, of about {self.effective_dimension:.0f}"
@@ -71,7 +71,7 @@ class IdentifiabilityReport:
         if self.sufficient:
             return f"{design}: {per}; enough to look for several heads."
         return (
-            f"{design}: {per}, where {_ENOUGH} are a rule of thumb. Heads may be identified only in part: ask the "
+            f"{design}: {per}; as a rule of thumb, {_ENOUGH} are enough. Heads may be identified only in part: ask the "
             "same annotators again rather than new ones, or reduce the features."
         )
 

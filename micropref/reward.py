@@ -15,7 +15,13 @@ from micropref._reward.choosing import ChoosingModel
 from micropref._reward.forgetting import without_user
 from micropref._reward.keeping import KeptModel
 from micropref._reward.rewards import with_uncertainty
-from micropref._reward.routing import owned, parts_read, set_parameters_for_votes
+from micropref._reward.routing import (
+    labelled_and_voted,
+    owned,
+    parts_read,
+    set_parameters_for_votes,
+    warn_of_unclaimed,
+)
 from micropref._reward.stated import with_stated_contexts
 from micropref._reward.users import UserChoice, check_users, fit_first_stage
 from micropref._support.renamed import moved
@@ -162,7 +168,8 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
         """Learn which head applies (stage 2).
 
         Rows without a group teach the router how contexts choose heads. Rows with a group are votes of that user,
-        oldest first, and are added to the user's history.
+        oldest first, and are added to the user's history. If there are votes, a row that has neither a group nor a
+        context is left out with a UserWarning.
 
         Parameters
         ----------
@@ -182,14 +189,13 @@ class PreferenceModel(ChoosingModel, AskingModel, KeptModel):
             If there are only votes, and a parameter would change what was learned from labelled contexts.
         """
         table = read_preferences(data)
-        voted = np.zeros(len(table), dtype=bool)
-        if table.group is not None:
-            voted = np.array([group is not None for group in table.group])
+        labelled, voted = labelled_and_voted(table)
+        warn_of_unclaimed(labelled | voted)
         router = None if self.router is None else self.router._forked()
-        if not voted.all():
-            router = self._routed_by_contexts(table[~voted], parameters)
+        if labelled.any():
+            router = self._routed_by_contexts(table[labelled], parameters)
         if voted.any():
-            router = self._with_votes(router, table[voted], parameters, only_votes=bool(voted.all()))
+            router = self._with_votes(router, table[voted], parameters, only_votes=not labelled.any())
         self.router = router
         return self
 

@@ -86,6 +86,19 @@ def test_a_label_that_is_not_understood_is_a_fault_of_the_source(tmp_path, label
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("labels", [[0.9, 0.2], ["0.9", 1, ".25", 0], [1e-05]])
+def test_what_to_do_with_probabilities(labels):
+    with pytest.raises(MalformedRowError, match=r"a probability p that the first .* rows of weights p and 1 - p"):
+        read_preferences(labelled(*labels))
+
+
+@pytest.mark.parametrize("labels", [[1.5], [0.9, 3], ["90 %"], ["x"]])
+def test_other_labels_are_no_probabilities(labels):
+    with pytest.raises(MalformedRowError) as caught:
+        read_preferences(labelled(*labels))
+    assert "probability" not in str(caught.value)
+
+
 @pytest.mark.parametrize("empty", [None, float("nan"), "", " "])
 def test_a_row_without_a_label_is_a_bad_row(tmp_path, empty):
     rows = labelled(1, empty, 0)

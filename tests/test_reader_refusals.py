@@ -60,6 +60,7 @@ def test_two_prompts_are_refused_unless_they_say_the_same():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        ({**PAIR, "votes_a": 2, "votes_b": 1}, r"say which one it is: columns=\{'label': 'NAME'\}"),
         ({**PAIR, "labl": 1}, r"say which one it is: columns=\{'label': 'labl'\}, in the shell --column label=labl"),
         ({"prompt": "p", "chosn": "x", "rejected": "y"}, r"columns=\{'chosen': 'chosn', .*--column chosen=chosn"),
         ({**PAIR, "label_1": "a", "label_2": "b"}, r"annotators=\['label_1', 'label_2'\], in the shell --annotators l"),

@@ -189,6 +189,19 @@ def test_votes_are_kept_when_labelled_contexts_come_later(unrouted, world):
     assert share(unrouted.log_odds(world.test)) > before - 0.02
 
 
+@pytest.mark.parametrize("contexts", [None, ["", " \n", ""]])
+def test_votes_without_a_user_replace_no_contexts(heads, world, contexts):
+    known, nameless = world.history[:10], world.history[10:13]
+    nameless = replace(nameless, group=None, context=contexts)
+    model, expected = (
+        PreferenceModel(PairEncoder.from_config(heads[0].to_config(), heads[0].encoder_), heads[1]) for _ in range(2)
+    )
+    expected.route(world.labelled).route(known)
+    with pytest.warns(UserWarning, match="neither in 3 of 13 rows, the first of them row 10"):
+        model.route(world.labelled).route(PreferenceTable.concat([known, nameless]))
+    np.testing.assert_array_equal(model.log_odds(world.test), expected.log_odds(world.test))
+
+
 def test_the_order_of_labels_and_votes_does_not_matter(heads, world):
     def model():
         return PreferenceModel(PairEncoder.from_config(heads[0].to_config(), heads[0].encoder_), heads[1])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from micropref._estimator.fitting import twin
+from micropref._support.warnings import level_of_caller
+from micropref.datasets.table import PreferenceTable
 from micropref.embed import PairEncoder
 from micropref.router import ContextRouter
 
-__all__ = ["check_asked", "owned", "parts_read", "set_parameters_for_votes"]
+__all__ = ["check_asked", "labelled_and_voted", "owned", "parts_read", "set_parameters_for_votes", "warn_of_unclaimed"]
 
 _HISTORY_PARAMETERS = ("history_temperature", "history_decay")
 
@@ -26,6 +32,33 @@ def parts_read(router: ContextRouter, encoder: PairEncoder) -> tuple[str, ...]:
             parts.append(part)
             width += size
     return tuple(parts)
+
+
+def labelled_and_voted(table: PreferenceTable) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Rows (n,) that teach how contexts or prompts choose heads, and rows that are votes of a user.
+
+    Beside votes, a row without a user and without a context is neither: its user is missing. It may not replace what
+    labelled contexts have taught.
+    """
+    voted = np.zeros(len(table), dtype=bool)
+    if table.group is not None:
+        voted = np.array([group is not None for group in table.group], dtype=bool)
+    labelled = ~voted
+    if voted.any():
+        stated = [False] * len(table) if table.context is None else [bool(text.strip()) for text in table.context]
+        labelled &= np.array(stated, dtype=bool)
+    return labelled, voted
+
+
+def warn_of_unclaimed(used: NDArray[np.bool_]) -> None:
+    """A UserWarning where some rows are neither labelled contexts nor votes."""
+    if not used.all():
+        warnings.warn(
+            f"expected a user or a context in every row beside votes, got neither in {np.sum(~used)} of {len(used)} "
+            f"rows, the first of them row {np.argmin(used)}; they are left out",
+            UserWarning,
+            stacklevel=level_of_caller(),
+        )
 
 
 def set_parameters_for_votes(router: ContextRouter, parameters: dict[str, Any]) -> None:

@@ -17,9 +17,12 @@ from micropref._rows.masks import refuse_masked
 from micropref._rows.vocabulary import meaning_of
 from micropref._support.warnings import level_of_caller
 
-__all__ = ["TIE_RECIPE", "check_labels", "distinct_labels", "signs_as_fit_reads_them"]
+__all__ = ["PROBABILITY_RECIPE", "TIE_RECIPE", "check_labels", "distinct_labels", "signs_as_fit_reads_them"]
 
 TIE_RECIPE = "a tie is two rows of weight 1/2, one in each order"
+PROBABILITY_RECIPE = (
+    "a probability p that the first response is preferred is two rows of weights p and 1 - p, one in each order"
+)
 
 
 class _Reading(NamedTuple):
@@ -154,9 +157,8 @@ def _read(y: np.ndarray) -> _Reading:
     kind = type_of_target(y)
     if kind == "continuous":
         row = int(np.argmax(y != np.round(y)))
-        raise ValueError(
-            f"Unknown label type: continuous. expected two labels, got {y[row]} in row {row}; {TIE_RECIPE}"
-        )
+        recipe = PROBABILITY_RECIPE if _are_probabilities(y) else TIE_RECIPE
+        raise ValueError(f"Unknown label type: continuous. expected two labels, got {y[row]} in row {row}; {recipe}")
     if kind == "unknown":
         shown = list(dict.fromkeys(map(repr, y.tolist())))
         raise ValueError(
@@ -182,6 +184,11 @@ def _read(y: np.ndarray) -> _Reading:
             "or `classes=[second, first]` to partial_fit"
         )
     return _Reading(_signs(y == found[1]), found, is_by_order=True)
+
+
+def _are_probabilities(y: np.ndarray) -> bool:
+    """Whether numbers lie between 0 and 1, and some are no halves."""
+    return bool(((y >= 0) & (y <= 1)).all() and (2 * y != np.round(2 * y)).any())
 
 
 def _refuse_missing(y: np.ndarray) -> None:

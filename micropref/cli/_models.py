@@ -271,6 +271,7 @@ def route(
     Rows without a group teach the router how contexts choose heads. Rows with a group are votes of that user, oldest
     first, and are added to the user's history. The model keeps the settings until you pass new ones.
     """
+    from micropref._reward.routing import labelled_and_voted
     from micropref.reward import PreferenceModel
 
     given = {
@@ -297,10 +298,11 @@ def route(
         fitted.route(table, **{name: value for name, value in given.items() if value is not None})
         fitted.save(output or model)
     assert fitted.router is not None
-    votes = 0 if table.group is None else sum(group is not None for group in table.group)
+    labelled, voted = labelled_and_voted(table)
+    votes = int(voted.sum())
     result = {
         "model": str(output or model),
-        "n_labelled": len(table) - votes,
+        "n_labelled": int(labelled.sum()),
         "n_votes": votes,
         "n_users": len(fitted.router.history_),
         "n_rejected": table.n_rejected,

@@ -266,7 +266,8 @@ def expected_columns(named: Named, pairs: Sequence[tuple[str, str]], reader: Lab
         first, second = pairs[0]
         others = [name for name in columns if name not in (first, second)]
         hint = hint_of_annotators(source, reader)
-        label = "NAME" if hint else _like(_OF_LABELS, others)
+        apart = set(_numbered_alike(others))  # as votes_a and votes_b: neither of them alone is the label
+        label = "NAME" if hint else _like(_OF_LABELS, [name for name in others if name not in apart])
         return MalformedRowError(
             f"{where}: expected chosen and rejected, or {first} and {second} with a label, a column that says which "
             f"was preferred (label, preference, winner, better, choice), got the columns {listed(columns)}"

@@ -13,6 +13,7 @@ from numbers import Number
 import numpy as np
 
 from micropref._rows.ids import NO_USER_CELLS, integer_of_float
+from micropref._rows.labels import PROBABILITY_RECIPE
 from micropref._rows.vocabulary import meaning_of
 from micropref.datasets._faults import MalformedRowError, RowFault
 from micropref.datasets._sources import Record, Source
@@ -31,6 +32,7 @@ _SHARE_OF_NUMBER = {
 _SHARE_OF_NAME = {"first": 1.0, "second": 0.0, "tie": 0.5}
 _IS_TIE = {**dict.fromkeys(("1", "true"), True), **dict.fromkeys(("0", "false", "", "none", "nan"), False)}
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+_PROBABILITY = re.compile(r"0?\.[0-9]+(e-[0-9]+)?|[0-9](\.[0-9]+)?e-[0-9]+")
 # Numbers with a meaning of their own that files use for other things, too: 0 and 2 may be ties, 1 the second response.
 _DOUBTFUL = ("0", "-1", "2", "1")
 # Labels that a message lists.
@@ -208,13 +210,14 @@ def _not_understood(source: Source, record: Record, column: str, reader: LabelRe
     label = record.cells.get(column)
     unknown = _without_meaning(source, column, reader)
     others = f"; all without a meaning: {listed(unknown[:_MOST_SHOWN])}" if len(unknown) > 1 else ""
+    hint = f"; {PROBABILITY_RECIPE}" if unknown and all(_PROBABILITY.fullmatch(one) for one in unknown) else ""
     if source.annotators:
         column = str(record.cells.get("group"))
     text = str(label).strip()
     key = text if text.isprintable() and len(text) <= _LONGEST_SHOWN else "..."
     return MalformedRowError(
         f"{source.place(record)}: expected {reader.expected}, got the label {reprlib.repr(label)} in column "
-        f"{column!r}{others}; say what {'each' if others else 'it'} means, such as {_fix_of({key: 'first'})} "
+        f"{column!r}{others}{hint}; say what {'each' if others else 'it'} means, such as {_fix_of({key: 'first'})} "
         f"(if the column says something else, give it another name: columns={{'other': {column!r}}})"
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from micropref._support.optional import require
+from micropref.datasets._class_names import ClassNames
 from micropref.datasets._faults import MalformedRowError
 from micropref.datasets._frames import narrow_floats
 from micropref.datasets._json import parse_json, parse_json_lines
@@ -178,8 +179,9 @@ def _columnar(file: io.BufferedReader, kind: str, name: str) -> list[Record]:
             content.seek(0)
             table = (ipc.open_file if is_file else ipc.open_stream)(content).read_all()
         table.validate(full=True)  # cells of a damaged file may point anywhere
+        names = ClassNames.of_metadata(table.schema.metadata)
         columns = {
-            field.name: narrow_floats(table.column(place).to_pylist(), str(field.type))
+            field.name: names.apply(field.name, narrow_floats(table.column(place).to_pylist(), str(field.type)))
             for place, field in enumerate(table.schema)
         }
     except Exception as error:  # whatever a parser makes of damage: pyarrow also raises KeyError, TypeError and others

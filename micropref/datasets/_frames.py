@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from micropref.datasets._class_names import ClassNames
+
 # By the names that NumPy, narwhals, Arrow and Hugging Face give them.
 _NARROW = {"float32": np.float32, "float": np.float32, "float16": np.float16, "halffloat": np.float16}
 
@@ -48,7 +50,10 @@ def columns_of_frame(frame: Any) -> dict[str, list[Any]]:
         raise ValueError(
             f"the {type(frame).__name__}: expected each column name once, got {', '.join(map(repr, names))}"
         )
-    return {name: _cells(column) for name, column in zip(names, columns.iter_columns(), strict=True)}
+    classes = ClassNames.of_metadata(getattr(getattr(frame, "schema", None), "metadata", None))  # Arrow's
+    return {
+        name: classes.apply(name, _cells(column)) for name, column in zip(names, columns.iter_columns(), strict=True)
+    }
 
 
 def narrow_floats(cells: list[Any], dtype: str) -> list[Any]:

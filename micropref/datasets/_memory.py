@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from micropref._support.optional import require
+from micropref.datasets._class_names import ClassNames
 from micropref.datasets._frames import columns_of_frame, is_frame, narrow_floats
 from micropref.datasets._records import Record, Source, record_of_object, records_of_columns
 from micropref.datasets._text import listed
@@ -22,7 +23,8 @@ def open_in_memory(source: Any) -> Source:
     """All rows of a table in memory, or of an iterable of mappings."""
     if _is_a(source, "datasets", "Dataset"):
         kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in source.features.items()}
-        columns = {name: narrow_floats(cells, kinds[name]) for name, cells in source.to_dict().items()}
+        names = ClassNames.of_features(source.features)
+        columns = {n: names.apply(n, narrow_floats(cells, kinds[n])) for n, cells in source.to_dict().items()}
         return Source("the Dataset", "row", records_of_columns(columns))
     if _is_a(source, "datasets", "DatasetDict") or _is_a(source, "datasets", "IterableDatasetDict"):
         raise ValueError(
@@ -38,6 +40,10 @@ def open_in_memory(source: Any) -> Source:
         source = sys.modules["pyarrow"].Table.from_batches([source])
     if is_frame(source):
         return Source(f"the {type(source).__name__}", "row", records_of_columns(columns_of_frame(source)))
+    if _is_a(source, "datasets", "IterableDataset"):
+        names = ClassNames.of_features(source.features)
+        named = ({name: names.apply(name, [cell])[0] for name, cell in row.items()} for row in source)
+        return Source("the IterableDataset", "row", _records_of_objects(named))
     hint = "; .collect() makes a DataFrame of it" if hasattr(source, "collect") else ""
     if isinstance(source, Iterable) and not (hint or isinstance(source, bytes | set | np.ndarray)):
         return Source(f"the {type(source).__name__}", "row", _records_of_objects(source))

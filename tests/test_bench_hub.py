@@ -396,7 +396,7 @@ FAULTS = {
     ),
     "gated, refused": (
         lambda: _gated(403),
-        "it is gated: .*huggingface.co/datasets/microsoft/rpr and log in with `hf auth",
+        "it is gated; .*huggingface.co/datasets/microsoft/rpr and log in with `hf auth",
     ),
     "gated, in words": (lambda: DatasetNotFoundError("Dataset 'x' is a gated dataset on the Hub."), "it is gated"),
     "refused": (lambda: HfHubHTTPError("403 Forbidden", response=_answer(403)), "expected access, got a refusal .*403"),

@@ -172,7 +172,7 @@ def test_metadata_of_another_version(machine, monkeypatch, installed, is_advised
     said = f"metadata are of micropref {installed}, but the code is {__version__}"
     lines = [line for line in found.advice if said in line]
     assert len(lines) == is_advised
-    assert all("run pip install -e . again" in line for line in lines)
+    assert all("Run pip install -e . again" in line for line in lines)
     assert not found.problems
 
 

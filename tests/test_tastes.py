@@ -291,7 +291,7 @@ def test_the_sign_of_a_criterion_reverses_what_it_adds():
         ({"shared_context": True}, "expected pairs_per_group with shared_context=True"),
         ({"criterion_scale": -1}, "expected criterion_scale to be finite and not negative, got -1"),
         ({"criterion_scale": 1, "n_topics": 0}, "expected n_topics to be an integer of at least 1, got 0"),
-        ({"criterion_scale": 1, "n_features": 1}, "expected at least 2 features where criteria are stated"),
+        ({"criterion_scale": 1, "n_features": 1}, "expected at least 2 features with stated criteria"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -36,8 +36,8 @@ def demo(
     """Show on bundled texts what one reward for all users misses, and what heads and a router recover.
 
     Four hidden tastes disagree about answers to everyday questions. Heads are learned from annotators who answer a few
-    pairs each; a router learns from 5, 10 or 50 labelled wishes per taste, or from a user's own votes. The demo needs
-    no network, writes micropref-demo.png if matplotlib is installed, and takes less than half a minute. With --me, five
+    pairs each; a router learns from 5, 10 or 50 labelled wishes per taste, or from a user's own votes. Needs no
+    network, writes micropref-demo.png if matplotlib is installed, and takes less than half a minute. With --me, five
     questions identify your taste, and nothing is written.
     """
     if me:

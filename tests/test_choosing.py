@@ -90,7 +90,7 @@ def test_log_odds_for_other_users(model, table):
     np.testing.assert_array_equal(model.log_odds(table, users="never seen"), model.log_odds(table, history=False))
     wished = PreferenceTable(table.prompt, table.chosen, table.rejected, [WISH] * len(table), table.group)
     np.testing.assert_array_equal(model.log_odds(table, contexts=WISH), model.log_odds(wished))
-    with pytest.raises(ValueError, match="expected history=True and routed=True with users"):
+    with pytest.raises(ValueError, match="expected history=True and routed=True, since users are given"):
         model.log_odds(table, users=user, history=False)
     with pytest.raises(ValueError, match="users: expected one for each of 40 rows, got 3"):
         model.log_odds(table, users=[user] * 3)

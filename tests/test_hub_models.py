@@ -253,12 +253,12 @@ def test_the_card_of_a_model_of_which_nothing_is_said(models, tmp_path):
     assert "license" not in metadata
     assert "Not stated by the maker" in text
     assert "## Metrics\n\nNot stated." in text
-    assert "Users have rewards of their own around a head" in text
+    assert "Every user has a reward of their own around a head" in text
 
 
 def test_the_card_warns_of_users(model, tmp_path):
     _, text = card_of(model, tmp_path, include_users=True)
-    assert f"The ids of {len(USERS)} users, and what their votes say about them, are in these files" in text
+    assert f"These files contain the ids of {len(USERS)} users, and what their votes reveal about them" in text
 
 
 def test_a_card_that_is_there_stays(model, tmp_path):
@@ -274,7 +274,7 @@ def test_a_card_of_an_earlier_model_goes(model, tmp_path):
     _, text = card_of(model, tmp_path, data="überholt\r\n")
     assert "These files contain no users" in text
     _, text = card_of(model, tmp_path, include_users=True)
-    assert f"The ids of {len(USERS)} users" in text
+    assert f"the ids of {len(USERS)} users" in text
     assert "überholt" not in text
     card = tmp_path / "model" / "README.md"
     card.write_text(card.read_text(encoding="utf-8") + "\nRead this first.\n", encoding="utf-8")

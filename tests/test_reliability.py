@@ -142,10 +142,10 @@ def test_the_page_names_tests_that_are_there():
 def test_the_page_has_the_figures_of_the_tests():
     page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
     for figure, found in {
-        r"(\d+) kills at random; at each of the system calls": N_KILLS["store"],
-        r"(\d+) kills at random \|": N_KILLS["model"],
-        r"one of their models is there \| (\d+) at once": N_SAVES,
-        r"nothing is lost \| (\d+) at once": N_COMPACTIONS,
+        r"(\d+) kills at random times; kills at each system call": N_KILLS["store"],
+        r"(\d+) kills at random times \|": N_KILLS["model"],
+        r"one of their models is complete \| (\d+) processes": N_SAVES,
+        r"nothing is lost \| (\d+) processes": N_COMPACTIONS,
         r"(\d+) alterations of each": EACH,
         r"of (\d+) kinds of models in every run": len(MAKE),
         r"([\d ]+) of each in the slow one": len(SLOW_SEEDS),

@@ -88,7 +88,7 @@ def test_encodings_that_are_none_or_do_not_fit(tmp_path):
     with pytest.raises(ValueError, match="encoding: expected only for a file, got 'cp1252' with a list"):
         read_preferences(ROWS, encoding="cp1252")
     path = write_text(tmp_path / "b.jsonl", JSONL.decode().encode("utf-16-le"))
-    with pytest.raises(ValueError, match=r"many are 0.*--encoding utf-16-le"):
+    with pytest.raises(ValueError, match=r"many zero bytes.*--encoding utf-16-le"):
         read_preferences(path)
     assert texts(read_preferences(path, encoding="utf-16-le")) == EXPECTED
 

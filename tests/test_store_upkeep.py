@@ -151,7 +151,7 @@ def test_merging(store, tmp_path):
         store.merge(wide.path)
     (shard,) = (tmp_path / "wide").glob("*.safetensors")
     shard.write_bytes(shard.read_bytes()[:-1])
-    with pytest.raises(DamagedShardError, match="changed since"):
+    with pytest.raises(DamagedShardError, match="the file has changed"):
         store.merge(wide.path)
 
 

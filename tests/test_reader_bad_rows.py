@@ -148,3 +148,10 @@ def test_columns_that_are_no_layout(tmp_path, row):
 def test_text_against_messages_needs_a_prompt_column():
     with pytest.raises(MalformedRowError, match=r"row 0: .*got one response as text and the other as messages"):
         read_preferences([{"chosen": "a", "rejected": [assistant("b")]}])
+
+
+@pytest.mark.parametrize("one", ["votes", "label", "preference"])
+def test_neither_half_of_a_pair_of_columns_is_proposed_as_the_label(one):
+    row = {"prompt": "p", "response_a": "x", "response_b": "y", f"{one}_a": 3, f"{one}_b": 1}
+    with pytest.raises(ValueError, match=r"say which one it is: columns=\{'label': 'NAME'\}"):
+        read_preferences([row])
